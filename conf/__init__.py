@@ -1,0 +1,1 @@
+"""Values, not code: YAML groups that Hydra composes."""

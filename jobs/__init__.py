@@ -1,0 +1,1 @@
+"""One file is one command. The only folder that imports hydra."""

@@ -1,0 +1,28 @@
+"""The `nightscribe` command: its first word names the job, the rest is the job's own."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "file": "one recording to words on the terminal",
+}
+
+
+def main() -> None:
+    """Run `jobs.NAME.main` with the remaining words as its arguments."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return
+    if name not in COMMANDS:
+        sys.stderr.write(f"nightscribe: there is no command {name!r}\n{usage()}")
+        sys.exit(2)
+    sys.argv = [f"nightscribe {name}", *sys.argv[2:]]
+    import_module(f"jobs.{name}").main()
+
+
+def usage() -> str:
+    lines = [f"  {name:<11} {meaning}" for name, meaning in COMMANDS.items()]
+    return "\n".join(
+        ["usage: nightscribe COMMAND [key=value ...]", "", *lines, "", "nightscribe COMMAND --help"]
+    )

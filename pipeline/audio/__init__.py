@@ -1,0 +1,1 @@
+"""Sound: a file becomes samples, samples become shards."""

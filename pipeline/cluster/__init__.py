@@ -1,0 +1,1 @@
+"""The pipeline on Ray. The only folder that imports ray."""

@@ -1,0 +1,1 @@
+"""Everything that is Kyutai's: Mimi, the language model, checkpoints, words."""

@@ -1,0 +1,50 @@
+"""The rules of the house that a machine can hold."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for folder in ("pipeline", "jobs") for path in (ROOT / folder).rglob("*.py"))
+LIGHT_MODULES = [
+    "pipeline",
+    "pipeline.records",
+    "pipeline.audio",
+    "pipeline.storage",
+    "pipeline.engine",
+]
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 40
+
+
+def test_imports_point_down():
+    lint = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert lint.returncode == 0, lint.stdout
+
+
+@pytest.mark.parametrize("module", LIGHT_MODULES)
+def test_light_modules_load_neither_torch_nor_ray(module):
+    script = f"import sys, {module}; print(*({{'torch', 'ray', 'hydra'}} & set(sys.modules)))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert not loaded.stdout.split()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path):
+    source = path.read_text()
+    assert source.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
