@@ -1,0 +1,119 @@
+"""Each file that deploys something, held against its own tool or schema."""
+
+import copy
+import gzip
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+OPS = ROOT / "ops"
+SCHEMAS = Path(__file__).parent / "schemas"
+# The package's folder, found without importing it.
+RAY = Path(find_spec("ray").submodule_search_locations[0])
+TOOLS = Path(sys.executable).parent
+SHELL_SCRIPTS = [
+    path
+    for path in sorted([*OPS.rglob("*"), ROOT / ".ci/run"])
+    if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env bash\n")
+]
+KUBERAY = {"rayjob.yaml": "ray.io_rayjobs.v1", "raycluster.yaml": "ray.io_rayclusters.v1"}
+
+
+def load(path: Path) -> dict:
+    return yaml.safe_load(path.read_text())
+
+
+def kuberay_schema(name: str) -> dict:
+    return strict(json.loads(gzip.decompress((SCHEMAS / f"{name}.json.gz").read_bytes())))
+
+
+def strict(schema: dict) -> dict:
+    """The same schema with unknown keys forbidden and Kubernetes' int-or-string understood."""
+    if schema.pop("x-kubernetes-int-or-string", False):
+        return {"type": ["integer", "string"]}
+    if "properties" in schema:
+        schema["properties"] = {key: strict(value) for key, value in schema["properties"].items()}
+        schema["additionalProperties"] = schema.get("x-kubernetes-preserve-unknown-fields", False)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            schema[key] = strict(schema[key])
+    return schema
+
+
+def validate_kuberay(manifest: dict, schema: dict) -> None:
+    schema["properties"]["metadata"] = {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": {"name": {"type": "string"}, "labels": {"type": "object"}},
+    }
+    jsonschema.validate(manifest, schema)
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_kuberay_accepts_the_manifest(name):
+    validate_kuberay(load(OPS / "kuberay" / name), kuberay_schema(KUBERAY[name]))
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_a_misspelt_key_in_a_manifest_is_refused(name):
+    manifest = load(OPS / "kuberay" / name)
+    cluster = manifest["spec"].get("rayClusterSpec", manifest["spec"])
+    cluster["workerGroupSpecs"][0]["minReplica"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="minReplica"):
+        validate_kuberay(manifest, kuberay_schema(KUBERAY[name]))
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_the_head_runs_no_work_and_gpus_are_tolerated(name):
+    spec = load(OPS / "kuberay" / name)["spec"]
+    cluster = spec.get("rayClusterSpec", spec)
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    by_name = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
+    pod = by_name["transcribe"]["template"]["spec"]
+    assert "nvidia.com/gpu" in pod["containers"][0]["resources"]["limits"]
+    assert any(toleration["key"] == "nvidia.com/gpu" for toleration in pod["tolerations"])
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "machines.yaml"])
+def test_ray_up_accepts_the_cluster_file(name):
+    schema = json.loads((RAY / "autoscaler/ray-schema.json").read_text())
+    cluster = load(OPS / "cluster" / name)
+    jsonschema.validate(cluster, schema)
+    misspelt = copy.deepcopy(cluster) | {"max_worker": 1}
+    with pytest.raises(jsonschema.ValidationError, match="max_worker"):
+        jsonschema.validate(misspelt, schema)
+
+
+def test_the_manifests_and_the_pins_agree_on_rays_version():
+    pins = (OPS / "constraints.txt").read_text().splitlines()
+    pinned = next(line.split("==")[1] for line in pins if line.startswith("ray=="))
+    assert load(OPS / "kuberay/raycluster.yaml")["spec"]["rayVersion"] == pinned
+    assert load(OPS / "kuberay/rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == pinned
+
+
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shellcheck_finds_nothing(path):
+    check = subprocess.run([TOOLS / "shellcheck", path], capture_output=True, text=True)
+    assert check.returncode == 0, check.stdout
+
+
+def test_hadolint_finds_nothing_in_the_image():
+    check = subprocess.run([TOOLS / "hadolint", OPS / "Dockerfile"], capture_output=True, text=True)
+    assert check.returncode == 0, check.stdout
+
+
+def test_the_image_runs_as_nobody_special():
+    users = [
+        line.split()[1]
+        for line in (OPS / "Dockerfile").read_text().splitlines()
+        if line.startswith("USER")
+    ]
+    assert users == ["1000"]
