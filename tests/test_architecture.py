@@ -15,6 +15,7 @@ LIGHT_MODULES = [
     "pipeline.audio",
     "pipeline.storage",
     "pipeline.engine",
+    "pipeline.rendering.formats",
 ]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40

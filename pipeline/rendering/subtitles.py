@@ -1,0 +1,58 @@
+"""SubRip and WebVTT; the latter carries the start of every word inside its cues."""
+
+from html import escape
+
+from pipeline.records import Word
+from pipeline.rendering.cues import Cue, cues
+from pipeline.rendering.document import Document, RenderingConfig, milliseconds, one_line
+
+
+def render_srt(document: Document, config: RenderingConfig) -> str:
+    blocks = [
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        f"{_srt_text(cue, document.names_speakers)}\n"
+        for number, cue in enumerate(cues(document, config), start=1)
+    ]
+    return "\n".join(blocks)
+
+
+def render_vtt(document: Document, config: RenderingConfig) -> str:
+    blocks = [
+        f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        f"{_vtt_text(cue, document.names_speakers)}\n"
+        for cue in cues(document, config)
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _srt_text(cue: Cue, names_speaker: bool) -> str:
+    lines = [" ".join(one_line(word.text) for word in line) for line in cue.lines]
+    speaker = f"{one_line(cue.speaker)}: " if names_speaker else ""
+    return speaker + "\n".join(lines)
+
+
+def _vtt_text(cue: Cue, names_speaker: bool) -> str:
+    voice = f"<v {escape(one_line(cue.speaker), quote=False)}>" if names_speaker else ""
+    reached_ms = cue.start_ms
+    lines = []
+    for line in cue.lines:
+        written = []
+        for word in line:
+            written.append(_word_cue(word, reached_ms))
+            reached_ms = max(reached_ms, milliseconds(word.start_s))
+        lines.append(" ".join(written))
+    return voice + "\n".join(lines)
+
+
+def _word_cue(word: Word, reached_ms: int) -> str:
+    """The word behind its start; WebVTT forbids a time that does not move on."""
+    text = escape(one_line(word.text), quote=False)
+    start_ms = milliseconds(word.start_s)
+    return f"<{_clock(start_ms, '.')}><c>{text}</c>" if start_ms > reached_ms else f"<c>{text}</c>"
+
+
+def _clock(time_ms: int, decimal_mark: str) -> str:
+    seconds, ms = divmod(time_ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_mark}{ms:03}"

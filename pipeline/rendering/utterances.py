@@ -1,0 +1,103 @@
+"""Words to utterances and paragraphs, from punctuation, pauses and voice detection."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pipeline.records import Word
+from pipeline.rendering.document import (
+    Document,
+    RenderingConfig,
+    Speaker,
+    one_line,
+    written_words,
+)
+
+_SENTENCE_END = re.compile(r"[.?!\u2026\u3002\uff1f\uff01][\"'\u2019\u201d\u00bb)\]]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What one speaker says without a pause, a sentence at most."""
+
+    speaker: str
+    words: tuple[Word, ...]
+
+    @property
+    def start_s(self) -> float:
+        return self.words[0].start_s
+
+    @property
+    def end_s(self) -> float:
+        return self.words[-1].end_s
+
+    @property
+    def text(self) -> str:
+        return " ".join(one_line(word.text) for word in self.words)
+
+
+def utterances(document: Document, config: RenderingConfig) -> list[Utterance]:
+    """The utterances of all speakers in the order in which they begin."""
+    spoken = [part for speaker in document.speakers for part in _of_speaker(speaker, config)]
+    return sorted(spoken, key=lambda utterance: utterance.start_s)
+
+
+def paragraphs(
+    spoken: Iterable[Utterance], config: RenderingConfig
+) -> Iterator[tuple[Utterance, ...]]:
+    """Consecutive utterances of one speaker, until a long pause or enough sentences."""
+    paragraph: list[Utterance] = []
+    for utterance in spoken:
+        if paragraph and _ends_paragraph(paragraph, utterance, config):
+            yield tuple(paragraph)
+            paragraph = []
+        paragraph.append(utterance)
+    if paragraph:
+        yield tuple(paragraph)
+
+
+def _of_speaker(speaker: Speaker, config: RenderingConfig) -> Iterator[Utterance]:
+    words = written_words(speaker)
+    turn_ends_s = sorted(speaker.turn_ends_s)
+    first = 0
+    for index, (word, following) in enumerate(pairwise(words), start=1):
+        if _ends_utterance(word, following, turn_ends_s, config):
+            yield Utterance(speaker.name, tuple(words[first:index]))
+            first = index
+    if words:
+        yield Utterance(speaker.name, tuple(words[first:]))
+
+
+def _ends_utterance(
+    word: Word, following: Word, turn_ends_s: list[float], config: RenderingConfig
+) -> bool:
+    if _pause_s(word, following, config) >= config.utterance_gap_s:
+        return True
+    # The small letter tells "Mr. so" and "e.g. this" from the end of a sentence.
+    if _ends_sentence(word) and not one_line(following.text)[0].islower():
+        return True
+    next_turn_end = bisect_left(turn_ends_s, word.start_s)
+    return next_turn_end < len(turn_ends_s) and turn_ends_s[next_turn_end] < following.start_s
+
+
+def _pause_s(word: Word, following: Word, config: RenderingConfig) -> float:
+    # The model ends a word where the next begins: a word that lasts too long contains the pause.
+    return following.start_s - min(word.end_s, word.start_s + config.max_word_s)
+
+
+def _ends_sentence(word: Word) -> bool:
+    return bool(_SENTENCE_END.search(one_line(word.text)))
+
+
+def _ends_paragraph(
+    paragraph: list[Utterance], following: Utterance, config: RenderingConfig
+) -> bool:
+    last = paragraph[-1]
+    if following.speaker != last.speaker:
+        return True
+    if _pause_s(last.words[-1], following.words[0], config) >= config.paragraph_gap_s:
+        return True
+    num_words = sum(len(utterance.words) for utterance in paragraph)
+    return num_words >= config.max_paragraph_words and _ends_sentence(last.words[-1])
