@@ -1,0 +1,147 @@
+"""Causal self-attention over the last `context` positions, with or without a ring of past keys.
+
+B rows (slots), T new positions, C key positions, D width, H heads, E width of a head, L layers.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Rotation(NamedTuple):
+    """Rotary position embedding of some positions: one angle per pair of head dimensions."""
+
+    cos_BTE: Tensor
+    sin_BTE: Tensor
+
+
+def rotation(positions_BT: Tensor, head_dim: int, max_period: float) -> Rotation:
+    """Angles in fp32, by the reference's own formula: at position 450,000 another would differ."""
+    pairs = torch.arange(head_dim // 2, device=positions_BT.device, dtype=torch.float32)
+    frequencies_E = torch.exp(pairs * (-math.log(max_period) * 2 / head_dim))
+    angles_BTE = positions_BT.float()[..., None] * frequencies_E
+    return Rotation(angles_BTE.cos(), angles_BTE.sin())
+
+
+def rotate(x_BTHE: Tensor, by: Rotation) -> Tensor:
+    """Turn each pair (j, j + E/2) in fp32 by its angle."""
+    cos, sin = by.cos_BTE[:, :, None], by.sin_BTE[:, :, None]
+    real, imaginary = x_BTHE.float().chunk(2, dim=-1)
+    turned = torch.cat((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
+    return turned.to(x_BTHE.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which past positions a query sees.
+
+    Queries of one block of `block` positions share their oldest key, the one `context - 1` before
+    the block's end: what a ring of `context` keys leaves visible when it is written block by block.
+    """
+
+    context: int
+    block: int = 1
+
+    def visible_BTC(self, queries_BT: Tensor, keys_BC: Tensor) -> Tensor:
+        queries_BT1, keys_B1C = queries_BT[:, :, None], keys_BC[:, None]
+        block_ends_BT1 = queries_BT1 // self.block * self.block + self.block - 1
+        oldest_BT1 = (block_ends_BT1 - self.context + 1).clamp_min(0)
+        return (keys_B1C <= queries_BT1) & (keys_B1C >= oldest_BT1)
+
+
+class RingPlaces(NamedTuple):
+    """Where one call writes in the ring, and the position each of its entries then holds."""
+
+    writes_BT: Tensor
+    positions_BT: Tensor
+    held_positions_BC: Tensor  # negative: nothing of this stream
+
+
+@dataclass(slots=True)
+class RingCache:
+    """Keys and values of the last positions of every row; each row has its own position.
+
+    Entry `p % capacity` holds position p. What a previous stream left behind is never wiped:
+    counted from the new stream's position it is older than its beginning, so no query sees it.
+    """
+
+    keys_LBCHE: Tensor
+    values_LBCHE: Tensor
+    next_positions_B: Tensor
+
+    @classmethod
+    def empty(cls, shape_LBCHE: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Self:
+        # Zeros, not whatever memory held: a hidden NaN would still spoil a weighted sum.
+        keys, values = (torch.zeros(shape_LBCHE, device=device, dtype=dtype) for _ in range(2))
+        positions = torch.zeros(shape_LBCHE[1], device=device, dtype=torch.int64)
+        return cls(keys, values, positions)
+
+    @property
+    def capacity(self) -> int:
+        return self.keys_LBCHE.shape[2]
+
+    def restart(self, fresh_B: Tensor) -> None:
+        self.next_positions_B.masked_fill_(fresh_B, 0)
+
+    def advance(self, num_positions: int) -> RingPlaces:
+        """Move every row on and say where its new positions stand."""
+        new = torch.arange(num_positions, device=self.next_positions_B.device)
+        positions_BT = self.next_positions_B[:, None] + new
+        entries = torch.arange(self.capacity, device=new.device)
+        newest_B1 = positions_BT[:, -1:]
+        held_BC = newest_B1 - (newest_B1 - entries) % self.capacity
+        self.next_positions_B += num_positions
+        return RingPlaces(positions_BT % self.capacity, positions_BT, held_BC)
+
+    def extend(
+        self, layer: int, keys_BTHE: Tensor, values_BTHE: Tensor, places: RingPlaces
+    ) -> tuple[Tensor, Tensor]:
+        """Write one layer's new keys and values; returns all the ring holds of it."""
+        rows_B1 = torch.arange(keys_BTHE.shape[0], device=keys_BTHE.device)[:, None]
+        where = (rows_B1, places.writes_BT)
+        # index_put, not scatter: on CPU a bf16 scatter is three orders of magnitude slower.
+        keys_BCHE = self.keys_LBCHE[layer].index_put_(where, keys_BTHE)
+        values_BCHE = self.values_LBCHE[layer].index_put_(where, values_BTHE)
+        return keys_BCHE, values_BCHE
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention without biases; queries and keys are kept in half-split rotary order."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.project_in = nn.Linear(dim, 3 * dim, bias=False)
+        self.project_out = nn.Linear(dim, dim, bias=False)
+
+    def project(self, x_BTD: Tensor, by: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys, values, each BTHE."""
+        qkv_BTXHE = self.project_in(x_BTD).unflatten(-1, (3, self.num_heads, -1))
+        queries, keys, values = qkv_BTXHE.unbind(2)
+        return rotate(queries, by), rotate(keys, by), values
+
+    def attend(
+        self, queries_BTHE: Tensor, keys_BCHE: Tensor, values_BCHE: Tensor, visible_BTC: Tensor
+    ) -> Tensor:
+        """Mix the visible values and project them back to BTD."""
+        mixed_BHTE = F.scaled_dot_product_attention(
+            queries_BTHE.transpose(1, 2),
+            keys_BCHE.transpose(1, 2),
+            values_BCHE.transpose(1, 2),
+            attn_mask=visible_BTC[:, None],
+        )
+        return self.project_out(mixed_BHTE.transpose(1, 2).flatten(2))
+
+    def native_project_in(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Views of the query, key and value rows in the native order: rotary pairs interleaved."""
+        queries, keys, values = self.project_in.weight.unflatten(0, (3, self.num_heads, -1))
+        return _interleaved(queries), _interleaved(keys), values
+
+
+def _interleaved(rows_HED: Tensor) -> Tensor:
+    """View rows (j, j + E/2) of each head next to each other: [H, E/2, 2, D]."""
+    return rows_HED.unflatten(1, (2, -1)).transpose(1, 2)

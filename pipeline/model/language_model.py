@@ -1,0 +1,179 @@
+"""The decoder-only language model: what was heard in a frame and said before to what is said now.
+
+S slots, T positions, K codebooks, D width, V text tokens, N extra heads, A answers of a head.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.model.attention import RingCache, SelfAttention, Window
+from pipeline.model.config import LanguageModelConfig
+from pipeline.model.native import NativeTensor, fill, joined, whole
+from pipeline.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
+
+
+class Prediction(NamedTuple):
+    """What the model says at each position: logits in fp32, and the extra heads' probabilities."""
+
+    logits_STV: Tensor
+    extra_STNA: Tensor | None
+
+
+class JoinedEmbedding(nn.Module):
+    """The tables of all codebooks and of the text in one: a position's input is a sum of rows."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        self.rows_per_codebook = config.audio_card + 1
+        self.first_text_row = config.num_codebooks * self.rows_per_codebook
+        self.table = nn.Embedding(self.first_text_row + config.num_text_rows, config.dim)
+
+    def rows(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
+        """Rows of the table: one per codebook, then the text's."""
+        last = self.first_text_row
+        starts_K = torch.arange(0, last, self.rows_per_codebook, device=codes_STK.device)
+        return torch.cat((codes_STK + starts_K, (text_ST + last)[..., None]), dim=-1)
+
+    def forward(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
+        """The sum in one pass, accumulated in fp32."""
+        rows = self.rows(codes_STK, text_ST)
+        bags_NR = rows.flatten(0, 1)
+        return F.embedding_bag(bags_NR, self.table.weight, mode="sum").unflatten(0, rows.shape[:2])
+
+    def add_in_order(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
+        """The sum rounded at each addition as the reference does it: codebooks, then the text."""
+        first, *others = self.table(self.rows(codes_STK, text_ST)).unbind(dim=-2)
+        for other in others:
+            first = first + other
+        return first
+
+    def native_tensors(self) -> dict[str, NativeTensor]:
+        *tables, text = self.table.weight.split(self._table_sizes())
+        places = {f"emb.{index}.weight": whole(table) for index, table in enumerate(tables)}
+        return places | {"text_emb.weight": whole(text)}
+
+    def _table_sizes(self) -> list[int]:
+        num_codebooks, num_rows = (
+            self.first_text_row // self.rows_per_codebook,
+            self.table.num_embeddings,
+        )
+        return [self.rows_per_codebook] * num_codebooks + [num_rows - self.first_text_row]
+
+
+class LanguageModel(nn.Module):
+    """Codes and the last text token of a position to the next text token."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = JoinedEmbedding(config)
+        self.transformer = _transformer(config)
+        self.norm = RMSNorm(config.dim, config.norm_eps)
+        self.text_head = nn.Linear(config.dim, config.text_card, bias=False)
+        num_answers = config.num_extra_heads * config.extra_head_dim
+        self.extra_heads = nn.Linear(config.dim, num_answers, bias=False) if num_answers else None
+
+    @classmethod
+    def load(
+        cls,
+        config: LanguageModelConfig,
+        tensors: Iterable[tuple[str, Tensor]],
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> Self:
+        """Build from native tensors, leaving out codebooks past `config.num_codebooks`."""
+        with torch.device("meta"):
+            model = cls(config).to(dtype)
+        model.to_empty(device=device)
+        fill(model.native_tensors(), tensors, model._is_unused)
+        return model.eval().requires_grad_(False)
+
+    def forward(self, codes_STK: Tensor, text_ST: Tensor) -> Prediction:
+        """Hear whole sequences from their first position; differentiable."""
+        return self.predict(self.transformer(self.embedding(codes_STK, text_ST)))
+
+    @torch.no_grad()
+    def extend(
+        self,
+        codes_STK: Tensor,
+        text_ST: Tensor,
+        cache: RingCache,
+        fresh_S: Tensor,
+        reach: int | None = None,
+    ) -> Prediction:
+        """Hear the next positions of every slot; the cache is updated in place.
+
+        Fresh slots begin a new stream. `reach` as in `Transformer.extend`.
+        """
+        cache.restart(fresh_S)
+        x_STD = self.embedding(codes_STK, text_ST)
+        return self.predict(self.transformer.extend(x_STD, cache, reach))
+
+    def predict(self, x_STD: Tensor) -> Prediction:
+        x_STD = self.norm(x_STD)
+        logits_STV = self.text_head(x_STD).float()
+        if self.extra_heads is None:
+            return Prediction(logits_STV, None)
+        answers = (self.config.num_extra_heads, self.config.extra_head_dim)
+        extra_STNA = self.extra_heads(x_STD).float().unflatten(-1, answers).softmax(dim=-1)
+        return Prediction(logits_STV, extra_STNA)
+
+    def empty_cache(self, num_slots: int, max_positions_per_call: int = 1) -> RingCache:
+        return self.transformer.empty_cache(num_slots, max_positions_per_call)
+
+    def native_tensors(self) -> dict[str, NativeTensor]:
+        """Where the tensors of a native checkpoint stand in this module."""
+        places = self.embedding.native_tensors()
+        for index, layer in enumerate(self.transformer.layers):
+            places |= _native_layer(f"transformer.layers.{index}", layer)
+        places["out_norm.alpha"] = whole(self.norm.scale_D, 1, 1, self.config.dim)
+        places["text_linear.weight"] = whole(self.text_head.weight)
+        if self.extra_heads is not None:
+            heads = self.extra_heads.weight.split(self.config.extra_head_dim)
+            places |= {f"extra_heads.{i}.weight": whole(head) for i, head in enumerate(heads)}
+        return places
+
+    def _is_unused(self, name: str) -> bool:
+        table = re.fullmatch(r"emb\.(\d+)\.weight", name)
+        return table is not None and int(table[1]) >= self.config.num_codebooks
+
+
+def _transformer(config: LanguageModelConfig) -> Transformer:
+    layers = [
+        Layer(
+            SelfAttention(config.dim, config.num_heads),
+            GatedFeedForward(config.dim, config.ffn_dim),
+            partial(RMSNorm, config.dim, config.norm_eps),
+            nn.Identity,
+        )
+        for _ in range(config.num_layers)
+    ]
+    geometry = Geometry(
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+        window=Window(config.context),
+        rope_max_period=config.rope_max_period,
+    )
+    return Transformer(layers, geometry)
+
+
+def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
+    named = layer.get_parameter
+    in_shape = layer.attention.project_in.weight.shape
+    norm_shape = (1, 1, in_shape[1])
+    return {
+        f"{prefix}.self_attn.in_proj_weight": joined(
+            layer.attention.native_project_in(), *in_shape
+        ),
+        f"{prefix}.self_attn.out_proj.weight": whole(named("attention.project_out.weight")),
+        f"{prefix}.gating.linear_in.weight": whole(named("feed_forward.project_in.weight")),
+        f"{prefix}.gating.linear_out.weight": whole(named("feed_forward.project_out.weight")),
+        f"{prefix}.norm1.alpha": whole(named("attention_norm.scale_D"), *norm_shape),
+        f"{prefix}.norm2.alpha": whole(named("feed_forward_norm.scale_D"), *norm_shape),
+    }

@@ -1,0 +1,67 @@
+"""How tensors of the native (moshi) layout stand in our modules.
+
+Our modules join tables, fuse projections and reorder rotary pairs. Each native tensor is described
+as views into our parameters, which serve to load it and to write it back.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class NativeTensor:
+    """One native tensor: its shape, and the views that make it up when joined row by row."""
+
+    shape: tuple[int, ...]
+    views: tuple[Tensor, ...]
+
+    @torch.no_grad()
+    def fill(self, tensor: Tensor) -> None:
+        sizes = [view.numel() for view in self.views]
+        for view, piece in zip(self.views, tensor.reshape(-1).split(sizes), strict=True):
+            view.copy_(piece.view(view.shape))
+
+    def read(self) -> Tensor:
+        return torch.cat([view.reshape(-1) for view in self.views]).view(self.shape).detach()
+
+
+def whole(tensor: Tensor, *shape: int) -> NativeTensor:
+    """A native tensor that is one of ours, under another shape or the same."""
+    return joined((tensor,), *(shape or tensor.shape))
+
+
+def joined(views: tuple[Tensor, ...], *shape: int) -> NativeTensor:
+    assert sum(view.numel() for view in views) == prod(shape)
+    return NativeTensor(shape, views)
+
+
+def fill(
+    places: Mapping[str, NativeTensor],
+    tensors: Iterable[tuple[str, Tensor]],
+    is_unused: Callable[[str], bool],
+) -> None:
+    """Load every native tensor into its place; refuses missing, surplus and misshapen ones."""
+    missing = dict.fromkeys(places)
+    for name, tensor in tensors:
+        if name not in places:
+            if is_unused(name):
+                continue
+            raise ValueError(f"the checkpoint has a tensor {name!r} that its config does not name")
+        expected = places[name].shape
+        if tuple(tensor.shape) != expected:
+            found = list(tensor.shape)
+            raise ValueError(f"tensor {name!r} has shape {found}, expected {list(expected)}")
+        places[name].fill(tensor)
+        missing.pop(name, None)
+    if missing:
+        shape = list(places[next(iter(missing))].shape)
+        raise ValueError(f"the checkpoint lacks tensor {next(iter(missing))!r} of shape {shape}")
+
+
+def read(places: Mapping[str, NativeTensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every native tensor, one at a time."""
+    return ((name, place.read()) for name, place in places.items())

@@ -1,0 +1,92 @@
+"""SEANet, the convolutions that turn a waveform into Mimi's 25 vectors a second.
+
+B rows, I and O channels, N columns at the rate of the place.
+"""
+
+from collections.abc import Iterator
+from itertools import repeat
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.model.config import MimiConfig
+from pipeline.model.convolution import CausalConv1d
+from pipeline.model.native import NativeTensor, whole
+
+# What each convolution remembers, in the order in which sound passes through them.
+Pasts = list[Tensor]
+
+
+class Residual(nn.Module):
+    """Two convolutions through a narrower middle, added to what they read."""
+
+    def __init__(self, channels: int, config: MimiConfig, dilation: int) -> None:
+        super().__init__()
+        middle, kernel_size = channels // config.compress, config.residual_kernel_size
+        self.narrow = CausalConv1d(channels, middle, kernel_size, dilation=dilation)
+        self.widen = CausalConv1d(middle, channels, 1)
+
+    def forward(self, x_BIN: Tensor, pasts: Iterator[Tensor | None]) -> Tensor:
+        narrowed = self.narrow(F.elu(x_BIN), next(pasts))
+        return x_BIN + self.widen(F.elu(narrowed), next(pasts))
+
+
+class Stage(nn.Module):
+    """Residual blocks at one rate, then a convolution to the next, `ratio` times slower."""
+
+    def __init__(self, channels: int, ratio: int, config: MimiConfig) -> None:
+        super().__init__()
+        dilations = (config.dilation_base**i for i in range(config.num_residual_layers))
+        residuals = [Residual(channels, config, dilation) for dilation in dilations]
+        self.residuals = cast(list[Residual], nn.ModuleList(residuals))
+        self.downsample = CausalConv1d(channels, 2 * channels, 2 * ratio, stride=ratio)
+
+    def forward(self, x_BIN: Tensor, pasts: Iterator[Tensor | None]) -> Tensor:
+        for residual in self.residuals:
+            x_BIN = residual(x_BIN, pasts)
+        return self.downsample(F.elu(x_BIN), next(pasts))
+
+
+class SEANet(nn.Module):
+    """Waveform to one vector per hop, without norms."""
+
+    def __init__(self, config: MimiConfig) -> None:
+        super().__init__()
+        channels = config.num_filters
+        self.stem = CausalConv1d(1, channels, config.kernel_size)
+        stages = []
+        for ratio in config.encoder_ratios:
+            stages.append(Stage(channels, ratio, config))
+            channels *= 2
+        self.stages = cast(list[Stage], nn.ModuleList(stages))
+        self.head = CausalConv1d(channels, config.seanet_dim, config.last_kernel_size)
+
+    def forward(self, samples_BN: Tensor, pasts: Pasts | None = None) -> Tensor:
+        """Hear a whole number of hops; returns BON. The pasts are updated in place."""
+        next_pasts: Iterator[Tensor | None] = repeat(None) if pasts is None else iter(pasts)
+        x_BIN = self.stem(samples_BN[:, None], next(next_pasts))
+        for stage in self.stages:
+            x_BIN = stage(x_BIN, next_pasts)
+        return self.head(F.elu(x_BIN), next(next_pasts))
+
+    def silence(self, num_rows: int) -> Pasts:
+        return [conv.silence(num_rows) for _, conv in self._native_convolutions()]
+
+    def native_tensors(self, prefix: str) -> Iterator[tuple[str, NativeTensor]]:
+        for place, conv in self._native_convolutions():
+            for name, parameter in conv.conv.named_parameters():
+                yield f"{prefix}.{place}.conv.conv.{name}", whole(parameter)
+
+    def _native_convolutions(self) -> Iterator[tuple[str, CausalConv1d]]:
+        """Every convolution and its place in the native list, where activations count too."""
+        yield "0", self.stem
+        index = 1
+        for stage in self.stages:
+            for residual in stage.residuals:
+                yield f"{index}.block.1", residual.narrow
+                yield f"{index}.block.3", residual.widen
+                index += 1
+            yield f"{index + 1}", stage.downsample
+            index += 2
+        yield f"{index + 1}", self.head

@@ -1,0 +1,143 @@
+"""The one transformer of this project: pre-norm layers over a window of past positions.
+
+Mimi and the language model differ in their norms, their feed-forward and their residual scales,
+which are parts handed to `Layer`.
+
+B rows (slots), T new positions, C key positions, D width, G width of the feed-forward.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.model.attention import RingCache, SelfAttention, Window, rotation
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in fp32 whatever the dtype of its input."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale_D = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        x = x_BTD.float()
+        mean_square = x.square().mean(dim=-1, keepdim=True) + self.eps
+        return (x * (self.scale_D.float() * mean_square.rsqrt())).to(x_BTD.dtype)
+
+
+class GatedFeedForward(nn.Module):
+    """silu(gate) * up, the two projections fused in one matrix."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.project_in = nn.Linear(dim, 2 * hidden_dim, bias=False)
+        self.project_out = nn.Linear(hidden_dim, dim, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        gate_BTG, up_BTG = self.project_in(x_BTD).chunk(2, dim=-1)
+        return self.project_out(F.silu(gate_BTG) * up_BTG)
+
+
+class FeedForward(nn.Module):
+    """Two projections around an exact (erf) GELU."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.project_in = nn.Linear(dim, hidden_dim, bias=False)
+        self.project_out = nn.Linear(hidden_dim, dim, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.project_out(F.gelu(self.project_in(x_BTD)))
+
+
+class ResidualScale(nn.Module):
+    """A learnt factor per channel on a residual branch."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.factors_D = nn.Parameter(torch.full((dim,), 0.01))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD * self.factors_D
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each normed before and added to what it read."""
+
+    def __init__(
+        self,
+        attention: SelfAttention,
+        feed_forward: nn.Module,
+        new_norm: Callable[[], nn.Module],
+        new_scale: Callable[[], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.attention_norm, self.attention_scale = new_norm(), new_scale()
+        self.attention = attention
+        self.feed_forward_norm, self.feed_forward_scale = new_norm(), new_scale()
+        self.feed_forward = feed_forward
+
+    def add_feed_forward(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD + self.feed_forward_scale(self.feed_forward(self.feed_forward_norm(x_BTD)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """What the transformer must know of its heads and positions."""
+
+    num_heads: int
+    head_dim: int
+    window: Window
+    rope_max_period: float
+
+
+class Transformer(nn.Module):
+    """A stack of layers; without a cache it hears whole sequences, with one it goes on from it."""
+
+    def __init__(self, layers: list[Layer], geometry: Geometry) -> None:
+        super().__init__()
+        self.layers = cast(list[Layer], nn.ModuleList(layers))
+        self.geometry = geometry
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Hear whole sequences from their beginning; differentiable."""
+        positions_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device)[None]
+        by = rotation(positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
+        visible_BTC = self.geometry.window.visible_BTC(positions_BT, positions_BT)
+        for layer in self.layers:
+            qkv = layer.attention.project(layer.attention_norm(x_BTD), by)
+            x_BTD = x_BTD + layer.attention_scale(layer.attention.attend(*qkv, visible_BTC))
+            x_BTD = layer.add_feed_forward(x_BTD)
+        return x_BTD
+
+    def extend(self, x_BTD: Tensor, cache: RingCache, reach: int | None = None) -> Tensor:
+        """Hear the next positions of every row; the cache is updated in place.
+
+        `reach` promises that no row has heard more positions than that, these included: the ring
+        beyond it is then not read.
+        """
+        assert x_BTD.shape[1] <= cache.capacity - self.geometry.window.context + 1
+        places = cache.advance(x_BTD.shape[1])
+        by = rotation(places.positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
+        held_BC = places.held_positions_BC[:, :reach]
+        visible_BTC = self.geometry.window.visible_BTC(places.positions_BT, held_BC)
+        for index, layer in enumerate(self.layers):
+            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), by)
+            keys, values = cache.extend(index, keys, values, places)
+            heard = layer.attention.attend(queries, keys[:, :reach], values[:, :reach], visible_BTC)
+            x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(heard))
+        return x_BTD
+
+    def empty_cache(self, num_rows: int, max_positions_per_call: int) -> RingCache:
+        """A ring that holds a full window of keys for each of a call's positions."""
+        weight = self.layers[0].attention.project_in.weight
+        capacity = self.geometry.window.context + max_positions_per_call - 1
+        heads = (self.geometry.num_heads, self.geometry.head_dim)
+        shape_LBCHE = (len(self.layers), num_rows, capacity, *heads)
+        return RingCache.empty(shape_LBCHE, weight.device, weight.dtype)
