@@ -1,6 +1,12 @@
 """The nouns of the pipeline: frozen, checked once at birth, free of heavy imports."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+
+STATUSES = ("ok", "partial")
+ID_HEX_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +21,136 @@ class Word:
     def __post_init__(self) -> None:
         if not 0 <= self.start_s <= self.end_s:
             raise ValueError(f"word {self.text!r} spans {self.start_s}..{self.end_s} s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """One input file, or one channel or span of it: one row of what comes out."""
+
+    uri: str
+    size_bytes: int
+    version: str  # another one whenever the bytes may have changed: the ETag, or size and mtime
+    channel: int | None = None  # None: all channels, mixed
+    num_channels: int | None = None  # how many recordings the file became, once it is split
+    start_s: float = 0.0
+    end_s: float | None = None  # None: to the end of the file
+    expected_s: float | None = None  # how long it lasts, where the manifest says so
+    language: str | None = None
+    domain: str | None = None
+    text: str | None = None  # what is really said, where the manifest knows
+
+    def __post_init__(self) -> None:
+        if self.channel is not None and self.channel < 0:
+            raise ValueError(f"{self.uri}: channels count from 0, got channel {self.channel}")
+        if not 0 <= self.start_s < (float("inf") if self.end_s is None else self.end_s):
+            raise ValueError(f"{self.uri}: nothing lies between {self.start_s} and {self.end_s} s")
+
+    @property
+    def source_id(self) -> str:
+        """The same for every channel of one version of one span of one file."""
+        identity = json.dumps([self.uri, self.version, self.start_s, self.end_s])
+        return hashlib.sha256(identity.encode()).hexdigest()[:ID_HEX_DIGITS]
+
+    @property
+    def recording_id(self) -> str:
+        """A name that depends on content alone, never on order, machine or worker."""
+        return self.source_id if self.channel is None else f"{self.source_id}-{self.channel}"
+
+    def split(self, num_channels: int) -> tuple["Recording", ...]:
+        """One recording for each channel of the file."""
+        return tuple(
+            replace(self, channel=channel, num_channels=num_channels)
+            for channel in range(num_channels)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A span of one recording: what the model hears, and within it the words it answers for.
+
+    Samples count from the first sample of the recording.
+    """
+
+    recording: Recording
+    index: int
+    sample_rate_hz: int
+    start_sample: int
+    end_sample: int
+    owned_start_sample: int
+    owned_end_sample: int
+    is_last: bool
+    damage: str | None = None  # why the recording is not whole; known with its last shard
+
+    def __post_init__(self) -> None:
+        bounds = (
+            self.start_sample,
+            self.owned_start_sample,
+            self.owned_end_sample,
+            self.end_sample,
+        )
+        if bounds != tuple(sorted(bounds)) or self.start_sample < 0:
+            raise ValueError(f"shard {self.shard_id} hears and owns {bounds}")
+        if self.index == 0 and self.owned_start_sample != 0:
+            raise ValueError(f"shard {self.shard_id} leaves the first samples to nobody")
+
+    @property
+    def shard_id(self) -> str:
+        return f"{self.recording.recording_id}/{self.index:05d}"
+
+    @property
+    def start_s(self) -> float:
+        return self.start_sample / self.sample_rate_hz
+
+    @property
+    def end_s(self) -> float:
+        return self.end_sample / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTranscript:
+    """What the model heard in one shard; times count from the shard's first sample."""
+
+    shard: Shard
+    words: tuple[Word, ...]
+    model: str
+    model_revision: str
+    tokens: tuple[int, ...] = ()  # one per step, where the run keeps them
+    token_confidences: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A recording, or one shard of it, without a transcript, and why."""
+
+    recording: Recording
+    stage: str  # fetch, decode, transcribe, ...
+    reason: str  # a code such as not_found or no_audio
+    detail: str  # one sentence, free of secrets
+    attempts: int = 1
+    shard: Shard | None = None  # None: the whole recording
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.reason):
+            raise ValueError(f"a reason is a code such as not_found, got {self.reason!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """The words of one recording; times count from the beginning of its file."""
+
+    recording: Recording
+    duration_s: float
+    status: str
+    words: tuple[Word, ...]
+    num_shards: int
+    model: str
+    model_revision: str
+    detail: str | None = None  # why the status is not ok
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"a status is one of {', '.join(STATUSES)}, got {self.status!r}")
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)

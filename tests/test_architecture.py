@@ -14,6 +14,7 @@ LIGHT_MODULES = [
     "pipeline.records",
     "pipeline.audio",
     "pipeline.storage",
+    "pipeline.stitching",
     "pipeline.engine",
     "pipeline.rendering.formats",
 ]
