@@ -5,7 +5,10 @@ one published model.
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
+
+# Heard after the last word is due, so that a late one is not lost.
+FLUSH_AFTER_DELAY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +95,26 @@ class SpeechToTextConfig:
     language_model: LanguageModelConfig
     delay_s: float  # how long after a sound its text is written
     silence_prefix_s: float  # silence that must be heard before the recording
+    known_delay_steps: int | None = None  # where a model's delay is not `delay_s` rounded
+
+    @property
+    def delay_steps(self) -> int:
+        """Steps from hearing a sound to writing its text."""
+        if self.known_delay_steps is not None:
+            return self.known_delay_steps
+        return round(self.delay_s * self.mimi.frame_rate_hz)
+
+    @property
+    def prefix_frames(self) -> int:
+        """Silent frames heard before a recording."""
+        return ceil(self.silence_prefix_s * self.mimi.frame_rate_hz)
+
+    @property
+    def flush_frames(self) -> int:
+        """Silent frames heard after a recording: its last words are still to be written."""
+        delay_frames = max(self.delay_s * self.mimi.frame_rate_hz, self.delay_steps)
+        return ceil(delay_frames + FLUSH_AFTER_DELAY_S * self.mimi.frame_rate_hz)
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames to hear for a recording: prefix, the recording (its last frame filled), flush."""
+        return self.prefix_frames + ceil(num_samples / self.mimi.frame_samples) + self.flush_frames

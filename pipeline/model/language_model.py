@@ -1,6 +1,6 @@
 """The decoder-only language model: what was heard in a frame and said before to what is said now.
 
-S slots, T positions, K codebooks, D width, V text tokens, N extra heads, A answers of a head.
+S slots, T positions, K codebooks, D width, V text tokens, H extra heads, A answers of a head.
 """
 
 import re
@@ -22,7 +22,7 @@ class Prediction(NamedTuple):
     """What the model says at each position: logits in fp32, and the extra heads' probabilities."""
 
     logits_STV: Tensor
-    extra_STNA: Tensor | None
+    extra_STHA: Tensor | None
 
 
 class JoinedEmbedding(nn.Module):
@@ -121,8 +121,8 @@ class LanguageModel(nn.Module):
         if self.extra_heads is None:
             return Prediction(logits_STV, None)
         answers = (self.config.num_extra_heads, self.config.extra_head_dim)
-        extra_STNA = self.extra_heads(x_STD).float().unflatten(-1, answers).softmax(dim=-1)
-        return Prediction(logits_STV, extra_STNA)
+        extra_STHA = self.extra_heads(x_STD).float().unflatten(-1, answers).softmax(dim=-1)
+        return Prediction(logits_STV, extra_STHA)
 
     def empty_cache(self, num_slots: int, max_positions_per_call: int = 1) -> RingCache:
         return self.transformer.empty_cache(num_slots, max_positions_per_call)
