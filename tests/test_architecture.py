@@ -17,6 +17,9 @@ LIGHT_MODULES = [
     "pipeline.stitching",
     "pipeline.engine",
     "pipeline.rendering.formats",
+    "pipeline.scoring.errors",
+    "pipeline.guards.inspection",
+    "pipeline.guards.redecoding",
 ]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
