@@ -9,3 +9,29 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("NO_TORCH_COMPILE", "1")
+
+import pytest
+
+from tests import s3_server as s3
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A real S3 server, started when the first test asks for it."""
+    with s3.S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server, monkeypatch):
+    """`s3://` name of an empty bucket, found by the usual chain of credentials."""
+    s3.use(s3_server, monkeypatch)
+    return f"s3://{s3_server.new_bucket()}"
+
+
+@pytest.fixture(params=["disk", "s3"])
+def folder(request, tmp_path):
+    """The name of an empty folder, once on disk and once on S3."""
+    if request.param == "disk":
+        return str(tmp_path / "folder")
+    return request.getfixturevalue("s3_bucket") + "/some/prefix"

@@ -1,0 +1,116 @@
+"""What goes wrong with files and object stores, as a reason code and one sentence.
+
+The sentences name the file and the kind of trouble and never repeat what a server or a library
+wrote, which may hold a key, a token or a signed address.
+"""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+DENIED = {
+    "401",
+    "403",
+    "AccessDenied",
+    "ExpiredToken",
+    "Forbidden",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+}
+CHANGED = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
+BUSY = {"429", "500", "502", "503", "504", "InternalError", "RequestTimeout", "SlowDown"}
+
+SENTENCES = {
+    "not_found": "there is no such file",
+    "denied": "reading or writing is not allowed with the credentials at hand",
+    "no_credentials": "no credentials were found in the environment, the profile or the machine",
+    "changed": "the file is not the one that was planned",
+    "busy": "the object store kept failing or asking for patience",
+    "unreachable": "the object store cannot be reached",
+    "timeout": "the object store did not answer in time",
+    "truncated": "the connection ended before the file did",
+    "no_space": "there is no space left",
+    "bad_location": "this is not the name of a file or a bucket",
+    "io": "reading or writing failed",
+}
+TRANSIENT = {"busy", "unreachable", "timeout", "truncated"}
+
+
+class StorageError(Exception):
+    """A file that could not be listed, read or written."""
+
+    def __init__(self, reason: str, uri: str, note: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason, uri, note)
+
+    def __str__(self) -> str:
+        reason, uri, note = self.args
+        return f"{uri}: {SENTENCES[reason]}" + (f" ({note})" if note else "")
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may well succeed in a moment."""
+        return self.reason in TRANSIENT
+
+
+@contextmanager
+def one_sentence(uri: str) -> Iterator[None]:
+    """Whatever disk or S3 raises inside becomes a StorageError about this file."""
+    try:
+        yield
+    except boto.ClientError as error:
+        raise StorageError(*_of_reply(error, uri)) from None
+    except (OSError, boto.BotoCoreError, ResponseParserError) as error:
+        raise StorageError(_of_exception(error), uri) from None
+
+
+def _of_reply(error: boto.ClientError, uri: str) -> tuple[str, str, str]:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    note = code if re.fullmatch(r"\w{1,60}", code) else ""
+    for reason, codes in (
+        ("not_found", NOT_FOUND),
+        ("denied", DENIED),
+        ("changed", CHANGED),
+        ("busy", BUSY),
+    ):
+        if code in codes or status in codes:
+            return reason, uri, note
+    return "io", uri, note
+
+
+def _of_exception(error: BaseException) -> str:
+    for reason, kinds in _REASON_OF_KIND.items():
+        if isinstance(error, kinds):
+            return reason
+    return {errno.ENOSPC: "no_space", errno.EDQUOT: "no_space"}.get(
+        getattr(error, "errno", 0) or 0, "io"
+    )
+
+
+_REASON_OF_KIND: dict[str, tuple[type[BaseException], ...]] = {
+    "no_credentials": (
+        boto.NoCredentialsError,
+        boto.PartialCredentialsError,
+        boto.CredentialRetrievalError,
+        boto.ProfileNotFound,
+        boto.TokenRetrievalError,
+    ),
+    "timeout": (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError),
+    "truncated": (
+        boto.IncompleteReadError,
+        boto.ResponseStreamingError,
+        boto.FlexibleChecksumError,
+        ResponseParserError,
+    ),
+    "unreachable": (boto.HTTPClientError, boto.ConnectionError, ConnectionError),
+    "bad_location": (boto.ParamValidationError, boto.InvalidRegionError, NotADirectoryError),
+    "not_found": (FileNotFoundError,),
+    "denied": (PermissionError,),
+}

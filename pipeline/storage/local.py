@@ -1,0 +1,139 @@
+"""A folder on a disk that all machines of a run see."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+from pipeline.storage.errors import StorageError, one_sentence
+from pipeline.storage.store import Entry
+
+ASIDE = ".aside-"  # what is being written; no reader's glob matches it
+ASIDE_LIFE_S = 24 * 3600
+
+
+class LocalStore:
+    """Files under one folder. A file is written aside, flushed to the disk and then renamed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    def uri(self, key: str) -> str:
+        return str(self._path(key))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        folder = self.folder / prefix.rpartition("/")[0]
+        with one_sentence(str(folder)):
+            for path in _files_under(folder):
+                key = path.relative_to(self.folder).as_posix()
+                if key.startswith(prefix):
+                    yield self.stat(key)
+
+    def stat(self, key: str) -> Entry:
+        with one_sentence(self.uri(key)):
+            facts = self._path(key).stat()
+            return Entry(key, facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
+
+    def age_s(self, key: str) -> float:
+        with self._aside(key) as probe, one_sentence(self.uri(key)):
+            probe.write_bytes(b"")
+            return probe.stat().st_mtime - self._path(key).stat().st_mtime
+
+    def read(self, key: str) -> bytes:
+        with one_sentence(self.uri(key)):
+            return self._path(key).read_bytes()
+
+    def download(self, key: str, version: str, path: Path) -> None:
+        with one_sentence(self.uri(key)):
+            shutil.copyfile(self._path(key), path)
+        if self.stat(key).version != version:
+            raise StorageError("changed", self.uri(key))
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._aside(key) as aside, one_sentence(self.uri(key)):
+            _write_through(aside, data)
+            os.replace(aside, self._path(key))
+            _flush_folder(aside.parent)
+
+    def write_if_absent(self, key: str, data: bytes) -> bool:
+        with self._aside(key) as aside, one_sentence(self.uri(key)):
+            _write_through(aside, data)
+            try:
+                os.link(aside, self._path(key))
+            except FileExistsError:
+                return self._path(key).read_bytes() == data
+            _flush_folder(aside.parent)
+            return True
+
+    def upload(self, path: Path, key: str) -> None:
+        with self._aside(key) as aside, one_sentence(self.uri(key)):
+            shutil.copyfile(path, aside)
+            _flush(aside)
+            os.replace(aside, self._path(key))
+            _flush_folder(aside.parent)
+
+    def delete(self, key: str) -> None:
+        with one_sentence(self.uri(key)):
+            self._path(key).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what killed writers left aside long ago."""
+        with one_sentence(str(self.folder)):
+            for aside in self.folder.rglob(f"{ASIDE}*"):
+                if time.time() - aside.stat().st_mtime > ASIDE_LIFE_S:
+                    aside.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key
+
+    @contextmanager
+    def _aside(self, key: str) -> Iterator[Path]:
+        """A name of our own beside the file, gone in the end."""
+        folder = self._path(key).parent
+        aside = folder / f"{ASIDE}{token_hex(8)}"
+        try:
+            with one_sentence(self.uri(key)):
+                folder.mkdir(parents=True, exist_ok=True)
+            yield aside
+        finally:
+            with one_sentence(self.uri(key)):
+                aside.unlink(missing_ok=True)
+
+
+def _files_under(folder: Path) -> Iterator[Path]:
+    """In the order in which S3 would list them; linked folders are not entered."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as found:
+        names = sorted(
+            (entry.name + "/" * entry.is_dir(follow_symlinks=False), entry.is_file())
+            for entry in found
+            if not entry.name.startswith(ASIDE)
+        )
+    for name, is_file in names:
+        if name.endswith("/"):
+            yield from _files_under(folder / name)
+        elif is_file:
+            yield folder / name
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """So that the new name itself outlives a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

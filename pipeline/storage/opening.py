@@ -1,0 +1,32 @@
+"""From a name that people type to a store."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.s3 import S3Config, S3Store, open_bucket
+from pipeline.storage.store import Store
+
+__all__ = ["S3Config", "open_file", "open_store"]
+
+
+def open_store(uri: str, s3: S3Config) -> Store:
+    """The folder of that name: s3://bucket/prefix, file:///folder or a plain path."""
+    scheme = urlsplit(uri).scheme
+    if scheme == "s3":
+        return open_bucket(uri, s3)
+    if scheme == "file":
+        return LocalStore(Path(unquote(urlsplit(uri).path)))
+    if "://" in uri:
+        raise StorageError("bad_location", uri, "names begin with s3:// or are paths")
+    return LocalStore(Path(uri))
+
+
+def open_file(uri: str, s3: S3Config) -> tuple[Store, str]:
+    """The store that holds the file of that name, and the file's key in it."""
+    if uri.startswith("s3://"):
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return S3Store(bucket, "", s3), key
+    folder, _, name = uri.rpartition("/")
+    return open_store(folder or ("/" if uri.startswith("/") else "."), s3), name

@@ -1,0 +1,260 @@
+"""A prefix of a bucket of an S3-compatible object store."""
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError, IncompleteReadError
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from pipeline.storage.errors import StorageError, one_sentence
+from pipeline.storage.listing import list_objects
+from pipeline.storage.store import Entry
+
+PART_BYTES = 8 * 2**20
+NUM_THREADS = 8
+MAX_ATTEMPTS = 6
+EMPTY_RANGE = 416
+
+_client_lock = threading.Lock()
+
+
+@dataclass(kw_only=True, slots=True)
+class S3Config:
+    """How to reach an object store; keys come from the environment, a profile or the machine."""
+
+    endpoint: str | None = field(
+        default=None, metadata={"help": "address of the object store; unset: Amazon's"}
+    )
+    region: str | None = field(default=None, metadata={"help": "region of the buckets"})
+    profile: str | None = field(
+        default=None, metadata={"help": "profile in the credentials file to use"}
+    )
+    anonymous: bool = field(
+        default=False, metadata={"help": "send no credentials, for public buckets"}
+    )
+    checksums: str = field(
+        default="when_supported",
+        metadata={"help": "when_supported, or when_required for older object stores"},
+    )
+    connect_timeout_s: float = field(
+        default=10.0, metadata={"help": "give up connecting after this long"}
+    )
+    read_timeout_s: float = field(
+        default=60.0, metadata={"help": "give up a request that is silent for this long"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.checksums not in ("when_supported", "when_required"):
+            raise ValueError(
+                f"checksums is when_supported or when_required, got {self.checksums!r}"
+            )
+        if self.endpoint and "@" in urlsplit(self.endpoint).netloc:
+            raise ValueError("endpoint holds a password; give credentials by the environment")
+        for name in ("connect_timeout_s", "read_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, StorageError) and error.is_transient
+
+
+patiently = retry(
+    retry=retry_if_exception(_is_transient),
+    stop=stop_after_attempt(MAX_ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.1, max=10),
+    reraise=True,
+)
+
+
+class S3Store:
+    """Objects under one prefix. An object appears with one request, whole."""
+
+    def __init__(self, bucket: str, prefix: str, config: S3Config) -> None:
+        self.bucket = bucket
+        self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self.config = config
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{self.prefix}{key}"
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        for found in list_objects(self._list_page, self.prefix + prefix):
+            yield Entry(found["Key"].removeprefix(self.prefix), found["Size"], _etag(found))
+
+    def stat(self, key: str) -> Entry:
+        head = self._head(key)
+        return Entry(key, head["ContentLength"], _etag(head))
+
+    def age_s(self, key: str) -> float:
+        head = self._head(key)
+        now = _http_time_s(head["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return now - head["LastModified"].timestamp()
+
+    def read(self, key: str) -> bytes:
+        first, size_bytes, version = self._range(key, 0, None)
+        rest = [
+            self._range(key, start, version)[0]
+            for start in range(PART_BYTES, size_bytes, PART_BYTES)
+        ]
+        return b"".join([first, *rest])
+
+    def download(self, key: str, version: str, path: Path) -> None:
+        with path.open("wb") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
+            size_bytes = self._copy_range(key, 0, version, file.fileno())
+            starts = range(PART_BYTES, size_bytes, PART_BYTES)
+            copies = [
+                threads.submit(self._copy_range, key, start, version, file.fileno())
+                for start in starts
+            ]
+            try:
+                for copy in copies:
+                    copy.result()
+            finally:
+                threads.shutdown(wait=True, cancel_futures=True)
+
+    @patiently
+    def write(self, key: str, data: bytes) -> None:
+        with one_sentence(self.uri(key)):
+            self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
+
+    @patiently
+    def write_if_absent(self, key: str, data: bytes) -> bool:
+        try:
+            with one_sentence(self.uri(key)):
+                self._client.put_object(
+                    Bucket=self.bucket, Key=self.prefix + key, Body=data, IfNoneMatch="*"
+                )
+        except StorageError as error:
+            if error.reason != "changed":
+                raise
+        # A reply may be lost after the write, and older object stores overlook the condition.
+        return self.read(key) == data
+
+    @patiently
+    def upload(self, path: Path, key: str) -> None:
+        with one_sentence(self.uri(key)):
+            self._client.upload_file(
+                str(path),
+                self.bucket,
+                self.prefix + key,
+                Config=TransferConfig(
+                    multipart_chunksize=4 * PART_BYTES, max_concurrency=NUM_THREADS
+                ),
+            )
+
+    @patiently
+    def delete(self, key: str) -> None:
+        with one_sentence(self.uri(key)):
+            self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    def sweep(self) -> None:
+        """Nothing to do here: ops/s3-lifecycle.json removes what killed writers left."""
+
+    @property
+    def _client(self) -> Any:
+        with _client_lock, one_sentence(self.uri("")):
+            return _client_of(**asdict(self.config))
+
+    @patiently
+    def _head(self, key: str) -> dict[str, Any]:
+        with one_sentence(self.uri(key)):
+            return self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    @patiently
+    def _range(self, key: str, start: int, version: str | None) -> tuple[bytes, int, str]:
+        """The bytes of one part, the size of the whole object and its version.
+
+        The size is the one in Content-Range: a Content-Length can lie about a broken reply.
+        """
+        condition = {"IfMatch": f'"{version}"'} if version else {}
+        with one_sentence(self.uri(key)):
+            try:
+                reply = self._client.get_object(
+                    Bucket=self.bucket,
+                    Key=self.prefix + key,
+                    Range=f"bytes={start}-{start + PART_BYTES - 1}",
+                    **condition,
+                )
+            except ClientError as error:
+                if _status(error) != EMPTY_RANGE:
+                    raise
+                return b"", 0, ""
+            data = reply["Body"].read()
+            size_bytes = int(reply["ContentRange"].rpartition("/")[2])
+            expected_bytes = min(PART_BYTES, size_bytes - start)
+            if len(data) != expected_bytes:
+                raise IncompleteReadError(actual_bytes=len(data), expected_bytes=expected_bytes)
+            return data, size_bytes, _etag(reply)
+
+    def _copy_range(self, key: str, start: int, version: str, descriptor: int) -> int:
+        data, size_bytes, _ = self._range(key, start, version)
+        with one_sentence(self.uri(key)):
+            os.pwrite(descriptor, data, start)
+        return size_bytes
+
+    @patiently
+    def _list_page(self, prefix: str, delimiter: str, token: dict[str, str]) -> dict[str, Any]:
+        with one_sentence(self.uri("")):
+            return self._client.list_objects_v2(
+                Bucket=self.bucket, Prefix=prefix, Delimiter=delimiter, **token
+            )
+
+
+def open_bucket(uri: str, config: S3Config) -> S3Store:
+    """The store at s3://bucket/prefix."""
+    parts = urlsplit(uri, allow_fragments=False)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise StorageError("bad_location", uri)
+    return S3Store(parts.netloc, uri.removeprefix(f"s3://{parts.netloc}"), config)
+
+
+@lru_cache
+def _client_of(
+    *,
+    endpoint: str | None,
+    region: str | None,
+    profile: str | None,
+    anonymous: bool,
+    checksums: str,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+) -> Any:
+    """One client per process and configuration: it is safe to share and slow to make."""
+    return boto3.Session(profile_name=profile, region_name=region).client(
+        "s3",
+        endpoint_url=endpoint,
+        config=Config(
+            signature_version=UNSIGNED if anonymous else None,
+            connect_timeout=connect_timeout_s,
+            read_timeout=read_timeout_s,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=4 * NUM_THREADS,
+            request_checksum_calculation=checksums,
+            response_checksum_validation=checksums,
+        ),
+    )
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    return answer["ETag"].strip('"')
+
+
+def _http_time_s(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp()

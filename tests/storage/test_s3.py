@@ -1,0 +1,79 @@
+"""What only an object store can do wrong."""
+
+import pytest
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.s3 import PART_BYTES
+from tests.chaos.faulty_s3 import Faults, FaultyS3
+from tests.s3_server import SECRET_KEY
+
+
+@pytest.fixture
+def unreliable(s3_server, s3_bucket):
+    """The server behind a proxy that spoils a quarter of all requests."""
+    with FaultyS3(s3_server.port, Faults(0.25, seed=7, slow_s=0.01)) as proxy:
+        yield proxy
+
+
+def test_every_request_survives_a_store_that_fails_often(unreliable, s3_bucket, tmp_path):
+    store = open_store(s3_bucket, S3Config(endpoint=unreliable.endpoint))
+    data = bytes(range(256)) * (3 * PART_BYTES // 256)
+    for n in range(10):
+        assert store.write_if_absent(f"claims/{n}", b"mine %d" % n)
+        assert not store.write_if_absent(f"claims/{n}", b"other")
+        store.write(f"files/{n}", data[: n * 1000])
+        assert store.read(f"files/{n}") == data[: n * 1000]
+    store.write("long", data)
+    store.download("long", store.stat("long").version, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == data
+    assert len(list(store.entries())) == 21
+    assert set(unreliable.faults.seen) == {
+        "unavailable", "lost_reply", "slow", "reset", "truncated", "short_length",
+    }  # fmt: skip
+
+
+def test_a_store_that_never_answers_is_given_up(s3_bucket):
+    config = S3Config(endpoint="http://127.0.0.1:9", connect_timeout_s=0.2)
+    with pytest.raises(StorageError, match="cannot be reached"):
+        open_store(s3_bucket, config).read("file")
+
+
+def test_wrong_keys_are_refused_without_being_told(s3_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    with pytest.raises(StorageError) as error:
+        open_store(s3_bucket, S3Config(region="eu-west-1")).read("file")
+    assert error.value.reason == "denied"
+    assert "wrong-secret" not in str(error.value)
+
+
+def test_missing_keys_are_named_as_such(s3_bucket, monkeypatch, tmp_path):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(StorageError) as error:
+        open_store(s3_bucket, S3Config(region="eu-west-2")).read("file")
+    assert error.value.reason == "no_credentials"
+
+
+def test_an_unknown_profile_is_a_matter_of_credentials(s3_bucket):
+    with pytest.raises(StorageError) as error:
+        open_store(s3_bucket, S3Config(profile="nobody")).read("file")
+    assert error.value.reason == "no_credentials"
+
+
+def test_a_bucket_that_does_not_exist_is_not_found(s3_bucket):
+    with pytest.raises(StorageError) as error:
+        list(open_store("s3://no-such-bucket-here", S3Config()).entries())
+    assert error.value.reason == "not_found"
+
+
+def test_a_configuration_holds_no_password():
+    with pytest.raises(ValueError, match="holds a password") as error:
+        S3Config(endpoint=f"http://me:{SECRET_KEY}@store:9000")
+    assert SECRET_KEY not in str(error.value)
+
+
+def test_checksums_are_one_of_two():
+    with pytest.raises(ValueError, match="when_required, got 'never'"):
+        S3Config(checksums="never")

@@ -1,0 +1,161 @@
+"""The laws of a store, over disk and over a real S3 server."""
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.opening import S3Config, open_file, open_store
+from pipeline.storage.s3 import PART_BYTES
+
+ODD_KEYS = ["a b.mp3", "a+b.mp3", "a%20b.mp3", "\u00e6r/\u00f6l.mp3", "a'\"&?#.mp3", "x=1/y.mp3"]
+
+
+@pytest.fixture
+def store(folder):
+    return open_store(folder, S3Config())
+
+
+def test_what_is_written_is_read_and_listed(store):
+    store.write("a/b.bin", b"hello")
+    assert store.read("a/b.bin") == b"hello"
+    (entry,) = store.entries()
+    assert (entry.key, entry.size_bytes) == ("a/b.bin", 5)
+    assert entry == store.stat("a/b.bin")
+
+
+def test_an_empty_folder_lists_nothing(store):
+    assert list(store.entries()) == []
+    assert list(store.entries("no/such/")) == []
+
+
+def test_an_empty_file_is_a_file(store, tmp_path):
+    store.write("empty", b"")
+    assert store.read("empty") == b""
+    store.download("empty", store.stat("empty").version, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b""
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_odd_names_are_only_names(store, key, tmp_path):
+    store.write(key, b"odd")
+    assert [entry.key for entry in store.entries()] == [key]
+    holder, name = open_file(store.uri(key), S3Config())
+    assert holder.read(name) == b"odd"
+
+
+def test_a_listing_is_complete_and_always_in_the_same_order(store):
+    keys = {f"{folder}/{n:02d}.mp3" for folder in ("2019", "2020", "x/y") for n in range(7)}
+    keys |= {"top.mp3", "2019.mp3"}
+    for key in keys:
+        store.write(key, b"1")
+    listed = [entry.key for entry in store.entries()]
+    assert sorted(listed) == sorted(keys)
+    assert listed == [entry.key for entry in store.entries()]
+    assert {e.key for e in store.entries("2019")} == {k for k in keys if k.startswith("2019")}
+
+
+def test_only_the_first_writes_if_absent(store):
+    assert store.write_if_absent("claim", b"first")
+    assert not store.write_if_absent("claim", b"second")
+    assert store.read("claim") == b"first"
+
+
+def test_writing_the_same_again_counts_as_written(store):
+    assert store.write_if_absent("claim", b"same")
+    assert store.write_if_absent("claim", b"same")
+
+
+def test_of_many_claims_at_once_one_wins(store):
+    with ThreadPoolExecutor(8) as threads:
+        won = list(threads.map(lambda n: store.write_if_absent("claim", b"%d" % n), range(16)))
+    assert won.count(True) == 1
+    assert store.read("claim") == b"%d" % won.index(True)
+
+
+def test_readers_see_the_old_file_or_the_new_one(store):
+    old, new = b"a" * 300_000, b"b" * 400_000
+    store.write("file", old)
+    done, seen = threading.Event(), set()
+
+    def read():
+        while not done.is_set():
+            seen.add(store.read("file"))
+
+    with ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(read) for _ in range(2)]
+        for _ in range(10):
+            store.write("file", new)
+            store.write("file", old)
+        done.set()
+        [reader.result() for reader in readers]
+    assert seen <= {old, new}
+
+
+def test_a_new_content_has_a_new_version(store):
+    store.write("file", b"one")
+    before = store.stat("file").version
+    store.write("file", b"two, longer")
+    assert store.stat("file").version != before
+
+
+@pytest.mark.parametrize("size_bytes", [1, PART_BYTES, 2 * PART_BYTES + 17])
+def test_a_download_is_the_file(store, tmp_path, size_bytes):
+    data = bytes(range(256)) * (size_bytes // 256 + 1)
+    store.write("long", data[:size_bytes])
+    store.download("long", store.stat("long").version, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == data[:size_bytes] == store.read("long")
+
+
+def test_a_file_that_changed_since_the_plan_is_not_downloaded(store, tmp_path):
+    store.write("file", b"planned")
+    planned = store.stat("file").version
+    store.write("file", b"another")
+    with pytest.raises(StorageError, match="not the one that was planned") as error:
+        store.download("file", planned, tmp_path / "copy")
+    assert error.value.reason == "changed"
+
+
+def test_an_upload_is_the_file(store, tmp_path):
+    data = bytes(range(256)) * 300_000
+    (tmp_path / "big").write_bytes(data)
+    store.upload(tmp_path / "big", "big")
+    assert store.read("big") == data
+
+
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(store):
+    store.write("file", b"1")
+    store.delete("file")
+    store.delete("file")
+    assert list(store.entries()) == []
+
+
+def test_a_file_that_is_not_there_is_named(store):
+    for action in (store.read, store.stat, store.age_s):
+        with pytest.raises(StorageError, match=r"gone\.mp3: there is no such file") as error:
+            action("gone.mp3")
+        assert error.value.reason == "not_found"
+
+
+def test_age_counts_from_the_last_write(store):
+    store.write("file", b"1")
+    assert -0.1 <= store.age_s("file") < 3
+
+
+def test_a_store_travels_to_another_process(store):
+    store.write("file", b"1")
+    assert pickle.loads(pickle.dumps(store)).read("file") == b"1"
+
+
+def test_an_error_travels_to_another_process(store):
+    with pytest.raises(StorageError) as error:
+        store.read("gone")
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/x", "http://host/x", "s3:///x"])
+def test_a_name_that_is_no_store_is_said_so(uri):
+    with pytest.raises(StorageError, match="not the name of a file or a bucket"):
+        open_store(uri, S3Config())
