@@ -37,7 +37,7 @@ class GuardsConfig:
     min_language_probability: float = _option(0.9, "how sure the language heard must be")
 
     max_redecoded_s: float = _option(1800.0, "most audio per shard that is decoded again")
-    redecoding_lead_s: float = _option(1.0, "audio heard before a stalled span")
+    redecoding_context_s: float = _option(2.0, "audio heard again around a stalled span")
     redecoding_silence_s: float = _option(2.0, "silence ahead of a span from the second attempt on")
     redecoding_temperature: float = _option(0.4, "temperature of the third attempt; 0 for none")
 

@@ -6,7 +6,6 @@ steps serve a plain loop, an asynchronous actor and a test.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +86,8 @@ def _attempts(
     samples_N: NDArray[np.int16], sample_rate_hz: int, stall: Span, config: GuardsConfig
 ) -> Iterator[Attempt]:
     """A fresh state; the same after more silence; the same at a temperature."""
-    start_s = max(stall.start_s - config.redecoding_lead_s, 0.0)
-    end_s = stall.end_s + config.collar_s
+    start_s = max(stall.start_s - config.redecoding_context_s, 0.0)
+    end_s = stall.end_s + config.redecoding_context_s
     first = round(start_s * sample_rate_hz)
     cut_N = samples_N[first : round(end_s * sample_rate_hz)]
     yield Attempt(cut_N, 0.0, first / sample_rate_hz)
@@ -110,15 +109,29 @@ def _spliced(
     """The words with what was heard anew between the two that the stall separates."""
     before = [word for word in words if word.start_s < stall.start_s]
     after = [word for word in words if word.start_s >= stall.start_s]
-    earliest_s = spoken_end_s(before[-1], config.max_word_s) if before else 0.0
-    latest_s = after[0].start_s if after else inf
-    moved = (_moved(word, attempt.start_s) for word in heard)
-    inside = [word for word in moved if earliest_s <= (word.start_s + word.end_s) / 2 < latest_s]
-    if before and inside and _is_same(before[-1], inside[0], config):
-        del inside[0]
-    if after and inside and _is_same(inside[-1], after[0], config):
-        del inside[-1]
+    inside = [_moved(word, attempt.start_s) for word in heard]
+    if before:
+        inside = _following(before[-1], inside, config)
+    if after:
+        inside = _preceding(after[0], inside, config)
     return (*_ended_by(before, inside), *inside, *after)
+
+
+def _following(edge: Word, heard: Sequence[Word], config: GuardsConfig) -> list[Word]:
+    """The words heard after the last known one, which may have been heard again among them."""
+    again = [index for index, word in enumerate(heard) if _is_same(word, edge, config)]
+    if again:
+        return list(heard[again[-1] + 1 :])
+    earliest_s = spoken_end_s(edge, config.max_word_s)
+    return [word for word in heard if _middle_s(word) >= earliest_s]
+
+
+def _preceding(edge: Word, heard: Sequence[Word], config: GuardsConfig) -> list[Word]:
+    """The words heard before the next known one, which may have been heard again among them."""
+    again = [index for index, word in enumerate(heard) if _is_same(word, edge, config)]
+    if again:
+        return list(heard[: again[0]])
+    return [word for word in heard if _middle_s(word) < edge.start_s]
 
 
 def _moved(word: Word, by_s: float) -> Word:
@@ -126,10 +139,14 @@ def _moved(word: Word, by_s: float) -> Word:
     return Word(word.text, start_s, end_s, word.confidence)
 
 
-def _is_same(first: Word, second: Word, config: GuardsConfig) -> bool:
-    """Whether one word at the edge of the span was heard by both."""
-    gap_s = second.start_s - spoken_end_s(first, config.max_word_s)
-    return first.text.lower() == second.text.lower() and gap_s < config.collar_s
+def _middle_s(word: Word) -> float:
+    return (word.start_s + word.end_s) / 2
+
+
+def _is_same(word: Word, edge: Word, config: GuardsConfig) -> bool:
+    """Whether one word was heard twice: its two times may be off in opposite directions."""
+    is_near = abs(word.start_s - edge.start_s) <= 2 * config.collar_s
+    return is_near and word.text.lower() == edge.text.lower()
 
 
 def _ended_by(before: Sequence[Word], inside: Sequence[Word]) -> Sequence[Word]:
