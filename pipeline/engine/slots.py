@@ -1,0 +1,141 @@
+"""Which stream is in which slot at which step. Reads no tensor: lengths are known at admission."""
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.engine.stream import Stream
+
+
+class Source(Protocol):
+    """Where streams come from."""
+
+    def take(self, *, wait: bool) -> Stream | None:
+        """The next stream; None if there is none now (or, with `wait`, none ever again)."""
+
+
+class Listed:
+    """A source over an iterable, pulled one by one."""
+
+    def __init__(self, streams: Iterable[Stream]) -> None:
+        self._streams = iter(streams)
+
+    def take(self, *, wait: bool) -> Stream | None:
+        return next(self._streams, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The steps of one round that one stream spends in its slot."""
+
+    slot: int
+    stream: Stream
+    first_step: int  # of the stream
+    round_step: int  # of the round
+    num_steps: int
+
+    @property
+    def end_step(self) -> int:
+        return self.first_step + self.num_steps
+
+    @property
+    def is_last(self) -> bool:
+        return self.end_step == self.stream.num_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A plan for the next steps: first the moves, then the segments over `num_slots` slots."""
+
+    num_slots: int
+    num_steps: int
+    segments: tuple[Segment, ...]
+    moves: tuple[tuple[int, int], ...]  # (source, target)
+
+    @property
+    def num_live_steps(self) -> int:
+        return sum(segment.num_steps for segment in self.segments)
+
+
+@dataclass(slots=True)
+class _Occupant:
+    stream: Stream
+    next_step: int = 0
+
+
+class Slots:
+    """Admits and retires streams; a slot whose stream ends takes the next at the very next step."""
+
+    def __init__(self, buckets: Sequence[int], round_steps: int) -> None:
+        """`buckets` are the numbers of slots a round may run over; the largest is all of them."""
+        if not buckets or min(buckets) < 1:
+            raise ValueError(f"numbers of slots must be positive, got {list(buckets)}")
+        if round_steps < 1:
+            raise ValueError(f"a round must have at least 1 step, got {round_steps}")
+        self._buckets = sorted(set(buckets))
+        self._round_steps = round_steps
+        self._occupants: list[_Occupant | None] = [None] * self._buckets[-1]
+        self._is_drained = False
+
+    def plan(self, source: Source, *, wait: bool) -> Round | None:
+        """The next round, or None if no slot holds a stream and the source gives none."""
+        moves = self._compact() if self._is_drained else ()
+        free = [(0, slot) for slot, held in enumerate(self._occupants) if held is None]
+        segments = self._continue()
+        free += [(s.num_steps, s.slot) for s in segments if s.is_last]
+        segments += self._admit(source, free, wait=wait and not segments)
+        if not segments:
+            return None
+        return Round(
+            num_slots=self._bucket(1 + max(segment.slot for segment in segments)),
+            num_steps=max(segment.round_step + segment.num_steps for segment in segments),
+            segments=tuple(segments),
+            moves=tuple(moves),
+        )
+
+    def _continue(self) -> list[Segment]:
+        return [
+            self._advance(slot, held, round_step=0)
+            for slot, held in enumerate(self._occupants)
+            if held is not None
+        ]
+
+    def _admit(self, source: Source, free: list[tuple[int, int]], *, wait: bool) -> list[Segment]:
+        """Give each stream to the slot that is free first, until the round is full."""
+        heapq.heapify(free)
+        admitted: list[Segment] = []
+        while free and free[0][0] < self._round_steps:
+            stream = source.take(wait=wait and not admitted)
+            self._is_drained = stream is None
+            if stream is None:
+                break
+            round_step, slot = heapq.heappop(free)
+            segment = self._advance(slot, _Occupant(stream), round_step)
+            admitted.append(segment)
+            if segment.is_last:
+                heapq.heappush(free, (round_step + segment.num_steps, slot))
+        return admitted
+
+    def _advance(self, slot: int, held: _Occupant, round_step: int) -> Segment:
+        left = held.stream.num_steps - held.next_step
+        num_steps = min(left, self._round_steps - round_step)
+        segment = Segment(slot, held.stream, held.next_step, round_step, num_steps)
+        held.next_step += num_steps
+        self._occupants[slot] = None if segment.is_last else held
+        return segment
+
+    def _compact(self) -> tuple[tuple[int, int], ...]:
+        """Move streams out of the upper slots if fewer slots, of a smaller bucket, would do."""
+        live = [slot for slot, held in enumerate(self._occupants) if held is not None]
+        if not live or self._bucket(len(live)) == self._bucket(live[-1] + 1):
+            return ()
+        sources = [slot for slot in live if slot >= len(live)]
+        targets = [slot for slot in range(len(live)) if self._occupants[slot] is None]
+        for source, target in zip(sources, targets, strict=True):
+            self._occupants[target] = self._occupants[source]
+            self._occupants[source] = None
+        return tuple(zip(sources, targets, strict=True))
+
+    def _bucket(self, num_slots: int) -> int:
+        return next(bucket for bucket in self._buckets if bucket >= num_slots)

@@ -1,0 +1,86 @@
+"""What the engine asks of a model, and the records that pass between them.
+
+A model has rows of state, the slots. `encode` turns samples into codes, a chunk of frames ahead of
+the steps that hear them; `run` makes a whole round of steps. Both may return before the work is
+done: nothing here is read back until `Said.wait`.
+"""
+
+# T steps of a round, S slots, J jobs of a chunk, H heads
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Samples to encode: one job per stream (there may be none), all of one number of frames.
+
+    A piece may be shorter than the chunk where its stream ends; silence fills the rest.
+    """
+
+    num_frames: int
+    pieces: Sequence[np.ndarray]  # J arrays of int16
+    slots_J: np.ndarray  # whose state a job continues
+    fresh_J: np.ndarray  # the stream begins here: the slot's old state must not be heard
+    kept_J: np.ndarray  # the stream goes on: store the state for its next chunk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """One round: what every slot hears at every step.
+
+    Position 0 forgets the slot's past and hears the model's start ids instead of codes. An idle
+    slot stands at position 0 throughout, where a step is cheapest.
+    """
+
+    positions_TS: np.ndarray  # int32, of the slot's stream
+    frames_TS: np.ndarray  # int64, row of the codes, counted through the given chunks in order
+    forced_TS: np.ndarray  # int32, the token to say, or -1
+
+    @property
+    def num_steps(self) -> int:
+        return self.positions_TS.shape[0]
+
+    @property
+    def num_slots(self) -> int:
+        return self.positions_TS.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What a round said, on the host."""
+
+    tokens_TS: np.ndarray  # int32
+    confidences_TS: np.ndarray  # float32, probability of each token
+    heads_TSH: np.ndarray  # float32
+
+
+class Said(Protocol):
+    """A round that may still be running."""
+
+    def wait(self) -> Answers: ...
+
+
+class StepModel(Protocol):
+    """A model with slots; `pipeline.model` satisfies it by shape."""
+
+    @property
+    def frame_samples(self) -> int: ...
+
+    @property
+    def num_slots(self) -> int: ...
+
+    @property
+    def num_heads(self) -> int: ...
+
+    def encode(self, chunk: Chunk) -> Any:
+        """Codes of shape (jobs, frames, ...) in the model's own keeping."""
+
+    def run(self, steps: Steps, codes: Sequence[Any]) -> Said:
+        """Run every step of a round over its first `steps.num_slots` slots."""
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy the state of slots `sources` over that of slots `targets`, which are idle."""

@@ -1,0 +1,217 @@
+"""One model, no Ray: clips to words. What the cluster does is held against this.
+
+Knows how a clip becomes a stream (silence before and after) and how what was heard becomes words.
+Does not know files, recordings or shards.
+"""
+
+# N samples, T steps, H extra heads
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from pipeline.engine.engine import Engine
+from pipeline.engine.stream import Heard, Stream
+from pipeline.records import Word
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Sound to transcribe: int16 at the model's rate."""
+
+    clip_id: str
+    samples_N: np.ndarray = field(repr=False)
+    domain: str | None = None
+
+    def __post_init__(self) -> None:
+        found = f"{self.samples_N.dtype} of shape {self.samples_N.shape}"
+        if self.samples_N.dtype != np.int16 or self.samples_N.ndim != 1:
+            raise ValueError(f"clip {self.clip_id!r}: expected a row of int16 samples, got {found}")
+        if not len(self.samples_N):
+            raise ValueError(f"clip {self.clip_id!r} has no samples")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardClip:
+    """Words in seconds of the clip, and what the model said at every step."""
+
+    clip_id: str
+    words: list[Word]
+    tokens_T: np.ndarray  # step 0 hears nothing, step p the frame p - 1 of prefix, clip and flush
+    confidences_T: np.ndarray
+    vad_TH: np.ndarray  # H is 0 for models without extra heads
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.tokens_T)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """How a model is spoken to, and how its answer is read."""
+
+    frame_samples: int
+    prefix_frames: int
+    flush_frames: int
+    read_words: Callable[[Clip, Heard], list[Word]]
+    forced_tokens: Callable[[Clip], tuple[int, ...]] = lambda clip: ()
+
+    def padded(self, clip: Clip) -> tuple["PaddedSamples", int]:
+        """The clip between its silences, and the number of frames of all three."""
+        clip_frames = -(-len(clip.samples_N) // self.frame_samples)
+        num_frames = self.prefix_frames + clip_frames + self.flush_frames
+        offset, end = self.prefix_frames * self.frame_samples, num_frames * self.frame_samples
+        return PaddedSamples(clip.samples_N, offset, end), num_frames
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PaddedSamples:
+    """Samples with silence before and after, joined only where they are cut."""
+
+    samples_N: np.ndarray
+    offset: int
+    num_samples: int
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        start, stop, _ = span.indices(self.num_samples)
+        inside = self.samples_N[max(start - self.offset, 0) : max(stop - self.offset, 0)]
+        before = min(max(self.offset - start, 0), stop - start)
+        return np.pad(inside, (before, stop - start - before - len(inside)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    """A clip and who waits for it; identifies its stream."""
+
+    clip: Clip
+    future: Future[HeardClip]
+
+
+class Transcriber:
+    """Keeps one engine busy with clips, in the caller's thread or in its own."""
+
+    def __init__(self, engine: Engine, conversation: Conversation) -> None:
+        self.engine = engine
+        self._conversation = conversation
+        self._orders = _Orders(self._stream)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[HeardClip]:
+        """Yield each clip as it is finished; the next is pulled when a slot is free for it.
+
+        Longest first keeps the slots busiest; the order is the caller's.
+        """
+        if self._thread is not None:
+            raise RuntimeError("this transcriber works off what was submitted; submit more instead")
+        orders = (_Order(clip, Future()) for clip in clips)
+        for heard in self.engine.hear(map(self._stream, orders)):
+            yield self._read(heard)
+
+    def submit(self, clip: Clip) -> Future[HeardClip]:
+        """Queue a clip for the engine's own thread."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="nightscribe-engine", daemon=True
+                )
+                self._thread.start()
+        return self._orders.add(clip)
+
+    def close(self) -> None:
+        """Finish what was submitted and end the thread."""
+        self._orders.close()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            for heard in self.engine.hear_source(self._orders):
+                self._deliver(heard)
+        except BaseException as error:
+            self._orders.fail(error)
+
+    def _deliver(self, heard: Heard) -> None:
+        try:
+            answer = self._read(heard)
+        except Exception as error:
+            self._orders.finish(heard.stream.stream_id, error)
+        else:
+            self._orders.finish(heard.stream.stream_id, answer)
+
+    def _stream(self, order: _Order) -> Stream:
+        samples, num_frames = self._conversation.padded(order.clip)
+        return Stream(order, samples, num_frames, self._conversation.forced_tokens(order.clip))
+
+    def _read(self, heard: Heard) -> HeardClip:
+        clip = heard.stream.stream_id.clip
+        words = self._conversation.read_words(clip, heard)
+        return HeardClip(clip.clip_id, words, heard.tokens_T, heard.confidences_T, heard.heads_TH)
+
+
+class _Orders:
+    """Submitted clips, as a source of streams that may run dry for a while."""
+
+    def __init__(self, stream_of: Callable[[_Order], Stream]) -> None:
+        self._stream_of = stream_of
+        self._waiting: SimpleQueue[_Order | None] = SimpleQueue()
+        self._open: set[_Order] = set()
+        self._error: BaseException | None = None
+        self._is_closed = False
+        self._changing = threading.Lock()
+
+    def add(self, clip: Clip) -> Future[HeardClip]:
+        order = _Order(clip, Future())
+        with self._changing:
+            if self._is_closed:
+                raise RuntimeError("the transcriber is closed") from self._error
+            self._open.add(order)
+            self._waiting.put(order)
+        return order.future
+
+    def take(self, *, wait: bool) -> Stream | None:
+        while (order := self._next(wait)) is not None:
+            if not order.future.set_running_or_notify_cancel():
+                self._open.discard(order)
+                continue
+            try:
+                return self._stream_of(order)
+            except Exception as error:
+                self.finish(order, error)
+        return None
+
+    def _next(self, wait: bool) -> _Order | None:
+        try:
+            order = self._waiting.get(block=wait)
+        except Empty:
+            return None
+        if order is None:  # closed: the sign stays for the next who asks
+            self._waiting.put(None)
+        return order
+
+    def finish(self, order: _Order, outcome: HeardClip | BaseException) -> None:
+        self._open.discard(order)
+        if isinstance(outcome, BaseException):
+            order.future.set_exception(outcome)
+        else:
+            order.future.set_result(outcome)
+
+    def fail(self, error: BaseException) -> None:
+        """Nobody works any more: tell everyone who waits."""
+        with self._changing:
+            self._is_closed, self._error = True, error
+        for order in list(self._open):
+            if order.future.running() or order.future.set_running_or_notify_cancel():
+                self.finish(order, error)
+
+    def close(self) -> None:
+        with self._changing:
+            self._is_closed = True
+            self._waiting.put(None)

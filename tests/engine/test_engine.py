@@ -1,0 +1,144 @@
+import random
+
+import numpy as np
+import pytest
+
+from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.step_model import Chunk, Steps
+from pipeline.engine.stream import Stream
+from tests.fakes import HashingModel, tokens_alone
+
+SLOT_COUNTS = (1, 2, 3, 8, 17, 32)
+
+
+def streams_of(lengths, seed=0):
+    draws = np.random.default_rng(seed)
+    return [
+        Stream(
+            stream_id=index,
+            samples=draws.integers(-32768, 32767, num_frames * 4 - index % 4).astype(np.int16),
+            num_frames=num_frames,
+            forced_tokens=(5, 6, 7)[: min(index % 5, num_frames, 3)],
+        )
+        for index, num_frames in enumerate(lengths)
+    ]
+
+
+def some_lengths(count, seed):
+    draw = random.Random(seed)
+    return [draw.choice((1, 2, 6, 7, 8, 25, 26, 60, draw.randint(1, 200))) for _ in range(count)]
+
+
+def heard_by(model, streams, round_steps=7, **config):
+    engine = Engine(model, ScheduleConfig(round_steps=round_steps, **config))
+    return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
+
+
+def assert_heard_as_alone(heard, streams):
+    assert len(heard) == len(streams)
+    for stream in streams:
+        assert heard[stream.stream_id].tokens_T.tolist() == tokens_alone(stream, 4)
+
+
+@pytest.mark.parametrize("num_slots", SLOT_COUNTS)
+@pytest.mark.parametrize("round_steps", [1, 2, 7, 25])
+def test_neighbours_slots_order_and_rounds_never_change_a_stream(num_slots, round_steps):
+    streams = streams_of(some_lengths(60, seed=num_slots))
+    for order_seed in (0, 1):
+        shuffled = random.Random(order_seed).sample(streams, len(streams))
+        heard = heard_by(HashingModel(num_slots), shuffled, round_steps)
+        assert_heard_as_alone(heard, streams)
+
+
+def test_a_fixed_number_of_slots_changes_nothing():
+    streams = streams_of(some_lengths(40, seed=3))
+    assert_heard_as_alone(heard_by(HashingModel(32), streams, reproducible=True), streams)
+
+
+def test_confidences_and_heads_belong_to_their_tokens():
+    streams = streams_of(some_lengths(30, seed=4))
+    for heard in heard_by(HashingModel(5, num_heads=2), streams).values():
+        np.testing.assert_array_equal(
+            heard.confidences_T, (heard.tokens_T / 9973).astype(np.float32)
+        )
+        np.testing.assert_array_equal(heard.heads_TH, heard.confidences_T[:, None].repeat(2, 1))
+
+
+class ForgetsToForgetSounds(HashingModel):
+    def encode(self, chunk: Chunk):
+        remembering = Chunk(
+            chunk.num_frames,
+            chunk.pieces,
+            chunk.slots_J,
+            np.zeros_like(chunk.fresh_J),
+            chunk.kept_J,
+        )
+        return super().encode(remembering)
+
+
+class ForgetsToForgetTokens(HashingModel):
+    def step(self, heard_S, positions_S, forced_S):
+        return super().step(heard_S, positions_S + 1, forced_S)
+
+
+class ForgetsToMove(HashingModel):
+    def move(self, sources, targets):
+        pass
+
+
+class HearsItsNeighbour(HashingModel):
+    def run(self, steps: Steps, codes):
+        neighbours_TS = np.roll(steps.frames_TS, 1, axis=1)
+        return super().run(Steps(steps.positions_TS, neighbours_TS, steps.forced_TS), codes)
+
+
+@pytest.mark.parametrize(
+    "broken", [ForgetsToForgetSounds, ForgetsToForgetTokens, ForgetsToMove, HearsItsNeighbour]
+)
+def test_a_model_that_mixes_streams_is_caught(broken):
+    streams = streams_of([200, *some_lengths(60, seed=1), 300])
+    with pytest.raises(AssertionError):
+        assert_heard_as_alone(heard_by(broken(32), streams), streams)
+
+
+def test_streams_are_pulled_only_when_a_slot_is_free():
+    streams = streams_of(some_lengths(100, seed=6))
+    num_pulled = 0
+
+    def pulled():
+        nonlocal num_pulled
+        for stream in streams:
+            num_pulled += 1
+            yield stream
+
+    engine = Engine(HashingModel(4), ScheduleConfig(round_steps=1))
+    for num_heard, _ in enumerate(engine.hear(pulled()), start=1):
+        # Of one-step rounds two are under way: one that is read, one that runs.
+        assert num_pulled - num_heard <= 4 + 2 * 4
+
+
+def test_results_come_while_others_are_still_heard():
+    streams = streams_of([500, 3])
+    order = [heard.stream.stream_id for heard in Engine(HashingModel(2)).hear(streams)]
+    assert order == [1, 0]
+
+
+def test_occupancy_counts_the_drain_and_shrinks_with_it():
+    lengths = sorted(some_lengths(300, seed=7), reverse=True) + [1] * 50
+    wide, shrinking = (
+        Engine(HashingModel(32), ScheduleConfig(reproducible=reproducible))
+        for reproducible in (True, False)
+    )
+    for engine in (wide, shrinking):
+        assert len(list(engine.hear(streams_of([2000, *lengths])))) == 351
+        assert engine.tally.num_live_steps == 2001 + sum(lengths) + len(lengths)
+    assert wide.tally.occupancy < 0.35
+    assert shrinking.tally.occupancy > wide.tally.occupancy
+    assert shrinking.tally.num_slot_steps < 8 * 2000 + 1.2 * (sum(lengths) + len(lengths))
+
+
+def test_an_abandoned_hearing_leaves_nothing_behind():
+    streams = streams_of(some_lengths(30, seed=9))
+    engine = Engine(HashingModel(8), ScheduleConfig(round_steps=5))
+    next(iter(engine.hear(streams)))
+    assert_heard_as_alone({h.stream.stream_id: h for h in engine.hear(streams)}, streams)
