@@ -117,13 +117,14 @@ class Transcriber:
 
     def submit(self, clip: Clip) -> Future[HeardClip]:
         """Queue a clip for the engine's own thread."""
+        future = self._orders.add(clip)
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="nightscribe-engine", daemon=True
                 )
                 self._thread.start()
-        return self._orders.add(clip)
+        return future
 
     def close(self) -> None:
         """Finish what was submitted and end the thread."""
