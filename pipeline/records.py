@@ -3,9 +3,12 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-STATUSES = ("ok", "partial")
+STATUSES = ("ok", "redecoded", "empty", "partial")
+
+Span = tuple[float, float]  # start_s, end_s
 ID_HEX_DIGITS = 20
 
 
@@ -116,6 +119,9 @@ class ShardTranscript:
     model_revision: str
     tokens: tuple[int, ...] = ()  # one per step, where the run keeps them
     token_confidences: tuple[float, ...] = ()
+    speech: tuple[Span, ...] = ()  # where somebody speaks, by loudness
+    turn_ends_s: tuple[float, ...] = ()  # where the model hears a speaker finish
+    num_redecoded: int = 0  # spans that were decoded again because the first time stalled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +151,12 @@ class Transcript:
     num_shards: int
     model: str
     model_revision: str
-    detail: str | None = None  # why the status is not ok
+    reasons: tuple[str, ...] = ()  # why the status is not ok
+    speech: tuple[Span, ...] = ()
+    turn_ends_s: tuple[float, ...] = ()
+    num_redecoded: int = 0
+    duplicate_of: str | None = None  # the recording with the same bytes that was transcribed
+    measures: Mapping[str, object] = field(default_factory=dict)  # what the guards measured
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

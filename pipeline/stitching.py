@@ -5,9 +5,10 @@ middle: where shards overlap both may hear a word, and one of them keeps it.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from math import inf
 
-from pipeline.records import Failure, Shard, ShardTranscript, Transcript, Word
+from pipeline.records import Failure, Shard, ShardTranscript, Span, Transcript, Word
 
 TIME_DECIMALS = 3
 
@@ -30,17 +31,21 @@ def stitch(heard: Iterable[ShardTranscript], failed: Iterable[Failure] = ()) -> 
     if not is_complete(shards_at.values()):
         raise ValueError(f"shards {sorted(shards_at)} are not a whole recording")
     last = shards_at[len(shards_at) - 1]
-    some = next(iter(heard_at.values()))
-    detail = _what_is_missing(last, [hole for i, hole in holes_at.items() if i not in heard_at])
+    shards = [heard_at[index] for index in sorted(heard_at)]
+    reasons = _what_is_missing(last, [hole for i, hole in holes_at.items() if i not in heard_at])
+    words = _in_file_time([word for said in shards for word in _kept(said)], last)
     return Transcript(
         recording=last.recording,
-        duration_s=round(last.owned_end_sample / last.sample_rate_hz, TIME_DECIMALS),
-        status="partial" if detail else "ok",
-        words=_in_file_time([word for i in sorted(heard_at) for word in _kept(heard_at[i])], last),
+        duration_s=_rounded(last.owned_end_sample / last.sample_rate_hz),
+        status="partial" if reasons else "ok" if words else "empty",
+        words=words,
         num_shards=len(shards_at),
-        model=some.model,
-        model_revision=some.model_revision,
-        detail=detail,
+        model=shards[0].model,
+        model_revision=shards[0].model_revision,
+        reasons=reasons,
+        speech=tuple(span for said in shards for span in _kept_speech(said)),
+        turn_ends_s=tuple(end_s for said in shards for end_s in _kept_turn_ends(said)),
+        num_redecoded=sum(said.num_redecoded for said in shards),
     )
 
 
@@ -51,23 +56,46 @@ def _first_of_each(heard: Iterable[ShardTranscript]) -> dict[int, ShardTranscrip
     return first
 
 
-def _what_is_missing(last: Shard, holes: Iterable[Shard]) -> str | None:
-    spans = [f"{hole.start_s:.2f}-{hole.end_s:.2f} s failed" for hole in holes]
-    return "; ".join(filter(None, [last.damage, *sorted(spans)])) or None
+def _what_is_missing(last: Shard, holes: Iterable[Shard]) -> tuple[str, ...]:
+    in_order = sorted(holes, key=lambda hole: hole.index)
+    spans = [f"{hole.start_s:.2f}-{hole.end_s:.2f} s failed" for hole in in_order]
+    return (*([last.damage] if last.damage else []), *spans)
 
 
 def _kept(said: ShardTranscript) -> Iterator[Word]:
-    """The words this shard answers for, in seconds of the recording.
-
-    Nobody stands before the first shard or after the last: they keep what lies over the edge.
-    """
-    shard = said.shard
-    owned_start_s = shard.owned_start_sample / shard.sample_rate_hz if shard.index else -inf
-    owned_end_s = inf if shard.is_last else shard.owned_end_sample / shard.sample_rate_hz
+    """The words this shard answers for, in seconds of the recording."""
+    first_s, end_s = _owned(said.shard)
     for word in said.words:
-        start_s, end_s = shard.start_s + word.start_s, shard.start_s + word.end_s
-        if owned_start_s <= (start_s + end_s) / 2 < owned_end_s:
-            yield Word(word.text, start_s, end_s, word.confidence)
+        moved = replace(
+            word, start_s=said.shard.start_s + word.start_s, end_s=said.shard.start_s + word.end_s
+        )
+        if first_s <= (moved.start_s + moved.end_s) / 2 < end_s:
+            yield moved
+
+
+def _kept_speech(said: ShardTranscript) -> Iterator[Span]:
+    """The part of each span of speech that this shard answers for, in seconds of the file."""
+    owned_start_s, owned_end_s = _owned(said.shard)
+    offset_s = said.shard.recording.start_s
+    for start_s, end_s in said.speech:
+        start_s = max(said.shard.start_s + start_s, owned_start_s, 0.0)
+        end_s = min(said.shard.start_s + end_s, owned_end_s)
+        if start_s < end_s:
+            yield _rounded(offset_s + start_s), _rounded(offset_s + end_s)
+
+
+def _kept_turn_ends(said: ShardTranscript) -> Iterator[float]:
+    owned_start_s, owned_end_s = _owned(said.shard)
+    for end_s in said.turn_ends_s:
+        if owned_start_s <= said.shard.start_s + end_s < owned_end_s:
+            yield _rounded(said.shard.recording.start_s + said.shard.start_s + end_s)
+
+
+def _owned(shard: Shard) -> Span:
+    """Nobody stands before the first shard or after the last: they keep what lies over the edge."""
+    start_s = shard.owned_start_sample / shard.sample_rate_hz if shard.index else -inf
+    end_s = inf if shard.is_last else shard.owned_end_sample / shard.sample_rate_hz
+    return start_s, end_s
 
 
 def _in_file_time(words: list[Word], last: Shard) -> tuple[Word, ...]:
@@ -78,11 +106,12 @@ def _in_file_time(words: list[Word], last: Shard) -> tuple[Word, ...]:
     for word in words:
         start_s = min(max(word.start_s, earliest_s), duration_s)
         end_s = min(max(word.end_s, start_s), duration_s)
-        moved.append(_rounded(word, offset_s + start_s, offset_s + end_s))
+        moved.append(
+            replace(word, start_s=_rounded(offset_s + start_s), end_s=_rounded(offset_s + end_s))
+        )
         earliest_s = start_s
     return tuple(moved)
 
 
-def _rounded(word: Word, start_s: float, end_s: float) -> Word:
-    start_s, end_s = round(start_s, TIME_DECIMALS), round(end_s, TIME_DECIMALS)
-    return Word(word.text, start_s, end_s, word.confidence)
+def _rounded(time_s: float) -> float:
+    return round(time_s, TIME_DECIMALS)
