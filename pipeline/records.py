@@ -3,13 +3,23 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 STATUSES = ("ok", "redecoded", "empty", "partial")
 
-Span = tuple[float, float]  # start_s, end_s
 ID_HEX_DIGITS = 20
+
+
+class Span(NamedTuple):
+    """A stretch of time, in seconds from the same zero as the words beside it."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +150,36 @@ class Failure:
             raise ValueError(f"a reason is a code such as not_found, got {self.reason!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a guard objects to, where, and why in one sentence."""
+
+    guard: str
+    start_s: float
+    end_s: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What the guards measured in one transcript; each field is a column of it."""
+
+    speech_s: float
+    uncovered_speech_s: float
+    num_stalls: int
+    num_looped_words: int
+    num_silent_words: int
+    num_simultaneous_words: int
+    language_heard: str | None
+    is_language_mismatched: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def coverage(self) -> float:
+        """The share of speech that has words; 1 where nobody speaks."""
+        return 1 - self.uncovered_speech_s / self.speech_s if self.speech_s else 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
     """The words of one recording; times count from the beginning of its file."""
@@ -156,7 +196,7 @@ class Transcript:
     turn_ends_s: tuple[float, ...] = ()
     num_redecoded: int = 0
     duplicate_of: str | None = None  # the recording with the same bytes that was transcribed
-    measures: Mapping[str, object] = field(default_factory=dict)  # what the guards measured
+    inspection: Inspection | None = None  # None: no guard has looked at it
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

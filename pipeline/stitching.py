@@ -81,7 +81,7 @@ def _kept_speech(said: ShardTranscript) -> Iterator[Span]:
         start_s = max(said.shard.start_s + start_s, owned_start_s, 0.0)
         end_s = min(said.shard.start_s + end_s, owned_end_s)
         if start_s < end_s:
-            yield _rounded(offset_s + start_s), _rounded(offset_s + end_s)
+            yield Span(_rounded(offset_s + start_s), _rounded(offset_s + end_s))
 
 
 def _kept_turn_ends(said: ShardTranscript) -> Iterator[float]:
@@ -95,7 +95,7 @@ def _owned(shard: Shard) -> Span:
     """Nobody stands before the first shard or after the last: they keep what lies over the edge."""
     start_s = shard.owned_start_sample / shard.sample_rate_hz if shard.index else -inf
     end_s = inf if shard.is_last else shard.owned_end_sample / shard.sample_rate_hz
-    return start_s, end_s
+    return Span(start_s, end_s)
 
 
 def _in_file_time(words: list[Word], last: Shard) -> tuple[Word, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import Span
+from pipeline.records import Span
 
 LEVELS_PER_S = 50
 FULL_SCALE = 32768.0

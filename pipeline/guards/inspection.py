@@ -1,43 +1,15 @@
 """All guards over one transcript: what becomes its columns, its status and the reasons for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from pipeline.guards.config import GuardsConfig
 from pipeline.guards.language import language_heard, language_mismatch
 from pipeline.guards.loops import loops, num_looped_words
 from pipeline.guards.silences import simultaneous_words, words_over_silence
-from pipeline.guards.spans import Finding, Span, total_s
+from pipeline.guards.spans import total_s
 from pipeline.guards.stalls import holes, stalls, uncovered_speech_s
-from pipeline.records import Word
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
-    """What every guard measured; each field but the findings is a column of the transcript."""
-
-    speech_s: float
-    uncovered_speech_s: float
-    num_stalls: int
-    num_looped_words: int
-    num_silent_words: int
-    num_simultaneous_words: int
-    language_heard: str | None
-    is_language_mismatched: bool
-    findings: tuple[Finding, ...]
-
-    @property
-    def coverage(self) -> float:
-        """The share of speech that has words; 1 where nobody speaks."""
-        return 1 - self.uncovered_speech_s / self.speech_s if self.speech_s else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One word for the state of a transcript, and the reasons for it."""
-
-    status: str
-    reasons: tuple[str, ...]
+from pipeline.records import Finding, Inspection, Span, Transcript, Word
 
 
 def inspect(
@@ -69,24 +41,39 @@ def inspect(
     )
 
 
-def judge(
-    num_words: int, damage: str | None, inspection: Inspection, num_redecoded: int
-) -> Verdict:
-    """The worst that holds: partial, then empty, then redecoded, then ok; all reasons are kept."""
-    reasons = [damage] if damage else []
-    reasons += [
+def guarded(transcript: Transcript, config: GuardsConfig) -> Transcript:
+    """The transcript with what the guards found, and its status and the reasons for it renewed.
+
+    The worst that holds: partial, then empty, then redecoded, then ok; all reasons are kept.
+    """
+    expected = transcript.recording.language
+    inspection = inspect(transcript.words, transcript.speech, expected, config)
+    return replace(
+        transcript,
+        inspection=inspection,
+        status=_status(transcript, inspection),
+        reasons=_reasons(transcript, inspection),
+    )
+
+
+def _status(transcript: Transcript, inspection: Inspection) -> str:
+    if transcript.status == "partial":
+        return "partial"
+    if not transcript.words:
+        return "empty"
+    if inspection.num_stalls:
+        return "partial"
+    return "redecoded" if transcript.num_redecoded else "ok"
+
+
+def _reasons(transcript: Transcript, inspection: Inspection) -> tuple[str, ...]:
+    found = [
         f"{finding.guard} at {finding.start_s:.1f}-{finding.end_s:.1f} s: {finding.detail}"
         for finding in inspection.findings
     ]
-    if num_redecoded:
-        reasons.append(f"{num_redecoded} stalled spans were decoded again")
-    if damage or (num_words and inspection.num_stalls):
-        status = "partial"
-    elif not num_words:
-        status = "empty"
-    else:
-        status = "redecoded" if num_redecoded else "ok"
-    return Verdict(status, tuple(reasons))
+    num_redecoded = transcript.num_redecoded
+    redecoded = [f"stalls cured by decoding again: {num_redecoded}"] if num_redecoded else []
+    return (*transcript.reasons, *redecoded, *found)
 
 
 def _num_words(words: Sequence[Word], findings: Sequence[Finding]) -> int:

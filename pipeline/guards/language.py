@@ -7,8 +7,7 @@ from functools import cache
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import Finding
-from pipeline.records import Word
+from pipeline.records import Finding, Word
 
 
 @dataclass(frozen=True, slots=True)

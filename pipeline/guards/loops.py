@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import Finding
-from pipeline.records import Word
+from pipeline.records import Finding, Word
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pipeline.guards.config import GuardsConfig
 from pipeline.guards.loops import num_looped_words
-from pipeline.guards.spans import Span, spoken_end_s
+from pipeline.guards.spans import spoken_end_s
 from pipeline.guards.stalls import stalls, uncovered_speech_s
-from pipeline.records import Word
+from pipeline.records import Span, Word
 
 
 @dataclass(frozen=True, slots=True)

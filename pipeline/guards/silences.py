@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import Finding, Span, spoken_end_s, within
-from pipeline.records import Word
+from pipeline.guards.spans import spoken_end_s, within
+from pipeline.records import Finding, Span, Word
 
 
 def words_over_silence(

@@ -2,31 +2,8 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-from pipeline.records import Word
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Span:
-    """A stretch of time, in seconds from the same zero as the words beside it."""
-
-    start_s: float
-    end_s: float
-
-    @property
-    def duration_s(self) -> float:
-        return self.end_s - self.start_s
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a guard objects to, where, and why in one sentence."""
-
-    guard: str
-    start_s: float
-    end_s: float
-    detail: str
+from pipeline.records import Span, Word
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

@@ -5,8 +5,8 @@ from itertools import pairwise
 from math import inf
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import Finding, Span, merged, spoken_end_s, total_s, within
-from pipeline.records import Word
+from pipeline.guards.spans import merged, spoken_end_s, total_s, within
+from pipeline.records import Finding, Span, Word
 
 
 def stalls(words: Sequence[Word], speech: Sequence[Span], config: GuardsConfig) -> list[Finding]:

@@ -1,24 +1,43 @@
 import pytest
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.inspection import inspect, judge
-from pipeline.guards.spans import Span
+from pipeline.guards.inspection import guarded, inspect
+from pipeline.records import Recording, Span, Transcript
 from tests.guards.sounds import counted, said
 from tests.guards.test_guards import FRENCH
 
 CONFIG = GuardsConfig()
 
 
-def verdict(words, speech, damage=None, num_redecoded=0):
-    inspection = inspect(words, speech, "en", CONFIG)
-    return judge(len(words), damage, inspection, num_redecoded)
+def transcript(words, speech, status="ok", reasons=(), num_redecoded=0):
+    return Transcript(
+        recording=Recording(uri="talk.wav", size_bytes=1, version="1", language="en"),
+        duration_s=100.0,
+        status=status,
+        words=tuple(words),
+        num_shards=1,
+        model="tiny",
+        model_revision="1",
+        reasons=reasons,
+        speech=tuple(speech),
+        num_redecoded=num_redecoded,
+    )
+
+
+def status(*args, **kwargs):
+    return guarded(transcript(*args, **kwargs), CONFIG).status
+
+
+def reasons(*args, **kwargs):
+    return guarded(transcript(*args, **kwargs), CONFIG).reasons
 
 
 def test_a_good_transcript_is_ok():
     inspection = inspect(counted(0, 10), [Span(0, 10)], "en", CONFIG)
     assert inspection.findings == ()
     assert inspection.coverage == 1.0
-    assert verdict(counted(0, 10), [Span(0, 10)]).status == "ok"
+    assert status(counted(0, 10), [Span(0, 10)]) == "ok"
+    assert reasons(counted(0, 10), [Span(0, 10)]) == ()
 
 
 def test_every_guard_fills_its_own_column():
@@ -40,22 +59,23 @@ def test_every_guard_fills_its_own_column():
 
 
 def test_statuses_and_their_order():
-    words, speech = counted(0, 10), [Span(0, 10)]
-    assert verdict(words, speech, damage="cut short").status == "partial"
-    assert verdict(words, [Span(0, 30)]).status == "partial"
-    assert verdict(words, speech, num_redecoded=1).status == "redecoded"
-    assert verdict([], []).status == "empty"
-    assert verdict([], [], damage="cut short").status == "partial"
+    words, speech, cut = counted(0, 10), [Span(0, 10)], {"status": "partial", "reasons": ("cut",)}
+    assert status(words, speech, **cut) == "partial"
+    assert status(words, [Span(0, 30)], num_redecoded=1) == "partial"
+    assert status(words, speech, num_redecoded=1) == "redecoded"
+    assert status([], []) == "empty"
+    assert status([], [], **cut) == "partial"
 
 
-def test_reasons_say_what_where_and_how_much():
-    reasons = verdict(counted(0, 10), [Span(0, 30)], damage="cut short").reasons
-    assert reasons[0] == "cut short"
-    assert "stall at 10.5-30.0 s: 19.5 s of speech without a word" in reasons
-    assert verdict([], [Span(0, 4)]).reasons == (
-        "stall at 0.0-4.0 s: 4.0 s of speech without a word",
-        "coverage at 0.0-4.0 s: 4.0 s of speech without a word",
+def test_all_reasons_are_kept():
+    cut = {"status": "partial", "reasons": ("cut short",), "num_redecoded": 2}
+    assert reasons(counted(0, 10), [Span(0, 30)], **cut) == (
+        "cut short",
+        "stalls cured by decoding again: 2",
+        "stall at 10.5-30.0 s: 19.5 s of speech without a word",
+        "coverage at 10.5-30.0 s: 19.5 s of speech without a word",
     )
+    assert "4.0 s of speech without a word" in reasons([], [Span(0, 4)])[0]
 
 
 def test_nobody_speaking_is_fully_covered():

@@ -3,8 +3,7 @@ import pytest
 
 from pipeline.guards.config import GuardsConfig
 from pipeline.guards.redecoding import hear_attempts, redecode
-from pipeline.guards.spans import Span
-from pipeline.records import Word
+from pipeline.records import Span, Word
 from tests.guards.sounds import RATE_HZ, counted, said
 
 CONFIG = GuardsConfig()
