@@ -82,23 +82,22 @@ class Scripts:
     forced_SP: Tensor
     prompts_SP: Tensor  # ends in FREE
     num_said_S: Tensor
-    silent_tokens: tuple[int, ...]
+    silent_tokens: Tensor  # may be said between the tokens of a prompt
 
     @classmethod
     def of(
         cls, scripts: Sequence[Script], silent_tokens: tuple[int, ...], device: torch.device
     ) -> Self:
-        """`silent_tokens` may be said between the tokens of a prompt."""
         forced_SP = _table([script.forced_tokens for script in scripts], device)
         prompts_SP = _table([script.prompt_tokens for script in scripts], device)
         num_said_S = torch.zeros(len(scripts), dtype=torch.int64, device=device)
-        return cls(forced_SP, prompts_SP, num_said_S, silent_tokens)
+        return cls(forced_SP, prompts_SP, num_said_S, torch.tensor(silent_tokens, device=device))
 
     def hold(self, logits_SV: Tensor) -> Tensor:
         """Leave slots inside their prompt only its next token and silence."""
         due_S1 = self._due_tokens_S()[:, None]
         allowed_SV = torch.zeros_like(logits_SV, dtype=torch.bool)
-        allowed_SV[:, list(self.silent_tokens)] = True
+        allowed_SV.index_fill_(1, self.silent_tokens, True)
         allowed_SV.scatter_(1, due_S1.clamp_min(0), True)
         return logits_SV.masked_fill(~allowed_SV & (due_S1 != FREE), -torch.inf)
 

@@ -44,6 +44,12 @@ class Heard(NamedTuple):
     probabilities_SF: Tensor  # of these tokens, in the model's own eyes
     extra_SFHA: Tensor | None  # probabilities of the extra heads' answers
 
+    def write(self, frame: int, said: Said) -> None:
+        self.tokens_SF[:, frame] = said.tokens_S
+        self.probabilities_SF[:, frame] = said.probabilities_S
+        if self.extra_SFHA is not None and said.extra_SHA is not None:
+            self.extra_SFHA[:, frame] = said.extra_SHA
+
 
 @dataclass(slots=True)
 class StepState:
@@ -97,19 +103,18 @@ class SpeechToText:
         sampling: Sampling = GREEDY,
     ) -> Heard:
         """Transcribe waveforms of one length, prefix and flush added."""
-        state = self.initial_state(len(samples_SN), scripts)
-        fresh_S = torch.ones(len(samples_SN), dtype=torch.bool, device=self.device)
-        start_SK = fresh_S.new_zeros(len(samples_SN), self._num_codebooks, dtype=torch.int64)
-        self.step(start_SK, state, fresh_S, sampling)
+        num_slots, num_frames = len(samples_SN), self.config.num_frames(samples_SN.shape[1])
+        state = self.initial_state(num_slots, scripts)
+        heard = self._unheard(num_slots, num_frames)
+        fresh_S = torch.ones(num_slots, dtype=torch.bool, device=self.device)
+        nothing_SK = fresh_S.new_zeros(num_slots, self.mimi.config.num_codebooks, dtype=torch.int64)
+        self.step(nothing_SK, state, fresh_S, sampling, reach=1)
         later_S = torch.zeros_like(fresh_S)
-        said = [
-            self.step(codes_SK, state, later_S, sampling)
-            for codes_SFK in self.encode(samples_SN)
-            for codes_SK in codes_SFK.unbind(1)
-        ]
-        tokens, probabilities, extra = zip(*said, strict=True)
-        extra_SFHA = None if extra[0] is None else torch.stack(extra, dim=1)
-        return Heard(torch.stack(tokens, dim=1), torch.stack(probabilities, dim=1), extra_SFHA)
+        every_codes_SK = (codes for piece in self.encode(samples_SN) for codes in piece.unbind(1))
+        for frame, codes_SK in enumerate(every_codes_SK):
+            said = self.step(codes_SK, state, later_S, sampling, reach=frame + 2)
+            heard.write(frame, said)
+        return heard
 
     def encode(self, samples_SN: np.ndarray) -> Iterator[Tensor]:
         """Codes SFK of prefix, waveforms and flush, a piece at a time."""
@@ -133,14 +138,22 @@ class SpeechToText:
         )
 
     def step(
-        self, codes_SK: Tensor, state: StepState, fresh_S: Tensor, sampling: Sampling = GREEDY
+        self,
+        codes_SK: Tensor,
+        state: StepState,
+        fresh_S: Tensor,
+        sampling: Sampling = GREEDY,
+        reach: int | None = None,
     ) -> Said:
-        """Every slot hears one frame and says one token; fresh slots hear the start ids instead."""
+        """Every slot hears one frame and says one token; fresh slots hear the start ids instead.
+
+        `reach` as in `Transformer.extend`.
+        """
         config = self.language_model.config
         codes_SK = codes_SK.masked_fill(fresh_S[:, None], config.audio_card)
         text_S = state.last_tokens_S.masked_fill(fresh_S, config.text_start_id)
         prediction = self.language_model.extend(
-            codes_SK[:, None], text_S[:, None], state.cache, fresh_S
+            codes_SK[:, None], text_S[:, None], state.cache, fresh_S, reach
         )
         logits_SV = prediction.logits_STV[:, 0]
         state.last_tokens_S = self._choose(logits_SV, state, sampling)
@@ -156,9 +169,14 @@ class SpeechToText:
         tokens_S = draw(state.scripts.hold(logits_SV), sampling, positions_S)
         return state.scripts.force(tokens_S, positions_S)
 
-    @property
-    def _num_codebooks(self) -> int:
-        return self.language_model.config.num_codebooks
+    def _unheard(self, num_slots: int, num_frames: int) -> Heard:
+        config = self.language_model.config
+        shape, answers = (num_slots, num_frames), (config.num_extra_heads, config.extra_head_dim)
+        return Heard(
+            torch.empty(shape, dtype=torch.int64, device=self.device),
+            torch.empty(shape, device=self.device),
+            torch.empty(*shape, *answers, device=self.device) if config.num_extra_heads else None,
+        )
 
     def _padded(self, samples_SN: np.ndarray, first: int, end: int) -> Tensor:
         """Samples of a span of the padded waveforms, in [-1, 1]; silence outside the waveforms."""

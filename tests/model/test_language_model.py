@@ -193,9 +193,9 @@ def test_bf16_rounds_where_the_reference_rounds_when_it_adds_in_order():
     model = load(CONFIG, moshi, torch.bfloat16)
     codes, text = random_inputs(CONFIG, num_slots=3)
     expected, _ = reference(moshi, codes, text)
-    model.embedding.forward = model.embedding.add_in_order
+    model.embed = model.embedding.add_in_order
     in_order, _ = stepped(model, codes, text)
-    del model.embedding.forward
+    model.embed = model.embedding.add_at_once
     at_once, _ = stepped(model, codes, text)
     assert (in_order - expected).abs().mean() < 0.5 * (at_once - expected).abs().mean()
     assert (in_order.argmax(-1) == expected.argmax(-1)).float().mean() > 0.97
