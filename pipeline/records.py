@@ -78,6 +78,16 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRecording:
+    """A recording and its place in the plan."""
+
+    recording: Recording
+    window: int
+    estimated_s: float
+    duplicate_of: str | None = None  # an earlier recording with the same bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
     """A span of one recording: what the model hears, and within it the words it answers for.
 
@@ -108,7 +118,7 @@ class Shard:
 
     @property
     def shard_id(self) -> str:
-        return f"{self.recording.recording_id}/{self.index:05d}"
+        return shard_id(self.recording.recording_id, self.index)
 
     @property
     def start_s(self) -> float:
@@ -117,6 +127,11 @@ class Shard:
     @property
     def end_s(self) -> float:
         return self.end_sample / self.sample_rate_hz
+
+
+def shard_id(recording_id: str, index: int) -> str:
+    """The name of a shard, as `Shard.shard_id` has it."""
+    return f"{recording_id}/{index:05d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +148,10 @@ class ShardTranscript:
     turn_ends_s: tuple[float, ...] = ()  # where the model hears a speaker finish
     num_redecoded: int = 0  # spans that were decoded again because the first time stalled
 
+    @property
+    def recording(self) -> Recording:
+        return self.shard.recording
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -144,6 +163,7 @@ class Failure:
     detail: str  # one sentence, free of secrets
     attempts: int = 1
     shard: Shard | None = None  # None: the whole recording
+    duplicate_of: str | None = None  # the recording with the same bytes that was tried
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.reason):

@@ -14,6 +14,8 @@ LIGHT_MODULES = [
     "pipeline.records",
     "pipeline.audio",
     "pipeline.storage",
+    "pipeline.storage.run",
+    "pipeline.publishing",
     "pipeline.stitching",
     "pipeline.engine",
     "pipeline.rendering.formats",

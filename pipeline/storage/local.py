@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+from typing import BinaryIO
 
 from pipeline.storage.errors import StorageError, one_sentence
 from pipeline.storage.store import Entry
@@ -45,6 +46,10 @@ class LocalStore:
     def read(self, key: str) -> bytes:
         with one_sentence(self.uri(key)):
             return self._path(key).read_bytes()
+
+    def open(self, key: str) -> BinaryIO:
+        with one_sentence(self.uri(key)):
+            return self._path(key).open("rb")
 
     def download(self, key: str, version: str, path: Path) -> None:
         with one_sentence(self.uri(key)):

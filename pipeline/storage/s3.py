@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -20,6 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 
 from pipeline.storage.errors import StorageError, one_sentence
 from pipeline.storage.listing import list_objects
+from pipeline.storage.range_file import RangeFile
 from pipeline.storage.store import Entry
 
 PART_BYTES = 8 * 2**20
@@ -105,11 +106,16 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         first, size_bytes, version = self._range(key, 0, None)
-        rest = [
-            self._range(key, start, version)[0]
-            for start in range(PART_BYTES, size_bytes, PART_BYTES)
-        ]
-        return b"".join([first, *rest])
+        starts = range(PART_BYTES, size_bytes, PART_BYTES)
+        return b"".join([first, *(self._range(key, start, version)[0] for start in starts)])
+
+    def open(self, key: str) -> BinaryIO:
+        entry = self.stat(key)
+
+        def read_at(start: int, num_bytes: int) -> bytes:
+            return self._range(key, start, entry.version, num_bytes)[0]
+
+        return cast(BinaryIO, RangeFile(entry.size_bytes, read_at))
 
     def download(self, key: str, version: str, path: Path) -> None:
         with path.open("wb") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
@@ -174,8 +180,10 @@ class S3Store:
             return self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
 
     @patiently
-    def _range(self, key: str, start: int, version: str | None) -> tuple[bytes, int, str]:
-        """The bytes of one part, the size of the whole object and its version.
+    def _range(
+        self, key: str, start: int, version: str | None, num_bytes: int = PART_BYTES
+    ) -> tuple[bytes, int, str]:
+        """Some bytes, the size of the whole object and its version.
 
         The size is the one in Content-Range: a Content-Length can lie about a broken reply.
         """
@@ -185,7 +193,7 @@ class S3Store:
                 reply = self._client.get_object(
                     Bucket=self.bucket,
                     Key=self.prefix + key,
-                    Range=f"bytes={start}-{start + PART_BYTES - 1}",
+                    Range=f"bytes={start}-{start + num_bytes - 1}",
                     **condition,
                 )
             except ClientError as error:
@@ -194,7 +202,7 @@ class S3Store:
                 return b"", 0, ""
             data = reply["Body"].read()
             size_bytes = int(reply["ContentRange"].rpartition("/")[2])
-            expected_bytes = min(PART_BYTES, size_bytes - start)
+            expected_bytes = min(num_bytes, size_bytes - start)
             if len(data) != expected_bytes:
                 raise IncompleteReadError(actual_bytes=len(data), expected_bytes=expected_bytes)
             return data, size_bytes, _etag(reply)

@@ -7,7 +7,7 @@ Everybody sees a file whole or not at all, at any moment, whoever is killed.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,9 @@ class Store(Protocol):
         """Seconds since the file was written, both moments by the clock of the store."""
 
     def read(self, key: str) -> bytes: ...
+
+    def open(self, key: str) -> BinaryIO:
+        """The file to read here and there, without reading the rest."""
 
     def download(self, key: str, version: str, path: Path) -> None:
         """Copy the file to a local path, or fail with `changed` if it is another version now."""

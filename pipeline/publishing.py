@@ -1,0 +1,281 @@
+"""From committed shards to the tables people read, while the run goes on.
+
+One publisher belongs to the holder of the lease. It remembers what is committed and what readers
+already see, and of a recording that is visible only its id.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from pipeline.records import (
+    Failure,
+    PlannedRecording,
+    Recording,
+    ShardTranscript,
+    Transcript,
+    shard_id,
+)
+from pipeline.stitching import is_complete, stitch
+from pipeline.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
+from pipeline.storage.published import (
+    publish_failures,
+    publish_transcripts,
+    published_failures,
+    published_transcripts,
+)
+from pipeline.storage.rows import Outcome
+from pipeline.storage.store import Store
+from pipeline.storage.tables import side_by_side
+
+# Recordings of one file, so that what is held while it is made stays small.
+MAX_RECORDINGS_PER_FILE = 512
+# This many small parts that nobody needs any more become one.
+MERGED_PARTS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """A recording with something left to do, and which of its channels and shards are done."""
+
+    recording: Recording
+    done_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """What readers can see that they could not before."""
+
+    transcripts: tuple[Transcript, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def results(self) -> tuple[Transcript | Failure, ...]:
+        return self.transcripts + self.failures
+
+
+@dataclass(slots=True)
+class _Committed:
+    """What is known of one recording that readers do not see yet."""
+
+    parts: set[str] = field(default_factory=set)
+    indices: set[int] = field(default_factory=set)
+    num_shards: int | None = None  # known with the last one
+    has_failed: bool = False
+
+    def add(self, receipt: Receipt) -> None:
+        self.parts.add(receipt.part)
+        if receipt.shard_index is None:
+            self.has_failed = True
+            return
+        self.indices.add(receipt.shard_index)
+        if receipt.is_last:
+            self.num_shards = receipt.shard_index + 1
+
+    @property
+    def is_complete(self) -> bool:
+        return self.has_failed or len(self.indices) == self.num_shards
+
+
+class Publisher:
+    """Stitches a recording once its last shard is committed and shows it to readers."""
+
+    def __init__(
+        self,
+        store: Store,
+        check_lease: Callable[[], None],
+        duplicates: Mapping[str, list[Recording]],
+        examine: Callable[[Transcript], Transcript],
+    ) -> None:
+        self._store, self._check_lease = store, check_lease
+        self._duplicates, self._examine = duplicates, examine
+        self._visible: set[str] = set()
+        self._visible_failed_shards: set[tuple[str, int]] = set()
+        self._num_channels: dict[str, int] = {}  # of the files that were split, by source
+        self._committed: dict[str, _Committed] = {}
+        self._complete: dict[str, None] = {}
+        self._names_of_source: dict[str, set[str]] = defaultdict(set)
+        self._num_waiting_in: Counter[str] = Counter()
+        self._settled_parts: set[str] = set()
+
+    def recall(self) -> None:
+        """Learn what earlier attempts at this run have committed and published."""
+        for row in published_transcripts(self._store):
+            self._show(row.recording_id, row.num_channels)
+        for row in published_failures(self._store):
+            if row.failed_shard is None:
+                self._show(row.recording_id, row.num_channels)
+            else:
+                self._visible_failed_shards.add((row.recording_id, row.failed_shard))
+        self._settled_parts |= set(small_parts(self._store))
+        self.receive(receipts(self._store))
+
+    def receive(self, committed: Iterable[Receipt]) -> None:
+        """Take note of what is committed; the same receipt may come again."""
+        for receipt in committed:
+            name = receipt.recording_id
+            if name in self._visible:
+                continue
+            known = self._committed.setdefault(name, _Committed())
+            self._names_of_source[_source_of(name)].add(name)
+            self._num_waiting_in[receipt.part] += receipt.part not in known.parts
+            known.add(receipt)
+            if known.is_complete:
+                self._complete[name] = None
+
+    def remaining(self, plan: Iterable[PlannedRecording]) -> Iterator[Remaining]:
+        """What of the plan is still to be done, in its order; duplicates follow their original."""
+        for planned in plan:
+            if planned.duplicate_of is None and not self._is_visible(planned.recording):
+                yield Remaining(planned.recording, self._done_ids(planned.recording))
+
+    def publish(self) -> Visible:
+        """Show readers every recording that is complete, as a few more files."""
+        transcripts: list[Transcript] = []
+        failures: list[Failure] = []
+        while some := list(islice(self._complete, MAX_RECORDINGS_PER_FILE)):
+            new = self._publish(some)
+            transcripts += new.transcripts
+            failures += new.failures
+        self._merge_settled_parts()
+        return Visible(tuple(transcripts), tuple(failures))
+
+    def _publish(self, names: list[str]) -> Visible:
+        """Failures first: a transcript that can be seen has all its failed shards in the table."""
+        new = self._results(names)
+        self._check_lease()
+        if new.failures:
+            publish_failures(self._store, new.failures)
+        if new.transcripts:
+            publish_transcripts(self._store, new.transcripts)
+        for result in new.results:
+            self._settle(result.recording)
+        return new
+
+    def _results(self, names: list[str]) -> Visible:
+        outcomes = self._outcomes(names)
+        results = [
+            copy
+            for name in names
+            for copy in self._with_duplicates(_result(outcomes[name], self._examine))
+        ]
+        return Visible(
+            tuple(transcript for result in results for transcript in result.transcripts),
+            tuple(
+                failure
+                for result in results
+                for failure in result.failures
+                if self._is_news(failure)
+            ),
+        )
+
+    def _outcomes(self, names: list[str]) -> dict[str, list[Outcome]]:
+        """Everything committed of these recordings, in the order of the parts' names."""
+        parts = sorted({part for name in names for part in self._committed[name].parts})
+        found: dict[str, list[Outcome]] = defaultdict(list)
+        for outcomes in side_by_side(lambda part: outcomes_of(self._store, part, names), parts):
+            for outcome in outcomes:
+                found[outcome.recording.recording_id].append(outcome)
+        return found
+
+    def _with_duplicates(self, result: Visible) -> Iterator[Visible]:
+        yield result
+        recording = result.results[0].recording
+        is_split = recording.num_channels is not None
+        planned_name = recording.source_id if is_split else recording.recording_id
+        for other in self._duplicates.get(planned_name, []):
+            channel = recording.channel if is_split else other.channel
+            copy = replace(other, channel=channel, num_channels=recording.num_channels)
+            yield _copied(result, copy, recording.recording_id)
+
+    def _is_news(self, failure: Failure) -> bool:
+        """Whether no earlier attempt died between showing this failed shard and its transcript."""
+        if failure.shard is None:
+            return True
+        shard = (failure.recording.recording_id, failure.shard.index)
+        return shard not in self._visible_failed_shards
+
+    def _settle(self, recording: Recording) -> None:
+        """Readers see it: forget the rest."""
+        self._show(recording.recording_id, recording.num_channels)
+        self._complete.pop(recording.recording_id, None)
+        known = self._committed.pop(recording.recording_id, _Committed())
+        for part in known.parts:
+            self._num_waiting_in[part] -= 1
+            if not self._num_waiting_in[part]:
+                del self._num_waiting_in[part]
+                self._settled_parts.add(part)
+        if recording.num_channels is None:
+            self._names_of_source[recording.source_id].discard(recording.recording_id)
+
+    def _show(self, name: str, num_channels: int | None) -> None:
+        self._visible.add(name)
+        if num_channels is not None:
+            self._num_channels[_source_of(name)] = num_channels
+            self._names_of_source[_source_of(name)].add(name)
+
+    def _is_visible(self, recording: Recording) -> bool:
+        if recording.recording_id in self._visible:
+            return True
+        channels = recording.split(self._num_channels.get(recording.source_id, 0))
+        return bool(channels) and all(one.recording_id in self._visible for one in channels)
+
+    def _done_ids(self, recording: Recording) -> frozenset[str]:
+        names = self._names_of_source.get(recording.source_id, set())
+        shards = {
+            shard_id(name, index)
+            for name in names & self._committed.keys()
+            for index in self._committed[name].indices
+        }
+        return frozenset(shards | (names & self._visible))
+
+    def _merge_settled_parts(self) -> None:
+        settled = sorted(self._settled_parts - self._num_waiting_in.keys())
+        while len(settled) >= MERGED_PARTS:
+            some, settled = settled[:MERGED_PARTS], settled[MERGED_PARTS:]
+            merge(self._store, some)
+            self._settled_parts -= set(some)
+
+
+def _result(outcomes: list[Outcome], examine: Callable[[Transcript], Transcript]) -> Visible:
+    heard = [outcome for outcome in outcomes if isinstance(outcome, ShardTranscript)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    if heard and is_complete(outcome.shard for outcome in outcomes if outcome.shard is not None):
+        return Visible((examine(stitch(heard, failed)),), tuple(_holes(heard, failed)))
+    return Visible(failures=(_whole_failure(failed),))
+
+
+def _holes(heard: list[ShardTranscript], failed: list[Failure]) -> Iterator[Failure]:
+    """The failures of shards that nobody heard, one for each, in order."""
+    seen = {said.shard.index for said in heard}
+    for failure in sorted(failed, key=_shard_index):
+        if failure.shard is not None and failure.shard.index not in seen:
+            seen.add(failure.shard.index)
+            yield failure
+
+
+def _whole_failure(failed: list[Failure]) -> Failure:
+    """One failure for a recording of which nothing, or not all, was heard."""
+    first = min(failed, key=_shard_index)
+    if first.shard is None:
+        return first
+    num_shards = len({_shard_index(failure) for failure in failed})
+    detail = first.detail if num_shards == 1 else f"all {num_shards} shards failed: {first.detail}"
+    return replace(first, shard=None, detail=detail)
+
+
+def _shard_index(failure: Failure) -> int:
+    """Failures of whole recordings come before those of shards."""
+    return -1 if failure.shard is None else failure.shard.index
+
+
+def _copied(result: Visible, recording: Recording, original: str) -> Visible:
+    return Visible(
+        tuple(replace(t, recording=recording, duplicate_of=original) for t in result.transcripts),
+        tuple(replace(f, recording=recording, duplicate_of=original) for f in result.failures),
+    )
+
+
+def _source_of(recording_id: str) -> str:
+    return recording_id.partition("-")[0]

@@ -1,0 +1,161 @@
+"""One writer at a time: a lease that its holder renews and that runs out when the holder dies.
+
+Every lease has a number, one higher than the last, and is claimed by writing a file of that name
+if it is absent: of two that claim the same number one wins, and the highest number holds. The age
+of a lease is told by the clock of the store alone, so the machines' own clocks may be wrong.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from secrets import token_hex
+from types import TracebackType
+
+from pipeline.storage.errors import StorageError
+from pipeline.storage.store import Store
+
+FOLDER = "_run/lease"
+# Renewed this many times within its life, so that a few lost requests do not cost it.
+RENEWALS_PER_LIFE = 4
+# The holder stops before anybody else may start.
+SAFE_SHARE = 0.75
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class LeaseConfig:
+    """How soon another run may take over from one that died."""
+
+    life_s: float = field(
+        default=60.0, metadata={"help": "a run that is silent for this long is taken for dead"}
+    )
+
+    def __post_init__(self) -> None:
+        if not self.life_s > 0:
+            raise ValueError(f"life_s must be positive, got {self.life_s}")
+
+
+class LeaseHeldError(Exception):
+    """Another run is writing to the same output."""
+
+
+class LeaseLostError(Exception):
+    """This run was silent for too long, and another one may have taken over."""
+
+
+class Lease:
+    """`with take(store, config) as lease:`; call `check` before every write that matters."""
+
+    def __init__(self, store: Store, number: int, life_s: float) -> None:
+        self._store, self._number, self._life_s = store, number, life_s
+        self._claim = {"holder": _holder(), "token": token_hex(8), "life_s": life_s}
+        self._renewed_at_s = _steady_s()
+        self._is_lost = False
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def check(self) -> None:
+        """Raise unless nobody else can be writing."""
+        silent_s = _steady_s() - self._renewed_at_s
+        if self._is_lost or silent_s > SAFE_SHARE * self._life_s:
+            raise LeaseLostError(
+                f"{self._store.uri('')}: this run could not renew its lease for {silent_s:.0f} s "
+                "and another may write now; run the same command again to continue"
+            )
+
+    def __enter__(self) -> "Lease":
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the next run start at once."""
+        self._ended.set()
+        self._heart.join()
+        if not self._is_lost:
+            self._store.write(_key(self._number), self._claimed(is_released=True))
+
+    def claim(self) -> bool:
+        """Try to become the holder; whether it worked."""
+        started_at_s = _steady_s()
+        if not self._store.write_if_absent(_key(self._number), self._claimed()):
+            return False
+        # One that slept between looking and claiming may have taken a number long gone by.
+        if _latest(self._store) != self._number:
+            self._store.delete(_key(self._number))
+            return False
+        self._renewed_at_s = started_at_s
+        for number in _numbers(self._store):
+            if number < self._number:
+                self._store.delete(_key(number))
+        return True
+
+    def renew(self) -> None:
+        """Prove to be alive, unless another run has taken over."""
+        started_at_s = _steady_s()
+        if _latest(self._store) != self._number:
+            self._is_lost = True
+            return
+        self._store.write(_key(self._number), self._claimed())
+        self._renewed_at_s = started_at_s
+
+    def _beat(self) -> None:
+        while not self._is_lost and not self._ended.wait(self._life_s / RENEWALS_PER_LIFE):
+            try:
+                self.renew()
+            except StorageError as error:
+                log.warning("the lease could not be renewed: %s", error)
+
+    def _claimed(self, is_released: bool = False) -> bytes:
+        return json.dumps(self._claim | {"is_released": is_released}).encode()
+
+
+def take(store: Store, config: LeaseConfig) -> Lease:
+    """Become the only writer to this output, or say who is."""
+    latest = _latest(store)
+    if latest is not None:
+        _refuse_if_alive(store, latest)
+    lease = Lease(store, (latest or 0) + 1, config.life_s)
+    if not lease.claim():
+        raise LeaseHeldError(f"{store.uri('')}: another run has just started to write here")
+    return lease
+
+
+def _refuse_if_alive(store: Store, number: int) -> None:
+    claim = json.loads(store.read(_key(number)))
+    left_s = claim["life_s"] - store.age_s(_key(number))
+    if not claim["is_released"] and left_s > 0:
+        raise LeaseHeldError(
+            f"{store.uri('')}: {claim['holder']} is writing here; if it is dead, "
+            f"the same command works in {left_s:.0f} s"
+        )
+
+
+def _numbers(store: Store) -> list[int]:
+    return [int(entry.key.rpartition("/")[2][:-5]) for entry in store.entries(f"{FOLDER}/")]
+
+
+def _latest(store: Store) -> int | None:
+    return max(_numbers(store), default=None)
+
+
+def _key(number: int) -> str:
+    return f"{FOLDER}/{number:08d}.json"
+
+
+def _holder() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _steady_s() -> float:
+    """Seconds that go on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,0 +1,149 @@
+"""Records to rows of the tables, and back."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from pipeline.records import (
+    Failure,
+    Finding,
+    Inspection,
+    PlannedRecording,
+    Recording,
+    Shard,
+    ShardTranscript,
+    Span,
+    Transcript,
+    Word,
+)
+
+Row = dict[str, Any]
+Outcome = ShardTranscript | Failure
+
+
+def recording_row(recording: Recording) -> Row:
+    return {column: getattr(recording, name) for name, column in _COLUMN_OF.items()}
+
+
+def recording_of(row: Mapping[str, Any]) -> Recording:
+    return Recording(**{name: row[column] for name, column in _COLUMN_OF.items()})
+
+
+# A transcript has a `text` of its own.
+_COLUMN_OF = {field.name: field.name for field in fields(Recording)} | {"text": "reference"}
+
+
+def planned_row(planned: PlannedRecording) -> Row:
+    return {
+        "recording_id": planned.recording.recording_id,
+        **recording_row(planned.recording),
+        "window": planned.window,
+        "estimated_s": planned.estimated_s,
+        "duplicate_of": planned.duplicate_of,
+    }
+
+
+def planned_of(row: Mapping[str, Any]) -> PlannedRecording:
+    return PlannedRecording(
+        recording=recording_of(row),
+        window=row["window"],
+        estimated_s=row["estimated_s"],
+        duplicate_of=row["duplicate_of"],
+    )
+
+
+def transcript_row(transcript: Transcript) -> Row:
+    return {
+        "recording_id": transcript.recording.recording_id,
+        **recording_row(transcript.recording),
+        "duration_s": transcript.duration_s,
+        "status": transcript.status,
+        "reasons": list(transcript.reasons),
+        "text": transcript.text,
+        "words": [_plain(word) for word in transcript.words],
+        "speech": [span._asdict() for span in transcript.speech],
+        "turn_ends_s": list(transcript.turn_ends_s),
+        "num_redecoded": transcript.num_redecoded,
+        "shards": transcript.num_shards,
+        "duplicate_of": transcript.duplicate_of,
+        "model": transcript.model,
+        "model_revision": transcript.model_revision,
+        **(_inspection_row(transcript.inspection) if transcript.inspection else {}),
+    }
+
+
+def failure_row(failure: Failure) -> Row:
+    shard = failure.shard
+    return {
+        "recording_id": failure.recording.recording_id,
+        **recording_row(failure.recording),
+        "shard": shard.index if shard else None,
+        "failed_start_s": shard.start_s if shard else None,
+        "failed_end_s": shard.end_s if shard else None,
+        **_why(failure),
+        "duplicate_of": failure.duplicate_of,
+    }
+
+
+def outcome_row(outcome: Outcome) -> Row:
+    """One row of a part."""
+    shard = outcome.shard
+    return {
+        "recording_id": outcome.recording.recording_id,
+        "shard_index": shard.index if shard else None,
+        "is_last": shard.is_last if shard else None,
+        "recording": recording_row(outcome.recording),
+        "shard": _shard_row(shard) if shard else None,
+        **({"failure": _why(outcome)} if isinstance(outcome, Failure) else _said(outcome)),
+    }
+
+
+def outcome_of(row: Mapping[str, Any]) -> Outcome:
+    recording = recording_of(row["recording"])
+    shard = Shard(recording=recording, **row["shard"]) if row["shard"] else None
+    if row["failure"]:
+        return Failure(recording=recording, shard=shard, **row["failure"])
+    assert shard is not None
+    return ShardTranscript(
+        shard=shard,
+        words=tuple(Word(**word) for word in row["words"]),
+        model=row["model"],
+        model_revision=row["model_revision"],
+        tokens=tuple(row["tokens"]),
+        token_confidences=tuple(row["token_confidences"]),
+        speech=tuple(Span(**span) for span in row["speech"]),
+        turn_ends_s=tuple(row["turn_ends_s"]),
+        num_redecoded=row["num_redecoded"],
+    )
+
+
+def _inspection_row(inspection: Inspection) -> Row:
+    row = {field.name: getattr(inspection, field.name) for field in fields(Inspection)}
+    return row | {"findings": [_plain(finding) for finding in inspection.findings]}
+
+
+def _said(transcript: ShardTranscript) -> Row:
+    return {
+        "words": [_plain(word) for word in transcript.words],
+        "tokens": list(transcript.tokens),
+        "token_confidences": list(transcript.token_confidences),
+        "speech": [span._asdict() for span in transcript.speech],
+        "turn_ends_s": list(transcript.turn_ends_s),
+        "num_redecoded": transcript.num_redecoded,
+        "model": transcript.model,
+        "model_revision": transcript.model_revision,
+    }
+
+
+def _why(failure: Failure) -> Row:
+    names = ("stage", "reason", "detail", "attempts")
+    return {name: getattr(failure, name) for name in names}
+
+
+def _shard_row(shard: Shard) -> Row:
+    names = [field.name for field in fields(Shard) if field.name != "recording"]
+    return {name: getattr(shard, name) for name in names}
+
+
+def _plain(record: Word | Finding) -> Row:
+    return {name: getattr(record, name) for name in record.__slots__}

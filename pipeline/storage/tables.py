@@ -1,0 +1,81 @@
+"""Parquet files: the same rows are the same bytes, whoever writes them and when."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import BinaryIO, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage.rows import Row
+from pipeline.storage.store import Entry, Store
+
+ROW_GROUP_ROWS = 4096
+WRITING = {"compression": "zstd", "compression_level": 6, "write_page_checksum": True}
+READERS = 16
+NAME_HEX_DIGITS = 20
+
+Given = TypeVar("Given")
+Got = TypeVar("Got")
+
+
+def write_rows(store: Store, folder: str, rows: Sequence[Row], schema: pa.Schema) -> str:
+    """Write rows, sorted, as one file named after their ids; its key."""
+    by_id = sorted(rows, key=_id)
+    key = f"{folder}/{_name([_id(row) for row in by_id])}.parquet"
+    store.write(key, _parquet(pa.Table.from_pylist(by_id, schema=schema)))
+    return key
+
+
+def write_table(store: Store, folder: str, table: pa.Table) -> str:
+    """As `write_rows`, for rows that are a sorted table already."""
+    ids = table.select([name for name in ID_COLUMNS if name in table.column_names])
+    key = f"{folder}/{_name([_id(row) for row in ids.to_pylist()])}.parquet"
+    store.write(key, _parquet(table))
+    return key
+
+
+def read_rows(store: Store, key: str, columns: list[str] | None = None) -> pa.Table:
+    """The table of one file, or only some of its columns, which alone are read."""
+    with store.open(key) as file:
+        return pq.read_table(file, columns=columns)
+
+
+def files(store: Store, folder: str) -> Iterator[Entry]:
+    """The Parquet files of a folder that hold anything."""
+    return (entry for entry in store.entries(f"{folder}/") if entry.key.endswith(".parquet"))
+
+
+def side_by_side(action: Callable[[Given], Got], given: Iterable[Given]) -> Iterator[Got]:
+    """The results in order, with a few requests under way at once."""
+    waiting = iter(given)
+    with ThreadPoolExecutor(READERS) as threads:
+        while some := list(islice(waiting, 4 * READERS)):
+            yield from threads.map(action, some)
+
+
+def open_writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of row groups whose bytes depend on nothing but the rows."""
+    return pq.ParquetWriter(file, schema, **WRITING)
+
+
+ID_COLUMNS = ("recording_id", "shard_index", "shard")
+
+
+def _id(row: Row) -> tuple[str, int]:
+    """Rows without a shard, which are about whole recordings, come first."""
+    shard = row["shard_index"] if "shard_index" in row else row.get("shard")
+    return row["recording_id"], -1 if shard is None else shard
+
+
+def _name(ids: Iterable[tuple[str, int]]) -> str:
+    return hashlib.sha256(repr(list(ids)).encode()).hexdigest()[:NAME_HEX_DIGITS]
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    sorting = [pq.SortingColumn(table.schema.get_field_index("recording_id"))]
+    pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, sorting_columns=sorting, **WRITING)
+    return sink.getvalue().to_pybytes()

@@ -1,0 +1,125 @@
+"""Two runs never write to one output at once, and a dead one does not block the next for long."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline.storage import lease as leases
+from pipeline.storage.errors import StorageError
+from pipeline.storage.lease import LeaseConfig, LeaseHeldError, LeaseLostError, take
+from pipeline.storage.opening import S3Config, open_store
+
+SHORT = LeaseConfig(life_s=2.0)
+LONG = LeaseConfig(life_s=3600.0)
+
+
+@pytest.fixture
+def store(folder):
+    return open_store(folder, S3Config())
+
+
+def test_a_second_run_is_refused_while_the_first_lives(store):
+    with take(store, LONG), pytest.raises(LeaseHeldError, match=r"process \d+ on .* is writing"):
+        take(store, LONG)
+
+
+def test_the_next_run_starts_at_once_when_the_first_ends(store):
+    with take(store, LONG):
+        pass
+    with take(store, LONG) as second:
+        second.check()
+
+
+def test_a_living_holder_keeps_its_lease_beyond_its_life(store):
+    with take(store, SHORT) as first:
+        deadline_s = time.monotonic() + 2 * SHORT.life_s
+        while time.monotonic() < deadline_s:
+            with pytest.raises(LeaseHeldError):
+                take(store, SHORT)
+            first.check()
+            time.sleep(0.2)
+
+
+def test_a_dead_holder_is_followed_when_its_lease_has_run_out_and_not_before(store):
+    take(store, SHORT)  # never entered: nobody renews it
+    started_s = time.monotonic()
+    while True:
+        try:
+            take(store, SHORT)
+            break
+        except LeaseHeldError:
+            time.sleep(0.05)
+    # Object stores tell times in whole seconds.
+    assert SHORT.life_s - 1 <= time.monotonic() - started_s < SHORT.life_s + 4
+
+
+def test_of_many_that_follow_a_dead_one_only_one_gets_the_lease(store):
+    take(store, LeaseConfig(life_s=0.01))
+    time.sleep(1.1)
+    start = threading.Barrier(6)
+
+    def claim(_):
+        start.wait()
+        try:
+            return take(store, LONG)
+        except LeaseHeldError:
+            return None
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(lease is not None for lease in threads.map(claim, range(6))) == 1
+
+
+def test_a_holder_that_was_followed_learns_it_and_leaves_its_follower_alone(store):
+    with take(store, LeaseConfig(life_s=0.01)) as slept:
+        slept._ended.set()  # as if its machine had been asleep
+        time.sleep(1.1)
+        with take(store, LONG) as follower:
+            slept.renew()
+            with pytest.raises(LeaseLostError, match="another may write now"):
+                slept.check()
+            follower.renew()
+            follower.check()
+
+
+def test_a_claim_on_a_number_long_gone_by_is_withdrawn(store):
+    take(store, LeaseConfig(life_s=0.01))
+    late = leases.Lease(store, 2, 3600.0)  # looked, then slept before it claimed
+    time.sleep(1.1)
+    with take(store, LONG):
+        pass
+    with take(store, LONG) as holder:  # number 3; number 2 is removed
+        assert not late.claim()
+        holder.renew()
+        holder.check()
+
+
+def test_a_holder_that_cannot_renew_stops_before_another_may_start(store, monkeypatch):
+    with take(store, SHORT) as lease:
+        lease.check()
+
+        def unreachable(*_):
+            raise StorageError("unreachable", "s3://here")
+
+        monkeypatch.setattr(lease._store, "write", unreachable)
+        time.sleep(leases.SAFE_SHARE * SHORT.life_s + SHORT.life_s / leases.RENEWALS_PER_LIFE)
+        with pytest.raises(LeaseLostError):
+            lease.check()
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("wrong_by_s", [-86_400, 86_400])
+def test_a_clock_that_is_wrong_by_a_day_changes_nothing(store, monkeypatch, wrong_by_s):
+    right = time.time
+    with take(store, LONG) as lease:
+        monkeypatch.setattr(time, "time", lambda: right() + wrong_by_s)
+        with pytest.raises(LeaseHeldError):
+            take(store, LONG)
+        lease.renew()
+        lease.check()
+
+
+def test_a_lease_lasts_some_time():
+    with pytest.raises(ValueError, match="life_s must be positive, got 0"):
+        LeaseConfig(life_s=0)

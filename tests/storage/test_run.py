@@ -1,0 +1,98 @@
+"""The same command continues a run; another command is told what differs."""
+
+import json
+
+import pytest
+
+from pipeline.records import PlannedRecording
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.plans import write_plan
+from pipeline.storage.run import RUN_KEY, AnotherRunError, begin, stored_plan, stored_run
+from tests.storage.records import recording
+
+SETTINGS = {"model": "tiny", "model_revision": "r1", "shard.max_s": 30.0, "channels": "mix"}
+
+
+@pytest.fixture
+def store(folder):
+    return open_store(folder, S3Config())
+
+
+def planned(names, window_size=3, **change):
+    return [
+        PlannedRecording(
+            recording=recording(name, **change), window=n // window_size, estimated_s=1.0
+        )
+        for n, name in enumerate(names)
+    ]
+
+
+def plan_file(tmp_path, recordings):
+    path = tmp_path / "plan.parquet"
+    write_plan(recordings, path)
+    return path
+
+
+def test_a_new_output_gets_a_run_and_its_plan(store, tmp_path):
+    recordings = planned("abcdefgh", language="is", text="said", channel=1)
+    assert stored_run(store) is None
+    run = begin(store, plan_file(tmp_path, recordings), SETTINGS)
+    assert stored_run(store) == run
+    assert list(stored_plan(store)) == recordings
+
+
+def test_the_same_command_continues_the_run(store, tmp_path):
+    path = plan_file(tmp_path, planned("abc"))
+    first = begin(store, path, SETTINGS)
+    second = begin(store, path, dict(reversed(SETTINGS.items())))
+    assert first.run_id == second.run_id
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model": "large"}, "model was 'tiny' and is now 'large'"),
+        ({"shard.max_s": 60.0}, r"shard.max_s was 30\.0 and is now 60\.0"),
+        ({"tokens": True}, "tokens was None and is now True"),
+    ],
+)
+def test_other_settings_are_another_run_and_named(store, tmp_path, change, sentence):
+    path = plan_file(tmp_path, planned("abc"))
+    begin(store, path, SETTINGS)
+    with pytest.raises(AnotherRunError, match=sentence):
+        begin(store, path, SETTINGS | change)
+    assert dict(stored_run(store).settings) == SETTINGS
+
+
+def test_other_recordings_are_another_run_and_named(store, tmp_path):
+    begin(store, plan_file(tmp_path, planned("abc")), SETTINGS)
+    with pytest.raises(AnotherRunError, match=r"1 are gone \(s3://archive/c\.mp3\) and 2 are new"):
+        begin(store, plan_file(tmp_path, planned("abde")), SETTINGS)
+
+
+def test_a_changed_object_is_another_run_and_named(store, tmp_path):
+    begin(store, plan_file(tmp_path, planned("ab")), SETTINGS)
+    now = planned("a") + planned("b", version="new")
+    with pytest.raises(AnotherRunError, match=r"1 changed \(s3://archive/b\.mp3\)"):
+        begin(store, plan_file(tmp_path, now), SETTINGS)
+
+
+def test_another_order_is_another_run(store, tmp_path):
+    begin(store, plan_file(tmp_path, planned("abc")), SETTINGS)
+    with pytest.raises(AnotherRunError, match="ordered differently"):
+        begin(store, plan_file(tmp_path, planned("cba")), SETTINGS)
+
+
+def test_a_run_of_another_schema_is_left_alone(store, tmp_path):
+    path = plan_file(tmp_path, planned("abc"))
+    begin(store, path, SETTINGS)
+    document = json.loads(store.read(RUN_KEY)) | {"schema_version": 0}
+    store.write(RUN_KEY, json.dumps(document).encode())
+    with pytest.raises(AnotherRunError, match="written with version 0 of the schema"):
+        begin(store, path, SETTINGS)
+
+
+def test_the_same_plan_is_the_same_bytes(tmp_path):
+    recordings = planned("abcdefgh")
+    first = plan_file(tmp_path, recordings).read_bytes()
+    assert plan_file(tmp_path, iter(recordings)).read_bytes() == first
