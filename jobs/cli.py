@@ -1,6 +1,7 @@
 """The `nightscribe` command: its first word names the job, the rest is the job's own."""
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 COMMANDS = {
@@ -15,7 +16,7 @@ def main() -> None:
         sys.stdout.write(usage())
         return
     if name not in COMMANDS:
-        sys.stderr.write(f"nightscribe: there is no command {name!r}\n{usage()}")
+        sys.stderr.write(f"nightscribe: there is no command {name}; {_hint(name)}\n")
         sys.exit(2)
     sys.argv = [f"nightscribe {name}", *sys.argv[2:]]
     import_module(f"jobs.{name}").main()
@@ -23,6 +24,10 @@ def main() -> None:
 
 def usage() -> str:
     lines = [f"  {name:<11} {meaning}" for name, meaning in COMMANDS.items()]
-    return "\n".join(
-        ["usage: nightscribe COMMAND [key=value ...]", "", *lines, "", "nightscribe COMMAND --help"]
-    )
+    start, end = "usage: nightscribe COMMAND [key=value ...]", "nightscribe COMMAND --help"
+    return "\n".join([start, "", *lines, "", end, ""])
+
+
+def _hint(name: str) -> str:
+    near = get_close_matches(name, COMMANDS, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"

@@ -1,0 +1,207 @@
+"""From `key=value` words to a job's configuration, checked against its dataclass.
+
+Hydra composes: YAML of the folder `conf` gives values and groups, the dataclass gives types. What
+is wrong with a word is said here, in one sentence, before Hydra has to.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jobs.keys import Key, keys_of, nearest
+
+
+class ConfigError(ValueError):
+    """A word of the command line that cannot be right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A command: its name, what can be set, what it does, and which keys may stand without name."""
+
+    name: str
+    config: type
+    run: Callable[[Any], int | None]
+    positional: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> dict[str, Key]:
+        return {key.path: key for key in keys_of(self.config)}
+
+
+def configurations(job: Job, words: list[str], multirun: bool = False) -> list[Any]:
+    """The configuration that the words ask for; with `multirun` one for each combination."""
+    overrides = list(_parsed(job, words, multirun))
+    _check_keys(job, overrides)
+    with _conf(job):
+        return [_configuration(job, list(choice)) for choice in _combinations(overrides, multirun)]
+
+
+def defaults(job: Job) -> dict[str, Any]:
+    """What every key is when nothing is said."""
+    with _conf(job):
+        composed = compose(job.name)
+    return {
+        path: OmegaConf.select(composed, path, throw_on_missing=False)
+        for path in job.keys
+        if not OmegaConf.is_missing(composed, path)
+    }
+
+
+def options_of(group: str) -> list[str]:
+    """The names that a group of `conf` can be set to."""
+    folder = files("conf") / group
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")
+    )
+
+
+def _conf(job: Job) -> Any:
+    ConfigStore.instance().store(name=f"{job.name}_schema", node=job.config)
+    return initialize_config_module("conf", version_base="1.3", job_name=job.name)
+
+
+def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
+    parser = OverridesParser.create()
+    positional = iter(job.positional)
+    for word in words:
+        if word.startswith(("+", "~")):
+            raise ConfigError(f"{word}: keys can be set, not added or taken away")
+        if not re.match(r"[\w./@-]+=", word) or _is_file(word):
+            written = f"{_next_positional(job, positional, word)}={_quoted(word)}"
+        else:
+            written = word if multirun else _with_quoted_text(job, word)
+        try:
+            yield parser.parse_override(_opened(job, written))
+        except HydraException as error:
+            raise ConfigError(f"{word}: the value cannot be read ({error})") from None
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word with an equals sign in it is a path all the same: ./a=b.wav"""
+    return word.startswith((".", "/"))
+
+
+def _next_positional(job: Job, names: Iterator[str], word: str) -> str:
+    name = next(names, None)
+    if name is None:
+        hint = nearest(word, list(job.keys))
+        raise ConfigError(f"{word!r} is not of the form key=value; {hint}")
+    return name
+
+
+def _with_quoted_text(job: Job, word: str) -> str:
+    """Take the value of a text as it stands: names of files hold commas, brackets and spaces."""
+    path, _, value = word.partition("=")
+    key = job.keys.get(path)
+    if key is None or not key.is_text or value[:1] in ("'", '"') or value in ("null", "???"):
+        return word
+    return f"{path}={_quoted(value)}"
+
+
+def _opened(job: Job, word: str) -> str:
+    """Hydra wants a sign before keys that no schema names."""
+    return f"++{word}" if _is_ones_own(job.keys, word.partition("=")[0]) else word
+
+
+def _is_ones_own(keys: dict[str, Key], path: str) -> bool:
+    holders = [path.rsplit(".", n)[0] for n in range(1, path.count(".") + 1)]
+    return any(keys[holder].is_open for holder in holders if holder in keys)
+
+
+def _quoted(value: str) -> str:
+    escaped = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", r"\'")
+    return f"'{escaped}'"
+
+
+def _check_keys(job: Job, overrides: list[Override]) -> None:
+    keys = job.keys
+    for override in overrides:
+        path = override.key_or_group
+        if path not in keys and not _is_ones_own(keys, path):
+            raise ConfigError(f"there is no key {path}; {nearest(path, list(keys))}")
+        if path in keys and keys[path].is_group:
+            _check_option(path, override)
+
+
+def _check_option(group: str, override: Override) -> None:
+    options = options_of(group)
+    if not options:
+        raise ConfigError(f"{group} is a group of keys; set one of them, as in {group}.KEY=VALUE")
+    asked = list(override.sweep_string_iterator()) if override.is_sweep_override() else None
+    for name in asked or [str(override.value())]:
+        if name not in options:
+            hint = nearest(name, options) if len(options) > 5 else ""
+            raise ConfigError(
+                f"there is no {group} {name}; there are {', '.join(options)} {hint}".strip()
+            )
+
+
+def _combinations(overrides: list[Override], multirun: bool) -> Iterator[tuple[Override, ...]]:
+    """Every choice of one value for each key that was given several."""
+    parser = OverridesParser.create()
+    choices = []
+    for override in overrides:
+        if not override.is_sweep_override():
+            choices.append([override])
+        elif multirun:
+            values = override.sweep_string_iterator()
+            choices.append(
+                [parser.parse_override(f"{override.get_key_element()}={value}") for value in values]
+            )
+        else:
+            raise ConfigError(f"{override.input_line}: several values need --multirun")
+    return itertools.product(*choices)
+
+
+def _configuration(job: Job, overrides: list[Override]) -> Any:
+    composed = _composed(job, overrides)
+    missing = sorted(OmegaConf.missing_keys(composed))
+    if missing:
+        key = job.keys.get(missing[0])
+        meaning = f" ({key.meaning})" if key and key.meaning else ""
+        raise ConfigError(f"{missing[0]} must be given{meaning}")
+    _check_choices(job, composed)
+    return OmegaConf.to_object(composed)
+
+
+def _composed(job: Job, overrides: list[Override]) -> DictConfig:
+    lines = [override.input_line or "" for override in overrides]
+    try:
+        composed = compose(job.name, overrides=lines)
+        OmegaConf.resolve(composed)
+        return composed
+    except OmegaConfBaseException as error:
+        raise ConfigError(_sentence(job, lines, error)) from None
+    except HydraException as error:
+        raise ConfigError(_sentence(job, lines, error.__cause__ or error)) from None
+
+
+def _sentence(job: Job, lines: list[str], error: BaseException) -> str:
+    path = getattr(error, "full_key", None) or ""
+    key = job.keys.get(path)
+    values = dict(line.partition("=")[::2] for line in lines)
+    if key is not None and path in values:
+        return f"{path} must be {key.kind}, not {values[path]}"
+    reason = " ".join(str(error).split("\n    ")[0].split())
+    return f"{path}: {reason}" if path else reason
+
+
+def _check_choices(job: Job, composed: DictConfig) -> None:
+    for key in job.keys.values():
+        value = OmegaConf.select(composed, key.path) if key.choices and key.is_text else None
+        if value is not None and value not in key.choices:
+            raise ConfigError(f"{key.path} must be {key.kind}, not {value}")

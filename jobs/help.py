@@ -1,0 +1,55 @@
+"""`--help`: every key of a job with its default and its meaning."""
+
+import textwrap
+from typing import Any
+
+from jobs.config import Job, defaults, options_of
+from jobs.keys import Key
+
+KEY_COLUMNS = 34
+LINE_COLUMNS = 100
+
+
+def help_of(job: Job) -> str:
+    """The page for one job."""
+    values = defaults(job)
+    words = [name.rpartition(".")[2].upper() for name in job.positional]
+    usage = " ".join(["usage: nightscribe", job.name, *words, "[key=value ...]"])
+    lines = [usage, "", *_paragraph(job.config.__doc__ or ""), ""]
+    for key in job.keys.values():
+        lines += _group(key) if key.is_group else _line(key, values)
+    return "\n".join([*lines, "", *_options()]) + "\n"
+
+
+def _group(key: Key) -> list[str]:
+    options = options_of(key.path)
+    named = f"{key.path}=NAME of {', '.join(options)}" if options else key.path
+    return ["", *_paragraph(f"{named}: {key.meaning}")]
+
+
+def _line(key: Key, values: dict[str, Any]) -> list[str]:
+    default = f"{values[key.path]}" if key.path in values else "must be given"
+    shown = {"None": "null", "True": "true", "False": "false", "": "''"}.get(default, default)
+    choices = f" ({', '.join(key.choices)})" if key.choices else ""
+    start = f"  {key.path}={shown}" if key.path in values else f"  {key.path}"
+    meaning = key.meaning + choices + ("" if key.path in values else "; must be given")
+    return _columns(start, meaning)
+
+
+def _columns(start: str, meaning: str) -> list[str]:
+    indent = " " * KEY_COLUMNS
+    first = start.ljust(KEY_COLUMNS) if len(start) < KEY_COLUMNS - 1 else f"{start}\n{indent}"
+    wrapped = textwrap.wrap(meaning, LINE_COLUMNS - KEY_COLUMNS)
+    return (first + f"\n{indent}".join(wrapped)).split("\n")
+
+
+def _paragraph(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), LINE_COLUMNS)
+
+
+def _options() -> list[str]:
+    return [
+        *_columns("  -m, --multirun", "run once for each combination of values such as a.b=1,2"),
+        *_columns("  --cfg", "print the configuration instead of running"),
+        *_columns("  -h, --help", "this page"),
+    ]

@@ -1,0 +1,31 @@
+"""What the engine runs on, and how wide."""
+
+from dataclasses import dataclass, field
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(kw_only=True, slots=True)
+class EngineConfig:
+    """Where the model lives and how many streams it hears at once."""
+
+    device: str = field(
+        default="auto",
+        metadata={"help": "cpu, cuda, cuda:1, ...; auto is the first NVIDIA GPU, else the CPU"},
+    )
+    dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "numbers of the language model; auto is bfloat16 on a GPU, float32 on a CPU",
+            "choices": DTYPES,
+        },
+    )
+    num_slots: int | None = field(
+        default=None, metadata={"help": "streams heard at once; null fills the memory at hand"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"engine.dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
+        if self.num_slots is not None and self.num_slots < 1:
+            raise ValueError(f"engine.num_slots must be positive, not {self.num_slots}")

@@ -1,0 +1,204 @@
+"""Words of the command line become a checked configuration, or one sentence."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from jobs.command import run_job
+from jobs.config import ConfigError, Job, configurations, defaults
+from pipeline.engine.config import EngineConfig
+
+
+@dataclass(kw_only=True, slots=True)
+class VoiceConfig:
+    """A group without named choices."""
+
+    pitch: int = field(default=3, metadata={"help": "how high"})
+    domains: dict[str, list[int]] = field(default_factory=dict, metadata={"help": "by name"})
+
+
+@dataclass(kw_only=True, slots=True)
+class ProbeConfig:
+    """A job that stands for all jobs."""
+
+    audio: str = field(default=MISSING, metadata={"help": "the recording to hear"})
+    format: str = field(default="text", metadata={"help": "how", "choices": ("text", "json")})
+    tokens: bool = field(default=False, metadata={"help": "keep the tokens"})
+    limit_s: float | None = field(default=None, metadata={"help": "hear no more than this"})
+    names: list[str] = field(default_factory=list, metadata={"help": "some names"})
+    voice: VoiceConfig = field(default_factory=VoiceConfig, metadata={"help": "which voice"})
+    engine: EngineConfig = field(default_factory=EngineConfig, metadata={"help": "where it runs"})
+
+
+@pytest.fixture
+def ran():
+    return []
+
+
+@pytest.fixture
+def job(ran):
+    groups = ["probe_schema", {"engine": "cpu"}, "_self_"]
+    ConfigStore.instance().store(name="probe", node={"defaults": groups})
+    return Job(name="probe", config=ProbeConfig, run=ran.append, positional=("audio",))
+
+
+def one(job, *words):
+    [config] = configurations(job, list(words))
+    return config
+
+
+def said(job, monkeypatch, capsys, *words):
+    """Exit code and what the command wrote."""
+    monkeypatch.setattr("sys.argv", ["nightscribe probe", *words])
+    with pytest.raises(SystemExit) as ended:
+        run_job(job)
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_a_group_and_its_keys_are_set_together(job):
+    config = one(job, "a.wav", "engine=gpu", "engine.num_slots=7", "voice.pitch=1")
+    assert config.audio == "a.wav"
+    assert (config.engine.device, config.engine.dtype) == ("cuda", "bfloat16")
+    assert (config.engine.num_slots, config.voice.pitch) == (7, 1)
+    assert type(config) is ProbeConfig
+    assert type(config.engine) is EngineConfig
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a talk (final), 3=4 [x].mp3",
+        "it's {here}.wav",
+        'back\\slash\\".wav',
+        "end\\",
+        "end\\'",
+        "comma,comma",
+        "å π.ogg",
+        "null and void",
+        "12",
+        "-",
+    ],
+)
+def test_names_of_files_are_taken_as_they_stand(job, name):
+    if "=" not in name:
+        assert one(job, name).audio == name
+    assert one(job, f"audio={name}").audio == name
+
+
+def test_a_path_may_hold_an_equals_sign(job):
+    assert one(job, "./a=b.wav").audio == "./a=b.wav"
+
+
+def test_null_lists_and_keys_of_ones_own_are_understood(job):
+    config = one(job, "a", "limit_s=null", "names=[x,y]", "voice.domains.law=[1,2]")
+    assert (config.limit_s, config.names) == (None, ["x", "y"])
+    assert config.voice.domains == {"law": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("engine.num_slot=4", "there is no key engine.num_slot; did you mean engine.num_slots?"),
+        ("num_slots=4", "there is no key num_slots; did you mean engine.num_slots?"),
+        ("formt=json", "there is no key formt; did you mean format?"),
+        ("zzz=1", "there is no key zzz; see --help"),
+        ("engine.num_slots=many", "engine.num_slots must be a whole number or null, not many"),
+        ("engine.num_slots=2.5", "engine.num_slots must be a whole number or null, not 2.5"),
+        ("engine.num_slots=0", "engine.num_slots must be positive, not 0"),
+        ("tokens=perhaps", "tokens must be true or false, not perhaps"),
+        ("limit_s=long", "limit_s must be a number or null, not long"),
+        ("names=x", "names must be a list such as [a,b], not x"),
+        ("format=xml", "format must be one of text, json, not xml"),
+        ("engine.dtype=float61", "engine.dtype must be one of auto, float32, bfloat16, float16"),
+        ("engine=tpu", "there is no engine tpu; there are auto, cpu, gpu"),
+        ("voice=high", "voice is a group of keys; set one of them, as in voice.KEY=VALUE"),
+        ("+extra=1", "+extra=1: keys can be set, not added or taken away"),
+        ("+format=json", "+format=json: keys can be set"),
+        ("~format", "~format: keys can be set, not added or taken away"),
+        ("tokens=true,false", "tokens=true,false: several values need --multirun"),
+        ("names=[x", "names=[x: the value cannot be read"),
+        ("format", "'format' is not of the form key=value; did you mean format?"),
+        ("--format=json", "there is no option --format=json; write format=VALUE"),
+        ("--multrun", "there is no option --multrun; did you mean --multirun?"),
+        ("format=${nowhere}", "nowhere"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence_that_names_it(job, monkeypatch, capsys, word, sentence):
+    code, out, err = said(job, monkeypatch, capsys, "a.wav", word)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("nightscribe: ")
+    assert err.count("\n") == 1
+    assert sentence in err
+
+
+def test_what_must_be_given_is_named(job, monkeypatch, capsys):
+    code, _, err = said(job, monkeypatch, capsys, "format=json")
+    assert code == 2
+    assert err == "nightscribe: audio must be given (the recording to hear)\n"
+
+
+def test_errors_of_the_work_are_one_sentence_too(job, monkeypatch, capsys):
+    def fail(config):
+        raise FileNotFoundError(2, "No such file", config.audio)
+
+    failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
+    code, _, err = said(failing, monkeypatch, capsys, "a.wav")
+    assert (code, err) == (2, "nightscribe: [Errno 2] No such file: 'a.wav'\n")
+
+
+def test_bugs_keep_their_stack(job, monkeypatch):
+    def fail(config):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("sys.argv", ["probe", "a.wav"])
+    with pytest.raises(KeyError):
+        run_job(Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",)))
+
+
+def test_multirun_runs_every_combination(job, ran, monkeypatch, capsys):
+    words = ("-m", "a, b.wav", "tokens=true,false", "engine=cpu,gpu")
+    code, _, _ = said(job, monkeypatch, capsys, *words)
+    assert code == 0
+    assert [(c.audio, c.tokens, c.engine.device) for c in ran] == [
+        ("a, b.wav", True, "cpu"),
+        ("a, b.wav", True, "cuda"),
+        ("a, b.wav", False, "cpu"),
+        ("a, b.wav", False, "cuda"),
+    ]
+
+
+def test_multirun_refuses_a_bad_combination_before_anything_runs(job, ran):
+    with pytest.raises(ConfigError, match=r"engine\.num_slots must be a whole number"):
+        configurations(job, ["a", "engine.num_slots=1,x"], multirun=True)
+    assert not ran
+
+
+def test_help_names_every_key_with_its_default_and_meaning(job, monkeypatch, capsys):
+    code, page, _ = said(job, monkeypatch, capsys, "--help")
+    assert code == 0
+    for key in job.keys.values():
+        assert key.meaning.split()[0] in page
+        assert key.path in page
+    assert "engine.device=cpu" in page  # as composed, not as declared
+    assert "must be given" in page
+    assert max(map(len, page.splitlines())) <= 100
+
+
+def test_the_composed_configuration_can_be_shown(job, ran, monkeypatch, capsys):
+    code, page, _ = said(job, monkeypatch, capsys, "a.wav", "--cfg", "engine.num_slots=3")
+    assert (code, ran) == (0, [])
+    assert "num_slots: 3" in page
+
+
+def test_nothing_is_written_beside_the_user(job, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    said(job, monkeypatch, capsys, "--multirun", "a.wav", "tokens=true,false")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_defaults_are_those_of_the_groups(job):
+    assert defaults(job)["engine.device"] == "cpu"
+    assert "audio" not in defaults(job)
