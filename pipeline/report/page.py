@@ -1,0 +1,89 @@
+"""Lays a report out as one HTML file."""
+
+import base64
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.report.charts import Line, line_chart
+from pipeline.report.content import RecordingPage, Report
+from pipeline.report.throughput import rates
+
+TEMPLATES = Path(__file__).parent / "templates"
+TIME_DECIMALS = 3
+CONFIDENCE_DECIMALS = 3
+
+
+def render_report(report: Report) -> str:
+    """The whole page, with its styles, its script, its data and its sounds."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["clock"] = clock
+    environment.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"
+    return environment.get_template("report.html").render(
+        report=report,
+        charts=_charts(report),
+        pages=[_page_data(page) for page in report.pages],
+        sounds={page.recording_id: _sound(page) for page in report.pages if page.sound},
+        style=Markup((TEMPLATES / "report.css").read_text()),
+        script=Markup((TEMPLATES / "report.js").read_text()),
+    )
+
+
+def clock(time_s: float) -> str:
+    """Hours where there are any, minutes and seconds."""
+    minutes, seconds = divmod(round(time_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _charts(report: Report) -> dict[str, Markup]:
+    moments = rates(report.progress)
+    times_s = [rate.elapsed_s for rate in moments]
+    speed = Line("Throughput, times real time", times_s, [r.times_real_time for r in moments])
+    shares = [100 * rate.occupancy for rate in moments]
+    occupancy = Line("Occupancy of the slots, percent", times_s, shares)
+    return {
+        "throughput": Markup(line_chart(speed)),
+        "occupancy": Markup(line_chart(occupancy, highest=100.0)),
+    }
+
+
+def _page_data(page: RecordingPage) -> dict[str, Any]:
+    """What the script needs to show one recording: words as short rows."""
+    return {
+        "id": page.recording_id,
+        "name": page.name,
+        "duration_s": page.duration_s,
+        "status": page.status,
+        "reasons": page.reasons,
+        "language": page.language,
+        "wer": page.word_error_rate,
+        "reference": page.reference,
+        "confidence": page.confidence,
+        "words": [
+            [
+                word.text,
+                round(word.start_s, TIME_DECIMALS),
+                round(word.end_s, TIME_DECIMALS),
+                round(word.confidence, CONFIDENCE_DECIMALS),
+            ]
+            for word in page.words
+        ],
+        "speech": [tuple(span) for span in page.speech],
+        "findings": [asdict(finding) for finding in page.findings],
+        "peaks": page.sound.peaks if page.sound else [],
+    }
+
+
+def _sound(page: RecordingPage) -> str:
+    assert page.sound is not None
+    return base64.b64encode(page.sound.mp3).decode()

@@ -1,0 +1,42 @@
+"""Audio small enough to travel inside a page, and its outline."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.report.content import Sound
+
+NUM_PEAKS = 800
+PEAK_SCALE = 100
+BIT_RATE = "32k"
+
+
+def sound_of(samples_N: NDArray[np.int16], sample_rate_hz: int) -> Sound:
+    """Samples as MP3 and as a row of peaks."""
+    duration_s = len(samples_N) / sample_rate_hz
+    return Sound(_mp3(samples_N, sample_rate_hz), peaks(samples_N), duration_s)
+
+
+def peaks(samples_N: NDArray[np.int16]) -> tuple[int, ...]:
+    """The loudest sample of each of a few hundred equal stretches, in percent of the loudest."""
+    loudness_N = np.abs(samples_N.astype(np.int32))
+    loudest = loudness_N.max(initial=1)
+    stretches = np.array_split(loudness_N, min(NUM_PEAKS, max(len(loudness_N), 1)))
+    return tuple(int(part.max(initial=0) * PEAK_SCALE // loudest) for part in stretches)
+
+
+def _mp3(samples_N: NDArray[np.int16], sample_rate_hz: int) -> bytes:
+    # Into a file: only there ffmpeg can go back to note its delay, without which clicks play late.
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "sound.mp3"
+        source = ffmpeg.input("pipe:", format="s16le", ar=sample_rate_hz, ac=1)
+        command = source.output(str(target), audio_bitrate=BIT_RATE).compile(
+            cmd=[imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error"]
+        )
+        subprocess.run(command, input=samples_N.tobytes(), check=True, capture_output=True)
+        return target.read_bytes()

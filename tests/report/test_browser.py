@@ -1,0 +1,170 @@
+"""The report in a real browser: clicked, played, narrow and dark."""
+
+import json
+import shutil
+import time
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from pipeline.report.page import render_report
+from tests.report.samples import full_report
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+DRIVER = shutil.which("chromedriver")
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="no chromium and chromedriver: ops/setup dev installs them where it may use apt-get",
+)
+
+
+@pytest.fixture(scope="module")
+def report_url(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render_report(full_report()), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def driver():
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    chrome = Chrome(options=options, service=ChromeService(DRIVER))
+    chrome.set_window_size(1200, 900)
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture
+def browser(driver, report_url):
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.get(report_url)
+    yield driver
+    assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
+
+
+def open_recording(browser, name):
+    browser.find_element(By.PARTIAL_LINK_TEXT, name).click()
+    WebDriverWait(browser, 5).until(lambda b: b.find_element(By.ID, "recording").is_displayed())
+
+
+def player(browser, what):
+    return browser.execute_script(f"return document.getElementById('player').{what}")
+
+
+def dark(browser):
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def test_a_click_on_a_word_plays_from_it_and_marks_what_is_spoken(browser):
+    open_recording(browser, "evening news")
+    word = browser.find_elements(By.CSS_SELECTOR, "#words .word")[12]
+    word.click()
+    start_s = float(word.get_attribute("data-start"))
+    WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") > start_s + 0.05)
+    assert start_s == pytest.approx(4.8)
+    assert player(browser, "currentTime") < start_s + 5
+    assert not player(browser, "paused")
+    spoken = browser.find_element(By.CSS_SELECTOR, ".word.spoken")
+    assert float(spoken.get_attribute("data-start")) >= start_s
+    first = browser.find_element(By.CSS_SELECTOR, "#words .word")
+    first.click()
+    WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") < 3)
+
+
+def test_a_click_on_the_waveform_plays_from_there(browser):
+    open_recording(browser, "storm")
+    WebDriverWait(browser, 10).until(lambda b: player(b, "readyState") >= 1)
+    browser.find_element(By.ID, "waveform").click()  # its middle
+    WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") > 1)
+    assert player(browser, "currentTime") == pytest.approx(player(browser, "duration") / 2, abs=3)
+
+
+def test_the_waveform_is_drawn_and_findings_stand_out(browser):
+    open_recording(browser, "storm")
+    pixel = (
+        "const c = document.getElementById('waveform'); const x = c.width * arguments[0];"
+        "return Array.from(c.getContext('2d').getImageData(x, 4, 1, 1).data)"
+    )
+    stalled, spoken = (browser.execute_script(pixel, share) for share in (0.5 * 11 / 15, 0.7))
+    silent = browser.execute_script(pixel, 0.95)
+    assert len({tuple(colour) for colour in (stalled, spoken, silent)}) == 3
+    assert "stall at 4.0-7.0 s" in browser.find_element(By.ID, "reasons").text
+
+
+def test_nothing_is_asked_of_the_outside(browser):
+    open_recording(browser, "evening news")
+    browser.find_elements(By.CSS_SELECTOR, "#words .word")[3].click()
+    WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") > 0)
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {
+        message["params"]["request"]["url"].split(":")[0]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    assert asked <= {"file", "blob", "data"}
+    assert "file" in asked
+
+
+def test_doubt_shows_in_the_colour_of_a_word(browser):
+    open_recording(browser, "evening news")
+    words = browser.find_elements(By.CSS_SELECTOR, "#words .word")
+    colours = {word.value_of_css_property("color") for word in words}
+    assert len(colours) == 3
+
+
+def test_search_finds_words_and_names(browser):
+    search = browser.find_element(By.ID, "search")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#recordings tbody tr")
+    for wanted, shown in (("captain", 2), ("storm", 1), ("zebra", 0), ("", 3)):
+        search.clear()
+        search.send_keys(wanted or " \b")
+        assert sum(row.is_displayed() for row in rows) == shown
+
+
+def test_a_recording_without_sound_or_words_says_so(browser):
+    open_recording(browser, "silent")
+    assert browser.find_element(By.ID, "soundless").is_displayed()
+    assert not browser.find_element(By.ID, "player").is_displayed()
+    browser.back()
+    WebDriverWait(browser, 5).until(lambda b: b.find_element(By.ID, "summary").is_displayed())
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("is_phone", [False, True], ids=["desk", "phone"])
+def test_the_page_fits_and_contrasts(browser, is_dark, is_phone, tmp_path):
+    if is_phone:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    if is_dark:
+        dark(browser)
+    for view in ("summary", "recording"):
+        if view == "recording":
+            open_recording(browser, "evening news")
+            time.sleep(0.2)
+        browser.save_screenshot(str(tmp_path / f"{view}.png"))
+        overflow = "return document.documentElement.scrollWidth - innerWidth"
+        assert browser.execute_script(overflow) <= 0
+        ink, paper = (luminance(browser, what) for what in ("color", "backgroundColor"))
+        assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 7
+        assert (ink > paper) == is_dark
+
+
+def luminance(browser, what):
+    colour = browser.execute_script(f"return getComputedStyle(document.body).{what}")
+    red, green, blue = (linear(int(part) / 255) for part in colour[4:-1].split(","))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def linear(channel):
+    return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
