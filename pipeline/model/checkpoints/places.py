@@ -1,0 +1,135 @@
+"""Where a checkpoint's files are: a folder, or a repository on the hub at one commit.
+
+Files from the hub are kept in its own cache: downloads resume, and what is cached needs no network.
+Credentials are found by huggingface_hub itself and never pass through here.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from huggingface_hub import errors, hf_hub_download
+
+from pipeline.model.checkpoints.errors import CheckpointError
+
+HUB = "hf://"
+_REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+class Place(Protocol):
+    """A set of files by name."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def commit(self) -> str | None:
+        """What pins the files, if the place has such a thing."""
+        ...
+
+    def find(self, file_name: str) -> Path | None:
+        """The file on the local disk, or None where there is none of that name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Files on the local disk."""
+
+    path: Path
+    commit: None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def find(self, file_name: str) -> Path | None:
+        path = self.path / file_name
+        return path if path.is_file() else None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository on the hub; `commit` may be a branch or tag until `pinned`."""
+
+    name: str
+    commit: str
+
+    def pinned(self, file_name: str) -> Self:
+        """The same repository at the commit it is at now, known by one of its files."""
+        path = self.find(file_name)
+        if path is None:
+            return self
+        # The cache lays files out as snapshots/COMMIT/FILE.
+        snapshot = path.parents[len(Path(file_name).parts) - 1]
+        return type(self)(self.name, snapshot.name)
+
+    def find(self, file_name: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(self.name, file_name, revision=self.commit))
+        except errors.LocalEntryNotFoundError:
+            raise CheckpointError(
+                f"{file_name} of {self} is not in the local cache and the hub cannot be reached"
+            ) from None
+        except errors.EntryNotFoundError:
+            return None
+        except errors.GatedRepoError:
+            raise CheckpointError(
+                f"{self} is gated: accept its terms on the hub, then set HF_TOKEN"
+            ) from None
+        except errors.RepositoryNotFoundError:
+            raise CheckpointError(
+                f"the hub has no repository {self.name}, or HF_TOKEN may not read it"
+            ) from None
+        except errors.RevisionNotFoundError:
+            raise CheckpointError(f"{self.name} has no revision {self.commit!r}") from None
+        except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
+            reason = type(error).__name__
+            raise CheckpointError(f"{file_name} of {self} cannot be fetched: {reason}") from None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.commit}"
+
+
+def place_of(location: str) -> tuple[Place, str | None]:
+    """A folder or repository, and the file in it that the location names, if it names one."""
+    path = Path(location).expanduser()
+    if path.is_dir():
+        return Folder(path), None
+    if path.is_file():
+        return Folder(path.parent), path.name
+    if location.startswith(HUB):
+        return _hub_place(location)
+    match = _REPOSITORY.fullmatch(location)
+    if match is None or location.startswith((".", "~")):
+        raise CheckpointError(
+            f"{location!r} is neither a folder nor a file here nor a hub repository "
+            f"(ORGANISATION/NAME or ORGANISATION/NAME@REVISION)"
+        )
+    return Repository(match["repository"], match["revision"] or "main"), None
+
+
+def fetch(place: Place, file_name: str) -> Path:
+    """A file that a place must have; `hf://ORGANISATION/NAME/FILE` names one of another place."""
+    if file_name.startswith(HUB):
+        place, inner = _hub_place(file_name)
+        if inner is None:
+            raise CheckpointError(f"{file_name!r} names a repository, not a file in it")
+        file_name = inner
+    path = place.find(file_name)
+    if path is None:
+        raise CheckpointError(f"{place} has no file {file_name!r}")
+    return path
+
+
+def _hub_place(location: str) -> tuple[Repository, str | None]:
+    organisation, _, rest = location.removeprefix(HUB).partition("/")
+    name, _, file_name = rest.partition("/")
+    match = _REPOSITORY.fullmatch(f"{organisation}/{name}")
+    if match is None:
+        raise CheckpointError(f"{location!r} is not of the form {HUB}ORGANISATION/NAME/FILE")
+    return Repository(match["repository"], match["revision"] or "main"), file_name or None

@@ -1,0 +1,85 @@
+"""Tensors as they lie in a checkpoint's files: known by their headers, read one at a time."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from pipeline.model.checkpoints.errors import CheckpointError
+
+Shape = tuple[int, ...]
+# Reads one tensor of the native layout, dequantized, split or joined as need be.
+Read = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor of one file."""
+
+    name: str
+    path: Path
+    shape: Shape
+    is_float: bool
+    read_rows: Callable[[int, int], Tensor]
+
+    def read(self) -> Tensor:
+        return self.read_rows(0, self.shape[0])
+
+
+class Inventory:
+    """The tensors of a set of files: each is taken under the shape it should have, none is left."""
+
+    def __init__(self, tensors: Mapping[str, StoredTensor], path: Path) -> None:
+        self._tensors = tensors
+        self._path = path
+        self._left = dict.fromkeys(tensors)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
+    def shape(self, name: str) -> Shape:
+        return self._found(name, "any shape").shape
+
+    def renamed(self, rename: Callable[[str], str]) -> Self:
+        """The same tensors under the names by which a layout asks for them."""
+        tensors = {rename(name): tensor for name, tensor in self._tensors.items()}
+        return type(self)(tensors, self._path)
+
+    def take(self, name: str, shape: Shape) -> StoredTensor:
+        """A tensor of floating-point numbers of this shape."""
+        stored = self.take_raw(name, shape)
+        if not stored.is_float:
+            raise CheckpointError(f"{stored.path}: {stored.name!r} holds integers, not numbers")
+        return stored
+
+    def take_raw(self, name: str, shape: Shape) -> StoredTensor:
+        """A tensor of this shape, whatever its numbers are."""
+        stored = self._found(name, f"shape {list(shape)}")
+        if stored.shape != shape:
+            raise CheckpointError(
+                f"{stored.path}: tensor {stored.name!r} has shape {list(stored.shape)}, "
+                f"expected {list(shape)}"
+            )
+        self._left.pop(name, None)
+        return stored
+
+    def refuse_rest(self, unused: re.Pattern[str] | None = None) -> None:
+        """Every tensor must have been taken, but for those known to serve something else."""
+        for name in self._left:
+            if unused is None or not unused.match(name):
+                stored = self._tensors[name]
+                raise CheckpointError(
+                    f"{stored.path}: tensor {stored.name!r} of shape {list(stored.shape)} "
+                    f"has no place in the model of this config"
+                )
+
+    def _found(self, name: str, expected: str) -> StoredTensor:
+        if name not in self._tensors:
+            raise CheckpointError(f"{self._path} lacks tensor {name!r} of {expected}")
+        return self._tensors[name]
