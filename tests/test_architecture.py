@@ -15,6 +15,8 @@ LIGHT_MODULES = [
     "pipeline.audio",
     "pipeline.storage",
     "pipeline.storage.run",
+    "pipeline.storage.sources",
+    "pipeline.planning",
     "pipeline.publishing",
     "pipeline.stitching",
     "pipeline.engine",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
+from urllib.parse import quote
 
 from pipeline.storage.errors import StorageError, one_sentence
 from pipeline.storage.store import Entry
@@ -23,7 +24,9 @@ class LocalStore:
         self.folder = folder.absolute()
 
     def uri(self, key: str) -> str:
-        return str(self._path(key))
+        """The path, or a file:// name where the path is not text."""
+        path = str(self._path(key))
+        return path if path.isprintable() else f"file://{quote(os.fsencode(path))}"
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         folder = self.folder / prefix.rpartition("/")[0]

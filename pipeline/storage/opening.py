@@ -1,26 +1,22 @@
 """From a name that people type to a store."""
 
+import os
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.local import LocalStore
 from pipeline.storage.s3 import S3Config, S3Store, open_bucket
 from pipeline.storage.store import Store
 
-__all__ = ["S3Config", "open_file", "open_store"]
+__all__ = ["S3Config", "local_path", "open_file", "open_store"]
 
 
 def open_store(uri: str, s3: S3Config) -> Store:
     """The folder of that name: s3://bucket/prefix, file:///folder or a plain path."""
-    scheme = urlsplit(uri).scheme
-    if scheme == "s3":
+    if uri.startswith("s3://"):
         return open_bucket(uri, s3)
-    if scheme == "file":
-        return LocalStore(Path(unquote(urlsplit(uri).path)))
-    if "://" in uri:
-        raise StorageError("bad_location", uri, "names begin with s3:// or are paths")
-    return LocalStore(Path(uri))
+    return LocalStore(local_path(uri))
 
 
 def open_file(uri: str, s3: S3Config) -> tuple[Store, str]:
@@ -28,5 +24,14 @@ def open_file(uri: str, s3: S3Config) -> tuple[Store, str]:
     if uri.startswith("s3://"):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return S3Store(bucket, "", s3), key
-    folder, _, name = uri.rpartition("/")
-    return open_store(folder or ("/" if uri.startswith("/") else "."), s3), name
+    path = local_path(uri)
+    return LocalStore(path.parent), path.name
+
+
+def local_path(uri: str) -> Path:
+    """The path behind a plain name or a file:// name."""
+    if uri.startswith("file://"):
+        return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
+    if "://" in uri:
+        raise StorageError("bad_location", uri, "names begin with s3:// or are paths")
+    return Path(uri)

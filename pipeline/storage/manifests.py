@@ -1,0 +1,127 @@
+"""Lists of recordings that people bring along: CSV, JSON lines or Parquet, read row by row."""
+
+import csv
+import io
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
+
+import pyarrow.parquet as pq
+
+# Our names, and under which other names common tools write the same.
+COLUMNS = {
+    "uri": ("uri", "path", "audio_filepath"),
+    "start_s": ("start_s", "start", "offset"),
+    "end_s": ("end_s", "end"),
+    "expected_s": ("expected_s", "duration"),
+    "channel": ("channel",),
+    "language": ("language",),
+    "domain": ("domain",),
+    "text": ("text", "reference"),
+    "size_bytes": ("size_bytes",),
+    "version": ("version",),
+}
+SECONDS = ("start_s", "end_s", "expected_s")
+WHOLE_NUMBERS = ("channel", "size_bytes")
+
+log = logging.getLogger(__name__)
+
+
+def read_manifest(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The rows under our names and with our types; empty cells are left out."""
+    unknown: set[str] = set()
+    for number, row in enumerate(READERS[suffix_of(name)](file), start=1):
+        where = f"{name} row {number}"
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{where}: expected columns with names, got {row!r}")
+        new = {str(column) for column in row} - {*_OUR_NAME} - unknown
+        if new:
+            log.warning("%s: columns that mean nothing here: %s", name, ", ".join(sorted(new)))
+            unknown |= new
+        yield _typed(row, where)
+
+
+def is_manifest(name: str) -> bool:
+    return suffix_of(name) in READERS
+
+
+def suffix_of(name: str) -> str:
+    return "." + name.rpartition(".")[2].lower()
+
+
+def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    given = {
+        _OUR_NAME[column]: value
+        for column, value in row.items()
+        if column in _OUR_NAME and value is not None and value != ""
+    }
+    if "uri" not in given:
+        raise ValueError(f"{where}: names no file; expected a column {' or '.join(COLUMNS['uri'])}")
+    typed = {name: _value(name, value, where) for name, value in given.items()}
+    if "offset" in row and "expected_s" in typed:
+        typed.setdefault("end_s", typed.get("start_s", 0.0) + typed["expected_s"])
+    return typed
+
+
+def _value(name: str, value: Any, where: str) -> Any:
+    kind: Callable[[Any], Any] = (
+        float if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
+    )
+    try:
+        typed = kind(value)
+    except (TypeError, ValueError):
+        typed = math.nan
+    if isinstance(typed, float) and not math.isfinite(typed):
+        raise ValueError(f"{where}: {name} is {value!r}, expected a number") from None
+    return typed
+
+
+def _whole(value: Any) -> int:
+    number = float(value)
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
+def _csv_rows(file: BinaryIO) -> Iterator[Any]:
+    with _text(file) as lines:
+        yield from csv.DictReader(lines, restkey="(too many)")
+
+
+def _json_rows(file: BinaryIO) -> Iterator[Any]:
+    with _text(file) as lines:
+        for line in filter(str.strip, lines):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                yield line.strip()
+
+
+@contextmanager
+def _text(file: BinaryIO) -> Iterator[io.TextIOWrapper]:
+    """The file as text, which remains its opener's to close."""
+    lines = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    try:
+        yield lines
+    finally:
+        with suppress(ValueError):  # closed already
+            lines.detach()
+
+
+def _parquet_rows(file: BinaryIO) -> Iterator[Any]:
+    parquet = pq.ParquetFile(file)
+    known = [name for name in parquet.schema_arrow.names if name in _OUR_NAME]
+    for batch in parquet.iter_batches(columns=known):
+        yield from batch.to_pylist()
+
+
+_OUR_NAME = {other: name for name, others in COLUMNS.items() for other in others}
+
+READERS: dict[str, Callable[[BinaryIO], Iterator[Any]]] = {
+    ".csv": _csv_rows,
+    ".jsonl": _json_rows,
+    ".parquet": _parquet_rows,
+}

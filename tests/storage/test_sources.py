@@ -1,0 +1,195 @@
+"""What people name as input becomes recordings, over disk and over a real S3 server."""
+
+import json
+import logging
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.records import Recording
+from pipeline.storage.contents import Contents
+from pipeline.storage.manifests import read_manifest
+from pipeline.storage.opening import S3Config, open_file, open_store
+from pipeline.storage.sources import recordings
+
+S3 = S3Config()
+
+
+@pytest.fixture
+def store(folder):
+    return open_store(folder, S3)
+
+
+@pytest.fixture
+def archive(store):
+    for key in ("a.mp3", "b/c.WAV", "b/d/e.opus", "b/notes.txt", "b/._c.wav", "b/[1].flac"):
+        store.write(key, key.encode())
+    return store
+
+
+def names(source):
+    return {recording.uri.rpartition("/")[2] for recording in recordings(source, S3)}
+
+
+def test_a_folder_holds_the_recordings_at_any_depth(archive, folder):
+    assert names(folder) == {"a.mp3", "c.WAV", "e.opus", "[1].flac"}
+    assert names(f"{folder}/b/") == {"c.WAV", "e.opus", "[1].flac"}
+
+
+def test_a_folder_is_not_the_start_of_another_name(archive, folder):
+    archive.write("bb/x.mp3", b"x")
+    assert "x.mp3" not in names(f"{folder}/b")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.mp3", {"a.mp3"}),
+        ("b/*", {"c.WAV", "notes.txt", "._c.wav", "[1].flac"}),
+        ("**/*.opus", {"e.opus"}),
+        ("**/?.*", {"a.mp3", "c.WAV", "e.opus"}),
+        ("b/[!a].WAV", {"c.WAV"}),
+        ("b/[1].flac", {"[1].flac"}),
+    ],
+)
+def test_a_pattern_names_what_it_matches(archive, folder, pattern, expected):
+    assert names(f"{folder}/{pattern}") == expected
+
+
+def test_a_single_file_may_have_any_name(archive, folder):
+    (single,) = recordings(f"{folder}/b/notes.txt", S3)
+    entry = archive.stat("b/notes.txt")
+    assert single == Recording(
+        uri=archive.uri("b/notes.txt"), size_bytes=entry.size_bytes, version=entry.version
+    )
+
+
+@pytest.mark.parametrize("source", ["none.mp3", "none/", "*.ogg", "none/*.mp3"])
+def test_nothing_found_is_said(archive, folder, source):
+    with pytest.raises(ValueError, match=r"no recordings there; their names end in \.aac"):
+        list(recordings(f"{folder}/{source}", S3))
+
+
+ROWS = [
+    {"uri": "a.mp3", "start": 1.5, "end": 9, "channel": 1, "language": "is", "domain": "radio"},
+    {"uri": "b/c.WAV", "text": "said, \u00fe\u00e1", "duration": 30},
+]
+
+
+def write_manifest(store, suffix):
+    columns = ["uri", "start", "end", "channel", "language", "domain", "text", "duration"]
+    if suffix == "csv":
+        lines = [",".join(columns)]
+        lines += [",".join(f'"{row.get(name, "")}"' for name in columns) for row in ROWS]
+        data = ("\ufeff" + "\r\n".join(lines)).encode()
+    elif suffix == "jsonl":
+        data = "\n\n".join(json.dumps(row) for row in ROWS).encode()
+    else:
+        sink = pa.BufferOutputStream()
+        rows = [{name: row.get(name) for name in columns} for row in ROWS]
+        pq.write_table(pa.Table.from_pylist(rows), sink)
+        data = sink.getvalue().to_pybytes()
+    store.write(f"list.{suffix}", data)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_manifest_says_what_to_hear_and_what_is_known(archive, folder, suffix):
+    write_manifest(archive, suffix)
+    first, second = recordings(f"{folder}/list.{suffix}", S3)
+    entry = archive.stat("a.mp3")
+    assert first == Recording(
+        uri=archive.uri("a.mp3"),
+        size_bytes=entry.size_bytes,
+        version=entry.version,
+        start_s=1.5,
+        end_s=9.0,
+        channel=1,
+        language="is",
+        domain="radio",
+    )
+    assert (second.text, second.expected_s, second.channel) == ("said, \u00fe\u00e1", 30.0, None)
+
+
+def test_a_manifest_may_name_what_does_not_exist(archive, folder):
+    archive.write("list.jsonl", b'{"uri": "gone.mp3"}\n{"uri": "a.mp3"}')
+    gone, there = recordings(f"{folder}/list.jsonl", S3)
+    assert (gone.version, gone.size_bytes) == ("not_found", 0)
+    assert there.size_bytes == 5
+
+
+def test_what_a_manifest_knows_is_not_asked_again(store, folder):
+    store.write("list.jsonl", b'{"uri": "gone.mp3", "size_bytes": 7, "version": "etag"}')
+    (told,) = recordings(f"{folder}/list.jsonl", S3)
+    assert (told.size_bytes, told.version) == (7, "etag")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"uri": "a", "start": "soon"}', r"row 2: start_s is 'soon', expected a number"),
+        ('{"uri": "a", "start": NaN}', "row 2: start_s is nan, expected a number"),
+        ('{"uri": "a", "channel": 0.5}', r"row 2: channel is 0\.5, expected a number"),
+        ('{"audio": "a"}', "row 2: names no file; expected a column uri or path"),
+        ("uri: a", "row 2: expected columns with names, got 'uri: a'"),
+    ],
+)
+def test_a_bad_row_is_named(store, folder, line, complaint):
+    store.write("list.jsonl", b'{"uri": "a.mp3"}\n' + line.encode())
+    with pytest.raises(ValueError, match=complaint):
+        list(recordings(f"{folder}/list.jsonl", S3))
+
+
+def test_columns_that_mean_nothing_are_told_once(store, caplog):
+    store.write("list.csv", b"uri,langage\na.mp3,is\nb.mp3,is\n")
+    with store.open("list.csv") as file, caplog.at_level(logging.WARNING):
+        assert len(list(read_manifest("list.csv", file))) == 2
+    assert [record.message for record in caplog.records] == [
+        "list.csv: columns that mean nothing here: langage"
+    ]
+
+
+def test_segments_by_offset_and_duration_end_where_the_duration_ends(store):
+    row = b'{"audio_filepath": "a.wav", "offset": 10, "duration": 5}'
+    store.write("list.jsonl", row)
+    with store.open("list.jsonl") as file:
+        (typed,) = read_manifest("list.jsonl", file)
+    assert typed == {"uri": "a.wav", "start_s": 10.0, "expected_s": 5.0, "end_s": 15.0}
+
+
+def test_a_name_that_is_not_text_is_still_a_name(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.mp3")).write_bytes(b"1")
+    (found,) = recordings(str(tmp_path), S3)
+    assert found.uri.endswith("caf%E9.mp3")
+    store, key = open_file(found.uri, S3)
+    assert store.read(key) == b"1"
+
+
+def test_contents_on_disk_are_the_same_exactly_if_their_bytes_are(tmp_path):
+    big = b"a" * 100_000 + b"b" * 100_000
+    files = {
+        "one": big,
+        "same": big,
+        "other_middle": big[:90_000] + b"x" + big[90_001:],
+        "same_middle": big[:90_000] + b"x" + big[90_001:],
+        "other_end": big[:-1] + b"x",
+        "short": b"a",
+        "empty": b"",
+        "also_empty": b"",
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    contents = Contents()
+    named = {
+        name: contents.name(Recording(uri=str(tmp_path / name), size_bytes=len(data), version=name))
+        for name, data in files.items()
+    }
+    for one in files:
+        for other in files:
+            assert (named[one] == named[other]) == (files[one] == files[other])
+
+
+def test_contents_of_one_size_only_are_never_read(tmp_path):
+    gone = Recording(uri=str(tmp_path / "gone.mp3"), size_bytes=5, version="1")
+    assert Contents().name(gone) == gone.uri
