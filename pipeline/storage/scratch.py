@@ -1,0 +1,111 @@
+"""A local file to decode, for as long as it takes, in a space that all processes here share.
+
+What a process takes it announces as the size of a file that it keeps locked: the kernel lets go of
+the lock when the process dies, however it dies, and whoever comes next cleans up after it.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pipeline.records import Recording
+from pipeline.storage.errors import StorageError
+from pipeline.storage.opening import S3Config, local_path, open_file
+
+POLL_S = 0.1
+GIB = 2**30
+
+
+@dataclass(kw_only=True, slots=True)
+class ScratchConfig:
+    """Where recordings lie while they are decoded."""
+
+    folder: str = field(
+        default_factory=lambda: os.path.join(tempfile.gettempdir(), "nightscribe"),
+        metadata={"help": "folder on a local disk for recordings that come from S3"},
+    )
+    max_gib: float = field(
+        default=50.0, metadata={"help": "most space taken there by all processes of a machine"}
+    )
+    wait_s: float = field(
+        default=3600.0, metadata={"help": "how long to wait for space before giving up"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_gib", "wait_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@contextmanager
+def fetched(recording: Recording, s3: S3Config, scratch: ScratchConfig) -> Iterator[Path]:
+    """A local path to the bytes that were planned: the file itself, or a copy that goes away.
+
+    Raises StorageError with reason `changed` if the file is another version now.
+    """
+    store, key = open_file(recording.uri, s3)
+    if not recording.uri.startswith("s3://"):
+        if store.stat(key).version != recording.version:
+            raise StorageError("changed", recording.uri)
+        yield local_path(recording.uri)
+        return
+    with _space(recording, scratch) as folder:
+        # The decoder goes by the ending of the name where the bytes do not tell.
+        path = folder / f"recording{PurePosixPath(key).suffix}"
+        store.download(key, recording.version, path)
+        yield path
+
+
+@contextmanager
+def _space(recording: Recording, scratch: ScratchConfig) -> Iterator[Path]:
+    """A folder of our own, once the recording fits beside what others have taken."""
+    max_bytes = int(scratch.max_gib * GIB)
+    if recording.size_bytes > max_bytes:
+        note = f"{recording.size_bytes / GIB:.1f} GiB, and scratch.max_gib is {scratch.max_gib}"
+        raise StorageError("no_space", recording.uri, note)
+    root = Path(scratch.folder)
+    deadline_s = time.monotonic() + scratch.wait_s
+    while (taken := _take(root, recording.size_bytes, max_bytes)) is None:
+        if time.monotonic() > deadline_s:
+            note = f"none became free in {scratch.folder} within {scratch.wait_s:.0f} s"
+            raise StorageError("no_space", recording.uri, note)
+        time.sleep(POLL_S)
+    folder, lock = taken
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _take(root: Path, size_bytes: int, max_bytes: int) -> tuple[Path, int] | None:
+    """Announce what we need, if it fits; the folder and the lock that keeps it ours."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        taken_bytes = sum(_living_bytes(folder) for folder in root.glob("taken-*"))
+        free_bytes = shutil.disk_usage(root).free
+        if taken_bytes + size_bytes > max_bytes or size_bytes > free_bytes:
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="taken-", dir=root))
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.write(lock, str(size_bytes).encode())
+        return folder, lock
+
+
+def _living_bytes(folder: Path) -> int:
+    """What the owner of a folder has taken; nothing if it is dead, and its folder is removed."""
+    with suppress(FileNotFoundError), (folder / "lock").open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(lock.read() or 0)
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
