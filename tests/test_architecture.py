@@ -14,6 +14,7 @@ LIGHT_MODULES = [
     "pipeline.records",
     "pipeline.audio",
     "pipeline.storage",
+    "pipeline.model.words",
     "pipeline.storage.run",
     "pipeline.storage.sources",
     "pipeline.planning",
