@@ -153,7 +153,9 @@ def test_the_page_fits_and_contrasts(browser, is_dark, is_phone, tmp_path):
             open_recording(browser, "evening news")
             time.sleep(0.2)
         browser.save_screenshot(str(tmp_path / f"{view}.png"))
-        overflow = "return document.documentElement.scrollWidth - innerWidth"
+        overflow = (
+            "const root = document.documentElement; return root.scrollWidth - root.clientWidth"
+        )
         assert browser.execute_script(overflow) <= 0
         ink, paper = (luminance(browser, what) for what in ("color", "backgroundColor"))
         assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 7
