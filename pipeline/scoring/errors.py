@@ -100,6 +100,19 @@ def score_corpus(pairs: Iterable[Pair], normalise: Normaliser) -> CorpusScore:
     )
 
 
+def combined(scores: Iterable[CorpusScore]) -> CorpusScore:
+    """Several sets of recordings as one."""
+    pairs: tuple[PairScore, ...] = ()
+    words, characters, confusions = Errors(), Errors(), Confusions()
+    for score in scores:
+        pairs += score.pairs
+        words, characters = words + score.words, characters + score.characters
+        confusions.substitutions.update(score.confusions.substitutions)
+        confusions.deletions.update(score.confusions.deletions)
+        confusions.insertions.update(score.confusions.insertions)
+    return CorpusScore(pairs, words, characters, confusions)
+
+
 def _score_pair(pair: Pair, normalise: Normaliser, confusions: Confusions) -> PairScore:
     reference, hypothesis = normalise(pair.reference), normalise(pair.hypothesis)
     words = jiwer.process_words(reference, hypothesis)

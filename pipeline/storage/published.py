@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.records import Failure, Transcript
-from pipeline.storage.rows import failure_row, transcript_row
+from pipeline.storage.rows import failure_of, failure_row, transcript_of, transcript_row
 from pipeline.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
 from pipeline.storage.store import Store
 from pipeline.storage.tables import files, read_rows, side_by_side, write_rows
@@ -51,7 +52,36 @@ def published_failures(store: Store) -> Iterator[Published]:
         yield Published(**row, failed_shard=shard)
 
 
-def _rows(store: Store, folder: str, columns: list[str]) -> Iterator[dict]:
+def published_uris(store: Store) -> Iterator[str]:
+    """The file of every transcript."""
+    return (row["uri"] for row in _rows(store, TRANSCRIPTS_FOLDER, ["uri"]))
+
+
+def read_transcripts(store: Store) -> Iterator[Transcript]:
+    """Every transcript that readers can see, a few files in memory at a time."""
+    return map(transcript_of, _rows(store, TRANSCRIPTS_FOLDER))
+
+
+def read_failures(store: Store) -> Iterator[Failure]:
+    """Every failure that readers can see."""
+    return map(failure_of, _rows(store, FAILURES_FOLDER))
+
+
+def find_transcripts(store: Store, name: str) -> list[Transcript]:
+    """The transcripts of the recordings with that id, or with that text in their file's name."""
+    found: list[Transcript] = []
+    for entry in files(store, TRANSCRIPTS_FOLDER):
+        named = read_rows(store, entry.key, ["recording_id", "uri"])
+        is_it = pc.or_(
+            pc.equal(named["recording_id"], name), pc.match_substring(named["uri"], name)
+        )
+        if pc.any(is_it).as_py():
+            rows = read_rows(store, entry.key).filter(is_it).to_pylist()
+            found += map(transcript_of, rows)
+    return sorted(found, key=lambda one: (one.recording.uri, one.recording.channel or 0))
+
+
+def _rows(store: Store, folder: str, columns: list[str] | None = None) -> Iterator[dict]:
     def read(key: str) -> pa.Table:
         return read_rows(store, key, columns)
 

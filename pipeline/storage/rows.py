@@ -72,6 +72,30 @@ def transcript_row(transcript: Transcript) -> Row:
     }
 
 
+def transcript_of(row: Mapping[str, Any]) -> Transcript:
+    return Transcript(
+        recording=recording_of(row),
+        duration_s=row["duration_s"],
+        status=row["status"],
+        words=tuple(Word(**word) for word in row["words"]),
+        num_shards=row["shards"],
+        model=row["model"],
+        model_revision=row["model_revision"],
+        reasons=tuple(row["reasons"]),
+        speech=tuple(Span(**span) for span in row["speech"]),
+        turn_ends_s=tuple(row["turn_ends_s"]),
+        num_redecoded=row["num_redecoded"],
+        duplicate_of=row["duplicate_of"],
+        inspection=_inspection_of(row) if row["findings"] is not None else None,
+    )
+
+
+def failure_of(row: Mapping[str, Any]) -> Failure:
+    """The failure without the shard: of that the table keeps where it lay."""
+    names = ("stage", "reason", "detail", "attempts", "duplicate_of")
+    return Failure(recording=recording_of(row), **{name: row[name] for name in names})
+
+
 def failure_row(failure: Failure) -> Row:
     shard = failure.shard
     return {
@@ -120,6 +144,12 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
 def _inspection_row(inspection: Inspection) -> Row:
     row = {field.name: getattr(inspection, field.name) for field in fields(Inspection)}
     return row | {"findings": [_plain(finding) for finding in inspection.findings]}
+
+
+def _inspection_of(row: Mapping[str, Any]) -> Inspection:
+    measures = {field.name: row[field.name] for field in fields(Inspection)}
+    findings = tuple(Finding(**finding) for finding in row["findings"])
+    return Inspection(**measures | {"findings": findings})
 
 
 def _said(transcript: ShardTranscript) -> Row:

@@ -16,6 +16,7 @@ ROW_GROUP_ROWS = 4096
 WRITING = {"compression": "zstd", "compression_level": 6, "write_page_checksum": True}
 READERS = 16
 NAME_HEX_DIGITS = 20
+SORTED = ("recording_id",)
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
@@ -25,7 +26,7 @@ def write_rows(store: Store, folder: str, rows: Sequence[Row], schema: pa.Schema
     """Write rows, sorted, as one file named after their ids; its key."""
     by_id = sorted(rows, key=_id)
     key = f"{folder}/{_name([_id(row) for row in by_id])}.parquet"
-    store.write(key, _parquet(pa.Table.from_pylist(by_id, schema=schema)))
+    store.write(key, parquet_bytes(pa.Table.from_pylist(by_id, schema=schema), SORTED))
     return key
 
 
@@ -33,7 +34,7 @@ def write_table(store: Store, folder: str, table: pa.Table) -> str:
     """As `write_rows`, for rows that are a sorted table already."""
     ids = table.select([name for name in ID_COLUMNS if name in table.column_names])
     key = f"{folder}/{_name([_id(row) for row in ids.to_pylist()])}.parquet"
-    store.write(key, _parquet(table))
+    store.write(key, parquet_bytes(table, SORTED))
     return key
 
 
@@ -74,8 +75,11 @@ def _name(ids: Iterable[tuple[str, int]]) -> str:
     return hashlib.sha256(repr(list(ids)).encode()).hexdigest()[:NAME_HEX_DIGITS]
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table, sorted_by: Sequence[str] = ()) -> bytes:
+    """The table as one file, which says by which columns it is sorted."""
     sink = pa.BufferOutputStream()
-    sorting = [pq.SortingColumn(table.schema.get_field_index("recording_id"))]
-    pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, sorting_columns=sorting, **WRITING)
+    sorting = [pq.SortingColumn(table.schema.get_field_index(name)) for name in sorted_by]
+    pq.write_table(
+        table, sink, row_group_size=ROW_GROUP_ROWS, sorting_columns=sorting or None, **WRITING
+    )
     return sink.getvalue().to_pybytes()

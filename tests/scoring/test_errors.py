@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.scoring.errors import Pair, score_corpus
+from pipeline.scoring.errors import Pair, combined, score_corpus
 from pipeline.scoring.normalising import as_written, normaliser
 
 sentences = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=9).map(
@@ -87,6 +87,13 @@ def test_the_worst_come_first():
 
 def test_an_empty_corpus_has_no_rate():
     assert score_corpus([], as_written).words.rate is None
+
+
+@given(pair_lists, st.integers(0, 6))
+def test_corpora_scored_apart_and_combined_are_one(texts, cut):
+    pairs = [Pair(str(index), *both) for index, both in enumerate(texts)]
+    apart = (score_corpus(some, as_written) for some in (pairs[:cut], pairs[cut:]))
+    assert combined(apart) == corpus(texts)
 
 
 def test_english_normalisation_forgives_spelling_numbers_and_case():

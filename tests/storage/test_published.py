@@ -118,3 +118,31 @@ def test_what_readers_can_see_is_read_back(store):
     assert seen == {(left.recording_id, 2), (recording("b").recording_id, None)}
     (failed,) = published.published_failures(store)
     assert (failed.recording_id, failed.failed_shard) == (right.recording_id, 1)
+
+
+def test_transcripts_come_back_as_they_were_published(store):
+    guarded = replace(stitch(heard_all(recording(), 2)), inspection=INSPECTION, reasons=("why",))
+    plain = replace(
+        stitch(heard_all(recording(uri="b.wav", channel=1, num_channels=2), 1)), duplicate_of="x"
+    )
+    published.publish_transcripts(store, [guarded])
+    published.publish_transcripts(store, [plain])
+    read = {one.recording.uri: one for one in published.read_transcripts(store)}
+    assert read == {guarded.recording.uri: guarded, "b.wav": plain}
+
+
+def test_failures_come_back_without_their_shards(store):
+    whole, broken = failure(recording()), failure(recording(), shards(recording(), 2)[1])
+    published.publish_failures(store, [whole, broken])
+    assert list(published.read_failures(store)) == [whole, replace(broken, shard=None)]
+
+
+def test_transcripts_are_found_by_id_and_by_part_of_a_name(store):
+    for name in ("night.wav", "day.wav", "a.b[c.wav"):
+        published.publish_transcripts(store, [stitch(heard_all(recording(uri=name), 1))])
+    (night,) = published.find_transcripts(store, "night")
+    assert night.recording.uri == "night.wav"
+    assert published.find_transcripts(store, night.recording.recording_id) == [night]
+    assert len(published.find_transcripts(store, ".wav")) == 3
+    assert len(published.find_transcripts(store, "b[c")) == 1
+    assert published.find_transcripts(store, "dawn") == []

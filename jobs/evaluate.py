@@ -1,0 +1,122 @@
+"""`nightscribe evaluate RUN`: how well a run heard what was really said."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+from rich.console import Console
+from rich.table import Table
+
+from jobs.command import run_job
+from jobs.config import Job
+from pipeline.reading.evaluating import Reference, evaluate, everything_said
+from pipeline.reading.scorecard import rows, totals, write_scorecard
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.published import read_failures, read_transcripts
+from pipeline.storage.sources import recordings
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluateConfig:
+    """Score the transcripts of a run against references: word, character and translation errors."""
+
+    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
+    reference: str | None = field(
+        default=None,
+        metadata={"help": "manifest with a column text; unset: the manifest that was transcribed"},
+    )
+    language: str = field(
+        default="en", metadata={"help": "language of recordings whose manifest names none"}
+    )
+    translated: list[str] = field(
+        default_factory=list, metadata={"help": "domains whose references are translations"}
+    )
+    num_worst: int = field(default=10, metadata={"help": "how many of the worst files to list"})
+    num_confusions: int = field(default=10, metadata={"help": "how many words to list"})
+    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+
+
+def evaluate_run(config: EvaluateConfig) -> int:
+    store = open_store(config.run, config.s3)
+    said = everything_said(
+        read_transcripts(store), read_failures(store), _references(config), config.language
+    )
+    evaluation = evaluate(list(said), config.translated)
+    write_scorecard(store, evaluation)
+    console = Console(highlight=False)
+    for table in _tables(totals(evaluation), rows(evaluation), config):
+        console.print(table)
+    return 0
+
+
+def _references(config: EvaluateConfig) -> dict[str, Reference]:
+    if config.reference is None:
+        return {}
+    named = recordings(config.reference, config.s3)
+    return {one.uri: Reference(one.text) for one in named if one.text is not None}
+
+
+def _tables(
+    total: dict[str, Any], by_recording: Sequence[dict[str, Any]], config: EvaluateConfig
+) -> Iterator[Table]:
+    yield _rates_table(total)
+    yield _facts_table(total)
+    worst = [row for row in by_recording if row.get("reference_words") is not None]
+    yield _worst_table(worst[: config.num_worst])
+    for title in ("substitutions", "deletions", "insertions"):
+        if total[title]:
+            yield _words_table(title, total[title][: config.num_confusions])
+
+
+def _rates_table(total: dict[str, Any]) -> Table:
+    table = Table("", "corpus WER", "mean WER", "CER", "words", "sub", "del", "ins")
+    scores = {"normalised": total["normalised"], "raw": total["raw"]}
+    if len(total["by_language"]) > 1:
+        scores |= total["by_language"]
+    for name, score in scores.items():
+        rates = ("word_error_rate", "mean_word_error_rate", "character_error_rate")
+        counts = ("reference_words", "substitutions", "deletions", "insertions")
+        shown = [*(_percent(score[key]) for key in rates), *(str(score[key]) for key in counts)]
+        table.add_row(name, *shown)
+    return table
+
+
+def _facts_table(total: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_row("recordings", str(total["num_recordings"]))
+    table.add_row("hours", f"{total['duration_s'] / 3600:.2f}")
+    if total["bleu"] is not None:
+        table.add_row("BLEU of translations", f"{total['bleu']:.2f} ({total['bleu_signature']})")
+    if total["num_timed_words"]:
+        median_s, p90_s = total["start_error_median_s"], total["start_error_p90_s"]
+        table.add_row("word starts off by", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
+    return table
+
+
+def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
+    table = Table("worst files", "WER", "words", "heard", title_justify="left")
+    for row in worst:
+        heard = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
+        table.add_row(
+            row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), heard
+        )
+    return table
+
+
+def _words_table(title: str, counts: Sequence[tuple[str, int]]) -> Table:
+    table = Table(title, "times")
+    for words, times in counts:
+        table.add_row(words, str(times))
+    return table
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.2%}"
+
+
+JOB = Job(name="evaluate", config=EvaluateConfig, run=evaluate_run, positional=("run",))
+
+
+def main() -> None:
+    run_job(JOB)

@@ -1,0 +1,83 @@
+"""`nightscribe export RUN`: subtitles, text and tables for every transcript of a run."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+from rich.console import Console
+
+from jobs.command import run_job
+from jobs.config import Job
+from pipeline.reading.exporting import Export, Names, Wanted, exports
+from pipeline.rendering.document import RenderingConfig
+from pipeline.rendering.formats import FORMATS
+from pipeline.storage.opening import S3Config, open_file, open_store
+from pipeline.storage.published import published_uris, read_transcripts
+from pipeline.storage.store import Store
+from pipeline.storage.tables import side_by_side
+
+
+@dataclass(kw_only=True, slots=True)
+class ExportConfig:
+    """Write the transcripts of a run as files: one for each recording and format."""
+
+    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
+    to: str | None = field(
+        default=None, metadata={"help": "where the files go; unset: RUN/exports"}
+    )
+    beside_audio: bool = field(
+        default=False, metadata={"help": "put each file next to its recording instead"}
+    )
+    formats: list[str] = field(
+        default_factory=list, metadata={"help": f"what to write, of {', '.join(FORMATS)}"}
+    )
+    speakers: list[str] = field(
+        default_factory=list, metadata={"help": "names of the channels, as in [Agent,Customer]"}
+    )
+    rendering: RenderingConfig = field(
+        default_factory=RenderingConfig, metadata={"help": "lines, cues, utterances, paragraphs"}
+    )
+    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+
+
+def export(config: ExportConfig) -> int:
+    store = open_store(config.run, config.s3)
+    names = Names(published_uris(store))
+    wanted = Wanted(
+        formats=config.formats, rendering=config.rendering, speakers=tuple(config.speakers)
+    )
+    target = config.to or store.uri("exports")
+    written = exports(read_transcripts(store), wanted, names)
+    if config.beside_audio:
+        num_files = _count(_write_beside(written, names, config.s3))
+    else:
+        num_files = _count(_write_to(open_store(target, config.s3), written, names))
+    where = "beside the recordings" if config.beside_audio else f"under {target}"
+    Console().print(f"{num_files} files {where}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _write_to(store: Store, written: Iterable[Export], names: Names) -> Iterator[None]:
+    def write(one: Export) -> None:
+        store.write(names.relative(one.recording) + one.suffix, one.text.encode())
+
+    return side_by_side(write, written)
+
+
+def _write_beside(written: Iterable[Export], names: Names, s3: S3Config) -> Iterator[None]:
+    def write(one: Export) -> None:
+        store, key = open_file(names.beside(one.recording) + one.suffix, s3)
+        store.write(key, one.text.encode())
+
+    return side_by_side(write, written)
+
+
+def _count(done: Iterator[None]) -> int:
+    return sum(1 for _ in done)
+
+
+JOB = Job(name="export", config=ExportConfig, run=export, positional=("run",))
+
+
+def main() -> None:
+    run_job(JOB)

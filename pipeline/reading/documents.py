@@ -1,0 +1,47 @@
+"""Transcripts to documents: the channels of one file are its speakers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipeline.records import Recording, Transcript
+from pipeline.rendering.document import Document, Speaker
+
+
+def conversations(transcripts: Iterable[Transcript]) -> Iterator[list[Transcript]]:
+    """Transcripts of one file together, as soon as all its channels are there, in their order.
+
+    Channels whose neighbours failed come last, alone or with those that did not.
+    """
+    waiting: dict[str, list[Transcript]] = {}
+    for transcript in transcripts:
+        recording = transcript.recording
+        if recording.num_channels is None:
+            yield [transcript]
+            continue
+        channels = waiting.setdefault(recording.source_id, [])
+        channels.append(transcript)
+        if len(channels) == recording.num_channels:
+            yield _in_order(waiting.pop(recording.source_id))
+    yield from map(_in_order, waiting.values())
+
+
+def document(name: str, channels: Sequence[Transcript], speakers: Sequence[str]) -> Document:
+    """All channels of one file to be read together; speakers without a name have a number."""
+    return Document(
+        name,
+        tuple(
+            Speaker(_speaker(one.recording, speakers), one.words, one.turn_ends_s)
+            for one in channels
+        ),
+    )
+
+
+def _in_order(channels: list[Transcript]) -> list[Transcript]:
+    return sorted(channels, key=lambda one: one.recording.channel or 0)
+
+
+def _speaker(recording: Recording, speakers: Sequence[str]) -> str:
+    if recording.channel is None:
+        return ""
+    if recording.channel < len(speakers):
+        return speakers[recording.channel]
+    return f"Speaker {recording.channel + 1}"

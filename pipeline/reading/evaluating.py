@@ -1,0 +1,127 @@
+"""A run held against what was really said."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.reading.documents import conversations
+from pipeline.records import Failure, Transcript, Word
+from pipeline.scoring.errors import CorpusScore, Pair, combined, score_corpus
+from pipeline.scoring.normalising import as_written, normaliser
+from pipeline.scoring.times import TimeErrors, start_shifts_s, time_errors
+from pipeline.scoring.translation import TranslationScore, score_translation
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What was really said in one file, and when, where that is known."""
+
+    text: str
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One file with a reference: the pair of texts and what they are about."""
+
+    pair: Pair
+    name: str
+    language: str
+    domain: str | None
+    shifts_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """All scores of a run; transcription and translation are counted apart."""
+
+    said: tuple[Said, ...]
+    raw: CorpusScore
+    normalised: CorpusScore
+    by_language: Mapping[str, CorpusScore]
+    translation: TranslationScore | None
+    times: TimeErrors | None
+
+    @property
+    def duration_s(self) -> float:
+        return sum(said.pair.duration_s for said in self.said)
+
+
+def everything_said(
+    transcripts: Iterable[Transcript],
+    failures: Iterable[Failure],
+    references: Mapping[str, Reference],
+    default_language: str,
+) -> Iterator[Said]:
+    """Every file with a reference; one that failed said nothing.
+
+    A reference is found by the name of the file, or else is what the plan knew of it.
+    """
+    heard = set()
+    for channels in conversations(transcripts):
+        heard.add(channels[0].recording.source_id)
+        yield from _said(channels, references, default_language)
+    for failure in failures:
+        recording = failure.recording
+        if recording.source_id not in heard:
+            heard.add(recording.source_id)
+            nothing = Transcript(
+                recording=recording,
+                duration_s=recording.expected_s or 0.0,
+                status="empty",
+                words=(),
+                num_shards=0,
+                model="",
+                model_revision="",
+            )
+            yield from _said([nothing], references, default_language)
+
+
+def evaluate(said: Sequence[Said], translated_domains: Sequence[str]) -> Evaluation:
+    """Score the recordings in their own languages; translations by BLEU alone."""
+    if not said:
+        raise ValueError("no recording has a reference: nothing to evaluate")
+    translated = [one.pair for one in said if one.domain in translated_domains]
+    transcribed = [one for one in said if one.domain not in translated_domains]
+    by_language = {
+        language: score_corpus(pairs, normaliser(language))
+        for language, pairs in _by_language(transcribed).items()
+    }
+    return Evaluation(
+        said=tuple(said),
+        raw=score_corpus([one.pair for one in transcribed], as_written),
+        normalised=combined(by_language.values()),
+        by_language=by_language,
+        translation=score_translation(translated) if translated else None,
+        times=time_errors([shift_s for one in transcribed for shift_s in one.shifts_s]),
+    )
+
+
+def _said(
+    channels: Sequence[Transcript], references: Mapping[str, Reference], default_language: str
+) -> Iterator[Said]:
+    recording = channels[0].recording
+    reference = references.get(recording.uri) or _planned_reference(recording.text)
+    if reference is None:
+        return
+    words = sorted((word for one in channels for word in one.words), key=lambda w: w.start_s)
+    heard = " ".join(word.text for word in words)
+    duration_s = max(one.duration_s for one in channels)
+    yield Said(
+        pair=Pair(recording.source_id, reference.text, heard, duration_s),
+        name=recording.uri,
+        language=recording.language or default_language,
+        domain=recording.domain,
+        shifts_s=tuple(start_shifts_s(reference.words, words)),
+    )
+
+
+def _planned_reference(text: str | None) -> Reference | None:
+    return None if text is None else Reference(text)
+
+
+def _by_language(said: Iterable[Said]) -> dict[str, list[Pair]]:
+    pairs: dict[str, list[Pair]] = defaultdict(list)
+    for one in said:
+        pairs[one.language].append(one.pair)
+    return pairs

@@ -1,0 +1,92 @@
+"""The commands that read a finished run, as a user types them."""
+
+import json
+from importlib import import_module
+
+import pytest
+
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.published import publish_transcripts
+from tests.reading.runs import publish_archive, transcript
+
+
+@pytest.fixture
+def run(tmp_path):
+    output = str(tmp_path / "output")
+    publish_archive(open_store(output, S3Config()))
+    return output
+
+
+@pytest.fixture
+def nightscribe(monkeypatch, capsys):
+    def say(name, *words):
+        monkeypatch.setattr("sys.argv", [f"nightscribe {name}", *words])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            import_module(f"jobs.{name}").main()
+        return ended.value.code, *capsys.readouterr()
+
+    return say
+
+
+def test_export_writes_the_formats_asked_for(nightscribe, run, tmp_path):
+    code, out, _ = nightscribe("export", run, "formats=[srt,json]", f"to={tmp_path}/subtitles")
+    assert code == 0
+    assert out == f"10 files under {tmp_path}/subtitles\n"
+    assert (tmp_path / "subtitles/talks/one.srt").read_text().startswith("1\n00:00:00,000 --> ")
+    call = json.loads((tmp_path / "subtitles/calls/7.json").read_text())
+    assert call["speakers"] == ["Speaker 1", "Speaker 2"]
+
+
+def test_export_puts_subtitles_beside_the_audio(nightscribe, tmp_path):
+    store = open_store(str(tmp_path / "output"), S3Config())
+    publish_transcripts(store, [transcript(f"{tmp_path}/audio/a.mp3", "well then")])
+    code, _, _ = nightscribe("export", f"{tmp_path}/output", "formats=[srt]", "beside_audio=true")
+    assert code == 0
+    assert "well then" in (tmp_path / "audio/a.srt").read_text()
+
+
+def test_export_refuses_a_format_there_is_not(nightscribe, run):
+    code, _, err = nightscribe("export", run, "formats=[docx]")
+    assert code == 2
+    assert "there is no format 'docx'; there are text, words, json" in err
+
+
+def test_show_prints_one_transcript(nightscribe, run):
+    code, out, _ = nightscribe("show", run, "talks/two")
+    assert code == 0
+    assert "He went by bus" in out
+    assert "stall at 0.5-1.5 s" in out
+    code, out, _ = nightscribe("show", run, "talks/two", "format=text")
+    assert out == "He went by bus\n"
+
+
+def test_show_asks_back_where_a_name_is_not_one_recording(nightscribe, run):
+    code, _, err = nightscribe("show", run, "talks")
+    assert code == 2
+    assert "talks names 3 recordings: /a/talks/one.mp3" in err
+    assert "no transcript in" in nightscribe("show", run, "zebra")[2]
+
+
+def test_evaluate_prints_and_keeps_the_scores(nightscribe, run, tmp_path):
+    code, out, _ = nightscribe("evaluate", run)
+    assert code == 0
+    assert "20.00%" in out
+    assert "/a/broken.mp3" in out
+    assert "train -> bus" in out
+    assert (tmp_path / "output/_run/evaluation.parquet").exists()
+
+
+def test_evaluate_takes_references_from_a_manifest(nightscribe, run, tmp_path):
+    manifest = tmp_path / "references.csv"
+    manifest.write_text("uri,text\n/a/talks/three.flac,nobody wrote down what this was\n")
+    code, out, _ = nightscribe("evaluate", run, f"reference={manifest}")
+    assert code == 0
+    assert "is -> was" not in out
+    assert "was -> is" in out
+
+
+def test_a_run_without_references_says_so(nightscribe, tmp_path):
+    code, _, err = nightscribe("evaluate", str(tmp_path))
+    assert code == 2
+    assert "no recording has a reference" in err

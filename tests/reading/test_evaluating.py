@@ -1,0 +1,107 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.reading.evaluating import Reference, evaluate, everything_said
+from pipeline.reading.scorecard import read_totals, rows, totals, write_scorecard
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.published import read_failures, read_transcripts
+from tests.reading.runs import failure, publish_archive, said, transcript
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(str(tmp_path), S3Config())
+    publish_archive(store)
+    return store
+
+
+def everything(store, references=None):
+    transcripts, failures = read_transcripts(store), read_failures(store)
+    return list(everything_said(transcripts, failures, references or {}, "en"))
+
+
+def test_every_file_with_a_reference_counts_also_if_it_failed(store):
+    heard = {one.name: one.pair.hypothesis for one in everything(store)}
+    assert heard == {
+        "/a/talks/one.mp3": "The cat sat on the mat.",
+        "/a/talks/two.mp3": "He went by bus",
+        "/a/empty.wav": "",
+        "/a/calls/7.wav": "Hello. Who is there? It is me.",
+        "/a/broken.mp3": "",
+    }
+
+
+def test_totals_are_those_counted_by_hand(store):
+    total = totals(evaluate(everything(store), []))
+    normalised = total["normalised"]
+    # One substitution and one deletion in two.mp3, two deletions in broken.mp3.
+    assert normalised["reference_words"] == 6 + 5 + 7 + 2
+    assert (normalised["substitutions"], normalised["deletions"], normalised["insertions"]) == (
+        1,
+        3,
+        0,
+    )
+    assert normalised["word_error_rate"] == pytest.approx(4 / 20)
+    assert normalised["mean_word_error_rate"] == pytest.approx((0 + 0.4 + 0 + 1) / 4)
+    assert total["raw"]["word_error_rate"] > normalised["word_error_rate"]
+    assert ["train -> bus", 1] in total["substitutions"]
+    assert ["again", 1] in total["deletions"]
+    assert total["bleu"] is None
+
+
+def test_references_of_a_manifest_take_precedence(store):
+    references = {"/a/talks/three.flac": Reference("nobody wrote down what this was")}
+    scored = rows(evaluate(everything(store, references), []))
+    three = next(row for row in scored if row["uri"].endswith("three.flac"))
+    assert (three["substitutions"], three["word_error_rate"]) == (1, pytest.approx(1 / 6))
+
+
+def test_the_worst_come_first_and_survive_parquet(store, tmp_path):
+    evaluation = evaluate(everything(store), [])
+    write_scorecard(store, evaluation)
+    table = pq.read_table(tmp_path / "_run/evaluation.parquet").to_pylist()
+    assert [row["uri"] for row in table[:2]] == ["/a/broken.mp3", "/a/talks/two.mp3"]
+    assert read_totals(store) == json.loads(json.dumps(totals(evaluation)))
+
+
+def test_a_run_that_nobody_evaluated_has_no_totals(store):
+    assert read_totals(store) is None
+
+
+def test_translations_are_scored_apart():
+    french = "nous sommes all\u00e9s au march\u00e9 hier soir ensemble"
+    domain = {"domain": "fr-en", "language": "fr"}
+    heard = [
+        transcript("/a.wav", "we went to the market together last night", text=french, **domain),
+        transcript("/b.wav", "all right", text="all right"),
+    ]
+    evaluation = evaluate(list(everything_said(heard, [], {}, "en")), ["fr-en"])
+    assert evaluation.translation is not None
+    assert evaluation.normalised.words.num_reference == 2
+    assert [row["uri"] for row in rows(evaluation)] == ["/b.wav", "/a.wav"]
+
+
+def test_languages_have_their_own_normalisers():
+    heard = [
+        transcript("/a.wav", "twenty one", text="21", language="en"),
+        transcript("/b.wav", "c'est vingt et un", text="C'est vingt et un!", language="fr"),
+    ]
+    total = totals(evaluate(list(everything_said(heard, [], {}, "en")), []))
+    assert set(total["by_language"]) == {"en", "fr"}
+    assert total["normalised"]["word_error_rate"] == 0
+
+
+def test_word_times_are_held_against_the_reference():
+    heard = [transcript("/a.wav", "so we meet again", start_s=0.1)]
+    references = {"/a.wav": Reference("so we meet again", said("so we meet again"))}
+    evaluation = evaluate(list(everything_said(heard, [], references, "en")), [])
+    assert evaluation.times.num_words == 4
+    assert evaluation.times.median_shift_s == pytest.approx(0.1)
+
+
+def test_nothing_to_evaluate_is_said():
+    heard = [transcript("/a.wav", "who knows")]
+    with pytest.raises(ValueError, match="no recording has a reference"):
+        evaluate(list(everything_said(heard, [failure("/b.wav")], {}, "en")), [])

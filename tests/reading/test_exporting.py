@@ -1,0 +1,90 @@
+import json
+
+import pytest
+import srt
+
+from pipeline.reading.documents import conversations
+from pipeline.reading.exporting import Names, Wanted, exports
+from pipeline.rendering.document import RenderingConfig
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.published import published_uris, read_transcripts
+from tests.reading.runs import call, publish_archive, recording, transcript
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(str(tmp_path), S3Config())
+    publish_archive(store)
+    return store
+
+
+def wanted(*formats, **more):
+    return Wanted(formats=formats, rendering=RenderingConfig(), **more)
+
+
+def exported(store, *formats, **more):
+    names = Names(published_uris(store))
+    found = exports(read_transcripts(store), wanted(*formats, **more), names)
+    return {names.relative(one.recording) + one.suffix: one.text for one in found}
+
+
+def test_files_lie_in_folders_like_those_of_the_audio(store):
+    assert sorted(exported(store, "srt")) == [
+        "calls/7.srt",
+        "empty.srt",
+        "talks/one.srt",
+        "talks/three.srt",
+        "talks/two.srt",
+    ]
+
+
+def test_every_word_of_the_run_is_in_every_export(store):
+    files = exported(store, "srt", "json")
+    cues = srt.parse(files["talks/two.srt"])
+    assert " ".join(cue.content for cue in cues) == "He went by bus"
+    assert json.loads(files["talks/three.json"])["text"] == "nobody wrote down what this is"
+
+
+def test_channels_of_one_file_are_its_speakers(store):
+    files = exported(store, "text", speakers=("Agent", "Caller"))
+    assert files["calls/7.txt"] == "Agent: Hello. Who is there?\n\nCaller: It is me.\n"
+    numbered = exported(store, "text")["calls/7.txt"]
+    assert numbered.startswith("Speaker 1: Hello.")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_channels_find_each_other_in_any_order(order):
+    channels = call()
+    (found,) = conversations([channels[index] for index in order])
+    assert found == channels
+
+
+def test_a_channel_whose_neighbour_failed_is_not_lost():
+    left, _ = call()
+    single = transcript("/a/b.wav", "alone")
+    assert list(conversations([left, single])) == [[single], [left]]
+
+
+def test_files_that_differ_in_their_suffix_alone_keep_it():
+    names = Names(["s3://b/x/a.wav", "s3://b/x/a.mp3", "s3://b/x/c.wav", "s3://b/x/a.wav"])
+    uris = ("s3://b/x/a.wav", "s3://b/x/a.mp3", "s3://b/x/c.wav")
+    assert [names.beside(recording(uri)) for uri in uris] == [
+        "s3://b/x/a.wav",
+        "s3://b/x/a.mp3",
+        "s3://b/x/c",
+    ]
+    assert names.relative(recording("s3://b/x/c.wav")) == "c"
+
+
+def test_spans_of_one_file_have_their_own_names():
+    names = Names(["/a/long.wav"])
+    spans = [
+        recording("/a/long.wav", start_s=0.0, end_s=10.0),
+        recording("/a/long.wav", start_s=10.5),
+    ]
+    assert [names.relative(span) for span in spans] == ["long.0-10", "long.10.5-"]
+
+
+def test_an_unknown_format_is_named_before_anything_is_written():
+    with pytest.raises(ValueError, match="there is no format 'doc'"):
+        wanted("doc")
