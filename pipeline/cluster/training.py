@@ -1,0 +1,74 @@
+"""Training on several workers: Ray Train places them, each learns from its own windows."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer
+from torch import nn
+
+
+@dataclass(kw_only=True, slots=True)
+class WorkersConfig:
+    num_workers: int = field(default=1, metadata={"help": "processes that learn together"})
+    gpus_each: float = field(default=0.0, metadata={"help": "GPUs of each; 0 learns on CPUs"})
+    cpus_each: int = field(default=1, metadata={"help": "CPUs of each"})
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.cpus_each < 1 or self.gpus_each < 0:
+            raise ValueError(
+                f"training needs a worker with a CPU at least, got {self.num_workers} workers "
+                f"of {self.cpus_each} CPUs and {self.gpus_each} GPUs"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Which of the workers this process is."""
+
+    rank: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the one that writes files and logs."""
+        return self.rank == 0
+
+
+def train_on_workers(
+    learn: Callable[[Any, Worker], None], task: Any, workers: WorkersConfig, storage: str
+) -> None:
+    """Run `learn(task, worker)` in every worker and wait; the first error is raised here."""
+    trainer = TorchTrainer(
+        lambda: learn(task, _this_worker()),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.gpus_each > 0,
+            resources_per_worker=_resources(workers),
+        ),
+        run_config=ray.train.RunConfig(storage_path=storage, name="ray-train"),
+    )
+    trainer.fit()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every worker the mean of all workers' gradients, in one exchange."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    torch.distributed.all_reduce(joined)
+    joined /= torch.distributed.get_world_size()
+    pieces = joined.split([gradient.numel() for gradient in gradients])
+    for gradient, piece in zip(gradients, pieces, strict=True):
+        gradient.copy_(piece.view_as(gradient))
+
+
+def _this_worker() -> Worker:
+    rank = ray.train.get_context().get_world_rank()
+    return Worker(rank, ray.train.torch.get_device())
+
+
+def _resources(workers: WorkersConfig) -> dict[str, float]:
+    resources = {"CPU": float(workers.cpus_each)}
+    return resources | ({"GPU": workers.gpus_each} if workers.gpus_each else {})

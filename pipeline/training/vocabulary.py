@@ -1,0 +1,69 @@
+"""New pieces for a model's text: words or endings of a language or a trade it does not know yet.
+
+New pieces come after the old ones, so every old token keeps its id. Each begins as the mean of the old
+pieces that spelt it. The start row of the text table stays the last one.
+
+D width, V text tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from sentencepiece import SentencePieceProcessor
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from torch import Tensor
+
+from pipeline.model.config import LanguageModelConfig
+
+WORD_MARK = "\u2581"  # how a piece says that a space stands before it
+TEXT_TABLE, TEXT_HEAD = "text_emb.weight", "text_linear.weight"
+
+
+def read_pieces(path: Path) -> list[str]:
+    """One piece a line; a leading space says that it begins a word. Empty lines do not count."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.replace(" ", WORD_MARK) for line in lines if line.strip()]
+
+
+def extended_tokenizer(model: bytes, pieces: Sequence[str]) -> bytes:
+    """A SentencePiece model that also knows these pieces, and always uses them where they fit."""
+    proto = ModelProto.FromString(model)
+    known = {piece.piece for piece in proto.pieces}
+    for piece in pieces:
+        if piece in known or pieces.count(piece) > 1:
+            raise ValueError(f"the vocabulary would hold {piece.replace(WORD_MARK, ' ')!r} twice")
+        proto.pieces.add(
+            piece=piece, score=0.0, type=ModelProto.SentencePiece.Type.USER_DEFINED
+        )
+    return proto.SerializeToString()
+
+
+def spellings(model: bytes, pieces: Sequence[str]) -> list[list[int]]:
+    """The old tokens that wrote each new piece."""
+    processor = SentencePieceProcessor(model_proto=model)
+    return [processor.encode(piece.replace(WORD_MARK, " ")) for piece in pieces]
+
+
+def extended_config(config: LanguageModelConfig, num_pieces: int) -> LanguageModelConfig:
+    """The sizes of the larger model, with the start row last as native checkpoints have it."""
+    text_card = config.text_card + num_pieces
+    return replace(
+        config, text_card=text_card, text_start_id=text_card, num_text_rows=text_card + 1
+    )
+
+
+def extended_tensor(
+    name: str, tensor: Tensor, config: LanguageModelConfig, spelt: Sequence[Sequence[int]]
+) -> Tensor:
+    """A native tensor of the larger model, made from the same one of the smaller."""
+    if name not in (TEXT_TABLE, TEXT_HEAD):
+        return tensor
+    old_VD = tensor[: config.text_card]
+    means = [old_VD[list(tokens)].float().mean(dim=0) for tokens in spelt]
+    new_VD = torch.stack(means).to(tensor.dtype)
+    if name == TEXT_HEAD:
+        return torch.cat((old_VD, new_VD))
+    start_1D = tensor[config.text_start_id : config.text_start_id + 1]
+    return torch.cat((old_VD, new_VD, start_1D))

@@ -1,0 +1,179 @@
+"""Windows of a fixed length, cut and joined from utterances, as a model hears them in training.
+
+A model that only ever hears whole sentences one by one learns neither pauses, nor beginnings that are
+cut off, nor to write what it did not expect; so utterances are joined over gaps of all lengths, begin
+in the middle, and are at times spliced from runs of words.
+
+N samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.training.delayed_text import TimedTokens
+
+MAX_RUN_WORDS = 5
+FADE_S = 0.005
+# A word whose beginning is cut off by more than this is not asked for.
+MAX_CUT_S = 0.04
+# As much of a word must lie within the window for it to be asked for.
+MIN_HEARD_SHARE = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Speech and its words, timed from its first sample; `domain` picks the forced prefix."""
+
+    samples_N: np.ndarray
+    words: tuple[TimedTokens, ...]
+    domain: str | None = None
+
+
+class Window(NamedTuple):
+    """What one row of a batch hears, and the words said in it."""
+
+    samples_N: np.ndarray
+    words: tuple[TimedTokens, ...]
+    domain: str | None
+
+
+@dataclass(kw_only=True, slots=True)
+class WindowConfig:
+    window_s: float = field(default=12.0, metadata={"help": "seconds a model hears at a time"})
+    splice_rate: float = field(
+        default=0.2, metadata={"help": "share of utterances glued together from runs of words"}
+    )
+    cut_rate: float = field(
+        default=0.4, metadata={"help": "share of windows that begin in the middle of an utterance"}
+    )
+    silent_rate: float = field(default=0.05, metadata={"help": "share of windows without speech"})
+    max_speed: float = field(
+        default=1.14, metadata={"help": "utterances are played up to so much faster or slower"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.window_s <= 0:
+            raise ValueError(f"window_s must be positive, got {self.window_s}")
+        if self.max_speed < 1:
+            raise ValueError(f"max_speed must be 1 or above, got {self.max_speed}")
+
+
+class WindowSampler:
+    """Draws windows from utterances; the same generator draws the same windows."""
+
+    def __init__(
+        self, utterances: Sequence[Utterance], sample_rate_hz: int, config: WindowConfig
+    ) -> None:
+        if not utterances:
+            raise ValueError("windows need at least one utterance")
+        self.utterances = utterances
+        self.sample_rate_hz = sample_rate_hz
+        self.config = config
+        self.num_samples = round(config.window_s * sample_rate_hz)
+
+    def draw(self, rng: np.random.Generator) -> Window:
+        """One window; all its utterances are of one domain."""
+        window_N = np.zeros(self.num_samples, dtype=np.float32)
+        if rng.random() < self.config.silent_rate:
+            return Window(window_N, (), None)
+        first = self.utterances[rng.integers(len(self.utterances))]
+        companions = [u for u in self.utterances if u.domain == first.domain]
+        words: list[TimedTokens] = []
+        next_utterance, start = first, self._first_start(first, rng)
+        while start < self.num_samples:
+            heard = self._performed(next_utterance, companions, rng)
+            _lay(heard.samples_N, window_N, start)
+            words += _moved(heard.words, start / self.sample_rate_hz)
+            start += len(heard.samples_N) + self._gap(rng)
+            next_utterance = companions[rng.integers(len(companions))]
+        return Window(window_N, self._heard_words(words), first.domain)
+
+    def _first_start(self, utterance: Utterance, rng: np.random.Generator) -> int:
+        if rng.random() < self.config.cut_rate:
+            longest_cut = min(2 * self.sample_rate_hz, int(0.8 * len(utterance.samples_N)))
+            return -int(rng.uniform(0, longest_cut))
+        return int(rng.uniform(0, 1) * self.sample_rate_hz)
+
+    def _gap(self, rng: np.random.Generator) -> int:
+        """Mostly a breath, at times a second or so, rarely a long pause."""
+        seconds = (rng.uniform(0, 0.5), rng.exponential(0.8), rng.uniform(0.5, 5))
+        return int(seconds[rng.choice(3, p=(0.45, 0.4, 0.15))] * self.sample_rate_hz)
+
+    def _performed(
+        self, utterance: Utterance, companions: Sequence[Utterance], rng: np.random.Generator
+    ) -> Utterance:
+        if rng.random() < self.config.splice_rate:
+            utterance = self._spliced(companions, rng)
+        speed = float(np.exp(rng.uniform(-1, 1) * np.log(self.config.max_speed)))
+        return played_at(utterance, speed)
+
+    def _spliced(self, companions: Sequence[Utterance], rng: np.random.Generator) -> Utterance:
+        runs = []
+        for _ in range(rng.integers(2, 6)):
+            utterance = companions[rng.integers(len(companions))]
+            runs.append(self._run(utterance, rng))
+        starts = np.cumsum([0, *(len(run.samples_N) for run in runs[:-1])])
+        samples_N = np.concatenate([run.samples_N for run in runs])
+        words = [
+            word
+            for run, start in zip(runs, starts, strict=True)
+            for word in _moved(run.words, start / self.sample_rate_hz)
+        ]
+        return Utterance(samples_N, tuple(words), runs[0].domain)
+
+    def _run(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
+        """A few neighbouring words of an utterance, faded in and out."""
+        if not utterance.words:
+            return utterance
+        length = min(len(utterance.words), int(rng.integers(1, MAX_RUN_WORDS + 1)))
+        first = int(rng.integers(len(utterance.words) - length + 1))
+        words = utterance.words[first : first + length]
+        start = int(words[0].start_s * self.sample_rate_hz)
+        end = int(words[-1].end_s * self.sample_rate_hz)
+        samples_N = _faded(utterance.samples_N[start:end], int(FADE_S * self.sample_rate_hz))
+        moved = tuple(_moved(words, -start / self.sample_rate_hz))
+        return Utterance(samples_N, moved, utterance.domain)
+
+    def _heard_words(self, words: Sequence[TimedTokens]) -> tuple[TimedTokens, ...]:
+        last_s = self.num_samples / self.sample_rate_hz
+        return tuple(
+            word
+            for word in words
+            if word.start_s >= -MAX_CUT_S
+            and word.start_s + MIN_HEARD_SHARE * (word.end_s - word.start_s) < last_s
+        )
+
+
+def played_at(utterance: Utterance, speed: float) -> Utterance:
+    """The utterance so many times faster, and as much higher."""
+    num_samples = int(len(utterance.samples_N) / speed)
+    places = np.arange(num_samples) * speed
+    samples_N = np.interp(places, np.arange(len(utterance.samples_N)), utterance.samples_N)
+    words = tuple(
+        replace(word, start_s=word.start_s / speed, end_s=word.end_s / speed)
+        for word in utterance.words
+    )
+    return Utterance(samples_N.astype(np.float32), words, utterance.domain)
+
+
+def _moved(words: Sequence[TimedTokens], by_s: float) -> list[TimedTokens]:
+    return [replace(w, start_s=w.start_s + by_s, end_s=w.end_s + by_s) for w in words]
+
+
+def _lay(samples_N: np.ndarray, window_N: np.ndarray, start: int) -> None:
+    """Add what lies within the window, in place."""
+    first, end = max(start, 0), min(start + len(samples_N), len(window_N))
+    if first < end:
+        window_N[first:end] += samples_N[first - start : end - start]
+
+
+def _faded(samples_N: np.ndarray, fade: int) -> np.ndarray:
+    faded_N = samples_N.astype(np.float32)
+    fade = min(fade, len(faded_N) // 2)
+    if fade:
+        faded_N[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
+        faded_N[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return faded_N

@@ -1,0 +1,23 @@
+import numpy as np
+
+from pipeline.training.delayed_text import TimedTokens
+from pipeline.training.speech_horizons import speech_answers
+
+WORDS = [TimedTokens((5,), 1.0, 1.5), TimedTokens((6,), 4.0, 4.2)]
+
+
+def answers(*heard_s):
+    return speech_answers(WORDS, np.array(heard_s), num_answers=6).tolist()
+
+
+def test_silence_within_the_horizon_is_answer_0():
+    assert answers(1.6) == [[0, 0, 0, 5]]  # the next word is 2.4 s away
+    assert answers(5.0) == [[0, 0, 0, 0]]
+
+
+def test_within_a_word_speech_is_now():
+    assert answers(1.2) == [[1, 1, 1, 1]]
+
+
+def test_the_other_answers_part_the_horizon():
+    assert answers(0.75) == [[3, 2, 1, 1]]  # a quarter of a second away
