@@ -17,7 +17,9 @@ FULL_SCALE_PEAK = 1.0
 
 @dataclass(kw_only=True, slots=True)
 class AugmentationConfig:
-    equalise_rate: float = field(default=0.7, metadata={"help": "share of windows with an odd tone"})
+    equalise_rate: float = field(
+        default=0.7, metadata={"help": "share of windows with an odd tone"}
+    )
     band_limit_rate: float = field(
         default=0.6, metadata={"help": "share of windows through a telephone or a narrow codec"}
     )

@@ -36,7 +36,9 @@ def resume_training(learner: Learner, path: Path) -> None:
             raise ValueError(f"{path} belongs to another training: it learns other weights")
         learner.step = int(stored.metadata()["step"])
         for name in learner.parameters:
-            _restore(learner, name, {kind: stored.get_tensor(f"{kind}/{name}") for kind in _kinds()})
+            _restore(
+                learner, name, {kind: stored.get_tensor(f"{kind}/{name}") for kind in _kinds()}
+            )
 
 
 def _kinds() -> tuple[str, ...]:

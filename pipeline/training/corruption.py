@@ -1,7 +1,7 @@
 """Spoils what the model hears of its own text, so that it learns to trust its ears.
 
-A model trained on perfect text alone learns the sentences by heart: at inference one wrong word then
-draws the next ones after it.
+A model trained on perfect text alone learns the sentences by heart: at inference one wrong word
+then draws the next ones after it.
 
 S windows, P positions.
 """

@@ -6,8 +6,8 @@ A manifest is JSON lines, one example a line:
      "words": [{"text": "press", "start_s": 0.31, "end_s": 0.62}, ...],
      "start_s": 12.0, "end_s": 19.5, "domain": "calls"}
 
-`words` may be left out, and is then found by alignment; `start_s` and `end_s` cut the example out of a
-longer file, and times of words count from `start_s`. Paths are relative to the manifest.
+`words` may be left out, and is then found by alignment; `start_s` and `end_s` cut the example out
+of a longer file, and times of words count from `start_s`. Paths are relative to the manifest.
 """
 
 import json

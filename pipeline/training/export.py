@@ -139,6 +139,7 @@ def _hidden_scale(model: LanguageModelConfig) -> float:
 
 def _write_tensors(path: Path, tensors: Tensors, dtype: torch.dtype) -> None:
     save_file({name: t.detach().cpu().to(dtype).contiguous() for name, t in tensors}, path)
+    path.chmod(0o644)  # safetensors writes for the owner's eyes only
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

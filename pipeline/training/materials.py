@@ -69,9 +69,7 @@ def timed_tokens(
     )
 
 
-def _tokens_of(
-    example: Example, texts: list[str], tokenizer: Tokenizer
-) -> list[tuple[int, ...]]:
+def _tokens_of(example: Example, texts: list[str], tokenizer: Tokenizer) -> list[tuple[int, ...]]:
     """Each word by itself; refuses what this vocabulary cannot write."""
     tokens = [tuple(tokenizer.encode(text)) for text in texts]
     for text, written in zip(texts, tokens, strict=True):

@@ -1,7 +1,7 @@
 """What the extra heads must answer: how soon somebody speaks.
 
-A head looks ahead by its horizon. Answer 0 is "nobody speaks within it"; the others part the horizon
-evenly and say in which part speech is first heard, the first one if it is heard already.
+A head looks ahead by its horizon. Answer 0 is "nobody speaks within it"; the others part the
+horizon evenly and say in which part speech is first heard, the first one if it is heard already.
 
 P positions, H horizons (heads).
 """

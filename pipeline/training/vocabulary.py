@@ -1,7 +1,7 @@
 """New pieces for a model's text: words or endings of a language or a trade it does not know yet.
 
-New pieces come after the old ones, so every old token keeps its id. Each begins as the mean of the old
-pieces that spelt it. The start row of the text table stays the last one.
+New pieces come after the old ones, so every old token keeps its id. Each begins as the mean of the
+old pieces that spelt it. The start row of the text table stays the last one.
 
 D width, V text tokens.
 """
@@ -34,9 +34,7 @@ def extended_tokenizer(model: bytes, pieces: Sequence[str]) -> bytes:
     for piece in pieces:
         if piece in known or pieces.count(piece) > 1:
             raise ValueError(f"the vocabulary would hold {piece.replace(WORD_MARK, ' ')!r} twice")
-        proto.pieces.add(
-            piece=piece, score=0.0, type=ModelProto.SentencePiece.Type.USER_DEFINED
-        )
+        proto.pieces.add(piece=piece, score=0.0, type=ModelProto.SentencePiece.Type.USER_DEFINED)
     return proto.SerializeToString()
 
 

@@ -1,8 +1,8 @@
 """Windows of a fixed length, cut and joined from utterances, as a model hears them in training.
 
-A model that only ever hears whole sentences one by one learns neither pauses, nor beginnings that are
-cut off, nor to write what it did not expect; so utterances are joined over gaps of all lengths, begin
-in the middle, and are at times spliced from runs of words.
+A model that only ever hears whole sentences one by one learns neither pauses, nor beginnings that
+are cut off, nor to write what it did not expect; so utterances are joined over gaps of all lengths,
+begin in the middle, and are at times spliced from runs of words.
 
 N samples.
 """
