@@ -58,14 +58,14 @@ class WordReader:
         duration_s: float,
         first_step: int = 0,
     ) -> list[Word]:
-        """Words in order, inside the recording; what was said before `first_step` is left out."""
+        """Words in order, inside the recording; those begun before `first_step` are left out."""
         said = [int(token) for token in tokens_T]
         written = [
             (steps, text)
             for steps in self._pieces_of_words(said, first_step)
             if (text := self._text(said, steps))
         ]
-        spans_s = self._spans_s(said, [steps for steps, _ in written])
+        spans_s = self._spans_s(said, [steps for steps, _ in written], first_step)
         return [
             Word(
                 text,
@@ -77,9 +77,11 @@ class WordReader:
         ]
 
     def _pieces_of_words(self, said: list[int], first_step: int) -> Iterator[list[int]]:
-        """The steps of each word."""
+        """The steps of each word that begins at this step or later."""
         before: list[int] = []
-        for steps in self._runs(said, first_step):
+        for steps in self._runs(said):
+            if steps[0] < first_step:
+                continue
             if before and self._is_torn(said, before, steps):
                 before += steps
                 continue
@@ -89,10 +91,10 @@ class WordReader:
         if before:
             yield before
 
-    def _runs(self, said: list[int], first_step: int) -> Iterator[list[int]]:
+    def _runs(self, said: list[int]) -> Iterator[list[int]]:
         """Steps between paddings, those of words without padding between them apart."""
         run: list[int] = []
-        for step in range(first_step, len(said)):
+        for step in range(len(said)):
             is_silent = said[step] in (self.padding_id, self.end_of_padding_id)
             if run and (is_silent or self.tokenizer.begins_word(said[step])):
                 yield from self._heard(run)
@@ -118,10 +120,12 @@ class WordReader:
     def _text(self, said: list[int], steps: list[int]) -> str:
         return self.tokenizer.decode([said[step] for step in steps]).strip()
 
-    def _spans_s(self, said: list[int], words: list[list[int]]) -> list[tuple[float, float]]:
+    def _spans_s(
+        self, said: list[int], words: list[list[int]], first_step: int
+    ) -> list[tuple[float, float]]:
         """From where to where each word lasts, given the steps of all words."""
         time_s = self.times.time_s
-        before = [-1, *(steps[-1] for steps in words)]
+        before = [first_step - 1, *(steps[-1] for steps in words)]
         after = [*(steps[0] for steps in words[1:]), len(said)]
         starts_s = []
         for steps, last_before in zip(words, before, strict=False):

@@ -130,6 +130,12 @@ def test_steps_of_a_prompt_are_left_out():
     assert [word.text for word in words] == ["b"]
 
 
+def test_a_word_that_a_prompt_began_is_left_out_whole():
+    tokens = [*[PAD] * 5, END, A, C, C, B, PAD]
+    words = reader(Pieces("\u2581a", "\u2581b", "c")).read(tokens, [1.0] * 11, 9.0, first_step=7)
+    assert [word.text for word in words] == ["b"]
+
+
 def test_confidence_is_the_geometric_mean_of_the_words_tokens():
     tokens, probabilities = [*[PAD] * 5, END, A, C, PAD], [0.1] * 6 + [0.5, 0.8, 0.1]
     [word] = reader(Pieces("\u2581a", "\u2581b", "c")).read(tokens, probabilities, 9.0)
