@@ -4,7 +4,7 @@ Weights are drawn so that every part matters: with the reference's own start val
 branches of its codec are so small that a wrong attention window would go unseen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -78,23 +78,41 @@ def random_moshi_mimi(config: MimiConfig, seed: int):
     return mimi
 
 
-@torch.no_grad()
 def _spread(mimi, samples_B1N: Tensor) -> None:
-    """Scale convolutions so that sound survives them, and codebooks to the latents they meet."""
     convolutions = [m for m in mimi.encoder.modules() if isinstance(m, torch.nn.Conv1d)]
+    branches = []
+    for branch in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
+        books = [layer._codebook for layer in branch.vq.layers]
+        branches.append((branch.input_proj, [(b.embedding_sum, b.cluster_usage) for b in books]))
+    spread(convolutions, branches, lambda: mimi.encode(samples_B1N))
+    for codebook in (m for m in mimi.modules() if hasattr(m, "embedding_sum")):
+        codebook._embedding = None
+
+
+@torch.no_grad()
+def spread(
+    convolutions: list[torch.nn.Conv1d],
+    branches: list[tuple[torch.nn.Module, list[tuple[Tensor, Tensor]]]],
+    hear: Callable[[], object],
+) -> None:
+    """Scale convolutions so that sound survives them, and codebooks to the latents they meet.
+
+    A branch is its first projection and its codebooks, each a sum of entries and their usage.
+    """
+    projected: dict[torch.nn.Module, Tensor] = {}
     hooks = [conv.register_forward_hook(_normalize) for conv in convolutions]
-    latents_BDF = mimi.encode_to_latent(samples_B1N, quantize=False)
+    for project, _ in branches:
+        hook = project.register_forward_hook(lambda m, _, output: projected.update({m: output}))
+        hooks.append(hook)
+    hear()
     for hook in hooks:
         hook.remove()
-    for branch in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
-        projected_FW = branch.input_proj(latents_BDF)[0].T
-        center_W, spread_W = projected_FW.mean(0), projected_FW.std(0)
-        for level, layer in enumerate(branch.vq.layers):
-            usage_V = layer._codebook.cluster_usage.uniform_(0.5, 20)
-            entries_VW = torch.randn_like(layer._codebook.embedding_sum) * spread_W * 0.97**level
-            entries_VW += center_W if level == 0 else 0
-            layer._codebook.embedding_sum.copy_(entries_VW * usage_V[:, None])
-            layer._codebook._embedding = None
+    for project, codebooks in branches:
+        vectors_FW = projected[project][0].T
+        for level, (sums_VW, usage_V) in enumerate(codebooks):
+            entries_VW = torch.randn_like(sums_VW) * vectors_FW.std(0) * 0.97**level
+            entries_VW += vectors_FW.mean(0) if level == 0 else 0
+            sums_VW.copy_(entries_VW * usage_V.uniform_(0.5, 20)[:, None])
 
 
 def _normalize(conv: torch.nn.Conv1d, _, output: Tensor) -> Tensor:
