@@ -1,0 +1,91 @@
+"""A whole run without audio, a model or Ray: `python -m tests.made_up_run FOLDER SEED`.
+
+Takes the lease, begins or continues the run, commits shards in an order that depends on the seed
+and publishes now and then, as a real run does.
+"""
+
+import random
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+from pipeline.planning import PlanningConfig, duplicates, plan
+from pipeline.publishing import Publisher, Remaining
+from pipeline.records import Recording
+from pipeline.storage.lease import LeaseConfig, take
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.parts import commit
+from pipeline.storage.plans import write_plan
+from pipeline.storage.rows import Outcome
+from pipeline.storage.run import begin, stored_plan
+from pipeline.storage.store import Store
+from tests.storage.records import failure, heard, shards
+
+NUM_RECORDINGS = 30
+LEASE = LeaseConfig(life_s=60.0)
+
+
+def archive() -> list[Recording]:
+    """Long and short ones, two channels in some, and every eleventh a copy of another."""
+    return [
+        Recording(
+            uri=f"s3://archive/{n:03d}.mp3",
+            size_bytes=10_000 * (n % 7 + 1),
+            version=f"v{n - 1 if n % 11 == 10 else n}",
+        )
+        for n in range(NUM_RECORDINGS)
+    ]
+
+
+def outcomes(recording: Recording) -> list[Outcome]:
+    """What a model would say: every ninth recording is broken, a shard here and there fails."""
+    number = int(recording.uri[-7:-4])
+    if number % 9 == 8:
+        return [failure(recording)]
+    recordings = recording.split(2) if number % 5 == 3 else (recording,)
+    return [
+        failure(shard.recording, shard, stage="transcribe", reason="killed_its_worker")
+        if number % 13 == 5 and shard.index == 1
+        else heard(shard, f"{shard.shard_id} said")
+        for one in recordings
+        for shard in shards(one, number % 4 + 1)
+    ]
+
+
+def run(store: Store, seed: int) -> None:
+    chance = random.Random(seed)
+    with take(store, LEASE) as lease:
+        planned = plan(archive(), lambda one: one.version, PlanningConfig(window_recordings=16))
+        with tempfile.NamedTemporaryFile() as file:
+            write_plan(planned, Path(file.name))
+            begin(store, Path(file.name), {"model": "made-up"})
+        publisher = Publisher(
+            store, lease.check, duplicates(stored_plan(store)), examine=lambda said: said
+        )
+        publisher.recall()
+        publisher.publish()
+        left = [
+            outcome for todo in publisher.remaining(stored_plan(store)) for outcome in _left(todo)
+        ]
+        chance.shuffle(left)
+        waiting = iter(left)
+        while some := list(islice(waiting, chance.randint(1, 4))):
+            publisher.receive(commit(store, some))
+            if chance.random() < 0.3:
+                publisher.publish()
+        publisher.publish()
+        assert not list(publisher.remaining(stored_plan(store)))
+
+
+def _left(todo: Remaining) -> list[Outcome]:
+    return [
+        outcome
+        for outcome in outcomes(todo.recording)
+        if outcome.recording.recording_id not in todo.done_ids
+        and (outcome.shard is None or outcome.shard.shard_id not in todo.done_ids)
+    ]
+
+
+if __name__ == "__main__":
+    run(open_store(sys.argv[1], S3Config()), int(sys.argv[2]))

@@ -1,0 +1,264 @@
+"""Whatever is killed and whenever, readers see every recording once, whole, and the same."""
+
+import itertools
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline import publishing
+from pipeline.planning import PlanningConfig, plan
+from pipeline.publishing import Publisher
+from pipeline.storage import parts
+from pipeline.storage.lease import LeaseHeldError, LeaseLostError
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.published import publish_failures
+from pipeline.storage.tables import files, read_rows
+from tests import made_up_run
+from tests.storage.records import failure, heard, heard_all, recording, shards
+
+ROOT = Path(__file__).parent.parent
+NUM_KILLS = 4
+
+
+@pytest.fixture
+def store(folder):
+    return open_store(folder, S3Config())
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The tables of a run that nothing disturbs."""
+    store = open_store(str(tmp_path_factory.mktemp("undisturbed")), S3Config())
+    made_up_run.run(store, seed=0)
+    return tables(store)
+
+
+def publisher(store, duplicates=None, check=lambda: None):
+    return Publisher(store, check, duplicates or {}, examine=lambda said: said)
+
+
+def rows(store, folder):
+    found = [read_rows(store, entry.key) for entry in files(store, folder)]
+    order = ["recording_id"] + (["shard"] if folder == "failures" else [])
+    if not found:
+        return []
+    return pa.concat_tables(found).sort_by([(name, "ascending") for name in order]).to_pylist()
+
+
+def tables(store):
+    return {folder: rows(store, folder) for folder in ("transcripts", "failures")}
+
+
+def planned(*recordings):
+    return list(plan(recordings, lambda one: one.version, PlanningConfig()))
+
+
+def test_the_undisturbed_run_is_complete(expected):
+    archive = made_up_run.archive()
+    done = {row["uri"] for row in expected["transcripts"] + expected["failures"]}
+    assert done == {one.uri for one in archive}
+    ids = [row["recording_id"] for row in expected["transcripts"]]
+    assert len(ids) == len(set(ids))
+    assert any(row["duplicate_of"] for row in expected["transcripts"])
+    assert any(row["channel"] == 1 for row in expected["transcripts"])
+    assert any(row["status"] == "partial" for row in expected["transcripts"])
+
+
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(folder, store, expected):
+    chance = random.Random(folder)
+    for attempt in range(NUM_KILLS):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.made_up_run", folder, str(attempt)],
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        with process:
+            wait_for_lease(store)
+            time.sleep(chance.uniform(0.0, 1.0))
+            process.kill()
+            assert b"Error" not in process.stderr.read()
+        seen = tables(store)
+        for name, table in expected.items():
+            assert all(row in table for row in seen[name])
+        let_lease_run_out(store)
+    made_up_run.run(store, seed=99)
+    assert tables(store) == expected
+
+
+def wait_for_lease(store):
+    """Until the process that was started writes, so that the kill meets it at work."""
+    deadline_s = time.monotonic() + 60
+    while not any(store.entries("_run/lease/")):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def let_lease_run_out(store):
+    """As if its life had passed, which the tests of leases wait for."""
+    for entry in store.entries("_run/lease/"):
+        store.delete(entry.key)
+
+
+def test_readers_never_fail_never_lose_a_row_and_never_see_one_twice(store, expected):
+    done, seen = threading.Event(), []
+
+    def read():
+        while not done.is_set():
+            seen.append([row["recording_id"] for row in rows(store, "transcripts")])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        made_up_run.run(store, seed=5)
+    finally:
+        done.set()
+        reader.join()
+    assert not reader.is_alive()
+    assert len(seen) > 2
+    for earlier, later in itertools.pairwise(seen):
+        assert set(earlier) <= set(later)
+        assert len(later) == len(set(later))
+    assert tables(store) == expected
+
+
+def test_a_recording_is_visible_with_its_last_shard_and_not_before(store):
+    one = publisher(store)
+    first, second, last = heard_all(recording(), 3)
+    one.receive(parts.commit(store, [last]))
+    one.receive(parts.commit(store, [first]))
+    assert one.publish().results == ()
+    one.receive(parts.commit(store, [second]))
+    (transcript,) = one.publish().transcripts
+    assert transcript.text == "word0 end word1 end word2 end"
+    assert [row["text"] for row in rows(store, "transcripts")] == [transcript.text]
+
+
+def test_what_is_committed_is_not_done_again(store):
+    whole, half, split, new = (recording(name) for name in ("whole", "half", "split", "new"))
+    left, right = split.split(2)
+    parts.commit(store, heard_all(whole, 2))
+    parts.commit(store, [heard(shards(half, 3)[n]) for n in (0, 2)])
+    parts.commit(store, [*heard_all(left, 1), heard(shards(right, 2)[1])])
+    one = publisher(store)
+    one.recall()
+    one.publish()
+    todo = {t.recording: t.done_ids for t in one.remaining(planned(whole, half, split, new))}
+    assert todo == {
+        half: {f"{half.recording_id}/00000", f"{half.recording_id}/00002"},
+        split: {left.recording_id, f"{right.recording_id}/00001"},
+        new: set(),
+    }
+
+
+def test_a_split_recording_is_done_with_its_last_channel(store):
+    left, right = recording().split(2)
+    for channel, remaining in ((left, 1), (right, 0)):
+        parts.commit(store, heard_all(channel, 1))
+        one = publisher(store)
+        one.recall()
+        one.publish()
+        assert len(list(one.remaining(planned(recording())))) == remaining
+
+
+def test_a_duplicate_gets_the_words_of_its_original_and_is_never_done(store):
+    original, copy = recording("a"), recording("b", version="v-a", language="is")
+    one = publisher(store, {original.recording_id: [copy]})
+    assert [t.recording for t in one.remaining(planned(original, copy))] == [original]
+    one.receive(parts.commit(store, heard_all(original, 1)))
+    one.publish()
+    found = {row["uri"]: row for row in rows(store, "transcripts")}
+    assert found[copy.uri]["words"] == found[original.uri]["words"]
+    assert found[copy.uri]["duplicate_of"] == original.recording_id
+    assert found[copy.uri]["language"] == "is"
+    assert found[original.uri]["duplicate_of"] is None
+
+
+def test_a_failed_recording_is_one_failure_for_itself_and_its_duplicates(store):
+    original, copy = recording("a"), recording("b", version="v-a")
+    one = publisher(store, {original.recording_id: [copy]})
+    one.receive(parts.commit(store, [failure(original)]))
+    seen = one.publish()
+    assert [f.recording for f in seen.failures] == [original, copy]
+    assert list(one.remaining(planned(original, copy))) == []
+
+
+def test_a_recording_of_which_every_shard_failed_is_one_failure(store):
+    lost = recording()
+    one = publisher(store)
+    one.receive(parts.commit(store, [failure(lost, shard) for shard in shards(lost, 3)]))
+    (only,) = one.publish().failures
+    assert only.shard is None
+    assert only.detail == "all 3 shards failed: there is no audio in it"
+    assert rows(store, "transcripts") == []
+
+
+def test_a_failed_shard_is_told_once_even_if_the_run_dies_before_its_transcript(store):
+    holed = recording()
+    lost = failure(holed, shards(holed, 2)[1])
+    parts.commit(store, [heard(shards(holed, 2)[0]), lost])
+    publish_failures(store, [lost])  # and then it died
+    one = publisher(store)
+    one.recall()
+    assert [t.status for t in one.publish().transcripts] == ["partial"]
+    assert len(rows(store, "failures")) == 1
+
+
+def test_two_answers_for_one_shard_count_once(store):
+    (shard,) = shards(recording(), 1)
+    one = publisher(store)
+    receipts = parts.commit(store, [heard(shard, "one"), *heard_all(recording("b"), 1)])
+    receipts += parts.commit(store, [heard(shard, "two")])
+    one.receive(receipts)
+    one.publish()
+    one.receive(receipts)
+    assert one.publish().results == ()
+    assert len(rows(store, "transcripts")) == 2
+
+
+def test_nothing_is_published_without_the_lease(store):
+    def lost():
+        raise LeaseLostError
+
+    one = publisher(store, check=lost)
+    one.receive(parts.commit(store, heard_all(recording(), 1)))
+    with pytest.raises(LeaseLostError):
+        one.publish()
+    assert rows(store, "transcripts") == []
+
+
+def test_two_runs_at_once_are_refused(store):
+    with made_up_run.take(store, made_up_run.LEASE), pytest.raises(LeaseHeldError):
+        made_up_run.run(store, seed=0)
+
+
+def test_parts_that_nobody_needs_any_more_become_few(store, monkeypatch):
+    monkeypatch.setattr(publishing, "MERGED_PARTS", 5)
+    one = publisher(store)
+    waiting = heard_all(recording("waiting"), 2)
+    for n in range(12):
+        one.receive(parts.commit(store, heard_all(recording(f"{n}"), 1)))
+    one.receive(parts.commit(store, waiting[:1]))
+    one.publish()
+    assert len(list(files(store, parts.FOLDER))) == 2 + 2 + 1
+    assert len(list(parts.receipts(store))) == 13
+    again = publisher(store)
+    again.recall()
+    again.receive(parts.commit(store, waiting[1:]))
+    assert [t.text for t in again.publish().transcripts] == ["word0 end word1 end"]
+    assert len(rows(store, "transcripts")) == 13
+
+
+def test_many_recordings_become_several_files_of_bounded_size(store, monkeypatch):
+    monkeypatch.setattr(publishing, "MAX_RECORDINGS_PER_FILE", 4)
+    one = publisher(store)
+    one.receive(
+        parts.commit(store, [said for n in range(10) for said in heard_all(recording(f"{n}"), 1)])
+    )
+    assert len(one.publish().transcripts) == 10
+    assert len(list(files(store, "transcripts"))) == 3
