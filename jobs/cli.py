@@ -6,6 +6,7 @@ from importlib import import_module
 
 COMMANDS = {
     "file": "one recording to words on the terminal",
+    "plan": "what an archive holds, and what transcribing it will take",
     "show": "the transcript of one recording of a run",
     "export": "subtitles, text and tables for every transcript of a run",
     "evaluate": "a run held against what was really said",

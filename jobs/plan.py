@@ -1,0 +1,205 @@
+"""`nightscribe plan INPUT`: what is there, and what transcribing it will take. Spends nothing."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from omegaconf import MISSING
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from jobs.command import run_job
+from jobs.config import Job
+from pipeline.planning import PlanningConfig, plan
+from pipeline.records import PlannedRecording, Recording
+from pipeline.storage.contents import Contents
+from pipeline.storage.errors import StorageError
+from pipeline.storage.opening import S3Config, open_file
+from pipeline.storage.sources import recordings
+from pipeline.storage.tables import side_by_side
+from pipeline.survey.archive import Archive, Looked, survey
+from pipeline.survey.costs import (
+    MEMORY_TB_PER_S,
+    OUTPUT_BYTES_PER_H,
+    Cost,
+    Work,
+    cost_of,
+    read_benchmarks,
+    speed_of,
+)
+from pipeline.survey.headers import Header, UnreadableError, read_header
+
+BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
+KINDS = ("codec", "rate", "channels", "folder")
+
+
+@dataclass(kw_only=True, slots=True)
+class PlanConfig:
+    """Look at an archive's headers: hours, duplicates, trouble, GPU-hours, time and money."""
+
+    input: str = field(
+        default=MISSING, metadata={"help": "file, folder, pattern or manifest; local or s3://"}
+    )
+    model: str = field(default=MISSING, metadata={"help": "the model to be used"})
+    gpus: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"GPUs to compare; known are {', '.join(MEMORY_TB_PER_S)}"},
+    )
+    num_gpus: int = field(default=1, metadata={"help": "how many of them"})
+    prices: dict[str, float] = field(
+        default_factory=dict,
+        metadata={"help": "what a GPU costs for an hour, as in prices.h200=3.5"},
+    )
+    max_shard_s: float = field(default=600.0, metadata={"help": "longest shard"})
+    num_rows: int = field(default=10, metadata={"help": "longest list of folders or files shown"})
+    format: str = field(default="table", metadata={"help": "how", "choices": ("table", "json")})
+    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+
+    def __post_init__(self) -> None:
+        if self.num_gpus < 1:
+            raise ValueError(f"num_gpus must be positive, got {self.num_gpus}")
+
+
+def look(config: PlanConfig) -> int:
+    planned = list(plan(recordings(config.input, config.s3), Contents().name, PlanningConfig()))
+    originals = [one.recording for one in planned if one.duplicate_of is None]
+    looked = track(
+        side_by_side(lambda recording: _look_at(recording, config.s3), originals),
+        total=len(originals),
+        description="reading headers",
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    archive = survey(looked, len(planned) - len(originals), config.max_shard_s)
+    costs = list(_costs(archive, config))
+    if config.format == "json":
+        sys.stdout.write(json.dumps(_document(archive, costs), indent=2) + "\n")
+    else:
+        _print(archive, costs, planned, config)
+    return 0
+
+
+def _look_at(recording: Recording, s3: S3Config) -> Looked:
+    try:
+        return Looked(recording, _header(recording, s3))
+    except UnreadableError as error:
+        return Looked(recording, None, str(error))
+    except StorageError as error:
+        return Looked(recording, None, error.reason)
+
+
+def _header(recording: Recording, s3: S3Config) -> Header:
+    store, key = open_file(recording.uri, s3)
+    with store.open(key) as file:
+
+        def read_at(first: int, num_bytes: int) -> bytes:
+            file.seek(first)
+            return file.read(num_bytes)
+
+        suffix = PurePosixPath(recording.uri).suffix
+        return read_header(suffix, recording.size_bytes, read_at)
+
+
+def _costs(archive: Archive, config: PlanConfig) -> Iterator[Cost]:
+    work = Work(
+        duration_s=archive.duration_s,
+        num_shards=archive.num_shards,
+        longest_s=archive.longest_s,
+    )
+    benchmarks = read_benchmarks(BENCHMARKS)
+    for gpu in config.gpus:
+        speed = speed_of(gpu, config.model, benchmarks)
+        if speed is not None:
+            price = config.prices.get(gpu)
+            yield cost_of(work, speed, config.model, config.num_gpus, price)
+
+
+def _document(archive: Archive, costs: list[Cost]) -> dict[str, Any]:
+    return {
+        "num_recordings": archive.num_recordings,
+        "num_duplicates": archive.num_duplicates,
+        "duration_s": archive.duration_s,
+        "size_bytes": archive.size_bytes,
+        "num_shards": archive.num_shards,
+        "output_bytes": _output_bytes(archive),
+        "seconds_by": {kind: dict(archive.seconds_by[kind]) for kind in KINDS},
+        "unreadable": {one.recording.uri: one.trouble for one in archive.unreadable},
+        "costs": [asdict(cost) for cost in costs],
+    }
+
+
+def _output_bytes(archive: Archive) -> int:
+    return round(archive.duration_s / 3600 * OUTPUT_BYTES_PER_H)
+
+
+def _print(
+    archive: Archive, costs: list[Cost], planned: list[PlannedRecording], config: PlanConfig
+) -> None:
+    console = Console(highlight=False)
+    console.print(_totals_table(archive))
+    for kind in KINDS:
+        console.print(_hours_table(kind, archive, config.num_rows))
+    if archive.unreadable:
+        console.print(_trouble_table(archive, config.num_rows))
+    console.print(_cost_table(costs, config))
+    unknown = [gpu for gpu in config.gpus if gpu not in {cost.speed.gpu for cost in costs}]
+    if unknown:
+        console.print(f"nothing is known of {config.model} on {', '.join(unknown)}")
+
+
+def _totals_table(archive: Archive) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_row("recordings", f"{archive.num_recordings:,}")
+    table.add_row("hours", f"{archive.duration_s / 3600:,.2f}")
+    table.add_row("longest", f"{archive.longest_s / 3600:,.2f} h")
+    table.add_row("size", f"{archive.size_bytes / 1e9:,.2f} GB")
+    table.add_row("duplicates", f"{archive.num_duplicates:,} (transcribed once)")
+    table.add_row("unreadable", f"{len(archive.unreadable):,}")
+    table.add_row("shards", f"{archive.num_shards:,}")
+    table.add_row("output", f"about {_output_bytes(archive) / 1e6:,.1f} MB")
+    return table
+
+
+def _hours_table(kind: str, archive: Archive, num_rows: int) -> Table:
+    table = Table(kind, "hours")
+    table.columns[1].justify = "right"
+    seconds = archive.seconds_by[kind]
+    for name, duration_s in seconds.most_common(num_rows):
+        table.add_row(name, f"{duration_s / 3600:,.2f}")
+    if len(seconds) > num_rows:
+        left_s = sum(seconds.values()) - sum(s for _, s in seconds.most_common(num_rows))
+        table.add_row(f"{len(seconds) - num_rows} more", f"{left_s / 3600:,.2f}")
+    return table
+
+
+def _trouble_table(archive: Archive, num_rows: int) -> Table:
+    table = Table("unreadable", "why")
+    for one in archive.unreadable[:num_rows]:
+        table.add_row(one.recording.uri, one.trouble)
+    if len(archive.unreadable) > num_rows:
+        table.add_row(f"{len(archive.unreadable) - num_rows} more", "")
+    return table
+
+
+def _cost_table(costs: list[Cost], config: PlanConfig) -> Table:
+    count = f"{config.num_gpus} x " if config.num_gpus > 1 else ""
+    table = Table("GPU", "GPU-hours", "wall hours", "price", "times real time", "basis")
+    for cost in costs:
+        gpu = cost.speed.gpu
+        price = f"prices.{gpu}=?" if cost.price is None else f"{cost.price:,.2f}"
+        hours = f"{cost.gpu_h:,.2f}", f"{cost.wall_h:,.2f}"
+        speed = f"{cost.speed.times_real_time:,.0f}"
+        table.add_row(f"{count}{gpu}", *hours, price, speed, cost.speed.basis)
+    return table
+
+
+JOB = Job(name="plan", config=PlanConfig, run=look, positional=("input",))
+
+
+def main() -> None:
+    run_job(JOB)

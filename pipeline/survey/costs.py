@@ -1,0 +1,95 @@
+"""Hours of audio to GPU-hours, wall time and money, by measured figures where there are any."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Decoding reads the weights and every slot's memory once a step, so its bound is the bandwidth of
+# the GPU's memory, in TB/s by the makers' data sheets.
+MEMORY_TB_PER_S = {
+    "b200": 8.0,
+    "h200": 4.8,
+    "h100": 3.35,
+    "a100": 2.04,
+    "l40s": 0.864,
+    "a10g": 0.6,
+    "l4": 0.3,
+}
+# Calculated for an H200 and long recordings in bfloat16: six tenths of the bound that the
+# bandwidth sets, 1,700 times real time with the 1B model and 1,050 with the 2.6B one.
+TIMES_REAL_TIME_PER_TB_PER_S = {"stt-1b-en_fr": 354.0, "stt-2.6b-en": 219.0}
+# Silence before and after every shard that the model hears as well.
+SILENCE_S = {"stt-1b-en_fr": 0.6, "stt-2.6b-en": 3.6}
+DEFAULT_SILENCE_S = 1.0
+# Of 20 hours with 9,000 words each, 0.13 MB an hour lay in the transcripts; the parts they are
+# made from take as much again.
+OUTPUT_BYTES_PER_H = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How many times faster than real time one GPU is with a model, and how that is known."""
+
+    gpu: str
+    times_real_time: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one kind of GPU takes for an archive."""
+
+    speed: Speed
+    gpu_h: float
+    wall_h: float
+    price: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What there is to do: audio, and the silence that every shard brings along."""
+
+    duration_s: float
+    num_shards: int
+    longest_s: float
+
+
+def speed_of(gpu: str, model: str, benchmarks: Iterable[Mapping[str, Any]]) -> Speed | None:
+    """The newest measurement of this model on this GPU, else an estimate; None without either."""
+    measured = [one for one in benchmarks if _is_of(one, gpu, model)]
+    if measured:
+        newest = max(measured, key=lambda one: str(one["date"]))
+        basis = f"measured on {newest['gpu']}, {newest['date']}"
+        return Speed(gpu, float(newest["times_real_time"]), basis)
+    bandwidth = MEMORY_TB_PER_S.get(gpu.lower())
+    per_tb = TIMES_REAL_TIME_PER_TB_PER_S.get(model)
+    if bandwidth is None or per_tb is None:
+        return None
+    return Speed(gpu, bandwidth * per_tb, f"estimate: 60% of what {bandwidth:g} TB/s allow")
+
+
+def cost_of(
+    work: Work, speed: Speed, model: str, num_gpus: int, price_per_gpu_h: float | None
+) -> Cost:
+    """Hours and money for this much work."""
+    silence_s = work.num_shards * SILENCE_S.get(model, DEFAULT_SILENCE_S)
+    gpu_h = (work.duration_s + silence_s) / speed.times_real_time / 3600
+    price = None if price_per_gpu_h is None else gpu_h * price_per_gpu_h
+    return Cost(speed, gpu_h, gpu_h / num_gpus, price)
+
+
+def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
+    """The measurements in a folder of JSON files that name a GPU, a model and a speed."""
+    found = []
+    for path in sorted(folder.glob("**/*.json")):
+        document = json.loads(path.read_text())
+        for one in document if isinstance(document, list) else [document]:
+            if isinstance(one, dict) and {"gpu", "model", "times_real_time", "date"} <= one.keys():
+                found.append(one)
+    return found
+
+
+def _is_of(benchmark: Mapping[str, Any], gpu: str, model: str) -> bool:
+    return benchmark["model"] == model and gpu.lower() in str(benchmark["gpu"]).lower().split()

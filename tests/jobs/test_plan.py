@@ -1,0 +1,74 @@
+"""`nightscribe plan` over a folder and over a bucket."""
+
+import json
+import shutil
+
+import pytest
+
+from jobs import plan
+from pipeline.storage.opening import S3Config, open_store
+from tests.survey.sounds import make_sound
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sounds")
+    (root / "talks").mkdir()
+    (root / "calls").mkdir()
+    make_sound(root / "talks/long.mp3", 90.0, 44_100)
+    make_sound(root / "calls/stereo.wav", 30.0, 8_000, channels=2)
+    shutil.copy(root / "calls/stereo.wav", root / "calls/again.wav")
+    (root / "talks/broken.mp3").write_bytes(b"no sound at all" * 100)
+    (root / "notes.txt").write_text("no recording")
+    return root
+
+
+@pytest.fixture
+def say(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["nightscribe plan", *words])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            plan.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def check(document):
+    assert document["num_recordings"] == 3
+    assert document["num_duplicates"] == 1
+    assert document["num_shards"] == 2 + 1
+    assert document["duration_s"] == pytest.approx(120.0, abs=0.5)
+    assert set(document["seconds_by"]["codec"]) == {"mp3", "pcm_s16le"}
+    assert {uri.rpartition("/")[2] for uri in document["unreadable"]} == {"broken.mp3"}
+    (cost,) = document["costs"]
+    assert cost["price"] == pytest.approx(cost["gpu_h"] * 3.5)
+    assert cost["wall_h"] == pytest.approx(cost["gpu_h"] / 2)
+
+
+WORDS = ("format=json", "max_shard_s=60", "gpus=[h200]", "prices.h200=3.5", "num_gpus=2")
+
+
+def test_a_folder_is_surveyed(say, sounds):
+    code, out, _ = say(str(sounds), *WORDS)
+    assert code == 0
+    check(json.loads(out))
+
+
+def test_a_bucket_is_surveyed_by_ranges(say, sounds, s3_bucket):
+    store = open_store(s3_bucket, S3Config())
+    for path in sounds.rglob("*.*"):
+        store.upload(path, path.relative_to(sounds).as_posix())
+    code, out, _ = say(s3_bucket + "/", *WORDS)
+    assert code == 0
+    check(json.loads(out))
+
+
+def test_the_table_tells_what_it_is_based_on(say, sounds):
+    code, out, _ = say(str(sounds), "gpus=[l40s,tpu]")
+    assert code == 0
+    assert "estimate: 60% of what 0.864 TB/s allow" in out
+    assert "prices.l40s=?" in out
+    assert "1 (transcribed once)" in out
+    assert "nothing is known of stt-2.6b-en on tpu" in out

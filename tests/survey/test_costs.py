@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from pipeline.survey.costs import Speed, Work, cost_of, read_benchmarks, speed_of
+
+OLD = {"gpu": "NVIDIA H200", "model": "tiny", "times_real_time": 500, "date": "2026-01-01"}
+NEW = OLD | {"times_real_time": 900, "date": "2026-11-20"}
+
+
+def test_the_newest_measurement_on_that_gpu_counts():
+    others = [OLD | {"gpu": "NVIDIA H100"}, OLD | {"model": "big"}]
+    assert speed_of("h200", "tiny", [NEW, OLD, *others]) == Speed(
+        "h200", 900.0, "measured on NVIDIA H200, 2026-11-20"
+    )
+
+
+def test_without_a_measurement_an_estimate_says_so():
+    speed = speed_of("l40s", "stt-2.6b-en", [OLD])
+    assert speed.times_real_time == pytest.approx(0.864 * 219)
+    assert speed.basis.startswith("estimate: ")
+    assert speed_of("tpu", "stt-2.6b-en", []) is None
+    assert speed_of("h200", "somebody-elses", []) is None
+
+
+def test_hours_and_money():
+    work = Work(duration_s=3600_000.0, num_shards=0, longest_s=1.0)
+    cost = cost_of(work, Speed("h200", 500.0, "x"), "tiny", 4, 3.5)
+    assert (cost.gpu_h, cost.wall_h, cost.price) == (2.0, 0.5, 7.0)
+    assert cost_of(work, Speed("h200", 500.0, "x"), "tiny", 4, None).price is None
+
+
+def test_silence_around_many_short_shards_is_paid_for():
+    short = Work(duration_s=3600.0, num_shards=1000, longest_s=3.6)
+    cost = cost_of(short, Speed("h200", 1.0, "x"), "stt-2.6b-en", 1, None)
+    assert cost.gpu_h == pytest.approx(2.0)
+
+
+def test_benchmarks_are_read_from_a_folder(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "a.json").write_text(json.dumps([OLD, {"step_ms": 3}]))
+    (tmp_path / "b.json").write_text(json.dumps(NEW))
+    assert read_benchmarks(tmp_path) == [NEW, OLD]
+    assert read_benchmarks(tmp_path / "none") == []
