@@ -10,6 +10,7 @@ COMMANDS = {
     "show": "the transcript of one recording of a run",
     "export": "subtitles, text and tables for every transcript of a run",
     "evaluate": "a run held against what was really said",
+    "report": "one HTML file about a run, with sounds to listen to",
 }
 
 

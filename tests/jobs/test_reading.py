@@ -1,6 +1,7 @@
 """The commands that read a finished run, as a user types them."""
 
 import json
+import re
 from importlib import import_module
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.published import publish_transcripts
 from tests.reading.runs import publish_archive, transcript
+from tests.survey.sounds import make_sound
 
 
 @pytest.fixture
@@ -90,3 +92,30 @@ def test_a_run_without_references_says_so(nightscribe, tmp_path):
     code, _, err = nightscribe("evaluate", str(tmp_path))
     assert code == 2
     assert "no recording has a reference" in err
+
+
+def test_report_is_one_file_with_the_sounds_that_are_there(nightscribe, tmp_path):
+    store = open_store(str(tmp_path / "output"), S3Config())
+    sound = make_sound(tmp_path / "a.wav", 3.0, 8_000)
+    version = store_version(tmp_path, "a.wav")
+    heard = transcript(str(sound), "one two three", version=version)
+    publish_transcripts(store, [heard, transcript("/gone/b.wav", "four five")])
+    history = [[0, 0, 0], [10, 100, 0.9], [20, 300, 0.9]]
+    store.write("_run/status.json", json.dumps({"history": history}).encode())
+    code, out, _ = nightscribe("report", str(tmp_path / "output"), "title=Night")
+    assert code == 0
+    assert out.splitlines() == [store.uri("_run/report.html"), store.uri("_run/throughput.png")]
+    html = (tmp_path / "output/_run/report.html").read_text()
+    sounds = json.loads(re.search(r'id="sounds">(.*?)</script>', html, re.S)[1])
+    assert list(sounds) == [heard.recording.recording_id]
+    assert "times real time" in html
+
+
+def store_version(folder, name):
+    return open_store(str(folder), S3Config()).stat(name).version
+
+
+def test_nothing_to_report_is_said(nightscribe, tmp_path):
+    code, _, err = nightscribe("report", str(tmp_path))
+    assert code == 2
+    assert "there is no run to report" in err

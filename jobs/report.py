@@ -1,0 +1,121 @@
+"""`nightscribe report RUN`: one HTML file about a run, and its throughput as a picture."""
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from omegaconf import MISSING
+from rich.console import Console
+
+from jobs.command import run_job
+from jobs.config import Job
+from pipeline.reading.reporting import (
+    compose,
+    read_status,
+    read_word_error_rates,
+    tally,
+)
+from pipeline.reading.scorecard import read_totals
+from pipeline.records import Recording
+from pipeline.report.content import Report, Sound
+from pipeline.report.figure import throughput_png
+from pipeline.report.page import render_report
+from pipeline.report.sound import read_sound, sound_of
+from pipeline.storage.errors import StorageError
+from pipeline.storage.opening import S3Config, open_file, open_store
+from pipeline.storage.published import read_failures, read_transcripts
+from pipeline.storage.run import stored_run
+from pipeline.storage.store import Store
+
+REPORT_KEY = "_run/report.html"
+PICTURE_KEY = "_run/throughput.png"
+SOUND_RATE_HZ = 24_000
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportConfig:
+    """Tell a whole run in one HTML file that opens anywhere, with sounds to listen to."""
+
+    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
+    title: str | None = field(default=None, metadata={"help": "its heading; unset: the run's name"})
+    max_pages: int = field(
+        default=100, metadata={"help": "recordings with a page, the suspicious ones first"}
+    )
+    max_sound_s: float = field(
+        default=3600.0, metadata={"help": "sound in the file, about 0.3 MB a minute"}
+    )
+    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+
+
+def report(config: ReportConfig) -> int:
+    store = open_store(config.run, config.s3)
+    told = _compose(store, config)
+    store.write(REPORT_KEY, render_report(told).encode())
+    written = [store.uri(REPORT_KEY)]
+    if len(told.progress) > 2:
+        store.write(PICTURE_KEY, throughput_png(told.title, told.progress))
+        written.append(store.uri(PICTURE_KEY))
+    console = Console(highlight=False, soft_wrap=True)
+    for uri in written:
+        console.print(uri)
+    return 0
+
+
+def _compose(store: Store, config: ReportConfig) -> Report:
+    run = stored_run(store)
+    rates = read_word_error_rates(store)
+    found = tally(read_transcripts(store), read_failures(store), rates, config.max_pages)
+    if not found.num_recordings:
+        raise ValueError(f"{config.run}: there is no run to report, or nothing was finished yet")
+    return compose(
+        config.title or config.run,
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        found,
+        read_status(store),
+        dict(run.settings) if run else {},
+        read_totals(store),
+        _listener(config),
+    )
+
+
+def _listener(config: ReportConfig) -> Callable[[Recording, float], Sound | None]:
+    """Sounds of recordings as long as there is room for them; none where the file is gone."""
+    left_s = config.max_sound_s
+
+    def listen(recording: Recording, duration_s: float) -> Sound | None:
+        nonlocal left_s
+        if not 0 < duration_s <= left_s:
+            return None
+        try:
+            sound = _sound(recording, duration_s, config.s3)
+        except (StorageError, OSError, subprocess.CalledProcessError):
+            return None
+        left_s -= duration_s
+        return sound
+
+    return listen
+
+
+def _sound(recording: Recording, duration_s: float, s3: S3Config) -> Sound:
+    store, key = open_file(recording.uri, s3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording"
+        store.download(key, recording.version, path)
+        samples_N = read_sound(
+            path,
+            SOUND_RATE_HZ,
+            channel=recording.channel,
+            start_s=recording.start_s,
+            duration_s=duration_s,
+        )
+    return sound_of(samples_N, SOUND_RATE_HZ)
+
+
+JOB = Job(name="report", config=ReportConfig, run=report, positional=("run",))
+
+
+def main() -> None:
+    run_job(JOB)

@@ -1,0 +1,90 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from pipeline.reading.evaluating import evaluate, everything_said
+from pipeline.reading.reporting import compose, read_status, read_word_error_rates, tally
+from pipeline.reading.scorecard import read_totals, write_scorecard
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.published import read_failures, read_transcripts
+from tests.reading.runs import STALL, failure, publish_archive, transcript
+
+HISTORY = [[0.0, 0.0, None], [60.0, 6_000.0, 0.8], [120.0, 18_000.0, 0.9]]
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(str(tmp_path), S3Config())
+    publish_archive(store)
+    store.write("_run/status.json", json.dumps({"history": HISTORY, "occupancy": 0.9}).encode())
+    return store
+
+
+def report(store, max_pages=100):
+    rates = read_word_error_rates(store)
+    found = tally(read_transcripts(store), read_failures(store), rates, max_pages)
+    status, totals = read_status(store), read_totals(store)
+    return compose("t", "now", found, status, {"cut": 600}, totals, lambda *_: None)
+
+
+def by_name(facts_or_shares, value):
+    return {one.name: getattr(one, value) for one in facts_or_shares}
+
+
+def test_everything_in_the_tables_is_counted(store):
+    told = report(store)
+    assert by_name(told.hours_by_status, "amount") == {
+        "ok": 4,
+        "failed": 2,
+        "partial": 1,
+        "empty": 1,
+    }
+    assert by_name(told.failures_by_reason, "amount") == {"decode: corrupt": 2}
+    assert by_name(told.findings_by_guard, "amount") == {"stall": 1}
+    assert set(by_name(told.hours_by_folder, "amount")) == {"/a", "/a/talks", "/a/calls"}
+    assert by_name(told.headline, "value") | {} == {
+        "recordings": "8",
+        "hours of audio": "0.01",
+        "words": "23",
+        "times real time": "150.0",
+        "occupancy": "90.0%",
+    }
+    assert by_name(told.facts, "value") == {"model": "tiny, revision r1", "cut": "600"}
+    assert [one.audio_s for one in told.progress] == [0, 6_000, 18_000]
+
+
+def test_failures_and_suspicious_recordings_come_first(store):
+    names = [page.name for page in report(store).pages]
+    assert sorted(names[:2]) == ["/a/broken.mp3", "/a/x.mp3"]
+    assert names[2] == "/a/talks/two.mp3"
+    assert len(names) == 8
+    few = report(store, max_pages=2)
+    assert [page.name for page in few.pages[2:]] == ["/a/talks/two.mp3", "/a/empty.wav"]
+    assert few.num_recordings == 8
+
+
+def test_an_evaluation_shows_in_the_report(store):
+    said = list(everything_said(read_transcripts(store), read_failures(store), {}, "en"))
+    write_scorecard(store, evaluate(said, []))
+    told = report(store)
+    assert by_name(told.headline, "value")["word error rate"] == "20.00%"
+    assert by_name(told.word_errors.substitutions, "amount") == {"train -> bus": 1}
+    pages = {page.name: page for page in told.pages}
+    assert pages["/a/talks/two.mp3"].word_error_rate == pytest.approx(0.4)
+    assert pages["/a/talks/three.flac"].word_error_rate is None
+
+
+def test_times_on_a_page_count_from_where_the_recording_starts():
+    span = transcript("/a.wav", "well then", start_s=0.75, findings=(STALL,))
+    span = replace(span, recording=replace(span.recording, start_s=0.25))
+    moved = compose(
+        "t", "now", tally([span], [failure("/b.wav")], {}, 9), {}, {}, None, lambda *_: None
+    ).pages[1]
+    assert [word.start_s for word in moved.words] == pytest.approx([0.5, 0.9])
+    assert moved.findings[0].start_s == pytest.approx(STALL.start_s - 0.25)
+    assert moved.name == "/a.wav from 0.25 s"
+
+
+def test_a_run_that_told_nothing_has_no_progress(tmp_path):
+    assert read_status(open_store(str(tmp_path), S3Config())) == {}
