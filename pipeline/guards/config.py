@@ -39,7 +39,9 @@ class GuardsConfig:
     max_redecoded_s: float = _option(1800.0, "most audio per shard that is decoded again")
     redecoding_context_s: float = _option(2.0, "audio heard again around a stalled span")
     redecoding_silence_s: float = _option(2.0, "silence ahead of a span from the second attempt on")
-    redecoding_temperature: float = _option(0.4, "temperature of the third attempt; 0 for none")
+    redecoding_temperature: float = _option(
+        0.0, "temperature of a third attempt, for models that can draw; 0 for none"
+    )
 
     def __post_init__(self) -> None:
         for name in ("min_coverage", "min_language_probability"):

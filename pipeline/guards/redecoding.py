@@ -4,7 +4,7 @@ The caller hears: `redecode` yields what to hear next and is sent the words, so 
 steps serve a plain loop, an asynchronous actor and a test.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,6 +67,19 @@ def hear_attempts(attempts: Generator[Attempt, Sequence[Word], Redecoded], hear:
         attempt = next(attempts)
         while True:
             attempt = attempts.send(hear(attempt))
+    except StopIteration as finished:
+        return finished.value
+
+
+async def hear_attempts_later(
+    attempts: Generator[Attempt, Sequence[Word], Redecoded],
+    hear: Callable[[Attempt], Awaitable[Sequence[Word]]],
+) -> Redecoded:
+    """As `hear_attempts`, for a model that many ask at once."""
+    try:
+        attempt = next(attempts)
+        while True:
+            attempt = attempts.send(await hear(attempt))
     except StopIteration as finished:
         return finished.value
 

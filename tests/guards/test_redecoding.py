@@ -1,12 +1,14 @@
+import asyncio
+
 import numpy as np
 import pytest
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.redecoding import hear_attempts, redecode
+from pipeline.guards.redecoding import hear_attempts, hear_attempts_later, redecode
 from pipeline.records import Span, Word
 from tests.guards.sounds import RATE_HZ, counted, said
 
-CONFIG = GuardsConfig()
+CONFIG = GuardsConfig(redecoding_temperature=0.4)
 SPEECH = [Span(0, 40)]
 TRUTH = counted(0, 40)
 # The samples carry their own time, so that an attempt shows which audio it holds.
@@ -113,7 +115,18 @@ def test_audio_decoded_again_is_limited():
     assert run(without(10, 30), model, GuardsConfig(max_redecoded_s=5.0)).num_attempts == 0
 
 
+def test_a_model_that_many_ask_hears_the_same():
+    model = StallingModel(heals_at=3)
+
+    async def hear(attempt):
+        return model(attempt)
+
+    attempts = redecode(CLOCK_N, RATE_HZ, without(10, 30), SPEECH, CONFIG)
+    redecoded = asyncio.run(hear_attempts_later(attempts, hear))
+    assert redecoded == run(without(10, 30), StallingModel(heals_at=3))
+
+
 def test_no_temperature_means_two_attempts():
     model = StallingModel(heals_at=9)
-    run(without(10, 30), model, GuardsConfig(redecoding_temperature=0.0))
+    run(without(10, 30), model, GuardsConfig())
     assert len(model.attempts) == 2
