@@ -66,7 +66,7 @@ class JsonTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         said = [token for token in tokens if token not in self._silent]
-        return self._tokenizer.decode(said, skip_special_tokens=True).lstrip(" ")
+        return self._tokenizer.decode(said, skip_special_tokens=True).removeprefix(" ")
 
     def begins_word(self, token: int) -> bool:
         piece = self._tokenizer.id_to_token(token)

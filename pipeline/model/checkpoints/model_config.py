@@ -65,7 +65,7 @@ class ModelConfig:
     start_token: str = field(
         default="bos",
         metadata={
-            "help": "text heard at the first step by a model in the transformers layout: bos (the row "
+            "help": "text heard first by a model in the transformers layout: bos (the row "
             "of bos_token_id) or text_card (the row that native checkpoints start with)"
         },
     )

@@ -1,20 +1,32 @@
-"""The native (moshi, candle) layout: one file for the language model, one for Mimi."""
+"""The native family (moshi, candle, MLX): a file for the language model, one for Mimi.
+
+The first may be quantized, and may have an adapter beside it.
+"""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.model.checkpoints import native_config
+from pipeline.model.checkpoints.lora import Adapter
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.opened import Opened, speech_to_text_config
 from pipeline.model.checkpoints.places import Place, fetch
+from pipeline.model.checkpoints.quantized import take_dequantized
 from pipeline.model.checkpoints.settings import Settings
 from pipeline.model.checkpoints.shapes import language_model_shapes, mimi_shapes
-from pipeline.model.checkpoints.stored import Inventory, Read
+from pipeline.model.checkpoints.stored import Inventory, Read, Shape
 from pipeline.model.checkpoints.weights import open_weights
 from pipeline.model.config import LanguageModelConfig, MimiConfig
 
-# Names under which other versions of the reference wrote the same tensors.
+# What adapters are when their config does not say.
+LORA_RANK, LORA_SCALING = 128, 2.0
+# Names under which other versions of the reference, and MLX, write the same tensors.
 _ALIASES = (
+    (re.compile(r"^audio_embs\."), "emb."),
+    (re.compile(r"^(transformer\.layers\.\d+\.norm[12])\.weight$"), r"\1.alpha"),
+    (re.compile(r"^out_norm\.weight$"), "out_norm.alpha"),
     (re.compile(r"\.in_projs\.0\."), ".in_proj."),
     (re.compile(r"\.out_projs\.0\."), ".out_proj."),
     (re.compile(r"\.in_proj\.weight"), ".in_proj_weight"),
@@ -33,13 +45,13 @@ def open_native(place: Place, settings: Settings, model: ModelConfig) -> Opened:
     config = _with_extra_heads(native_config.language_model_config(settings), tensors)
     codec_tensors, codec_files = open_weights(place, settings.text("mimi_name"))
     tokenizer = fetch(place, settings.text("tokenizer_name"))
+    adapter, adapter_files = _adapter(place, settings, model)
     return Opened(
-        layout="native",
         config=speech_to_text_config(settings.section("stt_config"), model, codec, config),
-        language_model=_read_language_model(tensors, config),
-        mimi=_read_mimi(codec_tensors.renamed(native_name), codec),
+        language_model=_language_model(tensors, config, adapter),
+        mimi=_read(codec_tensors.renamed(native_name), mimi_shapes(codec), _UNUSED),
         tokenizer=tokenizer,
-        files=(*files, *codec_files, tokenizer),
+        files=(*files, *codec_files, *adapter_files, tokenizer),
     )
 
 
@@ -64,15 +76,31 @@ def _with_extra_heads(config: LanguageModelConfig, tensors: Inventory) -> Langua
     return replace(config, num_extra_heads=len(heads), extra_head_dim=tensors.shape(heads[0])[0])
 
 
-def _read_language_model(tensors: Inventory, config: LanguageModelConfig) -> dict[str, Read]:
+def _language_model(
+    tensors: Inventory, config: LanguageModelConfig, adapter: Adapter | None
+) -> dict[str, Read]:
     shapes = language_model_shapes(config)
-    reads = {name: tensors.take(name, shape).read for name, shape in shapes.items()}
-    tensors.refuse_rest()
+    reads = _read(tensors, shapes)
+    return adapter.merged(reads, shapes) if adapter else reads
+
+
+def _read(
+    tensors: Inventory, shapes: Mapping[str, Shape], unused: re.Pattern[str] | None = None
+) -> dict[str, Read]:
+    reads = {name: take_dequantized(tensors, name, shape) for name, shape in shapes.items()}
+    tensors.refuse_rest(unused)
     return reads
 
 
-def _read_mimi(tensors: Inventory, config: MimiConfig) -> dict[str, Read]:
-    shapes = mimi_shapes(config)
-    reads = {name: tensors.take(name, shape).read for name, shape in shapes.items()}
-    tensors.refuse_rest(_UNUSED)
-    return reads
+def _adapter(
+    place: Place, settings: Settings, model: ModelConfig
+) -> tuple[Adapter | None, tuple[Path, ...]]:
+    if model.lora is None and not settings.has("lora_name"):
+        return None, ()
+    tensors, files = open_weights(place, model.lora or settings.text("lora_name"))
+    adapter = Adapter(
+        tensors.renamed(native_name),
+        rank=settings.count("lora_rank", LORA_RANK),
+        scaling=settings.positive("lora_scaling", LORA_SCALING),
+    )
+    return adapter, files

@@ -14,6 +14,7 @@ from pipeline.model.checkpoints.places import Place, Repository, fetch, place_of
 from pipeline.model.checkpoints.settings import Settings
 from pipeline.model.checkpoints.shapes import language_model_shapes, mimi_shapes
 from pipeline.model.checkpoints.stored import Read, Shape
+from pipeline.model.checkpoints.transformers import MODEL_TYPE, open_transformers
 from pipeline.model.config import SpeechToTextConfig
 from pipeline.model.tokenizer import Tokenizer, open_tokenizer
 
@@ -26,7 +27,6 @@ class Checkpoint:
 
     name: str
     revision: str
-    layout: str
     config: SpeechToTextConfig
     tokenizer: Tokenizer
     language_model: Mapping[str, Read]
@@ -58,7 +58,6 @@ def open_model(model: ModelConfig) -> Checkpoint:
     return Checkpoint(
         name=place.name,
         revision=place.commit or fingerprint(opened.files),
-        layout=opened.layout,
         config=config,
         tokenizer=_tokenizer(opened),
         language_model=_chosen(opened.language_model, language_model_shapes(config.language_model)),
@@ -68,6 +67,8 @@ def open_model(model: ModelConfig) -> Checkpoint:
 
 def _open(place: Place, model: ModelConfig) -> Opened:
     settings = Settings.read(fetch(place, CONFIG))
+    if settings.text("model_type", "stt") == MODEL_TYPE:
+        return open_transformers(place, settings, model)
     return open_native(place, settings, model)
 
 

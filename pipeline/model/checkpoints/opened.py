@@ -18,7 +18,6 @@ SILENCE_PREFIX = "audio_silence_prefix_seconds"
 class Opened:
     """One checkpoint, its headers checked and none of its numbers read."""
 
-    layout: str
     config: SpeechToTextConfig
     language_model: Mapping[str, Read]
     mimi: Mapping[str, Read]
@@ -47,9 +46,11 @@ def speech_to_text_config(
 def _delay_s(timing: Settings, model: ModelConfig, mimi: MimiConfig) -> float:
     if model.delay_s is not None:
         return model.delay_s
-    if not timing.has(DELAY) and model.delay_steps is not None:
-        return model.delay_steps / mimi.frame_rate_hz
-    return timing.seconds(DELAY)
+    if timing.has(DELAY):
+        return timing.seconds(DELAY)
+    if model.delay_steps is None:
+        raise CheckpointError(f"{timing.origin} does not say {DELAY!r}: set model.delay_steps")
+    return model.delay_steps / mimi.frame_rate_hz
 
 
 def _silence_prefix_s(timing: Settings, model: ModelConfig) -> float:

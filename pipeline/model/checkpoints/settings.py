@@ -79,6 +79,13 @@ class Settings:
             raise self.wrong(key, "a list of whole numbers above 0")
         return tuple(values)
 
+    def texts(self, key: str) -> list[str]:
+        """The different values of a nested object, in order."""
+        values = list(self.section(key)._values.values())
+        if not values or not all(isinstance(value, str) for value in values):
+            raise self.wrong(key, "an object of texts")
+        return sorted(set(values))
+
     def expect(self, key: str, *allowed: object) -> None:
         """Refuse any value but these; an absent key is the first of them."""
         if key in self._values and self._values[key] not in allowed:

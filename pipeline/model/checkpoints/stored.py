@@ -34,7 +34,7 @@ class Inventory:
 
     def __init__(self, tensors: Mapping[str, StoredTensor], path: Path) -> None:
         self._tensors = tensors
-        self._path = path
+        self.path = path
         self._left = dict.fromkeys(tensors)
 
     def __contains__(self, name: str) -> bool:
@@ -49,7 +49,7 @@ class Inventory:
     def renamed(self, rename: Callable[[str], str]) -> Self:
         """The same tensors under the names by which a layout asks for them."""
         tensors = {rename(name): tensor for name, tensor in self._tensors.items()}
-        return type(self)(tensors, self._path)
+        return type(self)(tensors, self.path)
 
     def take(self, name: str, shape: Shape) -> StoredTensor:
         """A tensor of floating-point numbers of this shape."""
@@ -81,5 +81,5 @@ class Inventory:
 
     def _found(self, name: str, expected: str) -> StoredTensor:
         if name not in self._tensors:
-            raise CheckpointError(f"{self._path} lacks tensor {name!r} of {expected}")
+            raise CheckpointError(f"{self.path} lacks tensor {name!r} of {expected}")
         return self._tensors[name]

@@ -3,30 +3,35 @@
 from pathlib import Path
 
 from pipeline.model.checkpoints.errors import CheckpointError
+from pipeline.model.checkpoints.gguf_file import open_gguf
 from pipeline.model.checkpoints.places import Place, fetch
 from pipeline.model.checkpoints.safetensors_file import open_safetensors
+from pipeline.model.checkpoints.settings import Settings
 from pipeline.model.checkpoints.stored import Inventory, StoredTensor
 
-SAFETENSORS = (".safetensors", ".sft")
+OPENERS = {".safetensors": open_safetensors, ".sft": open_safetensors, ".gguf": open_gguf}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".th")
 
 
-def open_weights(place: Place, file_name: str) -> tuple[Inventory, list[Path]]:
-    """The tensors of one file, and its path."""
-    _refuse_pickle(file_name)
-    path = fetch(place, file_name)
-    return Inventory(_open(path), path), [path]
-
-
-def _open(path: Path) -> dict[str, StoredTensor]:
-    if path.suffix in SAFETENSORS:
-        return open_safetensors(path)
-    raise CheckpointError(f"{path} is neither a safetensors nor a GGUF file")
-
-
-def _refuse_pickle(file_name: str) -> None:
-    if Path(file_name).suffix in PICKLES:
+def open_weights(place: Place, file_name: str) -> tuple[Inventory, tuple[Path, ...]]:
+    """The tensors of one file or of the shards it is split into, and where they are."""
+    suffix = Path(file_name).suffix
+    if suffix in PICKLES:
         raise CheckpointError(
-            f"{file_name} is a pickle, which can run code when it is opened; "
+            f"{file_name} is a pickle, which can run code when it is opened: "
             f"convert it to safetensors"
         )
+    if suffix not in OPENERS:
+        raise CheckpointError(f"{file_name} is neither a safetensors nor a GGUF file")
+    paths = _paths(place, file_name)
+    tensors: dict[str, StoredTensor] = {}
+    for path in paths:
+        tensors |= OPENERS[suffix](path)
+    return Inventory(tensors, paths[0]), paths
+
+
+def _paths(place: Place, file_name: str) -> tuple[Path, ...]:
+    index_name = f"{file_name}.index.json"
+    if place.find(file_name) is None and (index := place.find(index_name)) is not None:
+        return tuple(fetch(place, shard) for shard in Settings.read(index).texts("weight_map"))
+    return (fetch(place, file_name),)

@@ -13,7 +13,11 @@ from pipeline.model.config import LanguageModelConfig, MimiConfig
 from tests.model import reference
 
 TEXT_CARD = 300  # room for the 256 bytes
-SENTENCES = ["the night is long and the scribe writes on", "a long line of light", "one two three"]
+SENTENCES = [
+    "the night is long and the scribe writes on until the morning light",
+    "one two three four five six seven eight nine ten",
+    "she sells sea shells by the shore while he counts the waves",
+]
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,7 @@ def write_tokenizer(directory: Path, name: str = "tokenizer.model") -> Path:
             sentence_iterator=iter(SENTENCES),
             model_writer=file,
             vocab_size=TEXT_CARD,
-            model_type="bpe",
             byte_fallback=True,
-            hard_vocab_limit=False,
             unk_id=0,
             bos_id=1,
             eos_id=2,
