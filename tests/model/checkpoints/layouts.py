@@ -4,13 +4,10 @@ The transformers layout is written by transformers' own names and orders, the qu
 their definitions (GGUF by the gguf package).
 """
 
-import json
 import re
-import shutil
 from pathlib import Path
 
 import gguf
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -37,7 +34,9 @@ def write_mlx(directory: Path, weights: Weights, bits: int | None = None) -> Pat
             tensors[name] = tensor.flatten() if "norm" in name else tensor
         else:
             tensors |= _mlx_quantized(name.removesuffix(".weight"), tensor, bits, group)
-    save_file({name: t.contiguous() for name, t in tensors.items()}, directory / "model.safetensors")
+    save_file(
+        {name: t.contiguous() for name, t in tensors.items()}, directory / "model.safetensors"
+    )
     return directory
 
 

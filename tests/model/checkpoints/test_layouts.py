@@ -49,9 +49,9 @@ def test_transformers_files_give_back_every_native_tensor(tmp_path):
 def test_mlx_files_give_back_every_native_tensor(tmp_path, extra_heads):
     weights = random_weights(extra_heads)
     checkpoint = open_checkpoint(str(write_mlx(tmp_path, weights)))
-    assert assert_same(
-        checkpoint.language_model_tensors(), weights.language_model
-    ) == set(weights.language_model)
+    assert assert_same(checkpoint.language_model_tensors(), weights.language_model) == set(
+        weights.language_model
+    )
 
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 32), (8, 64)])
@@ -101,14 +101,18 @@ def test_gguf_files_give_what_the_gguf_package_reads(tmp_path, kind):
 
 def test_an_adapter_is_merged_as_the_reference_does(tmp_path):
     weights = random_weights(4)
-    directory = write_native(tmp_path, weights, lora=True, lora_name="lora.safetensors", lora_rank=4)
+    directory = write_native(
+        tmp_path, weights, lora=True, lora_name="lora.safetensors", lora_rank=4
+    )
     merged, adapter = reference_adapter(weights)
     save_file(adapter, directory / "lora.safetensors")
     found = dict(open_checkpoint(str(directory)).language_model_tensors())
     assert set(found) == set(merged)
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, merged[name], msg=name, rtol=0, atol=1e-6)
-    assert not torch.equal(found["text_linear.weight"], weights.language_model["text_linear.weight"])
+    assert not torch.equal(
+        found["text_linear.weight"], weights.language_model["text_linear.weight"]
+    )
 
 
 def reference_adapter(weights):
