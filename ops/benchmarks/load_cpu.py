@@ -85,12 +85,14 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dt
         kind = {torch.bfloat16: "BF16", torch.float32: "F32"}[dtype]
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [first, end]}
     encoded = json.dumps(header).encode()
+    drawn = torch.randn(1_000_003) * 0.02  # repeated: no size of a tensor divides it
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for name, shape in shapes.items():
             is_scale = name.endswith(("alpha", "norm1.weight", "norm2.weight", "cluster_usage"))
-            tensor = torch.ones(shape) if is_scale else torch.randn(shape) * 0.02
-            file.write(tensor.to(dtype).view(torch.uint8).numpy().tobytes())
+            values = torch.ones(1) if is_scale else drawn
+            repeated = values.to(dtype).repeat(-(-prod(shape) // len(values)))[: prod(shape)]
+            file.write(repeated.view(torch.uint8).numpy().data)
 
 
 def write_tokenizer(path: Path, num_tokens: int) -> None:
