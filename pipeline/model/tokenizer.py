@@ -37,6 +37,10 @@ class SentencePieceTokenizer:
     def num_tokens(self) -> int:
         return self._processor.get_piece_size()
 
+    def serialized(self) -> bytes:
+        """The content of a `.model` file."""
+        return self._processor.serialized_model_proto()
+
     def encode(self, text: str) -> list[int]:
         return self._processor.encode(text)
 

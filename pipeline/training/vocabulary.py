@@ -21,6 +21,11 @@ WORD_MARK = "\u2581"  # how a piece says that a space stands before it
 TEXT_TABLE, TEXT_HEAD = "text_emb.weight", "text_linear.weight"
 
 
+def processor(model: bytes) -> SentencePieceProcessor:
+    """What encodes and decodes by a SentencePiece model."""
+    return SentencePieceProcessor(model_proto=model)
+
+
 def read_pieces(path: Path) -> list[str]:
     """One piece a line; a leading space says that it begins a word. Empty lines do not count."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -40,8 +45,8 @@ def extended_tokenizer(model: bytes, pieces: Sequence[str]) -> bytes:
 
 def spellings(model: bytes, pieces: Sequence[str]) -> list[list[int]]:
     """The old tokens that wrote each new piece."""
-    processor = SentencePieceProcessor(model_proto=model)
-    return [processor.encode(piece.replace(WORD_MARK, " ")) for piece in pieces]
+    encode = processor(model).encode
+    return [encode(piece.replace(WORD_MARK, " ")) for piece in pieces]
 
 
 def extended_config(config: LanguageModelConfig, num_pieces: int) -> LanguageModelConfig:
@@ -59,6 +64,8 @@ def extended_tensor(
     if name not in (TEXT_TABLE, TEXT_HEAD):
         return tensor
     old_VD = tensor[: config.text_card]
+    if not spelt:
+        return tensor
     means = [old_VD[list(tokens)].float().mean(dim=0) for tokens in spelt]
     new_VD = torch.stack(means).to(tensor.dtype)
     if name == TEXT_HEAD:

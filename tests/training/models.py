@@ -14,7 +14,7 @@ from pipeline.training.windows import Utterance
 
 RATE_HZ = 24000
 WORDS = ("low", "high")
-PITCHES_HZ = (300, 2000)
+PITCHES_HZ = (150, 5000)
 FIRST_WORD_ID = 4
 
 MIMI = MimiConfig(

@@ -11,7 +11,7 @@ def answers(*heard_s):
 
 
 def test_silence_within_the_horizon_is_answer_0():
-    assert answers(1.6) == [[0, 0, 0, 5]]  # the next word is 2.4 s away
+    assert answers(1.65) == [[0, 0, 0, 4]]  # the next word is 2.35 s away
     assert answers(5.0) == [[0, 0, 0, 0]]
 
 

@@ -1,0 +1,96 @@
+"""The model that learns: opened from a checkpoint, enlarged and adapted as asked, and written back."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.model.checkpoints.open import Checkpoint
+from pipeline.model.config import SpeechToTextConfig
+from pipeline.model.native import read
+from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.tokenizer import SentencePieceTokenizer
+from pipeline.training import low_rank, vocabulary
+from pipeline.training.export import export_checkpoint
+from pipeline.training.learner import Learner
+
+
+@dataclass(kw_only=True, slots=True)
+class AdapterConfig:
+    rank: int = field(
+        default=0, metadata={"help": "rank of low-rank adapters; 0 trains all weights"}
+    )
+    scaling: float = field(default=2.0, metadata={"help": "how much the adapters count"})
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ValueError(f"rank must be 0 or more, got {self.rank}")
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A model in fp32 that learns, and the SentencePiece model that it writes with."""
+
+    model: SpeechToText
+    tokenizer_model: bytes
+
+    @property
+    def tokenizer(self) -> Any:
+        return vocabulary.processor(self.tokenizer_model)
+
+    def write(self, folder: Path, learner: Learner) -> None:
+        """Write the averaged weights as a checkpoint, adapters merged, and end the learning."""
+        learner.swap_averages()
+        low_rank.merge(self.model.language_model)
+        export_checkpoint(
+            folder,
+            self.model.config,
+            read(self.model.language_model.native_tensors()),
+            read(self.model.mimi.native_tensors()),
+            self.tokenizer_model,
+        )
+
+
+def open_student(
+    checkpoint: Checkpoint, pieces: Sequence[str], adapter: AdapterConfig, device: torch.device
+) -> Student:
+    """Load a checkpoint for training, with new pieces in its vocabulary and adapters if asked."""
+    if not isinstance(checkpoint.tokenizer, SentencePieceTokenizer):
+        raise ValueError(f"{checkpoint.name} has no SentencePiece model, which training needs")
+    tokenizer_model = checkpoint.tokenizer.serialized()
+    config = _enlarged(checkpoint.config, len(pieces))
+    tensors = _enlarged_tensors(checkpoint, tokenizer_model, pieces)
+    model = SpeechToText.load(config, checkpoint.mimi_tensors(), tensors, device, torch.float32)
+    model.language_model.train().requires_grad_(True)
+    if adapter.rank:
+        low_rank.adapt(model.language_model, adapter.rank, adapter.scaling)
+        _learn_pieces(model, len(pieces))
+    return Student(model, vocabulary.extended_tokenizer(tokenizer_model, pieces))
+
+
+def _enlarged(config: SpeechToTextConfig, num_pieces: int) -> SpeechToTextConfig:
+    language_model = vocabulary.extended_config(config.language_model, num_pieces)
+    return replace(config, language_model=language_model)
+
+
+def _enlarged_tensors(
+    checkpoint: Checkpoint, tokenizer_model: bytes, pieces: Sequence[str]
+) -> Iterator[tuple[str, Tensor]]:
+    spelt = vocabulary.spellings(tokenizer_model, pieces)
+    old = checkpoint.config.language_model
+    for name, tensor in checkpoint.language_model_tensors():
+        yield name, vocabulary.extended_tensor(name, tensor, old, spelt)
+
+
+def _learn_pieces(model: SpeechToText, num_pieces: int) -> None:
+    """Beside adapters, the rows of new pieces learn; the start row behind them does not."""
+    if not num_pieces:
+        return
+    language_model = model.language_model
+    text_card, first_row = language_model.config.text_card, language_model.embedding.first_text_row
+    table_rows = slice(first_row + text_card - num_pieces, first_row + text_card)
+    low_rank.learn_rows(language_model.embedding.table, table_rows)
+    low_rank.learn_rows(language_model.text_head, slice(text_card - num_pieces, text_card))

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.training.augmentation import AugmentationConfig
+from pipeline.training.batches import BatchMaker
+from pipeline.training.checkpointing import resume_training, save_training
+from pipeline.training.corruption import CorruptionConfig
+from pipeline.training.course import LOG_FILE, Course, CourseConfig, Lessons
+from pipeline.training.learner import Learner, LearningConfig, heads_nats, learning_rate
+from pipeline.training.measuring import DevelopmentClip, word_error_rate
+from pipeline.training.plotting import plot_log
+from pipeline.training.windows import WindowConfig, WindowSampler
+from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer, tokenizer_model
+
+UTTERANCES = [spoken(["low", "high"]), spoken(["high", "low", "low"]), spoken(["high"])]
+CLEAN = AugmentationConfig(
+    equalise_rate=0, band_limit_rate=0, reverberate_rate=0, noise_rate=0, min_level_db=-16
+)
+LEARNING = LearningConfig(learning_rate=1e-2, warmup_steps=5, averaging=0.9)
+
+
+def lessons(model, course, prefixes=None):
+    return Lessons(
+        sampler=WindowSampler(UTTERANCES, RATE_HZ, WindowConfig(window_s=3.0, max_speed=1.0)),
+        augmentation=CLEAN,
+        maker=BatchMaker(
+            config=CONFIG,
+            mimi=model.mimi,
+            corruption=CorruptionConfig(word_rate=0.2),
+            prefixes=prefixes or {},
+        ),
+        course=course,
+    )
+
+
+def course_of(num_steps, folder, model=None, course=None, **config):
+    model = model or small_model()
+    course = course or CourseConfig(num_steps=num_steps, windows_per_step=4, **config)
+    learner = Learner(model.language_model, LEARNING, course.num_steps)
+    return Course(learner=learner, lessons=lessons(model, course), folder=folder), model
+
+
+def weights(learner):
+    return {name: p.detach().clone() for name, p in learner.parameters.items()}
+
+
+def test_a_model_learns_to_write_what_it_hears(tmp_path):
+    course, model = course_of(150, tmp_path)
+    course.run()
+    clips = [
+        DevelopmentClip((spoken(words).samples_N * 20000).astype(np.int16), " ".join(words))
+        for words in (["low", "high", "high"], ["high", "low"])
+    ]
+    course.learner.swap_averages()
+    model.language_model.eval()
+    assert word_error_rate(model, tokenizer(tokenizer_model()), clips) <= 0.4
+    plot_log(tmp_path / LOG_FILE, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_a_resumed_training_is_the_one_never_interrupted(tmp_path):
+    whole, _ = course_of(6, tmp_path / "whole")
+    (tmp_path / "whole").mkdir()
+    whole.run()
+    (tmp_path / "parts").mkdir()
+    config = CourseConfig(num_steps=6, windows_per_step=4, save_every_steps=3)
+    first, _ = course_of(6, tmp_path / "parts", course=config)
+    batches = first.lessons.from_step(0)
+    for _ in range(3):
+        first.learner.learn(next(batches))
+    save_training(first.learner, tmp_path / "parts" / "training.safetensors")
+    second, _ = course_of(6, tmp_path / "parts", course=config)
+    second.run()
+    for name, weight in weights(whole.learner).items():
+        assert torch.equal(weight, second.learner.parameters[name]), name
+        assert torch.equal(whole.learner.averages[name], second.learner.averages[name]), name
+
+
+def test_another_model_cannot_go_on_from_a_saved_training(tmp_path):
+    course, _ = course_of(1, tmp_path)
+    course.run()
+    other = Learner(torch.nn.Linear(2, 2), LEARNING, 1)
+    with pytest.raises(ValueError, match="another training"):
+        resume_training(other, tmp_path / "training.safetensors")
+
+
+def test_forced_tokens_are_not_asked_and_not_spoilt():
+    model = small_model()
+    domain = [spoken(["low"])]
+    maker = lessons(model, CourseConfig(), {"calls": (20, 21, 3, 3)}).maker
+    sampler = WindowSampler(domain, RATE_HZ, WindowConfig(window_s=3.0))
+    window = sampler.draw(np.random.default_rng(0))._replace(domain="calls")
+    batch = maker.make([window], np.random.default_rng(0))
+    assert batch.heard_SP[0, 1:5].tolist() == [20, 21, 3, 3]
+    assert batch.is_asked_SP[0].tolist()[:6] == [False] * 4 + [True] * 2
+
+
+def test_the_first_position_hears_no_sound_and_the_codec_hears_as_in_a_stream():
+    model = small_model()
+    maker = lessons(model, CourseConfig()).maker
+    window = WindowSampler(UTTERANCES, RATE_HZ, WindowConfig(window_s=2.0)).draw(
+        np.random.default_rng(0)
+    )
+    codes_PK = maker.make([window], np.random.default_rng(0)).codes_SPK[0]
+    assert (codes_PK[0] == CONFIG.language_model.audio_card).all()
+    state, fresh = model.mimi.initial_state(1), torch.ones(1, dtype=torch.bool)
+    streamed = model.mimi.encode(torch.from_numpy(window.samples_N)[None], state, fresh)[0]
+    assert torch.equal(codes_PK[1:], streamed)
+
+
+def test_swapping_averages_twice_changes_nothing():
+    learner = Learner(small_model().language_model, LEARNING, 10)
+    next(iter(learner.averages.values())).add_(1)
+    before = weights(learner)
+    learner.swap_averages()
+    assert any(not torch.equal(before[name], p) for name, p in learner.parameters.items())
+    learner.swap_averages()
+    assert all(torch.equal(before[name], p) for name, p in learner.parameters.items())
+
+
+def test_heads_pay_for_the_probability_of_the_right_answer():
+    extra_SPHA = torch.tensor([[[[0.5, 0.25, 0.25]]]])
+    assert heads_nats(extra_SPHA, torch.tensor([[[0]]])) == pytest.approx(np.log(2))
+    assert heads_nats(extra_SPHA, torch.tensor([[[2]]])) == pytest.approx(np.log(4))
+
+
+def test_the_learning_rate_warms_up_and_then_only_falls():
+    config = LearningConfig(learning_rate=1.0, warmup_steps=10, final_share=0.1)
+    rates = [learning_rate(step, 100, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-2)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1)
