@@ -1,0 +1,161 @@
+"""Sentences of the small model's vocabulary, drawn so that every word is said about equally often.
+
+A model of this size learns a word from some two hundred utterances of it; drawn by their natural
+frequencies, most words of a vocabulary would be too rare. A phrase is the neediest of a few drawn
+from the grammar; lists and salads are made of the words that were least used so far.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+DIGITS = "zero one two three four five six seven eight nine".split()
+TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
+    "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
+).split()
+MONTHS = (
+    "january february march april may june july august september october november december"
+).split()
+WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+LETTERS = (
+    "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november "
+    "oscar papa quebec romeo sierra tango uniform victor whiskey xray yankee zulu"
+).split()
+UNITS = "degrees miles kilometers hours minutes seconds days percent pounds euros dollars".split()
+KEYS = "pound star zero one two three four five six seven eight nine".split()
+COMMANDS = (
+    "press {key} to leave a message",
+    "please enter your password followed by the pound key",
+    "to hear the menu again press {key}",
+    "you have {number} new messages",
+    "the number you have entered is not available",
+    "please try your call again",
+    "turn the light {switch}",
+    "set the alarm for {clock}",
+    "set a timer for {number} minutes",
+    "play the next message",
+    "call me back at {digits}",
+    "the meeting is on {weekday} the {ordinal} of {month}",
+    "it is {number} degrees {partofday}",
+    "please hold while i try that extension",
+    "extension {digits} is busy",
+    "your call has been saved",
+    "goodbye and thank you",
+    "turn the volume {direction}",
+    "{letters}",
+    "{digits}",
+    "{number} {unit}",
+    "{money}",
+    "{clock} {weekday}",
+    "{month} {ordinal}",
+)
+KINDS = ("isolated", "list", "salad", "phrase")
+KIND_SHARES = (0.10, 0.15, 0.31, 0.44)
+NUM_CANDIDATES = 9
+# Said only inside phrases: alone they sound like other words.
+PHRASE_ONLY = frozenset({"a", "m", "p", "to", "for"})
+
+
+class Grammar:
+    """Draws utterances over a vocabulary, each of a kind, in an order that stays balanced."""
+
+    def __init__(self, vocabulary: Sequence[str], seed: int) -> None:
+        self.vocabulary = list(vocabulary)
+        self.said = Counter(dict.fromkeys(self.vocabulary, 0))
+        self._rng = np.random.default_rng(seed)
+        self._known = set(vocabulary)
+
+    def draw(self, count: int) -> Iterator[tuple[str, str]]:
+        """So many texts, each with its kind."""
+        for _ in range(count):
+            kind = KINDS[self._rng.choice(len(KINDS), p=KIND_SHARES)]
+            words = self._phrase() if kind == "phrase" else self._neediest(kind)
+            self.said.update(words)
+            yield " ".join(words), kind
+
+    def _neediest(self, kind: str) -> list[str]:
+        lengths = {"isolated": (1, 2), "list": (3, 8), "salad": (4, 12)}[kind]
+        length = int(self._rng.integers(*lengths))
+        sayable = [word for word in self.vocabulary if word not in PHRASE_ONLY]
+        self._rng.shuffle(sayable)
+        words = sorted(sayable, key=lambda word: self.said[word])[:length]
+        self._rng.shuffle(words)
+        return words
+
+    def _phrase(self) -> list[str]:
+        """The candidate whose words are needed most."""
+        candidates = [self._candidate() for _ in range(NUM_CANDIDATES)]
+        known = [words for words in candidates if self._known.issuperset(words)]
+        most = max(self.said.values())
+        return max(
+            known or [self._neediest("list")],
+            key=lambda words: np.mean([most - self.said[word] for word in words]),
+        )
+
+    def _candidate(self) -> list[str]:
+        pattern = COMMANDS[self._rng.integers(len(COMMANDS))]
+        return pattern.format_map(_Slots(self._rng)).split()
+
+
+class _Slots(dict):
+    """The blanks of a pattern, filled when they are read."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        super().__init__()
+        self._rng = rng
+
+    def __missing__(self, slot: str) -> str:
+        return getattr(self, f"_{slot}")()
+
+    def _one(self, words: Sequence[str]) -> str:
+        return words[self._rng.integers(len(words))]
+
+    def _several(self, words: Sequence[str], least: int, most: int) -> str:
+        return " ".join(self._one(words) for _ in range(self._rng.integers(least, most + 1)))
+
+    def _digits(self) -> str:
+        return self._several([*DIGITS, "oh"], 3, 8)
+
+    def _letters(self) -> str:
+        return self._several(LETTERS, 2, 5)
+
+    def _number(self) -> str:
+        tens = f"{self._one(TENS)} {self._one(DIGITS[1:])}"
+        small = self._one([*DIGITS[1:], *TEENS, *TENS, tens])
+        return self._one([small, f"{self._one(DIGITS[1:])} hundred", f"{small} thousand"])
+
+    def _ordinal(self) -> str:
+        tens = self._one(["twenty", "thirty"])
+        return self._one([*ORDINALS, f"{tens} {self._one(ORDINALS[:9])}", "thirtieth"])
+
+    def _clock(self) -> str:
+        hour = self._one([*DIGITS[1:], *TEENS[:3]])
+        return self._one([f"{hour} o'clock", f"half past {hour}", f"{hour} {self._one('ap')} m"])
+
+    def _money(self) -> str:
+        return f"{self._number()} dollars and {self._one([*TEENS, *TENS])} cents"
+
+    def _key(self) -> str:
+        return self._one(KEYS)
+
+    def _unit(self) -> str:
+        return self._one(UNITS)
+
+    def _month(self) -> str:
+        return self._one(MONTHS)
+
+    def _weekday(self) -> str:
+        return self._one(WEEKDAYS)
+
+    def _switch(self) -> str:
+        return self._one(["on", "off"])
+
+    def _direction(self) -> str:
+        return self._one(["up", "down"])
+
+    def _partofday(self) -> str:
+        return self._one(["this morning", "this afternoon", "this evening", "tonight"])
