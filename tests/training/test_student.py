@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from pipeline.model.checkpoints.open import open_checkpoint
+from pipeline.model.native import read
+from pipeline.training.export import export_checkpoint
+from pipeline.training.learner import Learner, LearningConfig
+from pipeline.training.student import AdapterConfig, open_student
+from tests.training.models import CONFIG, small_model, tokenizer_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = small_model()
+    export_checkpoint(
+        tmp_path / "model",
+        CONFIG,
+        read(model.language_model.native_tensors()),
+        read(model.mimi.native_tensors()),
+        tokenizer_model(),
+        dtype=torch.float32,
+    )
+    return tmp_path / "model"
+
+
+def student_of(folder, pieces=(), rank=0):
+    checkpoint = open_checkpoint(str(folder))
+    return open_student(checkpoint, pieces, AdapterConfig(rank=rank), torch.device("cpu"))
+
+
+def test_what_is_exported_opens_as_the_same_model(folder):
+    checkpoint, model = open_checkpoint(str(folder)), small_model()
+    assert checkpoint.config == CONFIG
+    assert checkpoint.layout == "native"
+    stored = dict(checkpoint.language_model_tensors())
+    for name, tensor in read(model.language_model.native_tensors()):
+        assert torch.equal(stored[name], tensor), name
+
+
+def test_a_taught_student_is_written_with_its_new_vocabulary_and_merged_adapters(folder, tmp_path):
+    student = student_of(folder, ["\u2581ward"], rank=2)
+    learner = Learner(student.model.language_model, LearningConfig(), 1)
+    for parameter in learner.averages.values():
+        parameter.add_(0.1)
+    student.write(tmp_path / "taught", learner)
+    taught = open_checkpoint(str(tmp_path / "taught"))
+    assert taught.config.language_model.text_card == CONFIG.language_model.text_card + 1
+    assert taught.tokenizer.encode("ward") == [CONFIG.language_model.text_card]
+    before = dict(open_checkpoint(str(folder)).language_model_tensors())
+    name = "transformer.layers.0.self_attn.in_proj_weight"
+    assert not torch.equal(dict(taught.language_model_tensors())[name], before[name])
+
+
+def test_beside_adapters_only_the_rows_of_new_pieces_learn(folder):
+    language_model = student_of(folder, ["\u2581ward"], rank=2).model.language_model
+    assert language_model.embedding.table.weight.requires_grad
+    assert language_model.text_head.weight.requires_grad
+    assert not language_model.norm.scale_D.requires_grad
+
+
+def test_without_adapters_everything_learns(folder):
+    student = student_of(folder)
+    assert all(p.requires_grad for p in student.model.language_model.parameters())
+    assert not any(p.requires_grad for p in student.model.mimi.parameters())
