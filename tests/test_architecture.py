@@ -21,6 +21,8 @@ LIGHT_MODULES = [
     "pipeline.publishing",
     "pipeline.stitching",
     "pipeline.engine",
+    "pipeline.model.checkpoints.model_config",
+    "pipeline.model.tokenizer",
     "pipeline.rendering.formats",
     "pipeline.scoring.errors",
     "pipeline.guards.inspection",

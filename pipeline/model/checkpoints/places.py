@@ -14,6 +14,7 @@ from huggingface_hub import errors, hf_hub_download
 from pipeline.model.checkpoints.errors import CheckpointError
 
 HUB = "hf://"
+SHIPPED = Path(__file__).parents[3]  # the project's own folder
 _REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
@@ -97,7 +98,7 @@ class Repository:
 
 def place_of(location: str) -> tuple[Place, str | None]:
     """A folder or repository, and the file in it that the location names, if it names one."""
-    path = Path(location).expanduser()
+    path = _local(location)
     if path.is_dir():
         return Folder(path), None
     if path.is_file():
@@ -111,6 +112,12 @@ def place_of(location: str) -> tuple[Place, str | None]:
             f"(ORGANISATION/NAME or ORGANISATION/NAME@REVISION)"
         )
     return Repository(match["repository"], match["revision"] or "main"), None
+
+
+def _local(location: str) -> Path:
+    """The path as the user means it, or that of a model that ships with this project."""
+    path = Path(location).expanduser()
+    return path if path.exists() else SHIPPED / location
 
 
 def fetch(place: Place, file_name: str) -> Path:

@@ -138,11 +138,11 @@ def test_every_layout_says_the_tokens_of_the_native_one(tmp_path, layout):
     native = write_native(tmp_path / "native", weights)
     other = write(tmp_path / "other", weights)
     model = ModelConfig(checkpoint=str(other), start_token="text_card")
-    samples_SN = sound(num_frames=60)
+    samples_SN = sound(num_frames=12)
     expected = loaded(open_checkpoint(str(native))).hear(samples_SN).tokens_SF
     found = loaded(open_model(model)).hear(samples_SN).tokens_SF
     assert torch.equal(found, expected)
-    assert len(expected.unique()) > 5
+    assert len(expected.unique()) > 3
 
 
 def write_gguf_fp32(directory, weights):
@@ -160,5 +160,5 @@ def loaded(checkpoint):
 
 
 def sound(num_frames):
-    noise = np.random.default_rng(0).normal(size=(2, num_frames * 1920))
+    noise = np.random.default_rng(0).normal(size=(1, num_frames * 1920))
     return (noise * 3000).astype(np.int16)
