@@ -40,6 +40,13 @@ class MimiConfig:
     codebook_size: int
     num_codebooks: int  # codebooks in the file; the language model may hear a prefix of them
 
+    def __post_init__(self) -> None:
+        if self.seanet_dim != self.dim:
+            raise ValueError(
+                f"the codec's convolutions give {self.seanet_dim} channels, "
+                f"its transformer expects {self.dim}"
+            )
+
     @property
     def hop_samples(self) -> int:
         """Samples per transformer position, before the downsampling convolution."""
