@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.records import PlannedRecording
 from pipeline.storage.errors import StorageError
 from pipeline.storage.plans import changes, read_plan, sha256_of
+from pipeline.storage.published import publish_failures, publish_transcripts
 from pipeline.storage.schema import SCHEMA_VERSION
 from pipeline.storage.store import Store
 
@@ -48,6 +49,8 @@ def begin(store: Store, plan: Path, settings: Settings) -> Run:
     asked = Run(json.loads(json.dumps(dict(settings))), sha256_of(plan))
     there = stored_run(store)
     if there is None:
+        publish_transcripts(store, [])  # so that a reader's glob finds the tables, still empty
+        publish_failures(store, [])
         store.upload(plan, PLAN_KEY)
         store.write(RUN_KEY, _document(asked))
     elif there != asked:

@@ -1,5 +1,8 @@
 """What only an object store can do wrong."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from pipeline.storage.errors import StorageError
@@ -77,3 +80,11 @@ def test_a_configuration_holds_no_password():
 def test_checksums_are_one_of_two():
     with pytest.raises(ValueError, match="when_required, got 'never'"):
         S3Config(checksums="never")
+
+
+def test_a_server_takes_the_rule_against_dangling_uploads(s3_server, s3_bucket):
+    rule = json.loads((Path(__file__).parent.parent.parent / "ops/s3-lifecycle.json").read_text())
+    client, bucket = s3_server.client(), s3_bucket.removeprefix("s3://")
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
+    (kept,) = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert kept["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
