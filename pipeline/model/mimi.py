@@ -68,8 +68,8 @@ class Mimi(nn.Module):
     @torch.no_grad()
     def encode(self, samples_BN: Tensor, state: MimiState, fresh_B: Tensor) -> Tensor:
         """Codes BFK of the next whole frames of every row; fresh rows begin a new stream."""
-        latents_BFD = torch.cat(list(self._latents(samples_BN, state, fresh_B)), dim=1)
-        return self.quantizer(latents_BFD)
+        pieces_BFD = self._latents(samples_BN, state, fresh_B)
+        return torch.cat([self.quantizer(latents_BFD) for latents_BFD in pieces_BFD], dim=1)
 
     def initial_state(self, num_rows: int, max_frames_per_piece: int = 25) -> MimiState:
         """What rows remember before they have heard anything.

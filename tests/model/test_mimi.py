@@ -81,6 +81,22 @@ def test_whole_waveforms_have_the_latents_of_the_reference_past_its_window(mimi,
     assert torch.allclose(latents_BFD, reference, rtol=0, atol=2e-5 * reference.abs().max())
 
 
+def test_no_part_of_the_codec_sees_more_than_a_piece(mimi):
+    seen = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel()))
+        for module in mimi.modules()
+    ]
+    for num_frames in (8, 80):
+        mimi.encode(noise(1, num_frames), mimi.initial_state(1, 4), fresh(1))
+        if num_frames == 8:
+            most = max(seen)
+            seen.clear()
+    for hook in hooks:
+        hook.remove()
+    assert max(seen) == most
+
+
 def test_a_fresh_row_hears_as_if_it_were_new_and_its_neighbour_goes_on(mimi):
     first, second = noise(2, 30, seed=1), noise(2, 30, seed=2)
     state = mimi.initial_state(2)
