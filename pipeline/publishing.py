@@ -25,6 +25,7 @@ from pipeline.storage.published import (
     published_failures,
     published_transcripts,
 )
+from pipeline.storage.retrying import forget_passing_failures
 from pipeline.storage.rows import Outcome
 from pipeline.storage.store import Store
 from pipeline.storage.tables import side_by_side
@@ -100,7 +101,8 @@ class Publisher:
         self._settled_parts: set[str] = set()
 
     def recall(self) -> None:
-        """Learn what earlier attempts at this run have committed and published."""
+        """Learn what earlier attempts have committed and published and need not do again."""
+        forget_passing_failures(self._store)
         for row in published_transcripts(self._store):
             self._show(row.recording_id, row.num_channels)
         for row in published_failures(self._store):

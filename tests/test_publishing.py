@@ -262,3 +262,42 @@ def test_many_recordings_become_several_files_of_bounded_size(store, monkeypatch
     )
     assert len(one.publish().transcripts) == 10
     assert len(list(files(store, "transcripts"))) == 3
+
+
+def test_what_could_not_be_fetched_for_a_passing_reason_is_tried_again_and_nothing_else(store):
+    denied, broken, holed = (recording(name) for name in ("denied", "broken", "holed"))
+    one = publisher(store)
+    one.receive(
+        parts.commit(
+            store,
+            [
+                failure(denied, stage="fetch", reason="denied"),
+                failure(broken),
+                heard(shards(holed, 2)[0]),
+                failure(holed, shards(holed, 2)[1]),
+            ],
+        )
+    )
+    one.publish()
+    again = publisher(store)
+    again.recall()
+    assert again.publish().results == ()
+    (todo,) = again.remaining(planned(denied, broken, holed))
+    assert (todo.recording, todo.done_ids) == (denied, set())
+    assert {row["uri"] for row in rows(store, "failures")} == {broken.uri, holed.uri}
+    again.receive(parts.commit(store, heard_all(denied, 1)))
+    again.publish()
+    last = publisher(store)
+    last.recall()
+    assert list(last.remaining(planned(denied, broken, holed))) == []
+    assert len(rows(store, "transcripts")) == 2
+
+
+def test_a_failure_that_stays_is_not_tried_again(store):
+    gone = recording()
+    one = publisher(store)
+    one.receive(parts.commit(store, [failure(gone, stage="fetch", reason="not_found")]))
+    one.publish()
+    again = publisher(store)
+    again.recall()
+    assert list(again.remaining(planned(gone))) == []
