@@ -1,0 +1,185 @@
+"""One local file to samples, in one streaming pass of ffmpeg.
+
+Neither ffmpeg's exit code nor the duration in a header is believed alone: what came out is held
+against what was promised, and the outcome says ok, partial or failed, and why.
+
+N samples per channel, C channels.
+"""
+
+import logging
+import resource
+import select
+import struct
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audio import ffmpeg
+from pipeline.audio.outcome import Outcome, judge
+from pipeline.audio.wav_header import wav_duration_s
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_SAMPLE = 2
+MAX_LINES = 200
+
+
+@dataclass(kw_only=True, slots=True)
+class DecodeConfig:
+    """Limits of one decoding."""
+
+    ffmpeg: str | None = field(
+        default=None, metadata={"help": "the ffmpeg program; null finds one"}
+    )
+    block_s: float = field(default=10.0, metadata={"help": "sound handed on at a time"})
+    max_recording_s: float = field(
+        default=48 * 3600.0, metadata={"help": "longer recordings are cut off and partial"}
+    )
+    stall_s: float = field(
+        default=120.0, metadata={"help": "ffmpeg is ended when it says nothing for so long"}
+    )
+    max_cpu_s: int = field(
+        default=7200, metadata={"help": "processor time that one decoding may take"}
+    )
+    max_memory_bytes: int = field(
+        default=4 << 30, metadata={"help": "address space that one ffmpeg may take"}
+    )
+
+
+class Sound:
+    """A file being decoded: iterate its blocks_NC once, then read its `outcome`.
+
+    `with Sound(path, config, rate_hz) as sound: for block_NC in sound: ...`
+    """
+
+    def __init__(self, path: str | Path, config: DecodeConfig, sample_rate_hz: int) -> None:
+        self._config, self._rate_hz, self._path = config, sample_rate_hz, Path(path)
+        program = ffmpeg.find_ffmpeg(config.ffmpeg)
+        command = ffmpeg.decoding_command(program, str(path), sample_rate_hz)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # select must see all that has come
+        )
+        assert self._process.stdout is not None
+        self._pipe = self._process.stdout
+        _limit(self._process.pid, config)
+        self._lines = deque[str](maxlen=MAX_LINES)
+        self._first_lines: list[str] = []
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._broken: str | None = None
+        self._num_samples = 0
+        self.num_channels = self._read_header()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        self._pipe.close()
+
+    def __iter__(self) -> Iterator[NDArray[np.int16]]:
+        """The samples in order, in blocks; the last one may be short."""
+        bytes_per_column = BYTES_PER_SAMPLE * self.num_channels
+        block_bytes = int(self._config.block_s * self._rate_hz) * bytes_per_column
+        while self.num_channels and (data := self._read(block_bytes)):
+            columns = len(data) // bytes_per_column
+            columns = min(columns, self._columns_left())
+            self._num_samples += columns
+            if columns:
+                flat = np.frombuffer(data, "<i2", columns * self.num_channels)
+                yield flat.reshape(columns, self.num_channels)
+            if not self._columns_left():
+                self._broken = "too_long"
+                self._process.kill()
+                return
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it went; read it after the last block."""
+        if self._broken is None:
+            self._process.wait(self._config.stall_s)
+        else:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join()
+        return judge(
+            decoded_s=self._num_samples / self._rate_hz,
+            stated_s=self._stated_s(),
+            lines=list(self._lines),
+            exit_code=self._process.returncode,
+            broken=self._broken,
+        )
+
+    def _stated_s(self) -> float | None:
+        """What the file's own header promises."""
+        in_header_s = wav_duration_s(self._path) if self._path.is_file() else None
+        return in_header_s or ffmpeg.stated_duration_s(self._first_lines)
+
+    def _columns_left(self) -> int:
+        return int(self._config.max_recording_s * self._rate_hz) - self._num_samples
+
+    def _read_header(self) -> int:
+        """The number of channels from the WAV header; 0 where nothing comes."""
+        riff, channels = self._read(12), 0
+        while len(riff) == 12 and len(head := self._read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"data":
+                return channels
+            content = self._read(size)
+            if name == b"fmt ":
+                channels = struct.unpack_from("<H", content, 2)[0]
+        return 0
+
+    def _read(self, num_bytes: int) -> bytes:
+        """That many bytes, or what is left of them at the end."""
+        parts, missing = [], num_bytes
+        while missing and self._can_read() and (part := self._pipe.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def _can_read(self) -> bool:
+        if select.select([self._pipe], [], [], self._config.stall_s)[0]:
+            return True
+        self._broken = "timeout"
+        return False
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for raw in self._process.stderr:
+            line = raw.decode(errors="replace").rstrip()
+            if len(self._first_lines) < MAX_LINES:
+                self._first_lines.append(line)
+            self._lines.append(line)
+
+
+def _limit(pid: int, config: DecodeConfig) -> None:
+    """Hold a process to its share; a file it cannot write at all."""
+    if not hasattr(resource, "prlimit"):  # only Linux sets another process's limits
+        return
+    limits = {
+        resource.RLIMIT_AS: config.max_memory_bytes,
+        resource.RLIMIT_CPU: config.max_cpu_s,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+    }
+    try:
+        for kind, limit in limits.items():
+            resource.prlimit(pid, kind, (limit, limit))
+    except ProcessLookupError:
+        log.debug("ffmpeg ended before its limits were set")

@@ -1,0 +1,126 @@
+"""Cuts: a function of the samples, owned spans that leave nothing out, pauses preferred."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.audio.cut import Cut, ShardConfig, cut
+
+RATE_HZ = 1000
+SHORT = ShardConfig(max_s=6.0, search_s=3.0, pause_s=0.2, margin_s=0.1, overlap_s=0.5)
+
+
+def speech(duration_s: float, pauses_s: list[tuple[float, float]] = (), seed: int = 0):
+    """Noise with silence in the given spans."""
+    samples_N = np.random.default_rng(seed).integers(
+        -9000, 9000, round(duration_s * RATE_HZ), dtype=np.int16
+    )
+    for start_s, end_s in pauses_s:
+        samples_N[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)] = 0
+    return samples_N
+
+
+def in_blocks(samples_N, sizes):
+    place = 0
+    for size in sizes:
+        yield samples_N[place : place + size]
+        place += size
+    yield samples_N[place:]
+
+
+def shards(samples_N, config=SHORT, sizes=(), cut_points_s=()) -> list[Cut]:
+    return list(cut(in_blocks(samples_N, sizes), RATE_HZ, config, cut_points_s))
+
+
+def bounds(cuts: list[Cut]) -> list[tuple[int, ...]]:
+    return [(c.start_sample, c.owned_start_sample, c.owned_end_sample, c.end_sample) for c in cuts]
+
+
+@st.composite
+def waveforms(draw):
+    duration_s = draw(st.floats(0.001, 40))
+    starts_s = draw(st.lists(st.floats(0, 40), max_size=8))
+    pauses_s = [(start_s, start_s + draw(st.floats(0, 2))) for start_s in starts_s]
+    return speech(duration_s, pauses_s, draw(st.integers(0, 3)))
+
+
+@given(waveforms(), st.lists(st.integers(1, 5000), max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_block_sizes_never_change_a_cut(samples_N, sizes):
+    assert bounds(shards(samples_N, sizes=sizes)) == bounds(shards(samples_N))
+
+
+@given(waveforms(), st.lists(st.floats(0.01, 40), max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_every_sample_is_owned_once_and_heard(samples_N, cut_points_s):
+    cuts = shards(samples_N, cut_points_s=cut_points_s)
+    assert [c.index for c in cuts] == list(range(len(cuts)))
+    assert [c.is_last for c in cuts] == [False] * (len(cuts) - 1) + [True]
+    owned = np.concatenate(
+        [
+            c.samples_N[c.owned_start_sample - c.start_sample :][
+                : c.owned_end_sample - c.owned_start_sample
+            ]
+            for c in cuts
+        ]
+    )
+    np.testing.assert_array_equal(owned, samples_N)
+    for c in cuts:
+        np.testing.assert_array_equal(c.samples_N, samples_N[c.start_sample : c.end_sample])
+        assert len(c.samples_N) <= SHORT.max_s * RATE_HZ
+
+
+def test_a_cut_falls_into_the_pause():
+    cuts = shards(speech(10, [(4.0, 4.5)]))
+    assert 4.0 * RATE_HZ <= cuts[0].owned_end_sample <= 4.5 * RATE_HZ
+    assert cuts[0].end_sample - cuts[0].owned_end_sample == SHORT.margin_s * RATE_HZ
+
+
+def test_where_nobody_pauses_neighbours_overlap():
+    first, second = shards(speech(10))[:2]
+    overlap = SHORT.overlap_s * RATE_HZ
+    assert first.end_sample - first.owned_end_sample == overlap
+    assert second.owned_start_sample - second.start_sample == overlap
+
+
+def test_silence_is_cut_in_its_middle():
+    first = shards(speech(10, [(3.0, 5.0)]))[0]
+    assert first.owned_end_sample == pytest.approx(4.0 * RATE_HZ, abs=0.1 * RATE_HZ)
+
+
+def test_a_recording_as_long_as_the_limit_is_one_shard():
+    assert len(shards(speech(SHORT.max_s))) == 1
+    assert len(shards(speech(SHORT.max_s + 0.001))) == 2
+
+
+def test_null_never_cuts():
+    never = ShardConfig(max_s=None)
+    assert bounds(shards(speech(100), never, sizes=[7] * 1000)) == [(0, 0, 100_000, 100_000)]
+
+
+def test_asked_for_cuts_are_made():
+    cuts = shards(speech(9), cut_points_s=[2.0, 4.5])
+    assert [c.owned_end_sample for c in cuts] == [2000, 4500, 9000]
+
+
+def test_nothing_has_no_shards():
+    assert shards(np.zeros(0, np.int16)) == []
+
+
+def test_only_one_shard_is_held_however_long_the_recording():
+    alive = 0
+
+    def watched():
+        for second in range(3600):
+            yield speech(1, seed=second)
+
+    for shard in cut(watched(), RATE_HZ, SHORT):
+        alive = max(alive, len(shard.samples_N))
+    assert alive <= SHORT.max_s * RATE_HZ
+
+
+@pytest.mark.parametrize("wrong", [{"max_s": 5.0}, {"pause_s": 30.0}])
+def test_options_that_leave_no_room_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"shard\."):
+        ShardConfig(**wrong)

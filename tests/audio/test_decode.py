@@ -1,0 +1,269 @@
+"""Every format to samples, and every kind of damage to a status with its reason."""
+
+import os
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.audio.channels import mix, take
+from pipeline.audio.decode import DecodeConfig, Sound
+from pipeline.audio.ffmpeg import find_ffmpeg
+from pipeline.audio.probe import probe
+
+RATE_HZ = 24000
+TONE_HZ = 440
+SECONDS = 3.0
+FFMPEG = find_ffmpeg()
+
+
+def made(path: Path, *options: str, sources: tuple[str, ...] = ()) -> Path:
+    """A file that ffmpeg itself writes; without other sources, three seconds of a tone."""
+    sources = sources or (f"sine=frequency={TONE_HZ}:duration={SECONDS}:sample_rate=44100",)
+    inputs = [word for source in sources for word in ("-f", "lavfi", "-i", source)]
+    command = [FFMPEG, "-y", "-loglevel", "error", *inputs, *options, str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def heard(path, config=None):
+    """Samples NC and the outcome."""
+    with Sound(path, config or DecodeConfig(), RATE_HZ) as sound:
+        blocks = list(sound)
+        outcome = sound.outcome
+    return (np.concatenate(blocks) if blocks else np.zeros((0, 1), np.int16)), outcome
+
+
+def loudest_hz(samples_N):
+    spectrum = np.abs(np.fft.rfft(samples_N * np.hanning(len(samples_N))))
+    return spectrum.argmax() * RATE_HZ / len(samples_N)
+
+
+FORMATS = {
+    "s16.wav": ("-c:a", "pcm_s16le"),
+    "u8.wav": ("-c:a", "pcm_u8"),
+    "s24.wav": ("-c:a", "pcm_s24le"),
+    "s32.wav": ("-c:a", "pcm_s32le"),
+    "f32.wav": ("-c:a", "pcm_f32le"),
+    "alaw.wav": ("-c:a", "pcm_alaw", "-ar", "8000"),
+    "mulaw.wav": ("-c:a", "pcm_mulaw", "-ar", "8000"),
+    "adpcm.wav": ("-c:a", "adpcm_ima_wav"),
+    "a.mp3": (),
+    "headerless.mp3": ("-write_xing", "0", "-q:a", "5"),
+    "index_at_end.m4a": ("-c:a", "aac"),
+    "index_at_start.m4a": ("-c:a", "aac", "-movflags", "+faststart"),
+    "a.aac": (),
+    "a.opus": ("-c:a", "libopus"),
+    "a.ogg": ("-c:a", "libvorbis"),
+    "a.flac": (),
+    "a.webm": ("-c:a", "libopus"),
+    "a.mkv": ("-c:a", "flac"),
+    "a.wma": ("-c:a", "wmav2"),
+    "a.g722": ("-ar", "16000"),
+    "a.aiff": (),
+    "a.au": (),
+    "a.caf": (),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_heard_whole_and_in_tune(tmp_path, name):
+    path = made(tmp_path / name, *FORMATS[name])
+    samples_NC, outcome = heard(path)
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    assert samples_NC.dtype == np.int16
+    assert outcome.duration_s == len(samples_NC) / RATE_HZ
+    assert outcome.duration_s == pytest.approx(SECONDS, abs=0.15)
+    assert loudest_hz(samples_NC[:, 0]) == pytest.approx(TONE_HZ, abs=2)
+
+
+def test_the_sound_of_a_video_is_heard(tmp_path):
+    sources = ("testsrc=size=64x64:duration=2", f"sine=frequency={TONE_HZ}:duration=2")
+    path = made(tmp_path / "a.mp4", "-c:v", "mpeg4", "-c:a", "aac", sources=sources)
+    samples_NC, outcome = heard(path)
+    assert outcome.status == "ok"
+    assert loudest_hz(samples_NC[:, 0]) == pytest.approx(TONE_HZ, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.gsm", (b"\xd0" + bytes(range(32))) * 50),
+        ("a.amr", b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50),
+    ],
+)
+def test_telephone_codecs_are_told_by_their_names(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    _, outcome = heard(tmp_path / name)
+    assert outcome.status == "ok"
+    assert outcome.duration_s == pytest.approx(1.0, abs=0.05)
+
+
+def cut_off(path: Path, share: float) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+@pytest.mark.parametrize("name", ["s16.wav", "f32.wav", "a.flac", "a.mp3", "a.aiff", "a.webm"])
+def test_a_file_that_was_cut_off_is_partial(tmp_path, name):
+    _, outcome = heard(cut_off(made(tmp_path / name, *FORMATS[name]), 0.5))
+    assert (outcome.status, outcome.reason) == ("partial", "truncated")
+    assert outcome.duration_s < 0.75 * SECONDS
+    assert outcome.detail
+
+
+def test_a_wav_of_unknown_length_is_whole(tmp_path):
+    content = bytearray(made(tmp_path / "a.wav").read_bytes())
+    place = content.index(b"data") + 4
+    content[4:8] = content[place : place + 4] = b"\xff" * 4
+    (tmp_path / "streamed.wav").write_bytes(content)
+    _, outcome = heard(tmp_path / "streamed.wav")
+    assert (outcome.status, outcome.duration_s) == ("ok", SECONDS)
+
+
+def silent_video(path: Path) -> Path:
+    return made(path, "-c:v", "mpeg4", "-an", sources=("testsrc=size=64x64:duration=1",))
+
+
+def many_channels(path: Path) -> Path:
+    form = struct.pack("<HHIIHH", 1, 500, 16000, 16000 * 1000, 1000, 16)
+    data = b"\1" * 100_000
+    chunks = b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(data)) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+    return path
+
+
+def text(content: bytes):
+    def write(path: Path) -> Path:
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("page.mp3", text(b"<!doctype html><html>Sign in</html>" * 99), "not_audio"),
+        ("empty.wav", text(b""), "not_audio"),
+        ("no_index.m4a", lambda path: cut_off(made(path, "-c:a", "aac"), 0.5), "not_audio"),
+        ("silent.mp4", silent_video, "no_audio"),
+        ("noise.bin", text(np.random.default_rng(0).bytes(50_000)), "not_audio"),
+    ],
+)
+def test_what_has_no_sound_fails_with_its_reason(tmp_path, name, make, reason):
+    samples_NC, outcome = heard(make(tmp_path / name))
+    assert (outcome.status, outcome.reason) == ("failed", reason)
+    assert len(samples_NC) == 0
+    assert outcome.detail
+    assert str(tmp_path) not in outcome.detail
+
+
+def test_five_hundred_channels_end_well(tmp_path):
+    _, outcome = heard(many_channels(tmp_path / "a.wav"))
+    assert outcome.status in ("ok", "partial", "failed")
+
+
+def test_numbers_that_are_none_become_samples(tmp_path):
+    path = made(tmp_path / "a.wav", "-c:a", "pcm_f32le")
+    content = bytearray(path.read_bytes())
+    content[-40_000:-20_000] = np.full(5000, np.nan, "<f4").tobytes()
+    path.write_bytes(content)
+    _, outcome = heard(path)
+    assert outcome.status == "ok"
+    assert outcome.duration_s == pytest.approx(SECONDS, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:3,\n{0}\n#EXT-X-ENDLIST\n"),
+        ("list.wav", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:3,\n{0}\n#EXT-X-ENDLIST\n"),
+        ("list.ffconcat", "ffconcat version 1.0\nfile '{0}'\n"),
+        ("list.mp3", "ffconcat version 1.0\nfile '{0}'\n"),
+        ("list.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n"),
+    ],
+)
+def test_no_file_leads_to_another(tmp_path, name, content):
+    secret = made(tmp_path / "secret.wav")
+    (tmp_path / name).write_text(content.format(secret))
+    samples_NC, outcome = heard(tmp_path / name)
+    assert (len(samples_NC), outcome.status) == (0, "failed")
+
+
+@pytest.mark.parametrize(
+    "name", ["-i.wav", "http:a.wav", "concat:a|b.wav", "a b'c%d.wav", "\u00e5.wav"]
+)
+def test_names_are_never_options_or_addresses(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(made(tmp_path / "a.wav").read_bytes())
+    assert heard(name)[1].status == "ok"
+
+
+def test_a_recording_is_cut_off_at_the_limit(tmp_path):
+    path = made(tmp_path / "a.wav")
+    samples_NC, outcome = heard(path, DecodeConfig(max_recording_s=1.0, block_s=0.3))
+    assert len(samples_NC) == RATE_HZ
+    assert (outcome.status, outcome.reason) == ("partial", "too_long")
+
+
+def test_a_source_that_says_nothing_is_given_up(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    _, outcome = heard(tmp_path / "a.wav", DecodeConfig(stall_s=0.5))
+    assert (outcome.status, outcome.reason) == ("failed", "timeout")
+
+
+def test_a_reader_that_leaves_early_leaves_no_process(tmp_path):
+    path = made(tmp_path / "a.wav", sources=("anoisesrc=duration=120",))
+    with Sound(path, DecodeConfig(block_s=1), RATE_HZ) as sound:
+        next(iter(sound))
+    assert sound._process.returncode is not None
+
+
+def test_block_sizes_never_change_a_sample(tmp_path):
+    path = made(tmp_path / "a.mp3")
+    whole, _ = heard(path)
+    pieces, _ = heard(path, DecodeConfig(block_s=0.0123))
+    np.testing.assert_array_equal(whole, pieces)
+
+
+def test_every_channel_comes_out_of_one_pass(tmp_path):
+    tones = ("sine=frequency=300:duration=1", "sine=frequency=900:duration=1")
+    path = made(tmp_path / "a.flac", "-filter_complex", "amerge=inputs=2", sources=tones)
+    samples_NC, _ = heard(path)
+    assert samples_NC.shape[1] == 2
+    left, right = (np.concatenate(list(take([samples_NC], channel))) for channel in (0, 1))
+    assert loudest_hz(left) == pytest.approx(300, abs=2)
+    assert loudest_hz(right) == pytest.approx(900, abs=2)
+
+
+def test_opposite_channels_do_not_silence_each_other():
+    tone_N = (9000 * np.sin(np.arange(RATE_HZ * 2) / 9)).astype(np.int16)
+    mixed = np.concatenate(list(mix([np.stack([tone_N, -tone_N], axis=1)], RATE_HZ)))
+    np.testing.assert_array_equal(mixed, tone_N)
+
+
+def test_a_mix_is_the_mean_whatever_the_blocks():
+    both = np.random.default_rng(0).integers(-9000, 9000, (RATE_HZ * 3 + 77, 2), dtype=np.int16)
+    whole = np.concatenate(list(mix([both], RATE_HZ)))
+    pieces = np.concatenate(list(mix(np.array_split(both, 13), RATE_HZ)))
+    np.testing.assert_array_equal(whole, pieces)
+    np.testing.assert_array_equal(whole, np.rint(both.mean(axis=1)).astype(np.int16))
+
+
+def test_one_speaker_among_silent_channels_is_mixed():
+    many = np.zeros((RATE_HZ, 8), np.int16)
+    many[:, 3] = 8000
+    assert np.concatenate(list(mix([many], RATE_HZ))).tolist() == [1000] * RATE_HZ
+
+
+def test_a_header_is_read_without_decoding(tmp_path):
+    path = made(tmp_path / "a.m4a", "-c:a", "aac", "-ac", "2", "-ar", "48000")
+    told = probe(path, DecodeConfig())
+    assert (told.codec, told.sample_rate_hz, told.num_channels) == ("aac", 48000, 2)
+    assert told.duration_s == pytest.approx(SECONDS, abs=0.1)
+    (tmp_path / "page.mp3").write_text("<html>" * 99)
+    assert probe(tmp_path / "page.mp3", DecodeConfig()) is None
