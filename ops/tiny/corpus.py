@@ -41,7 +41,7 @@ def read_corpus(folder: Path) -> Iterator[Spoken]:
     phones = _phones(folder / "phones.jsonl")
     for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        file_N = _decoded(folder / row["file"])
+        file_N = _decoded(folder / row["audio"])
         yield Spoken(
             utterance_id=row["id"],
             voice=row["voice"],

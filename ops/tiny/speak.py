@@ -91,7 +91,7 @@ def _files(utterances: Iterable[Spoken]) -> Iterator[tuple[str, list[Spoken]]]:
 def _row(spoken: Spoken, name: str, place: float) -> dict:
     return {
         "id": spoken.utterance_id,
-        "file": name,
+        "audio": name,
         "start_s": round(place, 4),
         "end_s": round(place + len(spoken.samples_N) / RATE_HZ, 4),
         "text": spoken.text,

@@ -1,4 +1,4 @@
-"""The model that learns: opened from a checkpoint, enlarged and adapted as asked, and written back."""
+"""The model that learns: opened from a checkpoint, enlarged and adapted, and written back."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
