@@ -44,7 +44,7 @@ def _flite(
     settings = ["--setf", f"duration_stretch={stretch}", "--setf", f"int_f0_target_mean={pitch_hz}"]
     command = ["flite", "-voice", voice, *settings, "-psdur", "-t", text, "-o", str(wav)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    ends = [(printed[i], float(printed[i + 1])) for i in range(0, len(printed) - 1, 2)]
+    ends = [(phone, float(end_s)) for phone, end_s in (p.rsplit(":", 1) for p in printed)]
     starts_s = [0.0, *(end_s for _, end_s in ends)]
     return [(p, start_s, end_s) for (p, end_s), start_s in zip(ends, starts_s, strict=False)]
 

@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from jobs.train import MODEL_FOLDER, PLOT_FILE, TrainConfig, train
+from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.checkpoints.open import open_checkpoint
+from pipeline.model.native import read
+from pipeline.training.course import LOG_FILE, CourseConfig
+from pipeline.training.export import export_checkpoint
+from pipeline.training.student import AdapterConfig
+from pipeline.training.windows import WindowConfig
+from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer_model
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A small checkpoint, two recordings with timed words, and a vocabulary to add."""
+    model = small_model()
+    export_checkpoint(
+        tmp_path / "begin",
+        CONFIG,
+        read(model.language_model.native_tensors()),
+        read(model.mimi.native_tensors()),
+        tokenizer_model(),
+    )
+    rows = []
+    for index, words in enumerate((["low", "high"], ["high", "high", "low"])):
+        utterance = spoken(words)
+        sound = (utterance.samples_N * 20000).astype(np.int16)
+        soundfile.write(tmp_path / f"{index}.wav", sound, RATE_HZ)
+        timed = zip(words, utterance.words, strict=True)
+        times = [{"text": t, "start_s": w.start_s, "end_s": w.end_s} for t, w in timed]
+        rows.append({"audio": f"{index}.wav", "text": " ".join(words), "words": times})
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "pieces.txt").write_text(" ward\n")
+    return TrainConfig(
+        manifest=str(manifest),
+        development=str(manifest),
+        output=str(tmp_path / "out"),
+        vocabulary=str(tmp_path / "pieces.txt"),
+        device="cpu",
+        model=ModelConfig(checkpoint=str(tmp_path / "begin")),
+        course=CourseConfig(num_steps=4, windows_per_step=2, measure_every_steps=2),
+        adapter=AdapterConfig(rank=2),
+        windows=WindowConfig(window_s=2.0),
+    )
+
+
+def test_ten_lines_of_manifest_become_a_model_with_its_log_and_picture(config, tmp_path):
+    train(config)
+    taught = open_checkpoint(str(tmp_path / "out" / MODEL_FOLDER))
+    assert taught.tokenizer.encode("ward") == [CONFIG.language_model.text_card]
+    log = (tmp_path / "out" / LOG_FILE).read_text().splitlines()
+    lines = [json.loads(line) for line in log]
+    assert [line["step"] for line in lines if "wer" in line] == [2, 4]
+    assert (tmp_path / "out" / PLOT_FILE).stat().st_size > 1000
+
+
+def test_a_finished_training_is_not_begun_again(config, tmp_path):
+    train(config)
+    before = (tmp_path / "out" / LOG_FILE).read_text()
+    train(config)
+    assert (tmp_path / "out" / LOG_FILE).read_text() == before
+
+
+def test_a_file_that_cannot_be_decoded_is_named(config, tmp_path):
+    (tmp_path / "0.wav").write_bytes(b"no sound")
+    with pytest.raises(ValueError, match=r"0\.wav cannot be learnt from"):
+        train(config)
