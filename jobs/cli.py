@@ -11,6 +11,7 @@ COMMANDS = {
     "export": "subtitles, text and tables for every transcript of a run",
     "evaluate": "a run held against what was really said",
     "report": "one HTML file about a run, with sounds to listen to",
+    "train": "teach a model a language, a trade or a room of its own",
 }
 
 

@@ -79,7 +79,7 @@ class WindowSampler:
         window_N = np.zeros(self.num_samples, dtype=np.float32)
         if rng.random() < self.config.silent_rate:
             return Window(window_N, (), None)
-        first = self.utterances[rng.integers(len(self.utterances))]
+        first = _any_of(self.utterances, rng)
         companions = [u for u in self.utterances if u.domain == first.domain]
         words: list[TimedTokens] = []
         next_utterance, start = first, self._first_start(first, rng)
@@ -88,7 +88,7 @@ class WindowSampler:
             _lay(heard.samples_N, window_N, start)
             words += _moved(heard.words, start / self.sample_rate_hz)
             start += len(heard.samples_N) + self._gap(rng)
-            next_utterance = companions[rng.integers(len(companions))]
+            next_utterance = _any_of(companions, rng)
         return Window(window_N, self._heard_words(words), first.domain)
 
     def _first_start(self, utterance: Utterance, rng: np.random.Generator) -> int:
@@ -113,8 +113,7 @@ class WindowSampler:
     def _spliced(self, companions: Sequence[Utterance], rng: np.random.Generator) -> Utterance:
         runs = []
         for _ in range(rng.integers(2, 6)):
-            utterance = companions[rng.integers(len(companions))]
-            runs.append(self._run(utterance, rng))
+            runs.append(self._run(_any_of(companions, rng), rng))
         starts = np.cumsum([0, *(len(run.samples_N) for run in runs[:-1])])
         samples_N = np.concatenate([run.samples_N for run in runs])
         words = [
@@ -157,6 +156,10 @@ def played_at(utterance: Utterance, speed: float) -> Utterance:
         for word in utterance.words
     )
     return Utterance(samples_N.astype(np.float32), words, utterance.domain)
+
+
+def _any_of(utterances: Sequence[Utterance], rng: np.random.Generator) -> Utterance:
+    return utterances[int(rng.integers(len(utterances)))]
 
 
 def _moved(words: Sequence[TimedTokens], by_s: float) -> list[TimedTokens]:

