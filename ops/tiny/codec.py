@@ -99,7 +99,7 @@ def train(pool: Path, work: Path, seconds: float, words: list[str]) -> None:
     features_WTD, sound_WN = write_features(pool), np.load(pool / SOUND_FILE, mmap_mode="r")
     num_frames = features_WTD.shape[1] // MIMI.positions_per_frame
     phones_WFP, words_WF, num_phones, num_words = pool_targets(pool, num_frames)
-    teacher, student = (_load(work, num_phones, num_words) for _ in range(2))
+    teacher, student = (load_teacher(work, num_phones, num_words) for _ in range(2))
     start(student.mimi.seanet, _floats(sound_WN[:4, : 10 * 24000]))
     projection = Projection.load(pool / PROJECTION_FILE)
     distillation = Distillation(teacher, student, projection.importance_D())
@@ -138,7 +138,7 @@ def _all_but_seanet(student: Teacher) -> Iterator[nn.Parameter]:
             yield parameter
 
 
-def _load(work: Path, num_phones: int, num_words: int) -> Teacher:
+def load_teacher(work: Path, num_phones: int, num_words: int) -> Teacher:
     teacher = Teacher(num_phones, num_words)
     teacher.load_state_dict(load_file(work / TEACHER_FILE))
     teacher.quantizer.is_quantizing = True

@@ -1,6 +1,6 @@
 """Joins corpora into one, which names their files where they lie.
 
-    python -m ops.tiny.merge JOINED CORPUS...
+python -m ops.tiny.merge JOINED CORPUS...
 """
 
 import json
