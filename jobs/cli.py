@@ -37,3 +37,7 @@ def usage() -> str:
 def _hint(name: str) -> str:
     near = get_close_matches(name, COMMANDS, n=1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+
+
+if __name__ == "__main__":
+    main()

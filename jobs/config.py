@@ -171,11 +171,18 @@ def _configuration(job: Job, overrides: list[Override]) -> Any:
     composed = _composed(job, overrides)
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
-        key = job.keys.get(missing[0])
-        meaning = f" ({key.meaning})" if key and key.meaning else ""
-        raise ConfigError(f"{missing[0]} must be given{meaning}")
+        raise ConfigError(_missing(job, missing[0]))
     _check_choices(job, composed)
     return OmegaConf.to_object(composed)
+
+
+def _missing(job: Job, path: str) -> str:
+    key = job.keys.get(path)
+    meaning = f" ({key.meaning})" if key and key.meaning else ""
+    group = path.partition(".")[0]
+    options = options_of(group) if "." in path else []
+    choice = f", or {group}=NAME of {', '.join(options)}" if options else ""
+    return f"{path} must be given{meaning}{choice}"
 
 
 def _composed(job: Job, overrides: list[Override]) -> DictConfig:

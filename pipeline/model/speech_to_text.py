@@ -43,6 +43,7 @@ class Heard(NamedTuple):
     tokens_SF: Tensor
     probabilities_SF: Tensor  # of these tokens, in the model's own eyes
     extra_SFHA: Tensor | None  # probabilities of the extra heads' answers
+    start_tokens_S: Tensor  # what was said at the start step, which hears nothing
 
     def write(self, frame: int, said: Said) -> None:
         self.tokens_SF[:, frame] = said.tokens_S
@@ -108,7 +109,8 @@ class SpeechToText:
         heard = self._unheard(num_slots, num_frames)
         fresh_S = torch.ones(num_slots, dtype=torch.bool, device=self.device)
         nothing_SK = fresh_S.new_zeros(num_slots, self.mimi.config.num_codebooks, dtype=torch.int64)
-        self.step(nothing_SK, state, fresh_S, sampling, reach=1)
+        start = self.step(nothing_SK, state, fresh_S, sampling, reach=1)
+        heard.start_tokens_S.copy_(start.tokens_S)
         later_S = torch.zeros_like(fresh_S)
         every_codes_SK = (codes for piece in self.encode(samples_SN) for codes in piece.unbind(1))
         for frame, codes_SK in enumerate(every_codes_SK):
@@ -176,6 +178,7 @@ class SpeechToText:
             torch.empty(shape, dtype=torch.int64, device=self.device),
             torch.empty(shape, device=self.device),
             torch.empty(*shape, *answers, device=self.device) if config.num_extra_heads else None,
+            torch.empty(num_slots, dtype=torch.int64, device=self.device),
         )
 
     def _padded(self, samples_SN: np.ndarray, first: int, end: int) -> Tensor:

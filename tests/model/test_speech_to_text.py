@@ -132,6 +132,7 @@ def test_forced_tokens_are_said_and_heard(ours):
     scripted = ours.hear(samples_SN, [Script(forced_tokens=forced), Script()])
     free = ours.hear(samples_SN)
     # The first forced token is what the start step says, which no frame shows.
+    assert scripted.start_tokens_S.tolist() == [7, free.start_tokens_S[1]]
     assert scripted.tokens_SF[0, :9].tolist()[0] == 8
     assert scripted.tokens_SF[0, 2:9].tolist() == [9, *[3] * 6]
     assert not torch.equal(scripted.tokens_SF[0, 9:], free.tokens_SF[0, 9:])

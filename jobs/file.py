@@ -1,0 +1,217 @@
+"""`nightscribe file AUDIO`: one recording to words on the terminal, without Ray."""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import MISSING
+
+from jobs.command import run_job
+from jobs.config import Job
+from pipeline.audio.channels import mix, take
+from pipeline.audio.decode import DecodeConfig, Sound
+from pipeline.engine.config import EngineConfig
+from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.checkpoints.open import Checkpoint, open_model
+from pipeline.model.conversation import Interpreter, Prompt
+from pipeline.model.placement import device_of, dtype_of
+from pipeline.model.speech_to_text import SpeechToText
+from pipeline.records import Word
+from pipeline.rendering.document import RenderingConfig, monologue
+from pipeline.rendering.formats import FORMATS, render
+
+STANDARD_INPUT = "-"
+TIME_DECIMALS = 3
+CONFIDENCE_DECIMALS = 4
+
+
+@dataclass(kw_only=True, slots=True)
+class PromptConfig:
+    """What the model is told before it hears the recording; not every model minds."""
+
+    text: str = field(default="", metadata={"help": "a text that is said first, as an example"})
+    audio: str | None = field(
+        default=None, metadata={"help": "a file that is heard first, as an example"}
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class FileConfig:
+    """Write down what is said in one file, of any format that ffmpeg reads."""
+
+    audio: str = field(default=MISSING, metadata={"help": "the file; - reads it from a pipe"})
+    format: str = field(
+        default="text", metadata={"help": "how the words are written", "choices": tuple(FORMATS)}
+    )
+    tokens: bool = field(
+        default=False,
+        metadata={"help": "with format=json: also the token said on hearing each frame"},
+    )
+    channel: int | None = field(
+        default=None, metadata={"help": "hear one channel, counted from 0; null hears their mix"}
+    )
+    domain: str | None = field(
+        default=None,
+        metadata={"help": "kind of recording, one of the model's domains; null for its usual one"},
+    )
+    prompt: PromptConfig = field(
+        default_factory=PromptConfig, metadata={"help": "what the model is told first"}
+    )
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "who listens"}
+    )
+    engine: EngineConfig = field(
+        default_factory=EngineConfig, metadata={"help": "where the model runs"}
+    )
+    decode: DecodeConfig = field(
+        default_factory=DecodeConfig, metadata={"help": "how ffmpeg is held"}
+    )
+    rendering: RenderingConfig = field(
+        default_factory=RenderingConfig, metadata={"help": "paragraphs and subtitles"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.tokens and self.format != "json":
+            raise ValueError(f"tokens=true needs format=json, not format={self.format}")
+        if self.channel is not None and self.channel < 0:
+            raise ValueError(f"channel counts from 0, got {self.channel}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FileTranscript:
+    """What was said in one file."""
+
+    uri: str
+    duration_s: float
+    words: list[Word]
+    tokens: list[int]  # said on hearing each frame of prefix, prompt, recording and flush
+
+
+def transcribe_file(config: FileConfig) -> int:
+    """Write the words to the terminal; a file that is only partly readable is told beside them."""
+    checkpoint = open_model(config.model)
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
+    # Before the weights are read, which takes longer than to find a file unreadable.
+    samples_N = samples_of(config.audio, config.channel, config.decode, rate_hz)
+    prompt = _prompt(config, rate_hz)
+    interpreter = Interpreter(
+        config=checkpoint.config,
+        tokenizer=checkpoint.tokenizer,
+        domains=config.model.domains,
+        default_domain=config.model.domain,
+    )
+    script = interpreter.script(prompt)
+    heard = _model(checkpoint, config.engine).hear(
+        interpreter.heard_samples(samples_N, prompt)[None], [script]
+    )
+    tokens_F = heard.tokens_SF[0].tolist()
+    words = interpreter.words(
+        [int(heard.start_tokens_S[0]), *tokens_F],
+        [1.0, *heard.probabilities_SF[0].tolist()],
+        len(samples_N),
+        prompt,
+    )
+    transcript = FileTranscript(
+        uri=config.audio, duration_s=len(samples_N) / rate_hz, words=words, tokens=tokens_F
+    )
+    sys.stdout.write(written(transcript, config))
+    return 0
+
+
+def samples_of(
+    audio: str, channel: int | None, config: DecodeConfig, rate_hz: int
+) -> NDArray[np.int16]:
+    """The whole waveform of a file; raises ValueError where there is none."""
+    with _on_disk(audio) as path, Sound(path, config, rate_hz) as sound:
+        blocks_N = mix(sound, rate_hz) if channel is None else take(sound, channel)
+        samples_N = np.concatenate([np.zeros(0, np.int16), *blocks_N])
+        outcome = sound.outcome
+    problem = f"{outcome.detail or 'no reason is known'} ({outcome.reason})"
+    if not len(samples_N):
+        raise ValueError(f"{audio} cannot be decoded: {problem}")
+    if outcome.status != "ok":
+        sys.stderr.write(f"nightscribe: {audio} is not whole: {problem}\n")
+    return samples_N
+
+
+def written(transcript: FileTranscript, config: FileConfig) -> str:
+    """The transcript in the format that was asked for."""
+    if config.format == "json":
+        return _json(transcript, with_tokens=config.tokens)
+    name = Path(transcript.uri).name
+    return render(monologue(name, transcript.words), config.format, config.rendering)
+
+
+def _json(transcript: FileTranscript, with_tokens: bool) -> str:
+    content: dict[str, Any] = {
+        "uri": transcript.uri,
+        "duration_s": round(transcript.duration_s, TIME_DECIMALS),
+        "text": " ".join(word.text for word in transcript.words),
+        "words": [_rounded(word) for word in transcript.words],
+    }
+    if with_tokens:
+        content["tokens"] = transcript.tokens
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def _rounded(word: Word) -> dict[str, str | float]:
+    return {
+        "text": word.text,
+        "start_s": round(word.start_s, TIME_DECIMALS),
+        "end_s": round(word.end_s, TIME_DECIMALS),
+        "confidence": round(word.confidence, CONFIDENCE_DECIMALS),
+    }
+
+
+def _prompt(config: FileConfig, rate_hz: int) -> Prompt:
+    samples_N = np.zeros(0, np.int16)
+    if config.prompt.audio is not None:
+        samples_N = samples_of(config.prompt.audio, None, config.decode, rate_hz)
+    return Prompt(
+        domain=config.domain or config.model.domain, text=config.prompt.text, samples_N=samples_N
+    )
+
+
+def _model(checkpoint: Checkpoint, config: EngineConfig) -> SpeechToText:
+    device = device_of(config.device)
+    return SpeechToText.load(
+        checkpoint.config,
+        checkpoint.mimi_tensors(),
+        checkpoint.language_model_tensors(),
+        device,
+        dtype_of(config.dtype, device),
+    )
+
+
+@contextmanager
+def _on_disk(audio: str) -> Iterator[Path]:
+    """The file itself, or standard input written to one: ffmpeg has to seek in some formats."""
+    if audio != STANDARD_INPUT:
+        path = Path(audio)
+        if not path.is_file():
+            raise ValueError(f"{audio}: there is no such file")
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="nightscribe-") as spooled:
+        shutil.copyfileobj(sys.stdin.buffer, spooled)
+        spooled.flush()
+        yield Path(spooled.name)
+
+
+JOB = Job(name="file", config=FileConfig, run=transcribe_file, positional=("audio",))
+
+
+def main() -> None:
+    run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The first word names the command."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from jobs.cli import COMMANDS, main
+
+
+def said(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["nightscribe", *words])
+    try:
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
+def test_help_lists_every_command(monkeypatch, capsys, words):
+    code, page, _ = said(monkeypatch, capsys, *words)
+    assert code == 0
+    assert all(f"  {name} " in page for name in COMMANDS)
+
+
+def test_a_wrong_command_is_one_sentence(monkeypatch, capsys):
+    code, out, err = said(monkeypatch, capsys, "fil")
+    assert (code, out) == (2, "")
+    assert err == "nightscribe: there is no command fil; did you mean file?\n"
+
+
+def test_help_of_the_command_loads_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['nightscribe', '--help']; import jobs.cli; jobs.cli.main();"
+        "assert not {'torch', 'ray', 'hydra'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_key_of_every_command_says_what_it_means(name):
+    job = import_module(f"jobs.{name}").JOB
+    assert job.name == name
+    assert [path for path, key in job.keys.items() if not key.meaning] == []
+    assert job.config.__doc__
