@@ -1,0 +1,45 @@
+"""A clip heard by a transcriber, and again where the model stalled: where guards meet an engine."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Protocol
+
+from pipeline.guards.config import GuardsConfig
+from pipeline.guards.redecoding import Attempt, Redecoded, hear_attempts_later, redecode
+from pipeline.records import Span, Word
+from pipeline.transcriber import Clip, HeardClip
+
+
+class Submits(Protocol):
+    """A transcriber, as far as it is needed here."""
+
+    def submit(self, clip: Clip) -> Future[HeardClip]: ...
+
+
+async def hear_attentively(
+    transcriber: Submits,
+    clip: Clip,
+    speech: Sequence[Span],
+    sample_rate_hz: int,
+    config: GuardsConfig,
+) -> tuple[HeardClip, Redecoded]:
+    """What was heard at first, and the better words after stalled spans were heard again.
+
+    Everything is queued at the one engine, so other clips keep its slots full meanwhile.
+    """
+    if config.redecoding_temperature:
+        raise ValueError(
+            "this engine always takes the likeliest token: guards.redecoding_temperature must be "
+            f"0, got {config.redecoding_temperature}"
+        )
+
+    async def hear(attempt: Attempt) -> Sequence[Word]:
+        name = f"{clip.clip_id} again from {attempt.start_s:.2f} s"
+        again = replace(clip, clip_id=name, samples_N=attempt.samples_N)
+        return (await asyncio.wrap_future(transcriber.submit(again))).words
+
+    heard = await asyncio.wrap_future(transcriber.submit(clip))
+    attempts = redecode(clip.samples_N, sample_rate_hz, heard.words, speech, config)
+    return heard, await hear_attempts_later(attempts, hear)
