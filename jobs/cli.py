@@ -6,6 +6,7 @@ from importlib import import_module
 
 COMMANDS = {
     "file": "one recording to words on the terminal",
+    "status": "how far a run is",
     "plan": "what an archive holds, and what transcribing it will take",
     "show": "the transcript of one recording of a run",
     "export": "subtitles, text and tables for every transcript of a run",

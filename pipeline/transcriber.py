@@ -126,6 +126,11 @@ class Transcriber:
                 self._thread.start()
         return future
 
+    @property
+    def has_died(self) -> bool:
+        """Whether the engine's thread ended with an error; nothing can be heard any more."""
+        return self._orders.has_failed
+
     def close(self) -> None:
         """Finish what was submitted and end the thread."""
         self._orders.close()
@@ -167,6 +172,10 @@ class _Orders:
         self._error: BaseException | None = None
         self._is_closed = False
         self._changing = threading.Lock()
+
+    @property
+    def has_failed(self) -> bool:
+        return self._error is not None
 
     def add(self, clip: Clip) -> Future[HeardClip]:
         order = _Order(clip, Future())

@@ -117,14 +117,18 @@ def outcome_row(outcome: Outcome) -> Row:
         "shard_index": shard.index if shard else None,
         "is_last": shard.is_last if shard else None,
         "recording": recording_row(outcome.recording),
-        "shard": _shard_row(shard) if shard else None,
+        "shard": shard_row(shard) if shard else None,
         **({"failure": _why(outcome)} if isinstance(outcome, Failure) else _said(outcome)),
     }
 
 
+def shard_of(row: Mapping[str, Any], recording: Recording) -> Shard | None:
+    return Shard(recording=recording, **row["shard"]) if row["shard"] else None
+
+
 def outcome_of(row: Mapping[str, Any]) -> Outcome:
     recording = recording_of(row["recording"])
-    shard = Shard(recording=recording, **row["shard"]) if row["shard"] else None
+    shard = shard_of(row, recording)
     if row["failure"]:
         return Failure(recording=recording, shard=shard, **row["failure"])
     assert shard is not None
@@ -170,7 +174,8 @@ def _why(failure: Failure) -> Row:
     return {name: getattr(failure, name) for name in names}
 
 
-def _shard_row(shard: Shard) -> Row:
+def shard_row(shard: Shard) -> Row:
+    """A shard without its recording."""
     names = [field.name for field in fields(Shard) if field.name != "recording"]
     return {name: getattr(shard, name) for name in names}
 

@@ -1,0 +1,120 @@
+"""What a run shows on the terminal: one moving line, or a plain one now and then for logs."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from pipeline.cluster.progress import Progress
+
+LINE_EVERY_S = 30.0
+HOUR_S = 3600
+
+
+class Display:
+    """`with Display(output, quiet) as display:` then `show` as often as you like."""
+
+    def __init__(self, output: str, quiet: bool) -> None:
+        self._output = output
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = None if quiet or not sys.stderr.isatty() else _bar(self._console)
+        self._task: TaskID | None = None
+        self._told_at_s = -LINE_EVERY_S
+        self._told_state = ""
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("looking at what there is", total=None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                total=progress.num_recordings,
+                completed=progress.num_done,
+                description=line(progress),
+            )
+        elif self._is_due(progress):
+            counted = f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
+            self._console.print(f"{counted} · {line(progress)}", soft_wrap=True)
+
+    def summarise(self, progress: Progress) -> None:
+        """The end of the run, and what to type next."""
+        self._console.print(_table(progress))
+        for command in next_commands(progress, self._output):
+            self._console.print(f"  {command}", soft_wrap=True)
+
+    def _is_due(self, progress: Progress) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._told_at_s < LINE_EVERY_S and progress.state == self._told_state:
+            return False
+        self._told_at_s, self._told_state = now_s, progress.state
+        return True
+
+
+def line(progress: Progress) -> str:
+    """Hours, speed, occupancy, failures and the time that is left."""
+    told = [
+        "finishing what was begun" if progress.state == "draining" else "",
+        f"{progress.heard_s / HOUR_S:.1f} h heard",
+        f"{progress.speed:.0f} x real time",
+        "" if progress.occupancy is None else f"slots {progress.occupancy:.0%} full",
+        f"{progress.num_failures:,} failed" if progress.num_failures else "",
+        f"{progress.num_kills:,} begun again" if progress.num_kills else "",
+        "" if progress.left_s is None else f"{clock(progress.left_s)} left",
+    ]
+    return " · ".join(part for part in told if part)
+
+
+def clock(duration_s: float) -> str:
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def next_commands(progress: Progress, output: str) -> list[str]:
+    if progress.state != "finished":
+        return ["The same command goes on from here."]
+    return [
+        f"nightscribe report run={output}",
+        f"nightscribe export run={output} format=srt",
+    ]
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}", style="bold"),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=True,
+    )
+
+
+def _table(progress: Progress) -> Table:
+    table = Table(box=None, show_header=False, title=f"run {progress.run_id} {progress.state}")
+    table.add_row("recordings", f"{progress.num_done:,} of {progress.num_recordings:,}")
+    table.add_row("failed", f"{progress.num_failures:,}")
+    table.add_row("partial, this time", f"{progress.num_partial:,}")
+    table.add_row("heard, this time", f"{progress.heard_s / HOUR_S:.2f} h")
+    table.add_row("took", clock(progress.elapsed_s))
+    if progress.elapsed_s and progress.heard_s:
+        table.add_row("speed", f"{progress.heard_s / progress.elapsed_s:.1f} x real time")
+    return table

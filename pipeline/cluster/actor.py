@@ -1,0 +1,142 @@
+"""On a GPU: one transcriber whose slots stay full across the blocks that Ray brings.
+
+Ray hands over a few dozen small blocks at once, each in a coroutine of its own; their shards meet
+in the one engine. A dead engine ends the process, so that Ray brings the same blocks to a new one.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from math import isqrt
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipeline.cluster.ledger import EngineTold, LedgerHandle
+from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
+from pipeline.records import Failure, ShardTranscript
+from pipeline.storage.rows import Outcome
+from pipeline.transcriber import Clip, Transcriber
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """A transcriber that answers for shards."""
+
+    @property
+    def has_died(self) -> bool: ...
+
+    @property
+    def tally(self) -> Any:
+        """With `num_slot_steps` and `num_live_steps`."""
+
+    def hear(self, cut: CutShard) -> Awaitable[ShardTranscript]: ...
+
+
+class TranscribingActor:
+    """Rows with sound in, rows with words out."""
+
+    def __init__(
+        self,
+        make_listener: Callable[[], Listener],
+        ledger: LedgerHandle,
+        rows_in_flight: int,
+        max_kills: int,
+    ) -> None:
+        self._listener, self._ledger = make_listener(), ledger
+        self._max_kills = max_kills
+        # What was in a process that died: small groups find the culprit without condemning
+        # its neighbours, and one that was there twice is heard alone.
+        self._suspects = asyncio.Semaphore(max(isqrt(rows_in_flight), 1))
+        self._twice_suspects = asyncio.Semaphore(1)
+        self._name = str(os.getpid())
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        cuts = list(cuts_of(table))
+        kills = await self._ledger.look_up.remote([_name(cut) for cut in cuts])
+        if kills is None:
+            return outcome_table([])
+        outcomes = await asyncio.gather(*map(self._outcome, cuts, kills))
+        return outcome_table([outcome for outcome in outcomes if outcome is not None])
+
+    async def _outcome(self, cut: Cut, kills: int) -> Outcome | None:
+        if isinstance(cut, Failure):
+            return cut
+        if kills >= self._max_kills:
+            return _failure(cut, "worker_killed", f"it ended its worker {kills} times", kills)
+        if kills == 0:
+            return await self._hear(cut)
+        async with self._suspects if kills == 1 else self._twice_suspects:
+            return await self._hear(cut)
+
+    async def _hear(self, cut: CutShard) -> Outcome | None:
+        if not await self._ledger.begin.remote(_name(cut)):
+            return None
+        try:
+            return await self._listener.hear(cut)
+        except Exception as error:
+            self._end_if_dead(error)
+            return _failure(cut, "not_transcribed", f"{type(error).__name__}: {error}")
+        finally:
+            tally = self._listener.tally
+            told = EngineTold(tally.num_slot_steps, tally.num_live_steps)
+            self._ledger.end.remote(_name(cut), self._name, told)
+
+    def _end_if_dead(self, error: Exception) -> None:
+        if self._listener.has_died:
+            log.error("the engine died, and this process with it: %s", error)
+            # An exit that no exception handler can turn into a row or a failed task.
+            os._exit(1)
+
+
+class TranscriberListener:
+    """A Transcriber, told what it is called."""
+
+    def __init__(
+        self, transcriber: Transcriber, model: str, model_revision: str, keep_tokens: bool = False
+    ) -> None:
+        self._transcriber = transcriber
+        self._model, self._model_revision = model, model_revision
+        self._keep_tokens = keep_tokens
+
+    @property
+    def has_died(self) -> bool:
+        return self._transcriber.has_died
+
+    @property
+    def tally(self) -> Any:
+        return self._transcriber.engine.tally
+
+    async def hear(self, cut: CutShard) -> ShardTranscript:
+        shard = cut.shard
+        future = self._transcriber.submit(
+            Clip(shard.shard_id, cut.samples_N, shard.recording.domain)
+        )
+        heard = await asyncio.wrap_future(future)
+        kept = slice(None) if self._keep_tokens else slice(0)
+        return ShardTranscript(
+            shard=shard,
+            words=tuple(heard.words),
+            tokens=tuple(heard.tokens_T[kept].tolist()),
+            token_confidences=tuple(heard.confidences_T[kept].tolist()),
+            speech=cut.speech,
+            model=self._model,
+            model_revision=self._model_revision,
+        )
+
+
+def _name(cut: Cut) -> str:
+    return cut.shard.shard_id if isinstance(cut, CutShard) else cut.recording.recording_id
+
+
+def _failure(cut: CutShard, reason: str, detail: str, attempts: int = 1) -> Failure:
+    return Failure(
+        recording=cut.shard.recording,
+        shard=cut.shard,
+        stage="transcribe",
+        reason=reason,
+        detail=detail,
+        attempts=attempts,
+    )

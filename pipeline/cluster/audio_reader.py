@@ -1,0 +1,186 @@
+"""Files to shards with sound: fetched, decoded and cut in one pass, whatever is wrong with them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audio.channels import mix, take
+from pipeline.audio.cut import Cut as CutSamples
+from pipeline.audio.cut import ShardConfig, cut
+from pipeline.audio.decode import DecodeConfig, Sound
+from pipeline.audio.outcome import Outcome
+from pipeline.cluster.rows import Cut, CutShard
+from pipeline.guards.activity import speech_spans
+from pipeline.guards.config import GuardsConfig
+from pipeline.records import Failure, Recording, Shard
+from pipeline.storage.errors import StorageError
+from pipeline.storage.opening import S3Config
+from pipeline.storage.scratch import ScratchConfig, fetched
+
+CHANNELS = ("mix", "split")
+# As much as headers and manifests may be wrong without anything being missing.
+TOLERANCE_S, TOLERANCE_SHARE = 0.5, 0.02
+
+
+@dataclass(kw_only=True, slots=True)
+class SourceConfig:
+    """What is taken from each file."""
+
+    channels: str = field(
+        default="mix",
+        metadata={
+            "help": "one transcript of all channels, or one of each; a manifest goes first",
+            "choices": CHANNELS,
+        },
+    )
+    scratch: ScratchConfig = field(
+        default_factory=ScratchConfig, metadata={"help": "where fetched files lie"}
+    )
+    decode: DecodeConfig = field(
+        default_factory=DecodeConfig, metadata={"help": "how ffmpeg is held"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.channels not in CHANNELS:
+            raise ValueError(
+                f"source.channels is one of {', '.join(CHANNELS)}, not {self.channels}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioReader:
+    """Call it with a recording; it can be sent to any machine that has ffmpeg."""
+
+    sample_rate_hz: int
+    source: SourceConfig
+    shard: ShardConfig
+    guards: GuardsConfig
+    s3: S3Config
+
+    def __call__(self, recording: Recording) -> Iterator[Cut]:
+        """The shards in order; a file that cannot be read or decoded is one failure."""
+        try:
+            with fetched(recording, self.s3, self.source.scratch) as path:
+                yield from self._read(path, recording)
+        except StorageError as error:
+            yield Failure(
+                recording=recording, stage="fetch", reason=error.reason, detail=str(error)
+            )
+
+    def _read(self, path: Path, recording: Recording) -> Iterator[Cut]:
+        with self._sound(path) as sound:
+            num_channels = sound.num_channels
+            if not num_channels:
+                yield _not_decoded(recording, sound.outcome)
+                return
+            if recording.channel is not None and recording.channel >= num_channels:
+                yield _no_channel(recording, num_channels)
+                return
+            if not self._is_split(recording, num_channels):
+                yield from self._shards(sound, recording)
+                return
+        # One pass for each channel: passes are cheap, and none holds a whole recording.
+        for channel in recording.split(num_channels):
+            with self._sound(path) as sound:
+                yield from self._shards(sound, channel)
+
+    def _is_split(self, recording: Recording, num_channels: int) -> bool:
+        wants_all = self.source.channels == "split" and recording.channel is None
+        return wants_all and num_channels > 1
+
+    def _shards(self, sound: Sound, recording: Recording) -> Iterator[Cut]:
+        span = _Span(recording, self.sample_rate_hz)
+        channel = recording.channel
+        blocks_N = mix(sound, self.sample_rate_hz) if channel is None else take(sound, channel)
+        num_shards = 0
+        for piece in cut(span.inside(blocks_N), self.sample_rate_hz, self.shard):
+            # Once there is a last shard the decoder has said its last word.
+            damage = _damage(sound, span, recording) if piece.is_last else None
+            yield self._cut_shard(piece, recording, damage)
+            num_shards += 1
+        if not num_shards:
+            yield _not_decoded(recording, sound.outcome)
+
+    def _cut_shard(self, piece: CutSamples, recording: Recording, damage: str | None) -> CutShard:
+        shard = Shard(
+            recording=recording,
+            index=piece.index,
+            sample_rate_hz=self.sample_rate_hz,
+            start_sample=piece.start_sample,
+            end_sample=piece.end_sample,
+            owned_start_sample=piece.owned_start_sample,
+            owned_end_sample=piece.owned_end_sample,
+            is_last=piece.is_last,
+            damage=damage,
+        )
+        spoken = speech_spans(piece.samples_N, self.sample_rate_hz, self.guards)
+        return CutShard(shard, piece.samples_N, spoken)
+
+    def _sound(self, path: Path) -> Sound:
+        return Sound(path, self.source.decode, self.sample_rate_hz)
+
+
+class _Span:
+    """The part of a file that a recording is."""
+
+    def __init__(self, recording: Recording, sample_rate_hz: int) -> None:
+        self._start = round(recording.start_s * sample_rate_hz)
+        end_s = recording.end_s
+        self._end = None if end_s is None else round(end_s * sample_rate_hz)
+        self._rate_hz = sample_rate_hz
+        self._num_inside = 0
+        self.ends_early = False
+
+    def inside(self, blocks_N: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
+        first = 0
+        for block_N in blocks_N:
+            inside_N = block_N[max(self._start - first, 0) :]
+            if self._end is not None:
+                inside_N = inside_N[: self._end - max(first, self._start)]
+            self._num_inside += len(inside_N)
+            if len(inside_N):
+                yield inside_N
+            first += len(block_N)
+            if self._end is not None and first >= self._end:
+                self.ends_early = True
+                return
+
+    @property
+    def duration_s(self) -> float:
+        return self._num_inside / self._rate_hz
+
+
+def _damage(sound: Sound, span: _Span, recording: Recording) -> str | None:
+    """Why the recording is not whole, from the decoder, or from what the manifest promised."""
+    if not span.ends_early:
+        outcome = sound.outcome
+        if outcome.status != "ok":
+            return f"{outcome.reason}: {outcome.detail or 'the decoder does not say why'}"
+    expected_s = recording.expected_s
+    if expected_s is None:
+        return None
+    missing_s = expected_s - span.duration_s
+    if missing_s <= max(TOLERANCE_S, TOLERANCE_SHARE * expected_s):
+        return None
+    return f"short: {span.duration_s:.2f} s of the {expected_s:.2f} s that the manifest names"
+
+
+def _not_decoded(recording: Recording, outcome: Outcome) -> Failure:
+    return Failure(
+        recording=recording,
+        stage="decode",
+        reason=outcome.reason or "empty",
+        detail=outcome.detail or "no sample of this recording could be decoded",
+    )
+
+
+def _no_channel(recording: Recording, num_channels: int) -> Failure:
+    return Failure(
+        recording=recording,
+        stage="decode",
+        reason="no_channel",
+        detail=f"there is no channel {recording.channel}, only {num_channels} of them",
+    )

@@ -1,0 +1,75 @@
+"""What the cluster gives to a run, and how patient the run is with it."""
+
+from dataclasses import dataclass, field
+
+ROWS_PER_BLOCK = 4
+# Nobody knows how many slots fill a GPU before the model is on it.
+UNKNOWN_SLOTS = 256
+
+
+@dataclass(kw_only=True, slots=True)
+class ClusterConfig:
+    """Actors, decoders and patience."""
+
+    num_actors: int | None = field(
+        default=None,
+        metadata={"help": "transcribers; null: as many as fit the GPUs, or one without GPUs"},
+    )
+    gpus_per_actor: float | None = field(
+        default=None,
+        metadata={"help": "GPUs of each; a fraction shares one; null: 1, or 0 without GPUs"},
+    )
+    cpus_per_actor: float = field(default=1.0, metadata={"help": "CPUs of each transcriber"})
+    num_decoders: int | None = field(
+        default=None, metadata={"help": "recordings decoded at once; null: as many as CPUs allow"}
+    )
+    cpus_per_decoder: float = field(default=1.0, metadata={"help": "CPUs of each decoder"})
+    rows_in_flight: int | None = field(
+        default=None,
+        metadata={"help": "shards handed to a transcriber at once; null: twice its slots"},
+    )
+    max_kills: int = field(
+        default=3, metadata={"help": "a shard or file that killed this many workers has failed"}
+    )
+    wait_s: float = field(
+        default=0.0, metadata={"help": "how long to wait for machines that are not there yet"}
+    )
+    no_progress_s: float = field(
+        default=4 * 3600.0, metadata={"help": "give up when nothing was finished for this long"}
+    )
+    block_mib: float = field(
+        default=8.0, metadata={"help": "samples that travel from decoder to transcriber at once"}
+    )
+    object_store_gib: float | None = field(
+        default=None,
+        metadata={"help": "shared memory of a Ray that is started here; null: Ray decides"},
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("num_actors", "num_decoders", "rows_in_flight", "max_kills"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"cluster.{name} must be positive, got {value}")
+        for name in ("cpus_per_actor", "gpus_per_actor", "wait_s"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"cluster.{name} must not be negative, got {value}")
+        for name in ("cpus_per_decoder", "no_progress_s", "block_mib"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"cluster.{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(kw_only=True, slots=True)
+class RayConfig:
+    """Which Ray to use."""
+
+    address: str | None = field(
+        default=None,
+        metadata={"help": "auto, ray://HOST:PORT or HOST:PORT; null: start one on this machine"},
+    )
+
+
+def calls_per_actor(config: ClusterConfig, num_slots: int | None) -> int:
+    """Blocks an actor works on at once: enough to keep its slots full while some rows straggle."""
+    rows = config.rows_in_flight or 2 * (num_slots or UNKNOWN_SLOTS)
+    return max(-(-rows // ROWS_PER_BLOCK), 2)

@@ -1,0 +1,137 @@
+"""The graph that Ray Data runs: what is left of the plan in, receipts of committed parts out.
+
+remaining recordings -> [CPU] read: shards with sound, or failures -> blocks of four
+  -> [GPU, or CPU where there is none] a fixed pool of actors -> [CPU] commit -> receipts
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from pipeline.cluster.actor import Listener, TranscribingActor
+from pipeline.cluster.config import ROWS_PER_BLOCK, ClusterConfig, calls_per_actor
+from pipeline.cluster.ledger import LedgerHandle
+from pipeline.cluster.reading import Reader, read_remaining
+from pipeline.cluster.resources import Pool
+from pipeline.cluster.rows import receipt_table, remaining_table
+from pipeline.publishing import Remaining
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.parts import commit
+from pipeline.storage.rows import outcome_of
+
+# A read task that dies begins again with its first recording, so it has few of them; a million
+# recordings in tasks of one each would keep the driver busy with nothing but tasks.
+MAX_RECORDINGS_PER_TASK = 64
+TASKS_PER_DECODER = 4
+# Prefetching more blocks than this beyond those an actor works on only pins memory.
+PREFETCH = 1.2
+COMMIT_CPUS = 0.25
+ACTOR_INIT_DEATHS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What the workers are made of, by functions that can be sent to them."""
+
+    make_reader: Callable[[], Reader]
+    make_listener: Callable[[], Listener]
+    output: str
+    s3: S3Config
+
+
+def receipts(
+    remaining: Iterable[Remaining],
+    num_recordings: int,
+    stages: Stages,
+    ledger: LedgerHandle,
+    pool: Pool,
+    config: ClusterConfig,
+) -> Iterator[list[dict[str, Any]]]:
+    """Run the graph; rows about a few outcomes as soon as they are committed."""
+    _set_up_context(config)
+    dataset = _graph(remaining, num_recordings, stages, ledger, pool, config)
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield cast(pa.Table, batch).to_pylist()
+
+
+def _graph(
+    remaining: Iterable[Remaining],
+    num_recordings: int,
+    stages: Stages,
+    ledger: LedgerHandle,
+    pool: Pool,
+    config: ClusterConfig,
+) -> ray.data.Dataset:
+    per_task = recordings_per_task(num_recordings, pool.num_decoders)
+    recordings = ray.data.from_arrow(list(_blocks(remaining, per_task)))
+    cut = recordings.map_batches(
+        read_remaining,  # type: ignore[arg-type] # Ray types no functions with fn_args
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_args=(stages.make_reader, ledger, config.max_kills),
+        num_cpus=config.cpus_per_decoder,
+        compute=TaskPoolStrategy(size=pool.num_decoders),
+    ).repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
+    return _transcribed(cut, stages, ledger, pool, config).map_batches(
+        write_part,  # type: ignore[arg-type]
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_args=(stages.output, stages.s3),
+        num_cpus=COMMIT_CPUS,
+    )
+
+
+def _transcribed(
+    cut: ray.data.Dataset, stages: Stages, ledger: LedgerHandle, pool: Pool, config: ClusterConfig
+) -> ray.data.Dataset:
+    """A fixed pool: pools that grow and shrink load models when they should transcribe."""
+    calls = calls_per_actor(config, pool.num_slots)
+    rows_in_flight = calls * ROWS_PER_BLOCK
+    return cut.map_batches(
+        TranscribingActor,
+        batch_size=ROWS_PER_BLOCK,
+        batch_format="pyarrow",
+        fn_constructor_args=(stages.make_listener, ledger, rows_in_flight, config.max_kills),
+        num_cpus=config.cpus_per_actor,
+        num_gpus=pool.gpus_per_actor,
+        compute=ActorPoolStrategy(
+            size=pool.num_actors,
+            max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=round(PREFETCH * calls) + 1,
+        ),
+    )
+
+
+def write_part(table: pa.Table, output: str, s3: S3Config) -> pa.Table:
+    """On a CPU worker: commit what an actor has heard."""
+    outcomes = [outcome_of(row) for row in table.to_pylist()]
+    if not outcomes:
+        return receipt_table([], [])
+    return receipt_table(commit(open_store(output, s3), outcomes), outcomes)
+
+
+def recordings_per_task(num_recordings: int, num_decoders: int) -> int:
+    """Few enough that every decoder has several tasks, so that they end together."""
+    even = num_recordings // (TASKS_PER_DECODER * num_decoders)
+    return min(max(even, 1), MAX_RECORDINGS_PER_TASK)
+
+
+def _blocks(remaining: Iterable[Remaining], per_task: int) -> Iterator[pa.Table]:
+    waiting = iter(remaining)
+    while some := list(islice(waiting, per_task)):
+        yield remaining_table(some)
+
+
+def _set_up_context(config: ClusterConfig) -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = int(config.block_mib * 2**20)
+    context.execution_no_progress_timeout_s = config.no_progress_s
+    context.max_consecutive_actor_init_deaths = ACTOR_INIT_DEATHS
+    # Ray would drop what a failed block held; here, what can fail is a row.
+    context.max_errored_blocks = 0

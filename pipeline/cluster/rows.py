@@ -1,0 +1,131 @@
+"""Records to the rows that Ray moves, and back: the only place that knows both."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.publishing import Remaining
+from pipeline.records import Failure, Shard, Span
+from pipeline.storage.parts import Receipt
+from pipeline.storage.rows import (
+    Outcome,
+    outcome_row,
+    recording_of,
+    recording_row,
+    shard_of,
+    shard_row,
+)
+from pipeline.storage.schema import PARTS_SCHEMA
+
+_RECORDING = PARTS_SCHEMA.field("recording").type
+
+REMAINING_SCHEMA = pa.schema([("recording", _RECORDING), ("done_ids", pa.list_(pa.string()))])
+CUT_SCHEMA = pa.schema(
+    [
+        ("recording", _RECORDING),
+        ("shard", PARTS_SCHEMA.field("shard").type),
+        ("speech", PARTS_SCHEMA.field("speech").type),
+        ("samples", pa.large_binary()),
+        ("failure", PARTS_SCHEMA.field("failure").type),
+    ]
+)
+RECEIPT_SCHEMA = pa.schema(
+    [
+        ("part", pa.string()),
+        ("recording_id", pa.string()),
+        ("shard_index", pa.int32()),
+        ("is_last", pa.bool_()),
+        ("heard_s", pa.float64()),
+        ("num_words", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutShard:
+    """A shard, its sound, and where in it somebody speaks, in seconds of the shard."""
+
+    shard: Shard
+    samples_N: NDArray[np.int16] = field(repr=False)
+    speech: tuple[Span, ...] = ()
+
+
+Cut = CutShard | Failure
+
+
+def remaining_table(some: Iterable[Remaining]) -> pa.Table:
+    rows = [
+        {"recording": recording_row(one.recording), "done_ids": sorted(one.done_ids)}
+        for one in some
+    ]
+    return pa.Table.from_pylist(rows, schema=REMAINING_SCHEMA)
+
+
+def remaining_of(table: pa.Table) -> Iterator[Remaining]:
+    for row in table.to_pylist():
+        yield Remaining(recording_of(row["recording"]), frozenset(row["done_ids"]))
+
+
+def cut_table(cut: Cut) -> pa.Table:
+    row = _failure_row(cut) if isinstance(cut, Failure) else _sound_row(cut)
+    return pa.Table.from_pylist([row], schema=CUT_SCHEMA)
+
+
+def cuts_of(table: pa.Table) -> Iterator[Cut]:
+    for row in table.to_pylist():
+        recording = recording_of(row["recording"])
+        shard = shard_of(row, recording)
+        if row["failure"]:
+            yield Failure(recording=recording, shard=shard, **row["failure"])
+        else:
+            assert shard is not None
+            speech = tuple(Span(**span) for span in row["speech"])
+            yield CutShard(shard, np.frombuffer(row["samples"], np.int16), speech)
+
+
+def outcome_table(outcomes: Sequence[Outcome]) -> pa.Table:
+    return pa.Table.from_pylist([outcome_row(one) for one in outcomes], schema=PARTS_SCHEMA)
+
+
+def receipt_table(receipts: Sequence[Receipt], outcomes: Sequence[Outcome]) -> pa.Table:
+    """Receipts with what the progress display wants to know."""
+    rows = [
+        {
+            **{name: getattr(receipt, name) for name in Receipt.__slots__},
+            "heard_s": heard_s(outcome),
+            "num_words": 0 if isinstance(outcome, Failure) else len(outcome.words),
+        }
+        for receipt, outcome in zip(receipts, outcomes, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=RECEIPT_SCHEMA)
+
+
+def receipt_of(row: dict) -> Receipt:
+    return Receipt(**{name: row[name] for name in Receipt.__slots__})
+
+
+def heard_s(outcome: Outcome) -> float:
+    """How much of its recording an outcome answers for; nothing if it failed."""
+    if isinstance(outcome, Failure):
+        return 0.0
+    shard = outcome.shard
+    return (shard.owned_end_sample - shard.owned_start_sample) / shard.sample_rate_hz
+
+
+def _sound_row(cut: CutShard) -> dict:
+    return {
+        "recording": recording_row(cut.shard.recording),
+        "shard": shard_row(cut.shard),
+        "speech": [span._asdict() for span in cut.speech],
+        "samples": cut.samples_N.tobytes(),
+        "failure": None,
+    }
+
+
+def _failure_row(failure: Failure) -> dict:
+    row = outcome_row(failure)
+    kept = {name: row[name] for name in ("recording", "shard", "failure")}
+    return kept | {"speech": [], "samples": b""}

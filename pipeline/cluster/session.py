@@ -1,0 +1,62 @@
+"""A Ray to work with: one that is there, or one started here for as long as the run takes."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import gettempdir
+
+import ray
+from ray.exceptions import RayError
+
+from pipeline.cluster.config import ClusterConfig, RayConfig
+
+# Decoder, transcriber and writer run side by side; Ray counts CPUs, the kernel shares them.
+MIN_CPUS = 4
+# Ray puts the folder's name into names of sockets, which must be short.
+TEMP_FOLDER = "nightscribe-ray"
+
+
+class ClusterUnreachableError(Exception):
+    """There is no Ray at that address, or none could be started."""
+
+
+@contextmanager
+def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
+    """Join the cluster at the address, or the one this job runs in, or start one."""
+    _calm_logs()
+    # A cluster that sets this is the one that runs this job.
+    address = ray_config.address or os.environ.get("RAY_ADDRESS")
+    try:
+        _join(address) if address else _start(config)
+    except (RayError, ConnectionError, ValueError, RuntimeError) as error:
+        where = f"at {address}" if address else "on this machine"
+        raise ClusterUnreachableError(f"no Ray {where}: {' '.join(str(error).split())}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    ray.init(address=address, log_to_driver=False, configure_logging=False)
+
+
+def _start(config: ClusterConfig) -> None:
+    gib = config.object_store_gib
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, MIN_CPUS),
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        object_store_memory=int(gib * 2**30) if gib else None,
+        _temp_dir=os.path.join(gettempdir(), TEMP_FOLDER),
+    )
+
+
+def _calm_logs() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,34 @@
+"""One Ray for all tests of the cluster."""
+
+import gc
+import os
+import warnings
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    import ray
+
+    os.environ.pop("RAY_ADDRESS", None)
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(
+            "local",
+            num_cpus=8,
+            include_dashboard=False,
+            object_store_memory=200 * 2**20,
+            log_to_driver=False,
+            _temp_dir=mkdtemp(prefix="ray-"),
+        )
+    yield ray
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray does not wait for the processes it ends
+        ray.shutdown()
+        gc.collect()

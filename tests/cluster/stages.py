@@ -1,0 +1,113 @@
+"""A reader and a listener for tests: sound from a file's name, words from the hashing model."""
+
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.cluster.actor import TranscriberListener
+from pipeline.cluster.dataset import Stages
+from pipeline.cluster.rows import Cut, CutShard
+from pipeline.records import Failure, PlannedRecording, Recording, Shard
+from pipeline.storage.opening import S3Config
+from pipeline.storage.plans import write_plan
+from tests.fakes import hashing_transcriber
+
+RATE_HZ = 24_000
+SHARD_S = 2
+FRAME_SAMPLES = 1920
+
+
+def recording(number: int, duration_s: float = 3.0, kind: str = "good") -> Recording:
+    """Its sound is a function of its name."""
+    uri = f"s3://archive/{kind}-{number:04d}.wav"
+    return Recording(uri=uri, size_bytes=1, version="1", expected_s=duration_s)
+
+
+def plan_file(recordings: list[Recording], folder: Path) -> Path:
+    path = folder / "plan.parquet"
+    planned = [
+        PlannedRecording(recording=one, window=0, estimated_s=one.expected_s or 0.0)
+        for one in recordings
+    ]
+    write_plan(planned, path)
+    return path
+
+
+def read(recording: Recording) -> Iterator[Cut]:
+    """Shards of two seconds; a recording named `bad` cannot be decoded."""
+    if "/bad-" in recording.uri:
+        yield Failure(recording=recording, stage="decode", reason="no_audio", detail="not audio")
+        return
+    samples_N = sound(recording)
+    step = SHARD_S * RATE_HZ
+    starts = range(0, len(samples_N), step)
+    for index, start in enumerate(starts):
+        end = min(start + step, len(samples_N))
+        shard = Shard(
+            recording=recording,
+            index=index,
+            sample_rate_hz=RATE_HZ,
+            start_sample=start,
+            end_sample=end,
+            owned_start_sample=start,
+            owned_end_sample=end,
+            is_last=index == len(starts) - 1,
+        )
+        yield CutShard(shard, samples_N[start:end])
+
+
+def sound(recording: Recording) -> np.ndarray:
+    seed = int.from_bytes(recording.uri.encode()[-8:-4], "big")
+    num_samples = round((recording.expected_s or 0.0) * RATE_HZ)
+    return np.random.default_rng(seed).integers(-99, 99, num_samples).astype(np.int16)
+
+
+def listener(num_slots: int, pause_s: float = 0.0, crash_folder: str = ""):
+    return CrashingListener(
+        TranscriberListener(hashing_transcriber(num_slots), "hashing", "r1"), pause_s, crash_folder
+    )
+
+
+class CrashingListener:
+    """Ends its process on a recording named `poison`, always, and on one named `shaky`, once."""
+
+    def __init__(self, inner, pause_s: float, crash_folder: str) -> None:
+        self._inner, self._pause_s, self._crash_folder = inner, pause_s, crash_folder
+
+    @property
+    def has_died(self) -> bool:
+        return self._inner.has_died
+
+    @property
+    def tally(self):
+        return self._inner.tally
+
+    async def hear(self, cut: CutShard):
+        uri = cut.shard.recording.uri
+        if "/poison-" in uri and cut.shard.index == 0:
+            os._exit(1)
+        if "/shaky-" in uri:
+            mark = Path(self._crash_folder) / Path(uri).name
+            if not mark.exists():
+                mark.touch()
+                os._exit(1)
+        if self._pause_s:
+            time.sleep(self._pause_s)
+        return await self._inner.hear(cut)
+
+
+def make_reader():
+    return read
+
+
+def stages(output: Path | str, num_slots: int = 4, **listening) -> Stages:
+    return Stages(
+        make_reader=make_reader,
+        make_listener=partial(listener, num_slots, **listening),
+        output=str(output),
+        s3=S3Config(),
+    )

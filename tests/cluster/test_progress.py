@@ -1,0 +1,48 @@
+"""What a run tells of itself."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.cluster.progress import Progress
+from pipeline.publishing import Visible
+from pipeline.stitching import stitch
+from tests.storage.records import channels_of, failure, heard_all, recording
+
+
+@pytest.fixture
+def progress():
+    return Progress(run_id="r", num_recordings=4, estimated_s=100.0, num_done_before=1)
+
+
+def test_channels_are_parts_of_their_recording(progress):
+    left, right = channels_of(recording(), 2)
+    progress.show(Visible(transcripts=(stitch(heard_all(left, 2)),)))
+    assert progress.num_done == 1
+    progress.show(Visible(transcripts=(stitch(heard_all(right, 2)),)))
+    assert progress.num_done == 2
+
+
+def test_a_failed_shard_is_no_failed_recording(progress):
+    of = recording()
+    shard = heard_all(of, 2)[0].shard
+    progress.show(Visible(failures=(failure(of, shard),)))
+    assert (progress.num_failures, progress.num_done) == (0, 1)
+    progress.show(Visible(failures=(failure(of),)))
+    assert (progress.num_failures, progress.num_done) == (1, 2)
+
+
+def test_what_is_left_follows_the_recent_speed(progress):
+    progress.started_at -= 10
+    progress.receive([{"heard_s": 20.0, "num_words": 3}])
+    assert progress.speed == pytest.approx(2.0, rel=0.1)
+    assert progress.left_s == pytest.approx(40.0, rel=0.1)
+    progress.state = "finished"
+    assert progress.left_s is None
+
+
+def test_the_document_holds_no_private_state(progress):
+    told = progress.document()
+    assert told["num_done"] == 1
+    assert not [name for name in told if name.startswith("_")]
+    assert replace(progress).document()["run_id"] == "r"

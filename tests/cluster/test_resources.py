@@ -1,0 +1,62 @@
+"""What a cluster lacks is said before anything waits for it."""
+
+import pytest
+
+from pipeline.cluster.config import ClusterConfig, calls_per_actor
+from pipeline.cluster.dataset import recordings_per_task
+from pipeline.cluster.resources import ClusterLacksError, plan_pool
+
+GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
+CPU_NODE = {"CPU": 16.0}
+
+
+def test_every_gpu_gets_a_transcriber_and_the_other_cpus_decode():
+    pool = plan_pool([GPU_NODE, GPU_NODE, CPU_NODE], ClusterConfig(), 256)
+    assert (pool.num_actors, pool.gpus_per_actor, pool.num_decoders) == (16, 1.0, 63)
+
+
+def test_several_transcribers_share_a_gpu_but_none_spreads_over_two():
+    pool = plan_pool([GPU_NODE], ClusterConfig(gpus_per_actor=0.4), 64)
+    assert pool.num_actors == 16
+
+
+def test_without_gpus_one_transcriber_runs_on_the_cpu():
+    pool = plan_pool([CPU_NODE], ClusterConfig(), 8)
+    assert (pool.num_actors, pool.gpus_per_actor) == (1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "config", "sentence"),
+    [
+        (
+            [CPU_NODE],
+            ClusterConfig(gpus_per_actor=1.0),
+            "1 transcribers of 1 GPU and 1 CPU each were asked for and 0 fit: "
+            "the cluster has 0 GPUs and 16 CPUs",
+        ),
+        (
+            [GPU_NODE],
+            ClusterConfig(num_actors=9),
+            "9 transcribers of 1 GPU and 1 CPU each were asked for and 8 fit",
+        ),
+        ([{"CPU": 1.0}], ClusterConfig(), "the cluster has 1 CPUs, 1 transcribers take 1 of them"),
+        ([], ClusterConfig(), "0 fit: the cluster has 0 GPUs and 0 CPUs"),
+    ],
+)
+def test_what_is_missing_is_one_sentence_with_numbers(nodes, config, sentence):
+    with pytest.raises(ClusterLacksError) as told:
+        plan_pool(nodes, config, 8)
+    assert sentence in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_twice_as_many_rows_are_in_flight_as_there_are_slots():
+    assert calls_per_actor(ClusterConfig(), 256) == 128
+    assert calls_per_actor(ClusterConfig(), 1) == 2
+    assert calls_per_actor(ClusterConfig(rows_in_flight=10), 256) == 3
+
+
+def test_every_decoder_gets_several_tasks_and_none_gets_a_long_one():
+    assert recordings_per_task(3, num_decoders=4) == 1
+    assert recordings_per_task(100, num_decoders=5) == 5
+    assert recordings_per_task(1_000_000, num_decoders=4) == 64

@@ -1,0 +1,40 @@
+"""`nightscribe status` tells how far a run is, and when its driver has gone silent."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs.status import StatusConfig, read_status, tell_status
+from pipeline.cluster.progress import Progress
+from pipeline.storage.opening import S3Config
+
+
+def written(folder, state="running", silent_s=0.0):
+    document = Progress(run_id="r", num_recordings=4, estimated_s=9.0, state=state).document()
+    moment = datetime.now(UTC) - timedelta(seconds=silent_s)
+    document["updated_at"] = moment.isoformat()
+    (folder / "_run").mkdir()
+    (folder / "_run/status.json").write_text(json.dumps(document))
+    return str(folder)
+
+
+def test_a_living_run_is_told_as_it_is(tmp_path):
+    assert read_status(written(tmp_path), S3Config())["state"] == "running"
+
+
+def test_a_driver_that_went_silent_is_told(tmp_path):
+    status = read_status(written(tmp_path, silent_s=600), S3Config())
+    assert status["state"] == "silent"
+    assert "same command" in status["detail"]
+
+
+def test_a_finished_run_stays_finished_however_old(tmp_path, capsys):
+    run = written(tmp_path, "finished", silent_s=600)
+    assert tell_status(StatusConfig(run=run)) == 0
+    assert "0 of 4" in capsys.readouterr().out
+
+
+def test_where_no_run_is_one_sentence_says_so(tmp_path):
+    with pytest.raises(ValueError, match="no run has written its heartbeat here"):
+        read_status(str(tmp_path), S3Config())
