@@ -4,7 +4,8 @@
 
 The folders are corpora as `ops/tiny/corpus.py` reads them; the human one has `transcripts.tsv`, of
 which only clips of the stated vocabulary count. With `--whisper FOLDER` a Whisper model in the
-CTranslate2 format hears the same clips, for comparison. Prints a table and writes it as JSON.
+CTranslate2 format hears the same clips, for comparison; with `--recording FILE` a composed recording
+is heard whole and in shards. Prints a table and writes it as JSON.
 
 N samples.
 """
@@ -26,6 +27,7 @@ import soxr
 import torch
 
 from ops.tiny.corpus import RATE_HZ, TimedWord, read_corpus
+from ops.tiny.seams import MAX_DIFFERENT, measure_seams, read_composed
 from pipeline.model.checkpoints.open import open_checkpoint
 from pipeline.model.conversation import Interpreter
 from pipeline.model.speech_to_text import SpeechToText
@@ -34,6 +36,7 @@ from pipeline.records import Word
 CLIPS_AT_ONCE = 24
 NOISE_S = 60
 MAX_MEDIAN_S, MAX_P90_S = 0.060, 0.160
+OPTIONS = ("held-out", "held-out-flite", "unseen", "human", "recording", "whisper", "output")
 GATES = {"held_out": 0.10, "unseen": 0.20, "human": 0.35}
 
 
@@ -106,9 +109,7 @@ def measure(clips: Sequence[Clip], answers: Sequence[Answer]) -> dict[str, Any]:
     return found
 
 
-def shares(
-    answers: Sequence[Answer], clips: Sequence[Clip], frame_rate_hz: float
-) -> dict[str, float]:
+def shares(answers: Sequence[Answer], clips: Sequence[Clip]) -> dict[str, float]:
     """What a decoder of several frames at once must know of the token stream."""
     tokens = [token for answer in answers for token in answer.tokens]
     seconds = sum(len(clip.samples_N) for clip in clips) / RATE_HZ
@@ -208,6 +209,8 @@ def passed(results: dict[str, Any]) -> dict[str, bool]:
         found["start_p90_s"] <= MAX_P90_S for found in timed
     )
     gates["no words in a minute without speech"] = not any(results["wordless"].values())
+    if "seams" in results:
+        gates["stitched = whole"] = results["seams"]["different"] <= MAX_DIFFERENT
     return gates
 
 
@@ -232,9 +235,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "speech": {name: measure(some, answers[name]) for name, some in clips.items()},
         "wordless": _wordless(listener),
     }
-    frame_rate_hz = listener.model.config.mimi.frame_rate_hz
+    if arguments.recording is not None:
+        results["seams"] = measure_seams(
+            read_composed(arguments.recording),
+            lambda sounds: [a.words for a in listener.hear([Clip(sound, "") for sound in sounds])],
+        )
     every = [answer for some in answers.values() for answer in some]
-    results["tokens"] = shares(every, [c for some in clips.values() for c in some], frame_rate_hz)
+    results["tokens"] = shares(every, [c for some in clips.values() for c in some])
     if arguments.whisper is not None:
         results["whisper"] = _whisper(arguments.whisper, clips, answers)
     results["passed"] = passed(results)
@@ -265,7 +272,7 @@ def _whisper(
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.tiny.gates")
     parser.add_argument("model", type=Path)
-    for option in ("held-out", "held-out-flite", "unseen", "human", "whisper", "output"):
+    for option in OPTIONS:
         parser.add_argument(f"--{option}", type=Path)
     arguments = parser.parse_args()
     results = run(arguments)
