@@ -4,8 +4,8 @@
 
 The folders are corpora as `ops/tiny/corpus.py` reads them; the human one has `transcripts.tsv`, of
 which only clips of the stated vocabulary count. With `--whisper FOLDER` a Whisper model in the
-CTranslate2 format hears the same clips, for comparison; with `--recording FILE` a composed recording
-is heard whole and in shards. Prints a table and writes it as JSON.
+CTranslate2 format hears the same clips, for comparison; with `--recording FILE` a composed
+recording is heard whole and in shards. Prints what it found, and writes it, as JSON.
 
 N samples.
 """
