@@ -29,8 +29,10 @@ class Batch(NamedTuple):
     answers_SPH: Tensor | None
 
     def to(self, device: torch.device) -> Self:
-        moved = (None if tensor is None else tensor.to(device) for tensor in self)
-        return type(self)(*moved)
+        answers_SPH = None if self.answers_SPH is None else self.answers_SPH.to(device)
+        codes_SPK, heard_SP, written_SP, is_asked_SP, _ = self
+        tensors = (codes_SPK, heard_SP, written_SP, is_asked_SP)
+        return type(self)(*(tensor.to(device) for tensor in tensors), answers_SPH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from sentencepiece import SentencePieceProcessor
-from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 from torch import Tensor
 
 from pipeline.model.config import LanguageModelConfig
