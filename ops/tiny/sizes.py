@@ -49,5 +49,5 @@ CONFIG = SpeechToTextConfig(
     mimi=MIMI,
     language_model=LANGUAGE_MODEL,
     delay_s=DELAY_FRAMES / MIMI.frame_rate_hz,
-    silence_prefix_s=1.0,  # from a standing start it makes words up
+    silence_prefix_s=0.0,
 )
