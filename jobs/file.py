@@ -19,9 +19,14 @@ from jobs.config import Job
 from pipeline.audio.channels import mix, take
 from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.engine.config import EngineConfig
+from pipeline.guards.activity import speech_spans
+from pipeline.guards.config import GuardsConfig
+from pipeline.guards.inspection import inspect
+from pipeline.guards.redecoding import Attempt, hear_attempts, redecode
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import Checkpoint, open_model
 from pipeline.model.conversation import Interpreter, Prompt
+from pipeline.model.decoding import Sampling
 from pipeline.model.placement import device_of, dtype_of
 from pipeline.model.speech_to_text import SpeechToText
 from pipeline.records import Word
@@ -74,6 +79,9 @@ class FileConfig:
     decode: DecodeConfig = field(
         default_factory=DecodeConfig, metadata={"help": "how ffmpeg is held"}
     )
+    guards: GuardsConfig = field(
+        default_factory=GuardsConfig, metadata={"help": "when words are suspicious"}
+    )
     rendering: RenderingConfig = field(
         default_factory=RenderingConfig, metadata={"help": "paragraphs and subtitles"}
     )
@@ -108,22 +116,65 @@ def transcribe_file(config: FileConfig) -> int:
         domains=config.model.domains,
         default_domain=config.model.domain,
     )
-    script = interpreter.script(prompt)
-    heard = _model(checkpoint, config.engine).hear(
-        interpreter.heard_samples(samples_N, prompt)[None], [script]
-    )
-    tokens_F = heard.tokens_SF[0].tolist()
-    words = interpreter.words(
-        [int(heard.start_tokens_S[0]), *tokens_F],
-        [1.0, *heard.probabilities_SF[0].tolist()],
-        len(samples_N),
-        prompt,
-    )
+    listener = _Listener(_model(checkpoint, config.engine), interpreter, prompt)
+    words, tokens_F = listener.hear(samples_N, Sampling())
     transcript = FileTranscript(
-        uri=config.audio, duration_s=len(samples_N) / rate_hz, words=words, tokens=tokens_F
+        uri=config.audio,
+        duration_s=len(samples_N) / rate_hz,
+        words=_guarded(words, samples_N, rate_hz, listener, config),
+        tokens=tokens_F,
     )
     sys.stdout.write(written(transcript, config))
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A model that is told the same before everything it hears."""
+
+    model: SpeechToText
+    interpreter: Interpreter
+    prompt: Prompt
+
+    def hear(
+        self, samples_N: NDArray[np.int16], sampling: Sampling
+    ) -> tuple[list[Word], list[int]]:
+        """The words, and the token said on hearing each frame."""
+        heard = self.model.hear(
+            self.interpreter.heard_samples(samples_N, self.prompt)[None],
+            [self.interpreter.script(self.prompt)],
+            sampling,
+        )
+        tokens_F = heard.tokens_SF[0].tolist()
+        words = self.interpreter.words(
+            [int(heard.start_tokens_S[0]), *tokens_F],
+            [1.0, *heard.probabilities_SF[0].tolist()],
+            len(samples_N),
+            self.prompt,
+        )
+        return words, tokens_F
+
+
+def _guarded(
+    words: list[Word],
+    samples_N: NDArray[np.int16],
+    rate_hz: int,
+    listener: _Listener,
+    config: FileConfig,
+) -> list[Word]:
+    """The words after stalled spans were heard again; what is still suspicious is told."""
+
+    def hear(attempt: Attempt) -> list[Word]:
+        return listener.hear(attempt.samples_N, Sampling(temperature=attempt.temperature))[0]
+
+    speech = speech_spans(samples_N, rate_hz, config.guards)
+    redecoded = hear_attempts(
+        redecode(samples_N, rate_hz, words, speech, config.guards), hear
+    ).words
+    for one in inspect(redecoded, speech, None, config.guards).findings:
+        where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
+        sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
+    return list(redecoded)
 
 
 def samples_of(

@@ -63,8 +63,18 @@ def said(monkeypatch, capsys, checkpoint):
     return run
 
 
+# A model of chance says nonsense; what these tests ask is something else.
+UNSUSPECTING = (
+    "guards.quietest_speech_dbfs=0",
+    "guards.loudest_noise_dbfs=0",
+    "guards.min_silent_words=100000",
+    "guards.min_simultaneous_words=100000",
+    "guards.min_loop_words=100000",
+)
+
+
 def heard(said, *words):
-    code, out, err = said("format=json", "tokens=true", *words)
+    code, out, err = said("format=json", "tokens=true", *UNSUSPECTING, *words)
     assert (code, err) == (0, "")
     return json.loads(out)
 
@@ -95,6 +105,15 @@ def test_a_channel_is_heard_as_if_it_were_alone(said, tmp_path):
     code, out, err = said(both, "channel=2")
     assert (code, out) == (2, "")
     assert "there is no channel 2" in err
+
+
+def test_words_where_nobody_speaks_are_told(said, tmp_path):
+    path = wav(tmp_path / "a.wav", babble(1, seed=3))
+    deaf = ("guards.quietest_speech_dbfs=0", "guards.loudest_noise_dbfs=0")
+    code, out, err = said("format=json", "guards.min_silent_words=1", *deaf, path)
+    assert code == 0
+    assert len(json.loads(out)["words"]) >= 1
+    assert f"nightscribe: {path}: hallucination at" in err
 
 
 def test_a_pipe_is_heard_as_the_file(said, tmp_path, monkeypatch):
