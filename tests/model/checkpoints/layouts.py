@@ -8,10 +8,14 @@ import re
 from pathlib import Path
 
 import gguf
+import sentencepiece
+import tokenizers
 import torch
 from safetensors.torch import save_file
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from pipeline.model.tokenizer import WORD_MARK
 from tests.model.checkpoints.weights import (
     Weights,
     write_beside_language_model,
@@ -234,11 +238,26 @@ def _by_halves(rows: Tensor, num_heads: int) -> Tensor:
 
 
 def write_json_tokenizer(directory: Path) -> Path:
-    """A `tokenizer.json` made from the SentencePiece model as the published ones were."""
-    from transformers.convert_slow_tokenizer import MoshiConverter
-
+    """A `tokenizer.json` of a SentencePiece model, with the parts that published ones have."""
     model = write_tokenizer(directory)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    ids = range(processor.get_piece_size())
+    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in ids]
+    tokenizer = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", WORD_MARK)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
+        WORD_MARK, prepend_scheme="first", split=False
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(WORD_MARK, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(content=" ", left=1),
+        ]
+    )
+    tokenizer.add_special_tokens([piece for piece, _ in pieces[1:4]])
     path = directory / "tokenizer.json"
-    MoshiConverter(str(model)).converted().save(str(path))
+    tokenizer.save(str(path))
     model.unlink()
     return path
