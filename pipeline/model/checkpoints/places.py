@@ -1,6 +1,7 @@
 """Where a checkpoint's files are: a folder, or a repository on the hub at one commit.
 
-Files from the hub are kept in its own cache: downloads resume, and what is cached needs no network.
+Files from the hub are kept in its own cache: a cut connection is resumed, whole files are not
+fetched twice, and what is cached needs no network.
 Credentials are found by huggingface_hub itself and never pass through here.
 """
 
@@ -88,7 +89,8 @@ class Repository:
             ) from None
         except errors.RevisionNotFoundError:
             raise CheckpointError(f"{self.name} has no revision {self.commit!r}") from None
-        except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
+        # Disks, sockets and the HTTP library fail in ways of their own; their texts may be long.
+        except Exception as error:
             reason = type(error).__name__
             raise CheckpointError(f"{file_name} of {self} cannot be fetched: {reason}") from None
 
