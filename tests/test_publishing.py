@@ -201,12 +201,12 @@ def test_a_recording_of_which_every_shard_failed_is_one_failure(store):
 def test_a_failed_shard_is_told_once_even_if_the_run_dies_before_its_transcript(store):
     holed = recording()
     lost = failure(holed, shards(holed, 2)[1])
-    parts.commit(store, [heard(shards(holed, 2)[0]), lost])
+    parts.commit(store, [heard(shards(holed, 2)[0]), lost, failure(recording("other"))])
     publish_failures(store, [lost])  # and then it died
     one = publisher(store)
     one.recall()
     assert [t.status for t in one.publish().transcripts] == ["partial"]
-    assert len(rows(store, "failures")) == 1
+    assert len(rows(store, "failures")) == 2
 
 
 def test_two_answers_for_one_shard_count_once(store):
