@@ -12,6 +12,8 @@ from pipeline.records import Failure, Transcript
 # The speed shown is that of the recent past: a run that was resumed, or lost a machine, should
 # not be told by its average.
 SPEED_WINDOW_S = 120.0
+# What the report draws: a few hundred moments, however long the run lasts.
+MAX_MOMENTS = 240
 
 
 @dataclass(slots=True)
@@ -37,7 +39,9 @@ class Progress:
     started_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
     detail: str = ""
+    history: list[tuple[float, float, float | None]] = field(default_factory=list)
     _recent: list[tuple[float, float]] = field(default_factory=list)
+    _moments_apart_s: float = 1.0
 
     def receive(self, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:
@@ -89,6 +93,7 @@ class Progress:
         """What status.json holds."""
         told = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
         return told | {
+            "history": [*self.history, self._moment()],
             "num_done": self.num_done,
             "num_failures": self.num_failures,
             "speed": round(self.speed, 2),
@@ -100,8 +105,21 @@ class Progress:
     def _remember(self) -> None:
         self.updated_at = time.time()
         self._recent.append((self.updated_at, self.heard_s))
+        self._note()
         while self._recent[0][0] < self.updated_at - SPEED_WINDOW_S:
             self._recent.pop(0)
+
+    def _note(self) -> None:
+        """Add to the history; when it is full, every other moment goes."""
+        if self.history and self.elapsed_s < self.history[-1][0] + self._moments_apart_s:
+            return
+        self.history.append(self._moment())
+        if len(self.history) > MAX_MOMENTS:
+            self.history = self.history[::2]
+            self._moments_apart_s *= 2
+
+    def _moment(self) -> tuple[float, float, float | None]:
+        return round(self.elapsed_s, 2), round(self.heard_s, 2), self.occupancy
 
 
 def _moment(time_s: float) -> str:

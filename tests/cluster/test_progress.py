@@ -1,10 +1,11 @@
 """What a run tells of itself."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from pipeline.cluster.progress import Progress
+from pipeline.cluster.progress import MAX_MOMENTS, Progress
 from pipeline.publishing import Visible
 from pipeline.stitching import stitch
 from tests.storage.records import channels_of, failure, heard_all, recording
@@ -46,3 +47,17 @@ def test_the_document_holds_no_private_state(progress):
     assert told["num_done"] == 1
     assert not [name for name in told if name.startswith("_")]
     assert replace(progress).document()["run_id"] == "r"
+
+
+def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, monkeypatch):
+    now_s = progress.started_at
+    monkeypatch.setattr("pipeline.cluster.progress.time.time", lambda: now_s)
+    for _ in range(5000):
+        now_s += 0.5
+        progress.receive([{"heard_s": 10.0, "num_words": 3}])
+    history = progress.document()["history"]
+    assert len(history) <= MAX_MOMENTS + 1
+    assert history[-1][:2] == (2500.0, 50_000.0)
+    assert all(heard_s == pytest.approx(20 * elapsed_s) for elapsed_s, heard_s, _ in history)
+    apart_s = [b[0] - a[0] for a, b in pairwise(history[:-1])]
+    assert max(apart_s) <= 2 * min(apart_s)
