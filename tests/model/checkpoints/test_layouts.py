@@ -11,12 +11,13 @@ from pipeline.model.checkpoints.open import open_checkpoint, open_model
 from pipeline.model.speech_to_text import SpeechToText
 from tests.model import reference
 from tests.model.checkpoints.layouts import (
+    transformers_tensors,
     write_bitsandbytes,
     write_gguf,
     write_mlx,
     write_transformers,
 )
-from tests.model.checkpoints.weights import random_weights, write_native
+from tests.model.checkpoints.weights import random_weights, write_json, write_native
 
 
 def assert_same(found, expected, tolerances=None):
@@ -43,6 +44,73 @@ def test_transformers_files_give_back_every_native_tensor(tmp_path):
     )
     assert torch.equal(text, expected["text_emb.weight"])
     assert assert_same(checkpoint.language_model_tensors(), expected) == set(expected)
+
+
+OTHER_NAMES = {
+    "modules": {
+        "codec_model.encoder.layers.": "codec_model.encoder.encoder_seanet.layers.",
+        "codec_model.encoder_transformer.": "codec_model.encoder.encoder_transformer.",
+        "codec_model.downsample.": "codec_model.encoder.downsample.",
+        "codec_model.decoder.layers.": "codec_model.decoder.decoder_seanet.layers.",
+    },
+    "old codebooks": {"cluster_usage": "cluster_size", "embed_sum": "embed_avg"},
+    "older codebooks": {"initialized": "inited", "cluster_usage": "cluster_size"},
+}
+
+
+@pytest.mark.parametrize("style", OTHER_NAMES)
+def test_other_names_of_the_codec_are_understood(tmp_path, style):
+    weights = random_weights()
+    directory = write_transformers(tmp_path, weights)
+    renamed = {}
+    for name, tensor in transformers_tensors(weights).items():
+        for ours, theirs in OTHER_NAMES[style].items():
+            name = name.replace(ours, theirs)
+        renamed[name] = tensor
+    save_file(renamed, directory / "model.safetensors")
+    checkpoint = open_checkpoint(str(directory))
+    names = set(dict(checkpoint.mimi_tensors()))
+    assert assert_same(checkpoint.mimi_tensors(), weights.mimi) == names
+
+
+def test_a_file_may_be_split(tmp_path):
+    weights = random_weights()
+    directory = write_transformers(tmp_path, weights)
+    tensors = sorted(transformers_tensors(weights).items())
+    (directory / "model.safetensors").unlink()
+    places = {}
+    for shard, part in enumerate((tensors[:100], tensors[100:])):
+        save_file(dict(part), directory / f"model-{shard}.safetensors")
+        places |= {name: f"model-{shard}.safetensors" for name, _ in part}
+    write_json(directory / "model.safetensors.index.json", {"weight_map": places})
+    checkpoint = open_checkpoint(str(directory))
+    assert len(dict(checkpoint.language_model_tensors())) == len(weights.language_model)
+
+
+@pytest.mark.parametrize(
+    "theta", [{"rope_theta": 5e4}, {"rope_theta": None, "rope_parameters": {"rope_theta": 5e4}}]
+)
+def test_the_rotation_is_read_from_either_place(tmp_path, theta):
+    directory = write_transformers(tmp_path, random_weights(), **theta)
+    config = open_checkpoint(str(directory)).config
+    assert config.language_model.rope_max_period == 5e4
+    assert config.language_model.context == random_weights().config.context
+
+
+def test_an_unsaid_rotation_is_that_of_the_old_files(tmp_path):
+    directory = write_transformers(tmp_path, random_weights(), rope_theta=None)
+    assert open_checkpoint(str(directory)).config.language_model.rope_max_period == 1e5
+
+
+@pytest.mark.parametrize("bos", ["text row", "trained"])
+def test_the_first_text_may_be_any_row(tmp_path, bos):
+    weights = random_weights()
+    directory = write_transformers(tmp_path, weights, bos_token_id=17)
+    start_token = "bos" if bos == "text row" else "text_card"
+    checkpoint = open_model(ModelConfig(checkpoint=str(directory), start_token=start_token))
+    config = checkpoint.config.language_model
+    assert config.text_start_id == (17 if bos == "text row" else config.text_card)
+    assert config.num_text_rows == weights.config.num_text_rows
 
 
 @pytest.mark.parametrize("extra_heads", [0, 4])
