@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "a run held against what was really said",
     "report": "one HTML file about a run, with sounds to listen to",
     "train": "teach a model a language, a trade or a room of its own",
+    "completion": "what bash needs to complete all this",
 }
 
 
