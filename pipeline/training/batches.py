@@ -5,7 +5,7 @@ S windows, N samples, F frames, P = F + 1 positions, K codebooks, H extra heads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,11 +28,14 @@ class Batch(NamedTuple):
     is_asked_SP: Tensor
     answers_SPH: Tensor | None
 
-    def to(self, device: torch.device) -> Self:
-        answers_SPH = None if self.answers_SPH is None else self.answers_SPH.to(device)
-        codes_SPK, heard_SP, written_SP, is_asked_SP, _ = self
-        tensors = (codes_SPK, heard_SP, written_SP, is_asked_SP)
-        return type(self)(*(tensor.to(device) for tensor in tensors), answers_SPH)
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            self.codes_SPK.to(device),
+            self.heard_SP.to(device),
+            self.written_SP.to(device),
+            self.is_asked_SP.to(device),
+            None if self.answers_SPH is None else self.answers_SPH.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,12 @@ from pipeline.cluster.training import WorkersConfig, average_gradients, train_on
 
 
 @pytest.fixture
-def two_cpus():
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+def a_ray():
+    """The Ray of other tests where they have started one."""
+    if ray.is_initialized():
+        yield
+        return
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -23,8 +27,10 @@ def _learn(folder, worker):
     (folder / f"{worker.rank}.json").write_text(json.dumps(told))
 
 
+# Ray warns of what Ray itself does.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.ray
-def test_workers_learn_from_the_mean_of_their_gradients(two_cpus, tmp_path):
+def test_workers_learn_from_the_mean_of_their_gradients(a_ray, tmp_path):
     train_on_workers(_learn, tmp_path, WorkersConfig(num_workers=2), str(tmp_path / "ray"))
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [one["mean"] for one in told] == [[1.5, 15.0]] * 2
