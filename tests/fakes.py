@@ -20,7 +20,8 @@ class HashingModel:
     """Two toy recurrences, a codec's over frames and a language model's over codes and tokens."""
 
     def __init__(self, num_slots: int, frame_samples: int = 4, num_heads: int = 1) -> None:
-        self.num_slots, self.frame_samples, self.num_heads = num_slots, frame_samples, num_heads
+        self.frame_samples, self.num_heads = frame_samples, num_heads
+        self.bucket_sizes = [num_slots, -(-num_slots // 2), -(-num_slots // 4)]
         self.codec_S = np.full(num_slots, 77)  # not zero: a fresh stream must not hear it
         self.language_S = np.full(num_slots, 88)
 

@@ -80,6 +80,7 @@ class Ahead:
     def _chunk(self, jobs: list[tuple[Segment, _Encoded]]) -> Chunk:
         return Chunk(
             num_frames=self._chunk_frames,
+            frames_J=np.array([now.end_frame - now.first_frame for _, now in jobs], np.int64),
             pieces=[self._piece(segment, now) for segment, now in jobs],
             slots_J=np.array([segment.slot for segment, _ in jobs], np.int64),
             fresh_J=np.array([now.first_frame == 0 for _, now in jobs], bool),

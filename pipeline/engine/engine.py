@@ -73,11 +73,8 @@ class Engine:
             yield from rounds.exchange(planned)
 
     def _buckets(self) -> list[int]:
-        """All slots, and halves of them down to 8 (below, a step costs the same)."""
-        buckets = [self._model.num_slots]
-        while not self._config.reproducible and buckets[-1] >= 16:
-            buckets.append(buckets[-1] // 2)
-        return buckets
+        sizes = self._model.bucket_sizes
+        return [max(sizes)] if self._config.reproducible else list(sizes)
 
 
 class _Rounds:

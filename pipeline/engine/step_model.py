@@ -18,10 +18,12 @@ import numpy as np
 class Chunk:
     """Samples to encode: one job per stream (there may be none), all of one number of frames.
 
-    A piece may be shorter than the chunk where its stream ends; silence fills the rest.
+    A job has fewer frames than the chunk where its stream ends. Its piece may be shorter than its
+    frames; silence fills the rest.
     """
 
     num_frames: int
+    frames_J: np.ndarray
     pieces: Sequence[np.ndarray]  # J arrays of int16
     slots_J: np.ndarray  # whose state a job continues
     fresh_J: np.ndarray  # the stream begins here: the slot's old state must not be heard
@@ -71,7 +73,8 @@ class StepModel(Protocol):
     def frame_samples(self) -> int: ...
 
     @property
-    def num_slots(self) -> int: ...
+    def bucket_sizes(self) -> Sequence[int]:
+        """Numbers of slots a round may run over; the largest is all of them."""
 
     @property
     def num_heads(self) -> int: ...

@@ -20,7 +20,7 @@ class Samples(Protocol):
 class Stream:
     """Samples whose number of steps is known before the first one is heard.
 
-    Step 0 hears nothing; step p hears frame p - 1. The last frame may be short of samples.
+    Step 0 hears nothing; step p hears frame p - 1. Silence is heard where the samples end early.
     """
 
     stream_id: Any  # whatever the caller knows it by

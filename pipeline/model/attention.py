@@ -84,6 +84,22 @@ class RingCache:
     def capacity(self) -> int:
         return self.keys_LBCHE.shape[2]
 
+    def first(self, num_rows: int) -> Self:
+        """The same memory, for the first rows only."""
+        keys, values = self.keys_LBCHE[:, :num_rows], self.values_LBCHE[:, :num_rows]
+        return type(self)(keys, values, self.next_positions_B[:num_rows])
+
+    def rows(self, rows: Tensor) -> Self:
+        """A copy of some rows."""
+        keys, values = (x.index_select(1, rows) for x in (self.keys_LBCHE, self.values_LBCHE))
+        return type(self)(keys, values, self.next_positions_B.index_select(0, rows))
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        """Overwrite some rows by those of another cache, in its order."""
+        self.keys_LBCHE.index_copy_(1, rows, other.keys_LBCHE)
+        self.values_LBCHE.index_copy_(1, rows, other.values_LBCHE)
+        self.next_positions_B.index_copy_(0, rows, other.next_positions_B)
+
     def restart(self, fresh_B: Tensor) -> None:
         self.next_positions_B.masked_fill_(fresh_B, 0)
 

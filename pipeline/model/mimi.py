@@ -33,6 +33,22 @@ class MimiState:
     downsample_past_BDP: Tensor
     piece_samples: int
 
+    def rows(self, rows: Tensor) -> Self:
+        """A copy of some rows."""
+        return type(self)(
+            [past_BIP.index_select(0, rows) for past_BIP in self.seanet_pasts],
+            self.cache.rows(rows),
+            self.downsample_past_BDP.index_select(0, rows),
+            self.piece_samples,
+        )
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        """Overwrite some rows by those of another state, in its order."""
+        for past_BIP, other_BIP in zip(self.seanet_pasts, other.seanet_pasts, strict=True):
+            past_BIP.index_copy_(0, rows, other_BIP)
+        self.cache.put(rows, other.cache)
+        self.downsample_past_BDP.index_copy_(0, rows, other.downsample_past_BDP)
+
 
 class Mimi(nn.Module):
     """Waveform to codes, in whole frames; a recording may be heard in pieces of any length."""

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,14 +67,7 @@ def test_confidences_and_heads_belong_to_their_tokens():
 
 class ForgetsToForgetSounds(HashingModel):
     def encode(self, chunk: Chunk):
-        remembering = Chunk(
-            chunk.num_frames,
-            chunk.pieces,
-            chunk.slots_J,
-            np.zeros_like(chunk.fresh_J),
-            chunk.kept_J,
-        )
-        return super().encode(remembering)
+        return super().encode(replace(chunk, fresh_J=np.zeros_like(chunk.fresh_J)))
 
 
 class ForgetsToForgetTokens(HashingModel):

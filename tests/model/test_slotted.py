@@ -1,0 +1,182 @@
+"""A real small model with slots hears every stream as the plain, lockstep way hears it alone."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline.engine.ahead import Ahead
+from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.slots import Listed, Slots
+from pipeline.engine.stream import Stream
+from pipeline.model.slotted import SlottedModel
+from tests.model.reference import random_pair
+
+pytest.importorskip("moshi")
+
+FRAME = 1920
+MAX_FRAMES = 60  # the rings of both transformers (20 and 24 positions) wrap
+
+
+@pytest.fixture(scope="module")
+def speech():
+    return random_pair().ours
+
+
+@pytest.fixture(scope="module")
+def streams(speech):
+    return [stream_of(speech, index) for index in range(16)]
+
+
+def stream_of(speech, index):
+    draws = np.random.default_rng(index)
+    num_samples = int(draws.integers(1, MAX_FRAMES * FRAME) if index % 4 else draws.integers(1, 9))
+    noise_N = draws.standard_normal(num_samples) * np.linspace(300, 9000, num_samples)
+    sound_N = noise_N.clip(-32768, 32767).astype(np.int16)
+    num_frames = speech.config.num_frames(num_samples)
+    return Stream(index, np.pad(sound_N, (speech.config.prefix_frames * FRAME, 0)), num_frames)
+
+
+@pytest.fixture(scope="module")
+def alone(speech, streams):
+    """What the plain way says of each stream, prefix included, from the first frame on."""
+    plain = {}
+    for stream in streams:
+        sound_N = stream.samples[speech.config.prefix_frames * FRAME :]
+        plain[stream.stream_id] = speech.hear(sound_N[None])
+    return plain
+
+
+def heard_by(model, streams, **config):
+    engine = Engine(model, ScheduleConfig(**config))
+    return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
+
+
+def assert_as_alone(heard, alone):
+    assert heard.keys() == alone.keys()
+    for stream_id, plain in alone.items():
+        assert heard[stream_id].tokens_T[1:].tolist() == plain.tokens_SF[0].tolist()
+        np.testing.assert_allclose(
+            heard[stream_id].confidences_T[1:], plain.probabilities_SF[0], rtol=1e-3, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            heard[stream_id].heads_TH[1:], plain.extra_SFHA[0, :, :, 0], rtol=1e-3, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("num_slots", "round_steps", "encode_rows"),
+    [(1, 25, 1), (3, 7, 2), (8, 25, 8), (16, 10, 1), (16, 10, 5), (24, 25, 64)],
+)
+def test_alone_is_together(speech, streams, alone, num_slots, round_steps, encode_rows):
+    model = SlottedModel(speech, num_slots, round_steps, encode_rows=encode_rows)
+    shuffled = random.Random(num_slots).sample(streams, len(streams))
+    assert_as_alone(heard_by(model, shuffled, round_steps=round_steps), alone)
+    assert_as_alone(heard_by(model, streams, round_steps=round_steps, reproducible=True), alone)
+
+
+def test_a_new_stream_hears_nothing_of_its_slots_past(speech, streams, alone):
+    model = SlottedModel(speech, 4, 25)
+    # Large and finite: a masked weight of 0 times NaN would be NaN and condemn a right mask.
+    for memory in memories(model):
+        memory.fill_(1e4)
+    assert_as_alone(heard_by(model, streams), alone)
+
+
+def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alone, monkeypatch):
+    model = SlottedModel(speech, 4, 25)
+    for memory in memories(model):
+        memory.fill_(1e4)
+    plain = speech.mimi.encode
+    monkeypatch.setattr(
+        speech.mimi,
+        "encode",
+        lambda samples, state, fresh: plain(samples, state, torch.zeros_like(fresh)),
+    )
+    with pytest.raises(AssertionError):
+        assert_as_alone(heard_by(model, streams), alone)
+
+
+def memories(model):
+    state = model._mimi_state
+    caches = [
+        c for cache in (state.cache, model._cache) for c in (cache.keys_LBCHE, cache.values_LBCHE)
+    ]
+    return [*state.seanet_pasts, state.downsample_past_BDP, *caches]
+
+
+def test_forced_tokens_are_said_and_heard(speech, streams):
+    forced = (7, 8, 9, 3, 3)
+    held = [Stream(s.stream_id, s.samples, s.num_frames, forced[: s.num_steps]) for s in streams]
+    heard = heard_by(SlottedModel(speech, 5, 7), held, round_steps=7)
+    free = heard_by(SlottedModel(speech, 5, 7), streams, round_steps=7)
+    for stream in streams:
+        tokens_T = heard[stream.stream_id].tokens_T
+        assert tokens_T[: len(forced)].tolist() == list(forced[: stream.num_steps])
+    assert any(
+        heard[s.stream_id].tokens_T[5:].tolist() != free[s.stream_id].tokens_T[5:].tolist()
+        for s in streams
+    )
+
+
+class WatchCalls(TorchFunctionMode):
+    """Notes every call from Python that makes the host wait for the device."""
+
+    WAITS = frozenset(
+        ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__")
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.num_calls, self.waits = 0, []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.num_calls += 1
+        if getattr(func, "__name__", "") in self.WAITS:
+            self.waits.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+class WatchOperators(TorchDispatchMode):
+    """Notes every operator that makes the host wait, wherever it is called from."""
+
+    WAITS = ("aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.is_nonzero")
+
+    def __init__(self):
+        super().__init__()
+        self.num_calls, self.waits = 0, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.num_calls += 1
+        if str(func).startswith(self.WAITS):
+            self.waits.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def first_round(model, streams):
+    planned = Slots(model.bucket_sizes, 25).plan(Listed(streams), wait=True)
+    return Ahead(FRAME, 25).prepare(planned)
+
+
+@pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
+def test_the_host_never_waits_inside_a_round(speech, streams, watching):
+    model = SlottedModel(speech, 8, 25)
+    chunk, steps = first_round(model, streams)
+    with watching() as watch:
+        model.run(steps, [model.encode(chunk)])
+    assert watch.num_calls > 1000
+    assert watch.waits == []
+
+
+@pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
+def test_a_host_that_waits_is_caught(speech, streams, watching):
+    model = SlottedModel(speech, 8, 25)
+    chunk, steps = first_round(model, streams)
+    plain = model._step
+    model._step = lambda *args: (plain(*args), model._last_tokens_S[0].item())
+    with watching() as watch:
+        model.run(steps, [model.encode(chunk)])
+    assert len(watch.waits) == steps.num_steps
