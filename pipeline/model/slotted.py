@@ -144,13 +144,17 @@ class SlottedModel:
             return Codes(codes_JFK, self._queues.sign())
 
     def _groups(self, chunk) -> Iterator[np.ndarray]:
-        """Jobs that are encoded at once: of much the same length, so that little is padding."""
-        longest_first_J = np.argsort(-chunk.frames_J, kind="stable")
-        for first in range(0, len(longest_first_J), self._encode_rows):
-            yield longest_first_J[first : first + self._encode_rows]
+        """Jobs that are encoded at once: of much the same length, so that little is padding.
+
+        The last chunk of a stream comes before the first of its successor, which overwrites the
+        state of their slot.
+        """
+        order_J = np.lexsort((-chunk.frames_J, chunk.kept_J))
+        for first in range(0, len(order_J), self._encode_rows):
+            yield order_J[first : first + self._encode_rows]
 
     def _encode_group(self, chunk, jobs: np.ndarray, codes_JFK: Tensor) -> None:
-        num_frames = chunk.frames_J[jobs[0]]
+        num_frames = chunk.frames_J[jobs].max()
         samples_JN = self._samples([chunk.pieces[job] for job in jobs], num_frames)
         slots_J, kept_J = chunk.slots_J[jobs], chunk.kept_J[jobs]
         state = self._mimi_state.rows(self._queues.upload(slots_J))
