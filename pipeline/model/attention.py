@@ -1,6 +1,6 @@
 """Causal self-attention over the last `context` positions, with or without a ring of past keys.
 
-B rows (slots), T new positions, C key positions, D width, H heads, E width of a head, L layers.
+B rows (slots), T new positions, C ring entries, D width, H heads, E width of a head, L layers.
 """
 
 import math
@@ -9,7 +9,8 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from pipeline.model.mixing import Sight, mix
 
 
 class Rotation(NamedTuple):
@@ -53,12 +54,28 @@ class Window:
         return (keys_B1C <= queries_BT1) & (keys_B1C >= oldest_BT1)
 
 
+# Promises on how many entries of the ring hold something: of no row more than so many, or row by
+# row; None promises nothing.
+Reach = int | tuple[int, ...] | None
+
+
 class RingPlaces(NamedTuple):
     """Where one call writes in the ring, and the position each of its entries then holds."""
 
     writes_BT: Tensor
     positions_BT: Tensor
     held_positions_BC: Tensor  # negative: nothing of this stream
+
+    def sight(self, window: Window, reach: Reach) -> Sight:
+        """What the queries of these places see of the ring, nobody's beyond `reach`."""
+        longest = max(reach) if isinstance(reach, tuple) else reach
+        held_BC = self.held_positions_BC[:, :longest]
+        is_full_window = window.context == self.held_positions_BC.shape[1]
+        return Sight(
+            window.visible_BTC(self.positions_BT, held_BC),
+            reach if isinstance(reach, tuple) else (),
+            (self.positions_BT[:, 0] + 1).clamp_max(window.context) if is_full_window else None,
+        )
 
 
 @dataclass(slots=True)
@@ -69,35 +86,35 @@ class RingCache:
     counted from the new stream's position it is older than its beginning, so no query sees it.
     """
 
-    keys_LBCHE: Tensor
-    values_LBCHE: Tensor
+    keys_LBHCE: Tensor
+    values_LBHCE: Tensor
     next_positions_B: Tensor
 
     @classmethod
-    def empty(cls, shape_LBCHE: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Self:
+    def empty(cls, shape_LBHCE: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Self:
         # Zeros, not whatever memory held: a hidden NaN would still spoil a weighted sum.
-        keys, values = (torch.zeros(shape_LBCHE, device=device, dtype=dtype) for _ in range(2))
-        positions = torch.zeros(shape_LBCHE[1], device=device, dtype=torch.int64)
+        keys, values = (torch.zeros(shape_LBHCE, device=device, dtype=dtype) for _ in range(2))
+        positions = torch.zeros(shape_LBHCE[1], device=device, dtype=torch.int64)
         return cls(keys, values, positions)
 
     @property
     def capacity(self) -> int:
-        return self.keys_LBCHE.shape[2]
+        return self.keys_LBHCE.shape[3]
 
     def first(self, num_rows: int) -> Self:
         """The same memory, for the first rows only."""
-        keys, values = self.keys_LBCHE[:, :num_rows], self.values_LBCHE[:, :num_rows]
+        keys, values = self.keys_LBHCE[:, :num_rows], self.values_LBHCE[:, :num_rows]
         return type(self)(keys, values, self.next_positions_B[:num_rows])
 
     def rows(self, rows: Tensor) -> Self:
         """A copy of some rows."""
-        keys, values = (x.index_select(1, rows) for x in (self.keys_LBCHE, self.values_LBCHE))
+        keys, values = (x.index_select(1, rows) for x in (self.keys_LBHCE, self.values_LBHCE))
         return type(self)(keys, values, self.next_positions_B.index_select(0, rows))
 
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows by those of another cache, in its order."""
-        self.keys_LBCHE.index_copy_(1, rows, other.keys_LBCHE)
-        self.values_LBCHE.index_copy_(1, rows, other.values_LBCHE)
+        self.keys_LBHCE.index_copy_(1, rows, other.keys_LBHCE)
+        self.values_LBHCE.index_copy_(1, rows, other.values_LBHCE)
         self.next_positions_B.index_copy_(0, rows, other.next_positions_B)
 
     def restart(self, fresh_B: Tensor) -> None:
@@ -119,10 +136,11 @@ class RingCache:
         """Write one layer's new keys and values; returns all the ring holds of it."""
         rows_B1 = torch.arange(keys_BTHE.shape[0], device=keys_BTHE.device)[:, None]
         where = (rows_B1, places.writes_BT)
+        keys_BHCE, values_BHCE = self.keys_LBHCE[layer], self.values_LBHCE[layer]
         # index_put, not scatter: on CPU a bf16 scatter is three orders of magnitude slower.
-        keys_BCHE = self.keys_LBCHE[layer].index_put_(where, keys_BTHE)
-        values_BCHE = self.values_LBCHE[layer].index_put_(where, values_BTHE)
-        return keys_BCHE, values_BCHE
+        keys_BHCE.transpose(1, 2).index_put_(where, keys_BTHE)
+        values_BHCE.transpose(1, 2).index_put_(where, values_BTHE)
+        return keys_BHCE, values_BHCE
 
 
 class SelfAttention(nn.Module):
@@ -141,15 +159,10 @@ class SelfAttention(nn.Module):
         return rotate(queries, by), rotate(keys, by), values
 
     def attend(
-        self, queries_BTHE: Tensor, keys_BCHE: Tensor, values_BCHE: Tensor, visible_BTC: Tensor
+        self, queries_BTHE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight
     ) -> Tensor:
         """Mix the visible values and project them back to BTD."""
-        mixed_BHTE = F.scaled_dot_product_attention(
-            queries_BTHE.transpose(1, 2),
-            keys_BCHE.transpose(1, 2),
-            values_BCHE.transpose(1, 2),
-            attn_mask=visible_BTC[:, None],
-        )
+        mixed_BHTE = mix(queries_BTHE.transpose(1, 2), keys_BHCE, values_BHCE, sight)
         return self.project_out(mixed_BHTE.transpose(1, 2).flatten(2))
 
     def native_project_in(self) -> tuple[Tensor, Tensor, Tensor]:

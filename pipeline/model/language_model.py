@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.attention import RingCache, SelfAttention, Window
+from pipeline.model.attention import Reach, RingCache, SelfAttention, Window
 from pipeline.model.config import LanguageModelConfig
 from pipeline.model.native import NativeTensor, fill, joined, whole
 from pipeline.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
@@ -107,7 +107,7 @@ class LanguageModel(nn.Module):
         text_ST: Tensor,
         cache: RingCache,
         fresh_S: Tensor,
-        reach: int | None = None,
+        reach: Reach = None,
     ) -> Prediction:
         """Hear the next positions of every slot; the cache is updated in place.
 

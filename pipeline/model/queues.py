@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.model.attention import Reach
+
 
 class Queues:
     """CUDA streams, events and graphs of one device, or their absence."""
@@ -77,7 +79,7 @@ class Queues:
             self._codec.wait_stream(steps)
 
     @torch.inference_mode()
-    def capture(self, step: Callable[[int, int | None], None], bucket_sizes: Sequence[int]) -> None:
+    def capture(self, step: Callable[[int, Reach], None], bucket_sizes: Sequence[int]) -> None:
         """Record a graph of the step for each number of slots; call while all slots are idle."""
         for num_slots in bucket_sizes if self._use_graphs else ():
             self._graphs[num_slots] = self._captured(partial(step, num_slots, None))
@@ -91,7 +93,7 @@ class Queues:
             step()
         return graph
 
-    def run(self, step: Callable[[int, int | None], None], num_slots: int, reach: int) -> None:
+    def run(self, step: Callable[[int, Reach], None], num_slots: int, reach: Reach) -> None:
         """Do a step; a graph, where there is one, knows no `reach`."""
         if num_slots in self._graphs:
             self._graphs[num_slots].replay()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.model.attention import Reach
 from pipeline.model.decoding import Sampling, draw, probabilities_of
 from pipeline.model.queues import Queues
 from pipeline.model.speech_to_text import FULL_SCALE, GREEDY, SpeechToText
@@ -177,9 +178,8 @@ class SlottedModel:
         for chunk_codes in codes:
             self._queues.after(chunk_codes.done)
         self._lay(steps, codes)
-        longest_T = np.minimum(steps.positions_TS.max(axis=1) + 1, self._cache.capacity)
-        for reach in longest_T:
-            self._queues.run(self._step, steps.num_slots, int(reach))
+        for reach_S in np.minimum(steps.positions_TS + 1, self._cache.capacity).tolist():
+            self._queues.run(self._step, steps.num_slots, tuple(reach_S))
         tables = self._tables
         answers = (tables.tokens_TS, tables.confidences_TS, tables.heads_TSH)
         copies = [table[: steps.num_steps, : steps.num_slots].clone() for table in answers]
@@ -198,7 +198,7 @@ class SlottedModel:
             codes_TSK = codes_FK.index_select(0, frames_TS.flatten())
             tables.codes_TSK[span] = codes_TSK.unflatten(0, frames_TS.shape)
 
-    def _step(self, num_slots: int, reach: int | None) -> None:
+    def _step(self, num_slots: int, reach: Reach) -> None:
         """Every slot hears a frame and says a token; where, the tables' own counter tells."""
         tables, language_model = self._tables, self._speech.language_model
         now = tables.step_1

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.attention import RingCache, SelfAttention, Window, rotation
+from pipeline.model.attention import Reach, RingCache, SelfAttention, Window, rotation
+from pipeline.model.mixing import Sight
 
 
 class RMSNorm(nn.Module):
@@ -109,14 +110,16 @@ class Transformer(nn.Module):
         """Hear whole sequences from their beginning; differentiable."""
         positions_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device)[None]
         by = rotation(positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
-        visible_BTC = self.geometry.window.visible_BTC(positions_BT, positions_BT)
+        sight = Sight(self.geometry.window.visible_BTC(positions_BT, positions_BT))
         for layer in self.layers:
-            qkv = layer.attention.project(layer.attention_norm(x_BTD), by)
-            x_BTD = x_BTD + layer.attention_scale(layer.attention.attend(*qkv, visible_BTC))
+            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), by)
+            keys_BHTE, values_BHTE = keys.transpose(1, 2), values.transpose(1, 2)
+            heard = layer.attention.attend(queries, keys_BHTE, values_BHTE, sight)
+            x_BTD = x_BTD + layer.attention_scale(heard)
             x_BTD = layer.add_feed_forward(x_BTD)
         return x_BTD
 
-    def extend(self, x_BTD: Tensor, cache: RingCache, reach: int | None = None) -> Tensor:
+    def extend(self, x_BTD: Tensor, cache: RingCache, reach: Reach = None) -> Tensor:
         """Hear the next positions of every row; the cache is updated in place.
 
         `reach` promises that no row has heard more positions than that, these included: the ring
@@ -125,12 +128,11 @@ class Transformer(nn.Module):
         assert x_BTD.shape[1] <= cache.capacity - self.geometry.window.context + 1
         places = cache.advance(x_BTD.shape[1])
         by = rotation(places.positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
-        held_BC = places.held_positions_BC[:, :reach]
-        visible_BTC = self.geometry.window.visible_BTC(places.positions_BT, held_BC)
+        sight = places.sight(self.geometry.window, reach)
         for index, layer in enumerate(self.layers):
             queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), by)
-            keys, values = cache.extend(index, keys, values, places)
-            heard = layer.attention.attend(queries, keys[:, :reach], values[:, :reach], visible_BTC)
+            keys_BHCE, values_BHCE = cache.extend(index, keys, values, places)
+            heard = layer.attention.attend(queries, keys_BHCE, values_BHCE, sight)
             x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(heard))
         return x_BTD
 
@@ -138,6 +140,6 @@ class Transformer(nn.Module):
         """A ring that holds a full window of keys for each of a call's positions."""
         weight = self.layers[0].attention.project_in.weight
         capacity = self.geometry.window.context + max_positions_per_call - 1
-        heads = (self.geometry.num_heads, self.geometry.head_dim)
-        shape_LBCHE = (len(self.layers), num_rows, capacity, *heads)
-        return RingCache.empty(shape_LBCHE, weight.device, weight.dtype)
+        num_heads, head_dim = self.geometry.num_heads, self.geometry.head_dim
+        shape_LBHCE = (len(self.layers), num_rows, num_heads, capacity, head_dim)
+        return RingCache.empty(shape_LBHCE, weight.device, weight.dtype)

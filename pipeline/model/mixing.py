@@ -1,0 +1,110 @@
+"""The inner part of attention: values mixed by how well their keys answer the queries.
+
+One function with several ways inside; they agree but for rounding. A single query per row against
+a long ring, the daily bread of the engine, is served by ways of its own.
+
+B rows, H heads, T queries, C keys, E width of a head.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # older torch
+    varlen_attn = None
+
+# Reading every row's own entries takes a few calls per row: below so many entries saved (times
+# heads and their width), one call over the longest row is quicker.
+WORTH_A_ROW = 1 << 17
+
+
+class Sight(NamedTuple):
+    """Which entries of a ring each query sees."""
+
+    visible_BTC: Tensor
+    reach_B: tuple[int, ...] = ()  # entries worth reading, row by row, where the host knows
+    lengths_B: Tensor | None = None  # if exactly the first entries are seen: how many
+
+
+def mix(queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight) -> Tensor:
+    """Mixed values BHTE; ring entries beyond the width of `sight.visible_BTC` are not read."""
+    if queries_BHTE.shape[2] > 1 or queries_BHTE.requires_grad:
+        return _mix_many(queries_BHTE, keys_BHCE, values_BHCE, sight)
+    if queries_BHTE.device.type == "cpu":
+        return _mix_one_on_cpu(queries_BHTE, keys_BHCE, values_BHCE, sight)
+    if sight.lengths_B is not None and _has_varlen(queries_BHTE):
+        return _mix_one_by_length(queries_BHTE, keys_BHCE, values_BHCE, sight.lengths_B)
+    return _mix_many(queries_BHTE, keys_BHCE, values_BHCE, sight)
+
+
+def _mix_many(queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight) -> Tensor:
+    num_keys = sight.visible_BTC.shape[-1]
+    return F.scaled_dot_product_attention(
+        queries_BHTE,
+        keys_BHCE[:, :, :num_keys],
+        values_BHCE[:, :, :num_keys],
+        attn_mask=sight.visible_BTC[:, None],
+    )
+
+
+def _mix_one_on_cpu(
+    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight
+) -> Tensor:
+    """Two plain products: torch's fused attention takes up to ten times as long for one query."""
+    num_keys = sight.visible_BTC.shape[-1]
+    row_size = keys_BHCE.shape[1] * keys_BHCE.shape[3]
+    saved = sum(num_keys - reach for reach in sight.reach_B) * row_size
+    if saved <= WORTH_A_ROW * len(sight.reach_B):
+        rows = [(slice(None), num_keys)]
+    else:
+        rows = [(slice(row, row + 1), reach) for row, reach in enumerate(sight.reach_B)]
+    mixed = [
+        _mix_one(
+            queries_BHTE[row],
+            keys_BHCE[row, :, :reach],
+            values_BHCE[row, :, :reach],
+            sight.visible_BTC[row, None, :, :reach],
+        )
+        for row, reach in rows
+    ]
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _mix_one(
+    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, visible_BHTC: Tensor
+) -> Tensor:
+    if keys_BHCE.dtype == torch.float32:  # which product is quicker depends on the dtype
+        scores_BHTC = (keys_BHCE @ queries_BHTE.mT).mT
+    else:
+        scores_BHTC = queries_BHTE @ keys_BHCE.mT
+    scores_BHTC = scores_BHTC.float() * queries_BHTE.shape[-1] ** -0.5
+    weights_BHTC = scores_BHTC.masked_fill(~visible_BHTC, -torch.inf).softmax(dim=-1)
+    return weights_BHTC.to(values_BHCE.dtype) @ values_BHCE
+
+
+def _has_varlen(queries_BHTE: Tensor) -> bool:
+    return varlen_attn is not None and queries_BHTE.dtype in (torch.bfloat16, torch.float16)
+
+
+def _mix_one_by_length(
+    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, lengths_B: Tensor
+) -> Tensor:
+    """Flash attention that reads the valid entries alone: every head of a row is a sequence."""
+    num_rows, num_heads, capacity, width = keys_BHCE.shape
+    starts = torch.arange(num_rows * num_heads + 1, device=keys_BHCE.device, dtype=torch.int32)
+    mixed_NHE = varlen_attn(
+        queries_BHTE.reshape(-1, 1, width),
+        keys_BHCE.reshape(-1, 1, width),
+        values_BHCE.reshape(-1, 1, width),
+        starts,
+        starts * capacity,
+        max_q=1,
+        max_k=capacity,
+        seqused_k=lengths_B.int().repeat_interleave(num_heads),
+        num_splits=1,  # a row's rounding must not depend on the other rows
+    )
+    return mixed_NHE.view(num_rows, num_heads, 1, width)
