@@ -54,36 +54,46 @@ def _mix_many(queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sigh
 def _mix_one_on_cpu(
     queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight
 ) -> Tensor:
-    """Two plain products: torch's fused attention takes up to ten times as long for one query."""
+    """Plain products in fp32: torch's fused attention takes up to ten times as long for one query.
+
+    What is not fp32 is widened row by row, in memory that stays in the cache.
+    """
     num_keys = sight.visible_BTC.shape[-1]
+    is_wide = keys_BHCE.dtype == torch.float32
     row_size = keys_BHCE.shape[1] * keys_BHCE.shape[3]
     saved = sum(num_keys - reach for reach in sight.reach_B) * row_size
-    if saved <= WORTH_A_ROW * len(sight.reach_B):
-        rows = [(slice(None), num_keys)]
-    else:
-        rows = [(slice(row, row + 1), reach) for row, reach in enumerate(sight.reach_B)]
+    if is_wide and saved <= WORTH_A_ROW * len(sight.reach_B):
+        return _mix_one(queries_BHTE, keys_BHCE, values_BHCE, sight.visible_BTC[:, None])
+    wide_1HCE = None if is_wide else keys_BHCE.new_empty(keys_BHCE[:1].shape, dtype=torch.float32)
+    rows = enumerate(sight.reach_B or [num_keys] * len(queries_BHTE))
     mixed = [
         _mix_one(
-            queries_BHTE[row],
-            keys_BHCE[row, :, :reach],
-            values_BHCE[row, :, :reach],
+            queries_BHTE[row : row + 1],
+            keys_BHCE[row : row + 1, :, :reach],
+            values_BHCE[row : row + 1, :, :reach],
             sight.visible_BTC[row, None, :, :reach],
+            wide_1HCE,
         )
         for row, reach in rows
     ]
-    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+    return torch.cat(mixed)
 
 
 def _mix_one(
-    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, visible_BHTC: Tensor
+    queries_BHTE: Tensor,
+    keys_BHCE: Tensor,
+    values_BHCE: Tensor,
+    visible_BHTC: Tensor,
+    wide_1HCE: Tensor | None = None,
 ) -> Tensor:
-    if keys_BHCE.dtype == torch.float32:  # which product is quicker depends on the dtype
-        scores_BHTC = (keys_BHCE @ queries_BHTE.mT).mT
-    else:
-        scores_BHTC = queries_BHTE @ keys_BHCE.mT
-    scores_BHTC = scores_BHTC.float() * queries_BHTE.shape[-1] ** -0.5
+    scale = queries_BHTE.shape[-1] ** -0.5
+    scores_BHTC = (_widened(keys_BHCE, wide_1HCE) @ (queries_BHTE.float() * scale).mT).mT
     weights_BHTC = scores_BHTC.masked_fill(~visible_BHTC, -torch.inf).softmax(dim=-1)
-    return weights_BHTC.to(values_BHCE.dtype) @ values_BHCE
+    return (weights_BHTC @ _widened(values_BHCE, wide_1HCE)).to(queries_BHTE.dtype)
+
+
+def _widened(x_BHCE: Tensor, wide_1HCE: Tensor | None) -> Tensor:
+    return x_BHCE if wide_1HCE is None else wide_1HCE[:, :, : x_BHCE.shape[2]].copy_(x_BHCE)
 
 
 def _has_varlen(queries_BHTE: Tensor) -> bool:

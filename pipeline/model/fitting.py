@@ -1,0 +1,112 @@
+"""How many slots fit a memory: arithmetic from the sizes of a checkpoint, no tensor is made."""
+
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+
+SMALLEST_BUCKET = 8  # slots; below, a step costs the same
+MOST_SLOTS = 256  # beyond, a step is as much slower as it is wider, and long streams take longer
+KEPT_FREE = 0.06  # of the memory: fragments, libraries, other small things
+GRAPH_BYTES = 96 << 20  # of each recorded graph
+ENCODE_BYTES_PER_S = 32 << 20  # of sound that is encoded at once; 64 channels at 24 kHz, five times
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Bytes that a model takes on a device, in all and for each slot."""
+
+    weights: int
+    codec_weights: int
+    cache_per_slot: int
+    codec_state_per_slot: int
+    encoding: int
+    graphs: int
+
+    @property
+    def fixed(self) -> int:
+        return self.weights + self.codec_weights + self.encoding + self.graphs
+
+    @property
+    def per_slot(self) -> int:
+        return self.cache_per_slot + self.codec_state_per_slot
+
+    def num_slots(self, memory_bytes: float) -> int:
+        """Slots that fit, in whole smallest buckets; 0 if the model itself does not."""
+        room = memory_bytes * (1 - KEPT_FREE) - self.fixed
+        fitting = int(room // self.per_slot)
+        return min(MOST_SLOTS, fitting // SMALLEST_BUCKET * SMALLEST_BUCKET) if fitting > 0 else 0
+
+    def told(self, num_slots: int) -> str:
+        """The bill, in one line for the log."""
+        parts = {
+            "weights": self.weights,
+            "keys and values": num_slots * self.cache_per_slot,
+            "codec": self.codec_weights + num_slots * self.codec_state_per_slot,
+            "encoding": self.encoding,
+            "graphs": self.graphs,
+        }
+        return ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in parts.items())
+
+
+def footprint(
+    config: SpeechToTextConfig, weights: str, cache: str, round_steps: int, encode_rows: int
+) -> Footprint:
+    """What a checkpoint takes with weights and cache of the named numbers."""
+    language_model, mimi = config.language_model, config.mimi
+    encoded_s = encode_rows * round_steps / mimi.frame_rate_hz
+    return Footprint(
+        weights=int(_linear_sizes(language_model) * ITEM_BYTES[weights])
+        + int(_table_sizes(language_model) * max(ITEM_BYTES[weights], 2)),
+        codec_weights=4 * _codec_sizes(mimi),
+        cache_per_slot=int(_cached(language_model) * ITEM_BYTES[cache]),
+        codec_state_per_slot=4 * _codec_state(mimi, round_steps),
+        encoding=int(encoded_s * ENCODE_BYTES_PER_S),
+        graphs=6 * GRAPH_BYTES,
+    )
+
+
+def _linear_sizes(config: LanguageModelConfig) -> int:
+    layer = 4 * config.dim**2 + 3 * config.dim * config.ffn_dim
+    return config.num_layers * layer + config.dim * config.text_card
+
+
+def _table_sizes(config: LanguageModelConfig) -> int:
+    rows = config.num_codebooks * (config.audio_card + 1) + config.num_text_rows
+    return rows * config.dim
+
+
+def _cached(config: LanguageModelConfig) -> int:
+    return 2 * config.num_layers * config.context * config.dim
+
+
+def _codec_sizes(config: MimiConfig) -> int:
+    layer = 4 * config.dim**2 + 2 * config.dim * config.ffn_dim
+    books = config.num_codebooks * config.codebook_size * config.codebook_dim
+    convolutions, channels = 0, config.num_filters
+    for ratio in config.encoder_ratios:
+        middle = channels // config.compress
+        convolutions += channels * middle * (config.residual_kernel_size + 1)
+        convolutions += 2 * channels * channels * 2 * ratio
+        channels *= 2
+    convolutions += channels * config.seanet_dim * config.last_kernel_size
+    downsampling = config.seanet_dim * config.dim * 2 * config.positions_per_frame
+    return config.num_layers * layer + books + convolutions + downsampling
+
+
+def _codec_state(config: MimiConfig, round_steps: int) -> int:
+    capacity = config.context + round_steps * config.positions_per_frame - 1
+    return 2 * config.num_layers * capacity * config.dim
+
+
+def chosen_dtype(device: torch.device) -> str:
+    """bfloat16 where the device computes with it, float16 on older GPUs, float32 on a CPU."""
+    if device.type != "cuda":
+        return "float32"
+    return dtype_of_capability(*torch.cuda.get_device_capability(device))
+
+
+def dtype_of_capability(major: int, minor: int) -> str:
+    return "bfloat16" if (major, minor) >= (8, 0) else "float16"
