@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import Self
 
 import numpy as np
 
-from pipeline.engine.engine import Engine
+from pipeline.engine.config import EngineConfig
+from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.stream import Heard, Stream
+from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.checkpoints.open import open_model
+from pipeline.model.conversation import Interpreter
+from pipeline.model.loading import load_slotted
 from pipeline.records import Word
 
 
@@ -68,6 +74,29 @@ class Conversation:
         return PaddedSamples(clip.samples_N, offset, end), num_frames
 
 
+def conversation(interpreter: Interpreter) -> Conversation:
+    """The conversation that a checkpoint's interpreter holds with each clip."""
+
+    def read_words(clip: Clip, heard: Heard) -> list[Word]:
+        return interpreter.words(
+            heard.tokens_T.tolist(),
+            heard.confidences_T.tolist(),
+            len(clip.samples_N),
+            interpreter.prompt(clip.domain),
+        )
+
+    def forced_tokens(clip: Clip) -> tuple[int, ...]:
+        return interpreter.script(interpreter.prompt(clip.domain)).forced_tokens
+
+    return Conversation(
+        frame_samples=interpreter.config.mimi.frame_samples,
+        prefix_frames=interpreter.config.prefix_frames,
+        flush_frames=interpreter.config.flush_frames,
+        read_words=read_words,
+        forced_tokens=forced_tokens,
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PaddedSamples:
     """Samples with silence before and after, joined only where they are cut."""
@@ -103,6 +132,25 @@ class Transcriber:
         self._orders = _Orders(self._stream)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+
+    @classmethod
+    def load(cls, model: ModelConfig, engine: EngineConfig) -> Self:
+        """Open a checkpoint and put it on the device, with as many slots as fit."""
+        checkpoint = open_model(model)
+        slotted = load_slotted(checkpoint, engine)
+        interpreter = Interpreter(
+            config=checkpoint.config,
+            tokenizer=checkpoint.tokenizer,
+            domains=model.domains,
+            default_domain=model.domain,
+        )
+        schedule = ScheduleConfig(round_steps=engine.round_steps, reproducible=engine.reproducible)
+        return cls(Engine(slotted, schedule), conversation(interpreter))
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the engine's thread ended with an error; nothing can be heard any more."""
+        return self._orders.has_failed
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[HeardClip]:
         """Yield each clip as it is finished; the next is pulled when a slot is free for it.
@@ -220,6 +268,10 @@ class _Orders:
         for order in list(self._open):
             if order.future.running() or order.future.set_running_or_notify_cancel():
                 self.finish(order, error)
+
+    @property
+    def has_failed(self) -> bool:
+        return self._error is not None
 
     def close(self) -> None:
         with self._changing:

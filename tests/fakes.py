@@ -4,11 +4,12 @@ and a transcriber over it."""
 # T steps of a round, S slots, J jobs of a chunk, F frames, N samples
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 
 from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.step_model import Answers, Chunk, Steps
+from pipeline.engine.step_model import Chunk, Steps
 from pipeline.engine.stream import Heard, Stream
 from pipeline.records import Word
 from pipeline.transcriber import Clip, Conversation, Transcriber
@@ -62,10 +63,12 @@ class HashingSaid:
     def __init__(self, tokens_TS: np.ndarray, num_heads: int) -> None:
         self._tokens_TS, self._num_heads = tokens_TS, num_heads
 
-    def wait(self) -> Answers:
+    def wait(self) -> SimpleNamespace:
         confidences_TS = (self._tokens_TS / PRIME).astype(np.float32)
         heads_TSH = np.repeat(confidences_TS[..., None], self._num_heads, axis=-1)
-        return Answers(self._tokens_TS, confidences_TS, heads_TSH)
+        return SimpleNamespace(
+            tokens_TS=self._tokens_TS, confidences_TS=confidences_TS, heads_TSH=heads_TSH
+        )
 
 
 def mixed(state, heard):

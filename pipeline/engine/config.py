@@ -24,7 +24,20 @@ class EngineConfig:
         default=None, metadata={"help": "streams heard at once; null fills the memory at hand"}
     )
 
+    round_steps: int = field(
+        default=25, metadata={"help": "steps between two looks at what was said"}
+    )
+    graph: bool = field(
+        default=True, metadata={"help": "on a GPU, replay recorded steps instead of calling them"}
+    )
+    reproducible: bool = field(
+        default=False,
+        metadata={"help": "always run over all slots: rounding then depends on no neighbour"},
+    )
+
     def __post_init__(self) -> None:
+        if self.round_steps < 1:
+            raise ValueError(f"engine.round_steps must be positive, not {self.round_steps}")
         if self.dtype not in DTYPES:
             raise ValueError(f"engine.dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
         if self.num_slots is not None and self.num_slots < 1:

@@ -51,13 +51,17 @@ class Steps:
         return self.positions_TS.shape[1]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answers:
+class Answers(Protocol):
     """What a round said, on the host."""
 
-    tokens_TS: np.ndarray  # int32
-    confidences_TS: np.ndarray  # float32, probability of each token
-    heads_TSH: np.ndarray  # float32
+    @property
+    def tokens_TS(self) -> np.ndarray: ...  # int32
+
+    @property
+    def confidences_TS(self) -> np.ndarray: ...  # float32, probability of each token
+
+    @property
+    def heads_TSH(self) -> np.ndarray: ...  # float32
 
 
 class Said(Protocol):

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 
 SMALLEST_BUCKET = 8  # slots; below, a step costs the same
@@ -99,14 +97,3 @@ def _codec_sizes(config: MimiConfig) -> int:
 def _codec_state(config: MimiConfig, round_steps: int) -> int:
     capacity = config.context + round_steps * config.positions_per_frame - 1
     return 2 * config.num_layers * capacity * config.dim
-
-
-def chosen_dtype(device: torch.device) -> str:
-    """bfloat16 where the device computes with it, float16 on older GPUs, float32 on a CPU."""
-    if device.type != "cuda":
-        return "float32"
-    return dtype_of_capability(*torch.cuda.get_device_capability(device))
-
-
-def dtype_of_capability(major: int, minor: int) -> str:
-    return "bfloat16" if (major, minor) >= (8, 0) else "float16"

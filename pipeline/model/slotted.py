@@ -9,7 +9,7 @@ S slots, T steps of a round, J jobs of a chunk, F frames, N samples, K codebooks
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from pipeline.model.attention import Reach
 from pipeline.model.decoding import Sampling, draw, probabilities_of
+from pipeline.model.fitting import SMALLEST_BUCKET
+from pipeline.model.packing import pack
 from pipeline.model.queues import Queues
 from pipeline.model.speech_to_text import FULL_SCALE, GREEDY, SpeechToText
 
@@ -85,7 +87,36 @@ class _Tables:
         )
 
 
-SMALLEST_BUCKET = 8  # slots; below, a step costs the same
+class Chunk(Protocol):
+    """Samples to encode, as the engine lays them out."""
+
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def frames_J(self) -> np.ndarray: ...
+    @property
+    def pieces(self) -> Sequence[np.ndarray]: ...
+    @property
+    def slots_J(self) -> np.ndarray: ...
+    @property
+    def fresh_J(self) -> np.ndarray: ...
+    @property
+    def kept_J(self) -> np.ndarray: ...
+
+
+class Steps(Protocol):
+    """A round, as the engine lays it out."""
+
+    @property
+    def positions_TS(self) -> np.ndarray: ...
+    @property
+    def frames_TS(self) -> np.ndarray: ...
+    @property
+    def forced_TS(self) -> np.ndarray: ...
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def num_slots(self) -> int: ...
 
 
 def halves(num_slots: int) -> list[int]:
@@ -97,7 +128,10 @@ def halves(num_slots: int) -> list[int]:
 
 
 class SlottedModel:
-    """Mimi's and the language model's state for `num_slots` streams."""
+    """Mimi's and the language model's state for `num_slots` streams.
+
+    On a CPU it packs the language model's matrices, which can then only be used to hear.
+    """
 
     def __init__(
         self,
@@ -110,6 +144,7 @@ class SlottedModel:
         sampling: Sampling = GREEDY,
     ) -> None:
         """`encode_rows` streams are encoded at once; graphs are used wherever there is CUDA."""
+        pack(speech.language_model, num_slots)
         self._speech, self._sampling = speech, sampling
         self.bucket_sizes = halves(num_slots)
         self._queues = Queues(speech.device, use_graphs=use_graphs)
@@ -135,7 +170,7 @@ class SlottedModel:
         return self._speech.language_model.config.num_codebooks
 
     @torch.inference_mode()
-    def encode(self, chunk) -> Codes:
+    def encode(self, chunk: Chunk) -> Codes:
         """Encode every job of a chunk, on a queue of its own."""
         shape_JFK = len(chunk.pieces), chunk.num_frames, self._num_codebooks
         with self._queues.codec():
@@ -144,7 +179,7 @@ class SlottedModel:
                 self._encode_group(chunk, jobs, codes_JFK)
             return Codes(codes_JFK, self._queues.sign())
 
-    def _groups(self, chunk) -> Iterator[np.ndarray]:
+    def _groups(self, chunk: Chunk) -> Iterator[np.ndarray]:
         """Jobs that are encoded at once: of much the same length, so that little is padding.
 
         The last chunk of a stream comes before the first of its successor, which overwrites the
@@ -154,7 +189,7 @@ class SlottedModel:
         for first in range(0, len(order_J), self._encode_rows):
             yield order_J[first : first + self._encode_rows]
 
-    def _encode_group(self, chunk, jobs: np.ndarray, codes_JFK: Tensor) -> None:
+    def _encode_group(self, chunk: Chunk, jobs: np.ndarray, codes_JFK: Tensor) -> None:
         num_frames = chunk.frames_J[jobs].max()
         samples_JN = self._samples([chunk.pieces[job] for job in jobs], num_frames)
         slots_J, kept_J = chunk.slots_J[jobs], chunk.kept_J[jobs]
@@ -173,7 +208,7 @@ class SlottedModel:
         return self._queues.upload(samples_JN).float() / FULL_SCALE
 
     @torch.inference_mode()
-    def run(self, steps, codes: Sequence[Codes]) -> Said:
+    def run(self, steps: Steps, codes: Sequence[Codes]) -> Said:
         """Queue every step of a round."""
         for chunk_codes in codes:
             self._queues.after(chunk_codes.done)
@@ -186,7 +221,7 @@ class SlottedModel:
         on_host, done = self._queues.download(copies)
         return Said(on_host, codes, self._queues, done)
 
-    def _lay(self, steps, codes: Sequence[Codes]) -> None:
+    def _lay(self, steps: Steps, codes: Sequence[Codes]) -> None:
         tables, upload = self._tables, self._queues.upload
         span = slice(steps.num_steps), slice(steps.num_slots)
         tables.step_1.zero_()
