@@ -59,6 +59,7 @@ def _mix_one_on_cpu(
     What is not fp32 is widened row by row, in memory that stays in the cache.
     """
     num_keys = sight.visible_BTC.shape[-1]
+    keys_BHCE, values_BHCE = keys_BHCE[:, :, :num_keys], values_BHCE[:, :, :num_keys]
     is_wide = keys_BHCE.dtype == torch.float32
     row_size = keys_BHCE.shape[1] * keys_BHCE.shape[3]
     saved = sum(num_keys - reach for reach in sight.reach_B) * row_size

@@ -95,7 +95,7 @@ class SpeechToText:
 
     @property
     def device(self) -> torch.device:
-        return self.language_model.text_head.weight.device
+        return self.language_model.norm.scale_D.device
 
     def hear(
         self,

@@ -138,7 +138,8 @@ class Transformer(nn.Module):
 
     def empty_cache(self, num_rows: int, max_positions_per_call: int) -> RingCache:
         """A ring that holds a full window of keys for each of a call's positions."""
-        weight = self.layers[0].attention.project_in.weight
+        # Not a projection's: these may be packed.
+        weight = next(self.layers[0].attention_norm.parameters())
         capacity = self.geometry.window.context + max_positions_per_call - 1
         num_heads, head_dim = self.geometry.num_heads, self.geometry.head_dim
         shape_LBHCE = (len(self.layers), num_rows, num_heads, capacity, head_dim)
