@@ -147,11 +147,6 @@ class Transcriber:
         schedule = ScheduleConfig(round_steps=engine.round_steps, reproducible=engine.reproducible)
         return cls(Engine(slotted, schedule), conversation(interpreter))
 
-    @property
-    def has_died(self) -> bool:
-        """Whether the engine's thread ended with an error; nothing can be heard any more."""
-        return self._orders.has_failed
-
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[HeardClip]:
         """Yield each clip as it is finished; the next is pulled when a slot is free for it.
 
@@ -220,10 +215,6 @@ class _Orders:
         self._error: BaseException | None = None
         self._is_closed = False
         self._changing = threading.Lock()
-
-    @property
-    def has_failed(self) -> bool:
-        return self._error is not None
 
     def add(self, clip: Clip) -> Future[HeardClip]:
         order = _Order(clip, Future())
