@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FROM_PYTHON = re.search(r"^## From Python\n(.*?)^## ", README, re.S | re.M)[1]
 SNIPPETS = re.findall(r"```python\n(.*?)```", FROM_PYTHON, re.S)
+WITHOUT_RAY = [snippet for snippet in SNIPPETS if "import ray" not in snippet]
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+@pytest.mark.parametrize("snippet", WITHOUT_RAY, ids=range(len(WITHOUT_RAY)))
 def test_every_snippet_runs(snippet, workplace):
     exec(compile(snippet, "README.md", "exec"), {})
 

@@ -1,0 +1,18 @@
+"""The Ray Data graph that the README shows runs as it stands there."""
+
+import pytest
+
+from tests.test_readme import ROOT, SNIPPETS
+
+# Ray reads its own settings in a way that it warns of.
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+def test_the_graph_of_the_readme_hears_every_row(local_ray):
+    (snippet,) = [one for one in SNIPPETS if "import ray" in one]
+    names = {"__name__": "readme"}
+    exec(
+        compile(snippet.replace("models/tiny", str(ROOT / "models/tiny")), "README.md", "exec"),
+        names,
+    )
+    assert sorted(row["name"] for row in names["rows"]) == ["0.wav", "1.wav", "2.wav", "3.wav"]
