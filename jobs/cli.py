@@ -6,6 +6,8 @@ from importlib import import_module
 
 COMMANDS = {
     "file": "one recording to words on the terminal",
+    "transcribe": "an archive to transcripts, on this machine or a cluster",
+    "submit": "the same as a job on a cluster",
     "status": "how far a run is",
     "plan": "what an archive holds, and what transcribing it will take",
     "show": "the transcript of one recording of a run",

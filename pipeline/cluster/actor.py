@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from pipeline.cluster.ledger import EngineTold, LedgerHandle
 from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
+from pipeline.guards.config import GuardsConfig
 from pipeline.records import Failure, ShardTranscript
+from pipeline.redecoding import hear_attentively
 from pipeline.storage.rows import Outcome
 from pipeline.transcriber import Clip, Transcriber
 
@@ -95,9 +97,14 @@ class TranscriberListener:
     """A Transcriber, told what it is called."""
 
     def __init__(
-        self, transcriber: Transcriber, model: str, model_revision: str, keep_tokens: bool = False
+        self,
+        transcriber: Transcriber,
+        model: str,
+        model_revision: str,
+        guards: GuardsConfig,
+        keep_tokens: bool = False,
     ) -> None:
-        self._transcriber = transcriber
+        self._transcriber, self._guards = transcriber, guards
         self._model, self._model_revision = model, model_revision
         self._keep_tokens = keep_tokens
 
@@ -111,17 +118,18 @@ class TranscriberListener:
 
     async def hear(self, cut: CutShard) -> ShardTranscript:
         shard = cut.shard
-        future = self._transcriber.submit(
-            Clip(shard.shard_id, cut.samples_N, shard.recording.domain)
+        clip = Clip(shard.shard_id, cut.samples_N, shard.recording.domain)
+        heard, better = await hear_attentively(
+            self._transcriber, clip, cut.speech, shard.sample_rate_hz, self._guards
         )
-        heard = await asyncio.wrap_future(future)
         kept = slice(None) if self._keep_tokens else slice(0)
         return ShardTranscript(
             shard=shard,
-            words=tuple(heard.words),
+            words=better.words,
             tokens=tuple(heard.tokens_T[kept].tolist()),
             token_confidences=tuple(heard.confidences_T[kept].tolist()),
             speech=cut.speech,
+            num_redecoded=len(better.cured),
             model=self._model,
             model_revision=self._model_revision,
         )

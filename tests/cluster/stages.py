@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.cluster.actor import TranscriberListener
 from pipeline.cluster.dataset import Stages
 from pipeline.cluster.rows import Cut, CutShard
+from pipeline.guards.config import GuardsConfig
 from pipeline.records import Failure, PlannedRecording, Recording, Shard
 from pipeline.storage.opening import S3Config
 from pipeline.storage.plans import write_plan
@@ -68,7 +69,9 @@ def sound(recording: Recording) -> np.ndarray:
 
 def listener(num_slots: int, pause_s: float = 0.0, crash_folder: str = ""):
     return CrashingListener(
-        TranscriberListener(hashing_transcriber(num_slots), "hashing", "r1"), pause_s, crash_folder
+        TranscriberListener(hashing_transcriber(num_slots), "hashing", "r1", GuardsConfig()),
+        pause_s,
+        crash_folder,
     )
 
 

@@ -1,0 +1,205 @@
+"""`nightscribe transcribe input=URI output=URI model=NAME`: an archive to transcripts, on Ray."""
+
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from omegaconf import MISSING, OmegaConf
+
+from jobs.command import INTERRUPTED, run_job
+from jobs.config import Job
+from jobs.display import Display
+from pipeline.audio.cut import ShardConfig
+from pipeline.cluster.audio_reader import AudioReader, SourceConfig
+from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.dataset import Stages
+from pipeline.cluster.listening import load_listener
+from pipeline.cluster.progress import Progress
+from pipeline.cluster.resources import pool_for
+from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.session import connected
+from pipeline.engine.config import EngineConfig
+from pipeline.guards.config import GuardsConfig
+from pipeline.guards.inspection import guarded
+from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.checkpoints.open import Checkpoint, open_model
+from pipeline.planning import PlanningConfig, plan
+from pipeline.storage.contents import Contents
+from pipeline.storage.lease import LeaseConfig
+from pipeline.storage.opening import S3Config
+from pipeline.storage.plans import write_plan
+from pipeline.storage.run import Settings
+from pipeline.storage.sources import recordings
+
+TOO_MANY_FAILURES = 1
+
+
+@dataclass(kw_only=True, slots=True)
+class FailuresConfig:
+    """What counts as a success."""
+
+    max: int | None = field(
+        default=None,
+        metadata={"help": "more failed recordings end with an error; null: any number is fine"},
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class TranscribeConfig:
+    """Transcribe an archive. The same command goes on where it was stopped, whatever stopped it."""
+
+    input: str = field(
+        default=MISSING, metadata={"help": "file, folder, pattern or manifest; local or s3://"}
+    )
+    output: str = field(default=MISSING, metadata={"help": "folder or s3:// for the tables"})
+    tokens: bool = field(
+        default=False, metadata={"help": "keep every token with the committed shards"}
+    )
+    quiet: bool = field(
+        default=False, metadata={"help": "a line now and then instead of a moving display"}
+    )
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "who listens"}
+    )
+    engine: EngineConfig = field(
+        default_factory=EngineConfig, metadata={"help": "where the model runs"}
+    )
+    cluster: ClusterConfig = field(
+        default_factory=ClusterConfig, metadata={"help": "workers and patience"}
+    )
+    source: SourceConfig = field(
+        default_factory=SourceConfig, metadata={"help": "what is taken from each file"}
+    )
+    shard: ShardConfig = field(
+        default_factory=ShardConfig, metadata={"help": "where recordings are cut"}
+    )
+    ray: RayConfig = field(default_factory=RayConfig, metadata={"help": "which Ray to use"})
+    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    planning: PlanningConfig = field(
+        default_factory=PlanningConfig, metadata={"help": "the order of the work"}
+    )
+    guards: GuardsConfig = field(
+        default_factory=GuardsConfig, metadata={"help": "when a transcript is suspicious"}
+    )
+    failures: FailuresConfig = field(
+        default_factory=FailuresConfig, metadata={"help": "what counts as a success"}
+    )
+    pace: PaceConfig = field(
+        default_factory=PaceConfig, metadata={"help": "how often results are shown"}
+    )
+    lease: LeaseConfig = field(
+        default_factory=LeaseConfig, metadata={"help": "one writer to an output"}
+    )
+
+
+def transcribe_archive(config: TranscribeConfig) -> int:
+    """Do what is left to do; the exit code."""
+    checkpoint = open_model(config.model)
+    with connected(config.ray, config.cluster):
+        pool = pool_for(config.cluster, config.engine.num_slots)
+        with (
+            _plan(config) as path,
+            _stopped_by_signals() as stop,
+            Display(config.output, config.quiet) as display,
+        ):
+            progress = transcribe(_order(config, checkpoint, path), pool, stop, display.show)
+    display.summarise(progress)
+    return exit_code(progress, config.failures.max)
+
+
+def exit_code(progress: Progress, max_failures: int | None) -> int:
+    if progress.state != "finished":
+        return INTERRUPTED
+    too_many = max_failures is not None and progress.num_failures > max_failures
+    return TOO_MANY_FAILURES if too_many else 0
+
+
+def settings(config: TranscribeConfig, checkpoint: Checkpoint) -> Settings:
+    """Everything that changes what is said; with other settings it is another run."""
+    return {
+        "model": config.model.name,
+        "model_revision": checkpoint.revision,
+        "model_delay_steps": checkpoint.config.delay_steps,
+        "model_silence_prefix_s": checkpoint.config.silence_prefix_s,
+        "model_domain": config.model.domain,
+        "engine_dtype": config.engine.dtype,
+        "channels": config.source.channels,
+        "tokens": config.tokens,
+        **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
+    }
+
+
+@contextmanager
+def _plan(config: TranscribeConfig) -> Iterator[Path]:
+    """What there is now, as a file: the run compares it with what it was begun with."""
+    with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
+        path = Path(folder) / "plan.parquet"
+        found = recordings(config.input, config.s3)
+        write_plan(plan(found, Contents().name, config.planning), path)
+        yield path
+
+
+def _order(config: TranscribeConfig, checkpoint: Checkpoint, plan_path: Path) -> Order:
+    reader = AudioReader(
+        sample_rate_hz=checkpoint.config.mimi.sample_rate_hz,
+        source=config.source,
+        shard=config.shard,
+        guards=config.guards,
+        s3=config.s3,
+    )
+    return Order(
+        plan=plan_path,
+        settings=settings(config, checkpoint),
+        config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
+        stages=Stages(
+            make_reader=partial(_itself, reader),
+            make_listener=partial(
+                load_listener, config.model, config.engine, config.guards, config.tokens
+            ),
+            output=config.output,
+            s3=config.s3,
+        ),
+        examine=partial(guarded, config=config.guards),
+        cluster=config.cluster,
+        pace=config.pace,
+        lease=config.lease,
+    )
+
+
+def _itself(reader: AudioReader) -> AudioReader:
+    return reader
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """The first signal asks to finish what was begun, the second ends everything at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+JOB = Job(name="transcribe", config=TranscribeConfig, run=transcribe_archive)
+
+
+def main() -> None:
+    run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

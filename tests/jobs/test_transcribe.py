@@ -1,0 +1,86 @@
+"""`nightscribe transcribe` and `submit`, as far as they can be held without Ray."""
+
+import os
+import signal
+
+import pytest
+
+from jobs.config import ConfigError, configurations
+from jobs.display import line, next_commands
+from jobs.submit import JOB as SUBMIT
+from jobs.submit import LEFT_BEHIND, command
+from jobs.transcribe import INTERRUPTED, TOO_MANY_FAILURES, _stopped_by_signals, exit_code
+from jobs.transcribe import JOB as TRANSCRIBE
+from pipeline.cluster.jobs import RayJob
+from pipeline.cluster.progress import Progress
+
+GIVEN = ["input=a", "output=b", "model.checkpoint=c"]
+
+
+def progress(state="finished", failures=0):
+    return Progress(
+        run_id="r", num_recordings=9, estimated_s=0.0, state=state, num_failures_before=failures
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "max_failures", "code"),
+    [
+        (progress(), 0, 0),
+        (progress(failures=1), None, 0),
+        (progress(failures=1), 1, 0),
+        (progress(failures=2), 1, TOO_MANY_FAILURES),
+        (progress("stopped"), None, INTERRUPTED),
+    ],
+)
+def test_the_exit_code_tells_failures_beyond_the_limit_and_unfinished_runs(
+    told, max_failures, code
+):
+    assert exit_code(told, max_failures) == code
+
+
+@pytest.mark.parametrize("job", [TRANSCRIBE, SUBMIT], ids=lambda job: job.name)
+def test_groups_choose_and_keys_override(job):
+    words = [*GIVEN, "cluster=shared_gpu", "source=split", "shard=whole", "cluster.num_actors=3"]
+    (config,) = configurations(job, words)
+    assert config.cluster.gpus_per_actor == 0.25
+    assert config.cluster.num_actors == 3
+    assert config.source.channels == "split"
+    assert config.shard.max_s is None
+
+
+def test_a_misspelt_key_names_the_right_one():
+    with pytest.raises(ConfigError, match=r"did you mean cluster\.num_actors\?"):
+        configurations(TRANSCRIBE, [*GIVEN, "cluster.num_actor=3"])
+
+
+def test_the_first_signal_asks_and_the_second_ends():
+    with _stopped_by_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_submitted_command_keeps_its_words_whole():
+    assert command("py", ["input=s3://a/my file", "model=tiny"]) == (
+        "py -m jobs.transcribe quiet=true 'input=s3://a/my file' model=tiny"
+    )
+
+
+def test_a_job_carries_code_and_leaves_recordings_behind(tmp_path):
+    made = RayJob(command="x", folder=tmp_path, left_behind=LEFT_BEHIND, env={"A": "1"})
+    assert made.runtime_env["working_dir"] == str(tmp_path)
+    assert "**/*.wav" in made.runtime_env["excludes"]
+    assert made.runtime_env["env_vars"] == {"A": "1"}
+    assert "working_dir" not in RayJob(command="x", folder=None).runtime_env
+
+
+def test_the_summary_says_what_to_type_next():
+    assert "same command" in next_commands(progress("stopped"), "out")[0]
+    assert next_commands(progress(), "out")[0] == "nightscribe report run=out"
+
+
+def test_the_line_tells_failures_only_where_there_are_any():
+    assert "failed" not in line(progress())
+    assert "2 failed" in line(progress(failures=2))
