@@ -77,23 +77,7 @@ def mimi_json(mimi: MimiConfig) -> dict[str, Any]:
         "sample_rate": mimi.sample_rate_hz,
         "frame_rate": mimi.frame_rate_hz,
         "channels": 1,
-        "seanet": {
-            "dimension": mimi.seanet_dim,
-            "channels": 1,
-            "causal": True,
-            "n_filters": mimi.num_filters,
-            "n_residual_layers": mimi.num_residual_layers,
-            "activation": "ELU",
-            "compress": mimi.compress,
-            "dilation_base": mimi.dilation_base,
-            "kernel_size": mimi.kernel_size,
-            "residual_kernel_size": mimi.residual_kernel_size,
-            "last_kernel_size": mimi.last_kernel_size,
-            "norm": "none",
-            "pad_mode": "constant",
-            "ratios": list(mimi.encoder_ratios[::-1]),
-            "true_skip": True,
-        },
+        "seanet": _seanet_json(mimi),
         "quantizer": {
             "dimension": mimi.codebook_dim,
             "n_q": mimi.num_codebooks,
@@ -101,21 +85,45 @@ def mimi_json(mimi: MimiConfig) -> dict[str, Any]:
             "input_dimension": mimi.dim,
             "output_dimension": mimi.dim,
         },
-        "transformer": {
-            "d_model": mimi.dim,
-            "num_heads": mimi.num_heads,
-            "num_layers": mimi.num_layers,
-            "causal": True,
-            "layer_scale": 0.01,
-            "context": mimi.context,
-            "max_period": mimi.rope_max_period,
-            "gating": "none",
-            "norm": "layer_norm",
-            "positional_embedding": "rope",
-            "dim_feedforward": mimi.ffn_dim,
-            "input_dimension": mimi.dim,
-            "output_dimensions": [mimi.dim],
-        },
+        "transformer": _mimi_transformer_json(mimi),
+    }
+
+
+def _seanet_json(mimi: MimiConfig) -> dict[str, Any]:
+    return {
+        "dimension": mimi.seanet_dim,
+        "channels": 1,
+        "causal": True,
+        "n_filters": mimi.num_filters,
+        "n_residual_layers": mimi.num_residual_layers,
+        "activation": "ELU",
+        "compress": mimi.compress,
+        "dilation_base": mimi.dilation_base,
+        "kernel_size": mimi.kernel_size,
+        "residual_kernel_size": mimi.residual_kernel_size,
+        "last_kernel_size": mimi.last_kernel_size,
+        "norm": "none",
+        "pad_mode": "constant",
+        "ratios": list(mimi.encoder_ratios[::-1]),
+        "true_skip": True,
+    }
+
+
+def _mimi_transformer_json(mimi: MimiConfig) -> dict[str, Any]:
+    return {
+        "d_model": mimi.dim,
+        "num_heads": mimi.num_heads,
+        "num_layers": mimi.num_layers,
+        "causal": True,
+        "layer_scale": 0.01,
+        "context": mimi.context,
+        "max_period": mimi.rope_max_period,
+        "gating": "none",
+        "norm": "layer_norm",
+        "positional_embedding": "rope",
+        "dim_feedforward": mimi.ffn_dim,
+        "input_dimension": mimi.dim,
+        "output_dimensions": [mimi.dim],
     }
 
 
