@@ -31,7 +31,6 @@ def student_of(folder, pieces=(), rank=0):
 def test_what_is_exported_opens_as_the_same_model(folder):
     checkpoint, model = open_checkpoint(str(folder)), small_model()
     assert checkpoint.config == CONFIG
-    assert checkpoint.layout == "native"
     stored = dict(checkpoint.language_model_tensors())
     for name, tensor in read(model.language_model.native_tensors()):
         assert torch.equal(stored[name], tensor), name
