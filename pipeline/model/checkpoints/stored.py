@@ -48,7 +48,11 @@ class Inventory:
 
     def renamed(self, rename: Callable[[str], str]) -> Self:
         """The same tensors under the names by which a layout asks for them."""
-        tensors = {rename(name): tensor for name, tensor in self._tensors.items()}
+        tensors: dict[str, StoredTensor] = {}
+        for name, stored in self._tensors.items():
+            first = tensors.setdefault(rename(name), stored)
+            if first is not stored:
+                raise CheckpointError(f"{self.path}: {first.name!r} and {name!r} are one tensor")
         return type(self)(tensors, self.path)
 
     def take(self, name: str, shape: Shape) -> StoredTensor:

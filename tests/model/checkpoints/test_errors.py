@@ -58,6 +58,11 @@ def test_a_surplus_tensor_is_named(directory, file_name):
     assert "'extra.weight' of shape [2]" in sentence
 
 
+def test_two_names_for_one_tensor_are_refused(directory):
+    change_weights(directory, lambda t: t.update({"out_norm.weight": torch.ones(64)}))
+    assert "'out_norm.alpha' and 'out_norm.weight' are one tensor" in refusal(directory)
+
+
 def test_a_misshapen_tensor_is_named_with_both_shapes(directory):
     change_weights(directory, lambda t: t.update({"out_norm.alpha": torch.ones(1, 1, 63)}))
     assert re.search(
