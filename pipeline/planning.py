@@ -96,6 +96,7 @@ def _marked(
 ) -> Iterator[tuple[Recording, str | None]]:
     """Each recording once, with the id of the earlier one it repeats."""
     id_of_content: dict[bytes, str] = {}
+    repeating: set[str] = set()
     for recording in recordings:
         said = [content_of(recording), recording.channel, recording.start_s, recording.end_s]
         content = hashlib.sha256(json.dumps(said).encode()).digest()[:16]
@@ -103,7 +104,8 @@ def _marked(
         original = id_of_content.setdefault(content, recording_id)
         if original is recording_id:
             yield recording, None
-        elif original != recording_id:
+        elif recording_id != original and recording_id not in repeating:
+            repeating.add(recording_id)
             yield recording, original
 
 

@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+from secrets import token_hex
 
 # Before torch, ray or a tokenizer is imported by any test.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -27,11 +28,17 @@ def s3_server():
         yield server
 
 
+@pytest.fixture(scope="session")
+def shared_bucket(s3_server):
+    """Every bucket costs the server a few volumes, and it has not many."""
+    return s3_server.new_bucket()
+
+
 @pytest.fixture
-def s3_bucket(s3_server, monkeypatch):
-    """`s3://` name of an empty bucket, found by the usual chain of credentials."""
+def s3_bucket(s3_server, shared_bucket, monkeypatch):
+    """`s3://` name of an empty folder, found by the usual chain of credentials."""
     s3.use(s3_server, monkeypatch)
-    return f"s3://{s3_server.new_bucket()}"
+    return f"s3://{shared_bucket}/{token_hex(6)}"
 
 
 @pytest.fixture(params=["disk", "s3"])

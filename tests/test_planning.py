@@ -32,6 +32,13 @@ def test_every_recording_is_planned_once(recordings, config):
     assert sorted(planned) == sorted({one.recording_id for one in recordings})
 
 
+def test_a_duplicate_that_is_named_twice_is_planned_once():
+    one, other = (Recording(uri=uri, size_bytes=1, version="same") for uri in ("a", "b"))
+    planned = list(plan([one, other, other, one], version_of, PlanningConfig()))
+    assert {p.recording.uri: p.duplicate_of for p in planned} == {"a": None, "b": one.recording_id}
+    assert len(planned) == 2
+
+
 @given(st.lists(found, max_size=40), windows)
 def test_windows_follow_the_archive_and_hold_the_longest_first(recordings, config):
     planned = list(plan(recordings, version_of, config))

@@ -82,9 +82,9 @@ def test_checksums_are_one_of_two():
         S3Config(checksums="never")
 
 
-def test_a_server_takes_the_rule_against_dangling_uploads(s3_server, s3_bucket):
+def test_a_server_takes_the_rule_against_dangling_uploads(s3_server, shared_bucket):
     rule = json.loads((Path(__file__).parent.parent.parent / "ops/s3-lifecycle.json").read_text())
-    client, bucket = s3_server.client(), s3_bucket.removeprefix("s3://")
+    client, bucket = s3_server.client(), shared_bucket
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
     (kept,) = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert kept["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
