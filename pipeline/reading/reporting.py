@@ -55,7 +55,9 @@ class Tally:
         recording = transcript.recording
         self.duration_s += transcript.duration_s
         self.num_words += len(transcript.words)
-        self.seconds_by_folder[str(PurePosixPath(recording.uri).parent)] += transcript.duration_s
+        folder = str(PurePosixPath(recording.uri).parent)
+        # Counters add floats as well; their type knows of whole numbers only.
+        self.seconds_by_folder[folder] += transcript.duration_s  # type: ignore[assignment]
         self.num_by_status[transcript.status] += 1
         self.model = f"{transcript.model}, revision {transcript.model_revision}"
         if transcript.inspection:

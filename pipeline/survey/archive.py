@@ -68,4 +68,5 @@ def _add(
         "folder": str(PurePosixPath(recording.uri).parent),
     }
     for kind, name in kinds.items():
-        archive.seconds_by[kind][name] += duration_s
+        # Counters add floats as well; their type knows of whole numbers only.
+        archive.seconds_by[kind][name] += duration_s  # type: ignore[assignment]
