@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from importlib import import_module
 
 from jobs.cli import COMMANDS
+from jobs.command import run_job
 from jobs.config import Job, options_of
 from jobs.keys import Key
 
@@ -18,12 +20,20 @@ complete -o default -F _nightscribe nightscribe
 """
 
 
-def main() -> None:
-    """Print the script, or what may stand at the end of the line that is given."""
-    if len(sys.argv) == 1:
+@dataclass(kw_only=True, slots=True)
+class CompletionConfig:
+    """Print what bash needs to complete commands, keys and values."""
+
+    line: str | None = field(
+        default=None, metadata={"help": "complete the end of this line, and print no script"}
+    )
+
+
+def complete(config: CompletionConfig) -> None:
+    if config.line is None:
         sys.stdout.write(SCRIPT)
     else:
-        sys.stdout.writelines(f"{word}\n" for word in candidates(sys.argv[1]))
+        sys.stdout.writelines(f"{word}\n" for word in candidates(config.line))
 
 
 def candidates(line: str) -> list[str]:
@@ -34,7 +44,7 @@ def candidates(line: str) -> list[str]:
     words = line.split(" ")[1:]
     if len(words) < 2:
         return _beginning(COMMANDS, words[-1] if words else "")
-    if words[0] not in COMMANDS or words[0] == "completion":
+    if words[0] not in COMMANDS:
         return []
     job: Job = import_module(f"jobs.{words[0]}").JOB
     path, is_value, value = words[-1].partition("=")
@@ -62,3 +72,14 @@ def _choices(key: Key) -> list[str]:
 
 def _beginning(words: Iterable[str], start: str) -> list[str]:
     return [word for word in words if word.startswith(start)]
+
+
+JOB = Job(name="completion", config=CompletionConfig, run=complete, positional=("line",))
+
+
+def main() -> None:
+    run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

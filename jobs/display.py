@@ -92,8 +92,8 @@ def next_commands(progress: Progress, output: str) -> list[str]:
     if progress.state != "finished":
         return ["The same command goes on from here."]
     return [
-        f"nightscribe report run={output}",
-        f"nightscribe export run={output} format=srt",
+        f"nightscribe report {output}",
+        f"nightscribe export {output} formats=[srt] to=subtitles",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from importlib import import_module
 
 import pytest
 
@@ -78,7 +79,10 @@ def test_a_job_carries_code_and_leaves_recordings_behind(tmp_path):
 
 def test_the_summary_says_what_to_type_next():
     assert "same command" in next_commands(progress("stopped"), "out")[0]
-    assert next_commands(progress(), "out")[0] == "nightscribe report run=out"
+    for next_command in next_commands(progress(), "out"):
+        name, *words = next_command.removeprefix("nightscribe ").split()
+        (asked,) = configurations(import_module(f"jobs.{name}").JOB, words)
+        assert asked.run == "out"
 
 
 def test_the_line_tells_failures_only_where_there_are_any():
