@@ -1,0 +1,116 @@
+"""Kill -9 in the middle of a real run, the same command again: the table of an undisturbed run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.storage.opening import S3Config, open_store
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parent.parent.parent
+GIVE_UP_S = 240
+NUM_RECORDINGS = 8
+
+
+def begin(output: str) -> subprocess.Popen:
+    """`nightscribe transcribe` of the shipped samples in a process group of its own."""
+    words = ["input=samples", f"output={output}", "model=tiny", "quiet=true", "lease.life_s=3"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.transcribe", *words],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen) -> int:
+    try:
+        return process.wait(GIVE_UP_S)
+    finally:
+        _end_group(process.pid)
+
+
+def _end_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def wait_for_parts(output: str, process: subprocess.Popen) -> None:
+    """Until something is committed and the run still goes on."""
+    store, deadline = open_store(output, S3Config()), time.monotonic() + GIVE_UP_S
+    while not list(store.entries("_run/parts/")):
+        assert process.poll() is None, "the run ended before it could be disturbed"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def table(output: str) -> list[dict]:
+    """What readers see, without what tells how sure the model was to the last bit."""
+    store = open_store(output, S3Config())
+    rows = []
+    for entry in store.entries("transcripts/"):
+        with store.open(entry.key) as file:
+            rows += pq.read_table(file).to_pylist()
+    for row in rows:
+        for word in row["words"]:
+            word["confidence"] = round(word["confidence"], 2)
+    columns = ("uri", "channel", "duration_s", "status", "text", "words")
+    return sorted(({name: row[name] for name in columns} for row in rows), key=lambda r: r["uri"])
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Process ids and names of everything that a process has started."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    for child in {int(one) for file in children for one in file.read_text().split()}:
+        yield child, Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+        yield from descendants(child)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> list[dict]:
+    output = str(tmp_path_factory.mktemp("undisturbed") / "out")
+    assert finish(begin(output)) == 0
+    rows = table(output)
+    assert len(rows) == NUM_RECORDINGS
+    return rows
+
+
+def test_a_killed_driver_loses_and_doubles_nothing(folder, undisturbed):
+    killed = begin(folder)
+    try:
+        wait_for_parts(folder, killed)
+        os.kill(killed.pid, signal.SIGKILL)
+    finally:
+        finish(killed)
+    before = {entry.key for entry in open_store(folder, S3Config()).entries("_run/parts/")}
+    time.sleep(3.5)  # the dead run's lease
+    assert finish(begin(folder)) == 0
+    assert table(folder) == undisturbed
+    after = {entry.key for entry in open_store(folder, S3Config()).entries("_run/parts/")}
+    assert before <= after
+
+
+def test_a_killed_actor_is_replaced(tmp_path, undisturbed):
+    output = str(tmp_path / "out")
+    running = begin(output)
+    try:
+        wait_for_parts(output, running)
+        actors = [pid for pid, name in descendants(running.pid) if "TranscribingActor" in name]
+        assert actors
+        os.kill(actors[0], signal.SIGKILL)
+    finally:
+        code = finish(running)
+    assert code == 0
+    assert table(output) == undisturbed
