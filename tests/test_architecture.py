@@ -52,6 +52,14 @@ def test_light_modules_load_neither_torch_nor_ray(module):
     assert not loaded.stdout.split()
 
 
+def test_decoders_committers_and_drivers_load_no_torch():
+    script = "import sys, pipeline.cluster.run; print('torch' in sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    )
+    assert loaded.stdout.strip() == "False", loaded.stderr
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_short(path):
     source = path.read_text()

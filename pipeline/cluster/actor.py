@@ -15,11 +15,8 @@ import pyarrow as pa
 
 from pipeline.cluster.ledger import EngineTold, LedgerHandle
 from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
-from pipeline.guards.config import GuardsConfig
 from pipeline.records import Failure, ShardTranscript
-from pipeline.redecoding import hear_attentively
 from pipeline.storage.rows import Outcome
-from pipeline.transcriber import Clip, Transcriber
 
 log = logging.getLogger(__name__)
 
@@ -91,48 +88,6 @@ class TranscribingActor:
             log.error("the engine died, and this process with it: %s", error)
             # An exit that no exception handler can turn into a row or a failed task.
             os._exit(1)
-
-
-class TranscriberListener:
-    """A Transcriber, told what it is called."""
-
-    def __init__(
-        self,
-        transcriber: Transcriber,
-        model: str,
-        model_revision: str,
-        guards: GuardsConfig,
-        keep_tokens: bool = False,
-    ) -> None:
-        self._transcriber, self._guards = transcriber, guards
-        self._model, self._model_revision = model, model_revision
-        self._keep_tokens = keep_tokens
-
-    @property
-    def has_died(self) -> bool:
-        return self._transcriber.has_died
-
-    @property
-    def tally(self) -> Any:
-        return self._transcriber.engine.tally
-
-    async def hear(self, cut: CutShard) -> ShardTranscript:
-        shard = cut.shard
-        clip = Clip(shard.shard_id, cut.samples_N, shard.recording.domain)
-        heard, better = await hear_attentively(
-            self._transcriber, clip, cut.speech, shard.sample_rate_hz, self._guards
-        )
-        kept = slice(None) if self._keep_tokens else slice(0)
-        return ShardTranscript(
-            shard=shard,
-            words=better.words,
-            tokens=tuple(heard.tokens_T[kept].tolist()),
-            token_confidences=tuple(heard.confidences_T[kept].tolist()),
-            speech=cut.speech,
-            num_redecoded=len(better.cured),
-            model=self._model,
-            model_revision=self._model_revision,
-        )
 
 
 def _name(cut: Cut) -> str:

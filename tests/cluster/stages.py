@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cluster.actor import TranscriberListener
 from pipeline.cluster.dataset import Stages
+from pipeline.cluster.listening import TranscriberListener
 from pipeline.cluster.rows import Cut, CutShard
 from pipeline.guards.config import GuardsConfig
 from pipeline.records import Failure, PlannedRecording, Recording, Shard
