@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+CACHES = (*DTYPES, "int8", "float8")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -18,6 +19,14 @@ class EngineConfig:
         metadata={
             "help": "numbers of the language model; auto is bfloat16 on a GPU, float32 on a CPU",
             "choices": DTYPES,
+        },
+    )
+    cache: str = field(
+        default="auto",
+        metadata={
+            "help": "numbers of the keys and values it remembers; auto is those of the language "
+            "model, int8 and float8 (GPUs from Ada on) take half of bfloat16's memory",
+            "choices": CACHES,
         },
     )
     num_slots: int | None = field(
@@ -40,5 +49,7 @@ class EngineConfig:
             raise ValueError(f"engine.round_steps must be positive, not {self.round_steps}")
         if self.dtype not in DTYPES:
             raise ValueError(f"engine.dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
+        if self.cache not in CACHES:
+            raise ValueError(f"engine.cache must be one of {', '.join(CACHES)}, not {self.cache}")
         if self.num_slots is not None and self.num_slots < 1:
             raise ValueError(f"engine.num_slots must be positive, not {self.num_slots}")

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from pipeline.model.keeping import Entries, Kept
 from pipeline.model.mixing import Sight, mix
 
 
@@ -86,35 +87,34 @@ class RingCache:
     counted from the new stream's position it is older than its beginning, so no query sees it.
     """
 
-    keys_LBHCE: Tensor
-    values_LBHCE: Tensor
+    keys: Kept
+    values: Kept
     next_positions_B: Tensor
 
     @classmethod
     def empty(cls, shape_LBHCE: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Self:
-        # Zeros, not whatever memory held: a hidden NaN would still spoil a weighted sum.
-        keys, values = (torch.zeros(shape_LBHCE, device=device, dtype=dtype) for _ in range(2))
+        keys, values = (Kept.empty(shape_LBHCE, device, dtype) for _ in range(2))
         positions = torch.zeros(shape_LBHCE[1], device=device, dtype=torch.int64)
         return cls(keys, values, positions)
 
     @property
     def capacity(self) -> int:
-        return self.keys_LBHCE.shape[3]
+        return self.keys.numbers_LBHCE.shape[3]
 
     def first(self, num_rows: int) -> Self:
         """The same memory, for the first rows only."""
-        keys, values = self.keys_LBHCE[:, :num_rows], self.values_LBHCE[:, :num_rows]
-        return type(self)(keys, values, self.next_positions_B[:num_rows])
+        positions = self.next_positions_B[:num_rows]
+        return type(self)(self.keys.first(num_rows), self.values.first(num_rows), positions)
 
     def rows(self, rows: Tensor) -> Self:
         """A copy of some rows."""
-        keys, values = (x.index_select(1, rows) for x in (self.keys_LBHCE, self.values_LBHCE))
-        return type(self)(keys, values, self.next_positions_B.index_select(0, rows))
+        positions = self.next_positions_B.index_select(0, rows)
+        return type(self)(self.keys.rows(rows), self.values.rows(rows), positions)
 
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows by those of another cache, in its order."""
-        self.keys_LBHCE.index_copy_(1, rows, other.keys_LBHCE)
-        self.values_LBHCE.index_copy_(1, rows, other.values_LBHCE)
+        self.keys.put(rows, other.keys)
+        self.values.put(rows, other.values)
         self.next_positions_B.index_copy_(0, rows, other.next_positions_B)
 
     def restart(self, fresh_B: Tensor) -> None:
@@ -132,15 +132,11 @@ class RingCache:
 
     def extend(
         self, layer: int, keys_BTHE: Tensor, values_BTHE: Tensor, places: RingPlaces
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Entries, Entries]:
         """Write one layer's new keys and values; returns all the ring holds of it."""
-        rows_B1 = torch.arange(keys_BTHE.shape[0], device=keys_BTHE.device)[:, None]
-        where = (rows_B1, places.writes_BT)
-        keys_BHCE, values_BHCE = self.keys_LBHCE[layer], self.values_LBHCE[layer]
-        # index_put, not scatter: on CPU a bf16 scatter is three orders of magnitude slower.
-        keys_BHCE.transpose(1, 2).index_put_(where, keys_BTHE)
-        values_BHCE.transpose(1, 2).index_put_(where, values_BTHE)
-        return keys_BHCE, values_BHCE
+        self.keys.write(layer, places.writes_BT, keys_BTHE)
+        self.values.write(layer, places.writes_BT, values_BTHE)
+        return self.keys.layer(layer), self.values.layer(layer)
 
 
 class SelfAttention(nn.Module):
@@ -158,11 +154,9 @@ class SelfAttention(nn.Module):
         queries, keys, values = qkv_BTXHE.unbind(2)
         return rotate(queries, by), rotate(keys, by), values
 
-    def attend(
-        self, queries_BTHE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight
-    ) -> Tensor:
+    def attend(self, queries_BTHE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
         """Mix the visible values and project them back to BTD."""
-        mixed_BHTE = mix(queries_BTHE.transpose(1, 2), keys_BHCE, values_BHCE, sight)
+        mixed_BHTE = mix(queries_BTHE.transpose(1, 2), keys, values, sight)
         return self.project_out(mixed_BHTE.transpose(1, 2).flatten(2))
 
     def native_project_in(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,8 @@ MOST_SLOTS = 256  # beyond, a step is as much slower as it is wider, and long st
 KEPT_FREE = 0.06  # of the memory: fragments, libraries, other small things
 GRAPH_BYTES = 96 << 20  # of each recorded graph
 ENCODE_BYTES_PER_S = 32 << 20  # of sound that is encoded at once; 64 channels at 24 kHz, five times
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5, "float8": 1}
+SCALE_BYTES = {"int8": 2, "float8": 2}  # of each vector in a cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ def footprint(
         weights=int(_linear_sizes(language_model) * ITEM_BYTES[weights])
         + int(_table_sizes(language_model) * max(ITEM_BYTES[weights], 2)),
         codec_weights=4 * _codec_sizes(mimi),
-        cache_per_slot=int(_cached(language_model) * ITEM_BYTES[cache]),
+        cache_per_slot=_cached_bytes(language_model, cache),
         codec_state_per_slot=4 * _codec_state(mimi, round_steps),
         encoding=int(encoded_s * ENCODE_BYTES_PER_S),
         graphs=6 * GRAPH_BYTES,
@@ -76,8 +77,10 @@ def _table_sizes(config: LanguageModelConfig) -> int:
     return rows * config.dim
 
 
-def _cached(config: LanguageModelConfig) -> int:
-    return 2 * config.num_layers * config.context * config.dim
+def _cached_bytes(config: LanguageModelConfig, numbers: str) -> int:
+    num_vectors = 2 * config.num_layers * config.context * config.num_heads
+    vector_bytes = config.head_dim * ITEM_BYTES[numbers] + SCALE_BYTES.get(numbers, 0)
+    return int(num_vectors * vector_bytes)
 
 
 def _codec_sizes(config: MimiConfig) -> int:

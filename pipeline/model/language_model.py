@@ -126,8 +126,10 @@ class LanguageModel(nn.Module):
         extra_STHA = self.extra_heads(x_STD).float().unflatten(-1, answers).softmax(dim=-1)
         return Prediction(logits_STV, extra_STHA)
 
-    def empty_cache(self, num_slots: int, max_positions_per_call: int = 1) -> RingCache:
-        return self.transformer.empty_cache(num_slots, max_positions_per_call)
+    def empty_cache(
+        self, num_slots: int, max_positions_per_call: int = 1, dtype: torch.dtype | None = None
+    ) -> RingCache:
+        return self.transformer.empty_cache(num_slots, max_positions_per_call, dtype)
 
     def native_tensors(self) -> dict[str, NativeTensor]:
         """Where the tensors of a native checkpoint stand in this module."""

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.model.checkpoints.open import Checkpoint
 from pipeline.model.fitting import SMALLEST_BUCKET, Footprint, footprint
-from pipeline.model.placement import device_of, dtype_of
+from pipeline.model.placement import cache_dtype_of, device_of, dtype_of, name_of
 from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
 
@@ -23,6 +23,7 @@ class Wishes(Protocol):
 
     device: str
     dtype: str
+    cache: str
     num_slots: int | None
     round_steps: int
     graph: bool
@@ -32,6 +33,7 @@ def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
     """A model with slots; where the memory turns out too small, with half as many, and so on."""
     device = device_of(wishes.device)
     dtype = dtype_of(wishes.dtype, device)
+    cache_dtype = cache_dtype_of(wishes.cache, dtype, device)
     speech = SpeechToText.load(
         checkpoint.config,
         checkpoint.mimi_tensors(),
@@ -39,12 +41,13 @@ def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
         device,
         dtype,
     )
-    name = str(dtype).removeprefix("torch.")
+    name, cache = name_of(dtype), name_of(cache_dtype)
     rows = GPU_ENCODE_ROWS if device.type == "cuda" else 1
-    needs = footprint(checkpoint.config, name, name, wishes.round_steps, rows)
+    needs = footprint(checkpoint.config, name, cache, wishes.round_steps, rows)
     num_slots = wishes.num_slots or _fitting_slots(needs, device)
-    log.info("%s in %s, %d slots: %s", device, name, num_slots, needs.told(num_slots))
-    return _with_slots(speech, num_slots, wishes)
+    told = needs.told(num_slots)
+    log.info("%s in %s, cache in %s, %d slots: %s", device, name, cache, num_slots, told)
+    return _with_slots(speech, num_slots, wishes, cache_dtype)
 
 
 def _fitting_slots(needs: Footprint, device: torch.device) -> int:
@@ -57,10 +60,18 @@ def _fitting_slots(needs: Footprint, device: torch.device) -> int:
     return max(1, min(CPU_SLOTS, needs.num_slots(memory_bytes + needs.weights)))
 
 
-def _with_slots(speech: SpeechToText, num_slots: int, wishes: Wishes) -> SlottedModel:
+def _with_slots(
+    speech: SpeechToText, num_slots: int, wishes: Wishes, cache_dtype: torch.dtype
+) -> SlottedModel:
     while True:
         try:
-            return SlottedModel(speech, num_slots, wishes.round_steps, use_graphs=wishes.graph)
+            return SlottedModel(
+                speech,
+                num_slots,
+                wishes.round_steps,
+                use_graphs=wishes.graph,
+                cache_dtype=cache_dtype,
+            )
         except torch.OutOfMemoryError:
             if num_slots == 1:
                 raise

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.model.keeping import Entries
+
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # older torch
@@ -20,6 +22,7 @@ except ImportError:  # older torch
 # Reading every row's own entries takes a few calls per row: below so many entries saved (times
 # heads and their width), one call over the longest row is quicker.
 WORTH_A_ROW = 1 << 17
+ALL_ROWS = slice(None)
 
 
 class Sight(NamedTuple):
@@ -30,48 +33,47 @@ class Sight(NamedTuple):
     lengths_B: Tensor | None = None  # if exactly the first entries are seen: how many
 
 
-def mix(queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight) -> Tensor:
+def mix(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
     """Mixed values BHTE; ring entries beyond the width of `sight.visible_BTC` are not read."""
     if queries_BHTE.shape[2] > 1 or queries_BHTE.requires_grad:
-        return _mix_many(queries_BHTE, keys_BHCE, values_BHCE, sight)
+        return _mix_many(queries_BHTE, keys, values, sight)
     if queries_BHTE.device.type == "cpu":
-        return _mix_one_on_cpu(queries_BHTE, keys_BHCE, values_BHCE, sight)
-    if sight.lengths_B is not None and _has_varlen(queries_BHTE):
-        return _mix_one_by_length(queries_BHTE, keys_BHCE, values_BHCE, sight.lengths_B)
-    return _mix_many(queries_BHTE, keys_BHCE, values_BHCE, sight)
+        return _mix_one_on_cpu(queries_BHTE, keys, values, sight)
+    if sight.lengths_B is not None and _has_varlen(keys.dtype):
+        return _mix_one_by_length(queries_BHTE, keys, values, sight.lengths_B)
+    return _mix_many(queries_BHTE, keys, values, sight)
 
 
-def _mix_many(queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight) -> Tensor:
-    num_keys = sight.visible_BTC.shape[-1]
+def _mix_many(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
+    num_keys, dtype = sight.visible_BTC.shape[-1], queries_BHTE.dtype
+    keys_BHCE, values_BHCE = (x.cut(ALL_ROWS, num_keys).plain(dtype) for x in (keys, values))
     return F.scaled_dot_product_attention(
-        queries_BHTE,
-        keys_BHCE[:, :, :num_keys],
-        values_BHCE[:, :, :num_keys],
+        queries_BHTE.to(keys_BHCE.dtype),
+        keys_BHCE,
+        values_BHCE,
         attn_mask=sight.visible_BTC[:, None],
-    )
+    ).to(dtype)
 
 
-def _mix_one_on_cpu(
-    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, sight: Sight
-) -> Tensor:
+def _mix_one_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
     """Plain products in fp32: torch's fused attention takes up to ten times as long for one query.
 
     What is not fp32 is widened row by row, in memory that stays in the cache.
     """
     num_keys = sight.visible_BTC.shape[-1]
-    keys_BHCE, values_BHCE = keys_BHCE[:, :, :num_keys], values_BHCE[:, :, :num_keys]
-    is_wide = keys_BHCE.dtype == torch.float32
-    row_size = keys_BHCE.shape[1] * keys_BHCE.shape[3]
-    saved = sum(num_keys - reach for reach in sight.reach_B) * row_size
+    keys, values = keys.cut(ALL_ROWS, num_keys), values.cut(ALL_ROWS, num_keys)
+    is_wide = keys.dtype == torch.float32
+    row_shape_1HCE = keys.numbers_BHCE[:1].shape
+    saved = sum(num_keys - reach for reach in sight.reach_B) * row_shape_1HCE[1] * row_shape_1HCE[3]
     if is_wide and saved <= WORTH_A_ROW * len(sight.reach_B):
-        return _mix_one(queries_BHTE, keys_BHCE, values_BHCE, sight.visible_BTC[:, None])
-    wide_1HCE = None if is_wide else keys_BHCE.new_empty(keys_BHCE[:1].shape, dtype=torch.float32)
+        return _mix_one(queries_BHTE, keys, values, sight.visible_BTC[:, None])
+    wide_1HCE = None if is_wide else queries_BHTE.new_empty(row_shape_1HCE, dtype=torch.float32)
     rows = enumerate(sight.reach_B or [num_keys] * len(queries_BHTE))
     mixed = [
         _mix_one(
             queries_BHTE[row : row + 1],
-            keys_BHCE[row : row + 1, :, :reach],
-            values_BHCE[row : row + 1, :, :reach],
+            keys.cut(slice(row, row + 1), reach),
+            values.cut(slice(row, row + 1), reach),
             sight.visible_BTC[row, None, :, :reach],
             wide_1HCE,
         )
@@ -82,35 +84,44 @@ def _mix_one_on_cpu(
 
 def _mix_one(
     queries_BHTE: Tensor,
-    keys_BHCE: Tensor,
-    values_BHCE: Tensor,
+    keys: Entries,
+    values: Entries,
     visible_BHTC: Tensor,
     wide_1HCE: Tensor | None = None,
 ) -> Tensor:
     scale = queries_BHTE.shape[-1] ** -0.5
-    scores_BHTC = (_widened(keys_BHCE, wide_1HCE) @ (queries_BHTE.float() * scale).mT).mT
+    scores_BHTC = (_widened(keys, wide_1HCE) @ (queries_BHTE.float() * scale).mT).mT
+    scores_BHTC = _scaled(scores_BHTC, keys)
     weights_BHTC = scores_BHTC.masked_fill(~visible_BHTC, -torch.inf).softmax(dim=-1)
-    return (weights_BHTC @ _widened(values_BHCE, wide_1HCE)).to(queries_BHTE.dtype)
+    mixed_BHTE = _scaled(weights_BHTC, values) @ _widened(values, wide_1HCE)
+    return mixed_BHTE.to(queries_BHTE.dtype)
 
 
-def _widened(x_BHCE: Tensor, wide_1HCE: Tensor | None) -> Tensor:
-    return x_BHCE if wide_1HCE is None else wide_1HCE[:, :, : x_BHCE.shape[2]].copy_(x_BHCE)
+def _widened(entries: Entries, wide_1HCE: Tensor | None) -> Tensor:
+    numbers_BHCE = entries.numbers_BHCE
+    if wide_1HCE is None:
+        return numbers_BHCE
+    return wide_1HCE[:, :, : numbers_BHCE.shape[2]].copy_(numbers_BHCE)
 
 
-def _has_varlen(queries_BHTE: Tensor) -> bool:
-    return varlen_attn is not None and queries_BHTE.dtype in (torch.bfloat16, torch.float16)
+def _scaled(x_BHTC: Tensor, entries: Entries) -> Tensor:
+    return x_BHTC if entries.scales_BHC is None else x_BHTC * entries.scales_BHC[:, :, None]
+
+
+def _has_varlen(keys_dtype: torch.dtype) -> bool:
+    return varlen_attn is not None and keys_dtype in (torch.bfloat16, torch.float16)
 
 
 def _mix_one_by_length(
-    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, lengths_B: Tensor
+    queries_BHTE: Tensor, keys: Entries, values: Entries, lengths_B: Tensor
 ) -> Tensor:
     """Flash attention that reads the valid entries alone: every head of a row is a sequence."""
-    num_rows, num_heads, capacity, width = keys_BHCE.shape
-    starts = torch.arange(num_rows * num_heads + 1, device=keys_BHCE.device, dtype=torch.int32)
+    num_rows, num_heads, capacity, width = keys.numbers_BHCE.shape
+    starts = torch.arange(num_rows * num_heads + 1, device=lengths_B.device, dtype=torch.int32)
     mixed_NHE = varlen_attn(
-        queries_BHTE.reshape(-1, 1, width),
-        keys_BHCE.reshape(-1, 1, width),
-        values_BHCE.reshape(-1, 1, width),
+        queries_BHTE.to(keys.dtype).reshape(-1, 1, width),
+        keys.numbers_BHCE.reshape(-1, 1, width),
+        values.numbers_BHCE.reshape(-1, 1, width),
         starts,
         starts * capacity,
         max_q=1,
@@ -119,4 +130,4 @@ def _mix_one_by_length(
         num_splits=1,  # a row's rounding must not depend on the other rows
     )
     assert isinstance(mixed_NHE, Tensor)  # no statistics were asked for
-    return mixed_NHE.view(num_rows, num_heads, 1, width)
+    return mixed_NHE.view(num_rows, num_heads, 1, width).to(queries_BHTE.dtype)

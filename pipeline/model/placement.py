@@ -3,6 +3,8 @@
 import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CACHES = DTYPES | {"int8": torch.int8, "float8": torch.float8_e4m3fn}
+FLOAT8_CAPABILITY = (8, 9)
 
 
 def device_of(name: str) -> torch.device:
@@ -29,3 +31,20 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     return (
         torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     )
+
+
+def cache_dtype_of(name: str, dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The numbers in which keys and values are kept; `auto` is those of the language model."""
+    if name == "float8" and device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability < FLOAT8_CAPABILITY:
+            raise ValueError(
+                f"engine.cache float8 needs a GPU of capability 8.9 or more, {device} has "
+                f"{capability[0]}.{capability[1]}; int8 takes the same memory"
+            )
+    return dtype if name == "auto" else CACHES[name]
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """What the user calls these numbers."""
+    return next(name for name, named in CACHES.items() if named == dtype)

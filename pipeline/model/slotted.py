@@ -142,15 +142,19 @@ class SlottedModel:
         encode_rows: int | None = None,
         use_graphs: bool = True,
         sampling: Sampling = GREEDY,
+        cache_dtype: torch.dtype | None = None,
     ) -> None:
-        """`encode_rows` streams are encoded at once; graphs are used wherever there is CUDA."""
+        """`encode_rows` streams are encoded at once; graphs are used wherever there is CUDA.
+
+        Keys and values are kept in `cache_dtype`, without one as they come.
+        """
         pack(speech.language_model, num_slots)
         self._speech, self._sampling = speech, sampling
         self.bucket_sizes = halves(num_slots)
         self._queues = Queues(speech.device, use_graphs=use_graphs)
         self._encode_rows = encode_rows or (64 if self._queues.is_cuda else 1)
         self._mimi_state = speech.mimi.initial_state(num_slots, round_steps)
-        self._cache = speech.language_model.empty_cache(num_slots)
+        self._cache = speech.language_model.empty_cache(num_slots, dtype=cache_dtype)
         self._last_tokens_S = torch.zeros(num_slots, dtype=torch.int64, device=speech.device)
         self._tables = _Tables.empty(
             (round_steps, num_slots), self._num_codebooks, self.num_heads, speech.device

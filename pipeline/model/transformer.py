@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.model.attention import Reach, RingCache, SelfAttention, Window, rotation
+from pipeline.model.keeping import Entries
 from pipeline.model.mixing import Sight
 
 
@@ -113,8 +114,8 @@ class Transformer(nn.Module):
         sight = Sight(self.geometry.window.visible_BTC(positions_BT, positions_BT))
         for layer in self.layers:
             queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), by)
-            keys_BHTE, values_BHTE = keys.transpose(1, 2), values.transpose(1, 2)
-            heard = layer.attention.attend(queries, keys_BHTE, values_BHTE, sight)
+            entries = Entries(keys.transpose(1, 2)), Entries(values.transpose(1, 2))
+            heard = layer.attention.attend(queries, *entries, sight)
             x_BTD = x_BTD + layer.attention_scale(heard)
             x_BTD = layer.add_feed_forward(x_BTD)
         return x_BTD
@@ -131,16 +132,21 @@ class Transformer(nn.Module):
         sight = places.sight(self.geometry.window, reach)
         for index, layer in enumerate(self.layers):
             queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), by)
-            keys_BHCE, values_BHCE = cache.extend(index, keys, values, places)
-            heard = layer.attention.attend(queries, keys_BHCE, values_BHCE, sight)
+            entries = cache.extend(index, keys, values, places)
+            heard = layer.attention.attend(queries, *entries, sight)
             x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(heard))
         return x_BTD
 
-    def empty_cache(self, num_rows: int, max_positions_per_call: int) -> RingCache:
-        """A ring that holds a full window of keys for each of a call's positions."""
+    def empty_cache(
+        self, num_rows: int, max_positions_per_call: int, dtype: torch.dtype | None = None
+    ) -> RingCache:
+        """A ring that holds a full window of keys for each of a call's positions.
+
+        Without a `dtype` they are kept as they come.
+        """
         # Not a projection's: these may be packed.
         weight = next(self.layers[0].attention_norm.parameters())
         capacity = self.geometry.window.context + max_positions_per_call - 1
         num_heads, head_dim = self.geometry.num_heads, self.geometry.head_dim
         shape_LBHCE = (len(self.layers), num_rows, num_heads, capacity, head_dim)
-        return RingCache.empty(shape_LBHCE, weight.device, weight.dtype)
+        return RingCache.empty(shape_LBHCE, weight.device, dtype or weight.dtype)

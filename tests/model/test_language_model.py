@@ -170,8 +170,8 @@ def test_reading_only_as_far_as_anyone_has_heard_changes_nothing(model):
 def test_a_stream_is_never_spoiled_by_what_the_slot_held_before(model):
     inputs = random_inputs(CONFIG, num_slots=2)
     cache = model.empty_cache(2)
-    cache.keys_LBHCE.fill_(1e4)
-    cache.values_LBHCE.fill_(1e4)
+    cache.keys.numbers_LBHCE.fill_(1e4)
+    cache.values.numbers_LBHCE.fill_(1e4)
     cache.next_positions_B.fill_(1000)
     fresh_S = torch.ones(2, dtype=torch.bool)
     said = model.extend(inputs[0][:, :1], inputs[1][:, :1], cache, fresh_S).logits_STV

@@ -103,7 +103,10 @@ def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alon
 def memories(model):
     state = model._mimi_state
     caches = [
-        c for cache in (state.cache, model._cache) for c in (cache.keys_LBHCE, cache.values_LBHCE)
+        tensor
+        for cache in (state.cache, model._cache)
+        for kept in (cache.keys, cache.values)
+        for tensor in kept.tensors()
     ]
     return [*state.seanet_pasts, state.downsample_past_BDP, *caches]
 
