@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from omegaconf import MISSING
@@ -49,15 +48,12 @@ def read_status(run: str, s3: S3Config) -> dict[str, Any]:
         if error.reason != "not_found":
             raise
         raise ValueError(f"{run}: no run has written its heartbeat here") from None
-    status["silent_s"] = round(_age_s(status["updated_at"]))
+    # By the clock of the store alone: this machine's and the run's may be wrong.
+    status["silent_s"] = max(round(store.age_s(STATUS_KEY)), 0)
     if status["state"] in ALIVE and status["silent_s"] > SILENT_AFTER_S:
         status["state"] = "silent"
         status["detail"] = "the driver is gone or cut off; the same command goes on"
     return status
-
-
-def _age_s(moment: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
 
 
 def _table(status: dict[str, Any]) -> Table:

@@ -40,6 +40,9 @@ class Progress:
     updated_at: float = field(default_factory=time.time)
     detail: str = ""
     history: list[tuple[float, float, float | None]] = field(default_factory=list)
+    # How long it takes is told by a clock that nobody sets.
+    _started_s: float = field(default_factory=lambda: time.monotonic())
+    _updated_s: float = field(default_factory=lambda: time.monotonic())
     _recent: list[tuple[float, float]] = field(default_factory=list)
     _moments_apart_s: float = 1.0
 
@@ -71,7 +74,7 @@ class Progress:
 
     @property
     def elapsed_s(self) -> float:
-        return self.updated_at - self.started_at
+        return self._updated_s - self._started_s
 
     @property
     def speed(self) -> float:
@@ -103,10 +106,10 @@ class Progress:
         }
 
     def _remember(self) -> None:
-        self.updated_at = time.time()
-        self._recent.append((self.updated_at, self.heard_s))
+        self.updated_at, self._updated_s = time.time(), time.monotonic()
+        self._recent.append((self._updated_s, self.heard_s))
         self._note()
-        while self._recent[0][0] < self.updated_at - SPEED_WINDOW_S:
+        while self._recent[0][0] < self._updated_s - SPEED_WINDOW_S:
             self._recent.pop(0)
 
     def _note(self) -> None:

@@ -1,8 +1,9 @@
 """One writer at a time: a lease that its holder renews and that runs out when the holder dies.
 
 Every lease has a number, one higher than the last, and is claimed by writing a file of that name
-if it is absent: of two that claim the same number one wins, and the highest number holds. The age
-of a lease is told by the clock of the store alone, so the machines' own clocks may be wrong.
+if it is absent: of two that claim the same number one wins, and the highest number holds. Nobody
+compares clocks: a holder is dead when its lease did not change for its whole life while the next
+one watched, or at once when it was a process of the same machine that is gone.
 """
 
 import json
@@ -12,8 +13,10 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
+from typing import Any
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.store import Store
@@ -21,8 +24,14 @@ from pipeline.storage.store import Store
 FOLDER = "_run/lease"
 # Renewed this many times within its life, so that a few lost requests do not cost it.
 RENEWALS_PER_LIFE = 4
+# A second run learns within this time that the first one lives.
+MAX_APART_S = 5.0
+LOOKS_PER_RENEWAL = 2
 # The holder stops before anybody else may start.
 SAFE_SHARE = 0.75
+# In /proc/PID/stat, counted after the name.
+STARTED_FIELD = 19
+GONE_STATES = "ZX"
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +62,13 @@ class Lease:
 
     def __init__(self, store: Store, number: int, life_s: float) -> None:
         self._store, self._number, self._life_s = store, number, life_s
-        self._claim = {"holder": _holder(), "token": token_hex(8), "life_s": life_s}
+        self._claim = {
+            "holder": _holder(),
+            "token": token_hex(8),
+            "life_s": life_s,
+            "process": this_process(),
+        }
+        self._num_renewals = 0
         self._renewed_at_s = _steady_s()
         self._is_lost = False
         self._ended = threading.Event()
@@ -62,6 +77,8 @@ class Lease:
     def check(self) -> None:
         """Raise unless nobody else can be writing."""
         silent_s = _steady_s() - self._renewed_at_s
+        # A machine that was frozen does not know how long; the store does.
+        self._is_lost = self._is_lost or _latest(self._store) != self._number
         if self._is_lost or silent_s > SAFE_SHARE * self._life_s:
             raise LeaseLostError(
                 f"{self._store.uri('')}: this run could not renew its lease for {silent_s:.0f} s "
@@ -81,8 +98,13 @@ class Lease:
         """Let the next run start at once."""
         self._ended.set()
         self._heart.join()
-        if not self._is_lost:
+        if self._is_lost:
+            return
+        try:
             self._store.write(_key(self._number), self._claimed(is_released=True))
+        except StorageError as failed:
+            # What ended the run matters more, and the next one only has to wait.
+            log.warning("the lease could not be released: %s", failed)
 
     def claim(self) -> bool:
         """Try to become the holder; whether it worked."""
@@ -105,22 +127,24 @@ class Lease:
         if _latest(self._store) != self._number:
             self._is_lost = True
             return
+        self._num_renewals += 1
         self._store.write(_key(self._number), self._claimed())
         self._renewed_at_s = started_at_s
 
     def _beat(self) -> None:
-        while not self._is_lost and not self._ended.wait(self._life_s / RENEWALS_PER_LIFE):
+        while not self._is_lost and not self._ended.wait(_apart_s(self._life_s)):
             try:
                 self.renew()
             except StorageError as error:
                 log.warning("the lease could not be renewed: %s", error)
 
     def _claimed(self, is_released: bool = False) -> bytes:
-        return json.dumps(self._claim | {"is_released": is_released}).encode()
+        told = {"num_renewals": self._num_renewals, "is_released": is_released}
+        return json.dumps(self._claim | told).encode()
 
 
 def take(store: Store, config: LeaseConfig) -> Lease:
-    """Become the only writer to this output, or say who is."""
+    """Become the only writer to this output, after a look whether another one lives."""
     latest = _latest(store)
     if latest is not None:
         _refuse_if_alive(store, latest)
@@ -131,13 +155,39 @@ def take(store: Store, config: LeaseConfig) -> Lease:
 
 
 def _refuse_if_alive(store: Store, number: int) -> None:
-    claim = json.loads(store.read(_key(number)))
-    left_s = claim["life_s"] - store.age_s(_key(number))
-    if not claim["is_released"] and left_s > 0:
-        raise LeaseHeldError(
-            f"{store.uri('')}: {claim['holder']} is writing here; if it is dead, "
-            f"the same command works in {left_s:.0f} s"
+    """Return once the holder can be told to be dead: by itself, by its machine or by silence."""
+    claim, silent_since_s = _read_claim(store, number), _steady_s()
+    if not _is_over(claim):
+        log.warning(
+            "%s: %s wrote here; waiting up to %.0f s for a sign of life",
+            *(store.uri(""), claim["holder"], claim["life_s"]),
         )
+    while not _is_over(claim) and _steady_s() - silent_since_s < claim["life_s"]:
+        time.sleep(_apart_s(claim["life_s"]) / LOOKS_PER_RENEWAL)
+        before, claim = claim, _read_claim(store, number)
+        if claim != before and not claim["is_released"]:
+            raise LeaseHeldError(f"{store.uri('')}: {claim['holder']} is writing here")
+
+
+def _read_claim(store: Store, number: int) -> dict[str, Any]:
+    try:
+        return json.loads(store.read(_key(number)))
+    except StorageError as error:
+        if error.reason != "not_found":
+            raise
+        raise LeaseHeldError(
+            f"{store.uri('')}: another run has just started to write here"
+        ) from None
+
+
+def _is_over(claim: dict[str, Any]) -> bool:
+    """Whether the holder said so, or was a process of this machine and is gone."""
+    there, here = claim.get("process"), this_process()
+    if claim["is_released"]:
+        return True
+    if there is None or here is None or there["machine"] != here["machine"]:
+        return False
+    return _started(there["pid"]) != there["started"]
 
 
 def _numbers(store: Store) -> list[int]:
@@ -152,8 +202,32 @@ def _key(number: int) -> str:
     return f"{FOLDER}/{number:08d}.json"
 
 
+def _apart_s(life_s: float) -> float:
+    """How often a lease is renewed."""
+    return min(life_s / RENEWALS_PER_LIFE, MAX_APART_S)
+
+
 def _holder() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def this_process() -> dict[str, Any] | None:
+    """What tells this process from all others, of this machine and of others; None: not here."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+    return {"machine": machine, "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine began, which tells it from a later one of its number."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if status[0] in GONE_STATES else status[STARTED_FIELD]
 
 
 def _steady_s() -> float:

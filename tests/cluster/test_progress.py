@@ -1,5 +1,6 @@
 """What a run tells of itself."""
 
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -34,7 +35,7 @@ def test_a_failed_shard_is_no_failed_recording(progress):
 
 
 def test_what_is_left_follows_the_recent_speed(progress):
-    progress.started_at -= 10
+    progress._started_s -= 10
     progress.receive([{"heard_s": 20.0, "num_words": 3}])
     assert progress.speed == pytest.approx(2.0, rel=0.1)
     assert progress.left_s == pytest.approx(40.0, rel=0.1)
@@ -50,8 +51,8 @@ def test_the_document_holds_no_private_state(progress):
 
 
 def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, monkeypatch):
-    now_s = progress.started_at
-    monkeypatch.setattr("pipeline.cluster.progress.time.time", lambda: now_s)
+    now_s = progress._started_s
+    monkeypatch.setattr("pipeline.cluster.progress.time.monotonic", lambda: now_s)
     for _ in range(5000):
         now_s += 0.5
         progress.receive([{"heard_s": 10.0, "num_words": 3}])
@@ -61,3 +62,15 @@ def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, m
     assert all(heard_s == pytest.approx(20 * elapsed_s) for elapsed_s, heard_s, _ in history)
     apart_s = [b[0] - a[0] for a, b in pairwise(history[:-1])]
     assert max(apart_s) <= 2 * min(apart_s)
+
+
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, monkeypatch, jump_s):
+    progress._started_s -= 10
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + jump_s)
+    progress.receive([{"heard_s": 20.0, "num_words": 3}])
+    told = progress.document()
+    assert told["speed"] == pytest.approx(2.0, rel=0.1)
+    assert told["left_s"] == pytest.approx(40.0, rel=0.1)
+    assert told["history"][-1][0] == pytest.approx(10.0, rel=0.1)

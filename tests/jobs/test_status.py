@@ -1,7 +1,8 @@
 """`nightscribe status` tells how far a run is, and when its driver has gone silent."""
 
 import json
-from datetime import UTC, datetime, timedelta
+import os
+import time
 
 import pytest
 
@@ -10,17 +11,23 @@ from pipeline.cluster.progress import Progress
 from pipeline.storage.opening import S3Config
 
 
-def written(folder, state="running", silent_s=0.0):
+def written(folder, state="running", silent_s=0.0, **told):
     document = Progress(run_id="r", num_recordings=4, estimated_s=9.0, state=state).document()
-    moment = datetime.now(UTC) - timedelta(seconds=silent_s)
-    document["updated_at"] = moment.isoformat()
+    document |= told
     (folder / "_run").mkdir()
-    (folder / "_run/status.json").write_text(json.dumps(document))
+    path = folder / "_run/status.json"
+    path.write_text(json.dumps(document))
+    os.utime(path, (time.time() - silent_s, time.time() - silent_s))
     return str(folder)
 
 
 def test_a_living_run_is_told_as_it_is(tmp_path):
     assert read_status(written(tmp_path), S3Config())["state"] == "running"
+
+
+def test_a_wrong_clock_in_the_run_or_here_makes_no_driver_silent(tmp_path):
+    run = written(tmp_path, updated_at="1999-12-31T23:59:59+00:00")
+    assert read_status(run, S3Config())["state"] == "running"
 
 
 def test_a_driver_that_went_silent_is_told(tmp_path):
