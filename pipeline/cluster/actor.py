@@ -15,8 +15,12 @@ import pyarrow as pa
 
 from pipeline.cluster.ledger import EngineTold, LedgerHandle
 from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
+from pipeline.cluster.stopwatch import Stopwatch
 from pipeline.records import Failure, ShardTranscript
 from pipeline.storage.rows import Outcome
+
+STAGE = "transcribe"
+LOADING_STAGE = "load the model"
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +48,10 @@ class TranscribingActor:
         rows_in_flight: int,
         max_kills: int,
     ) -> None:
-        self._listener, self._ledger = make_listener(), ledger
+        self._ledger, self._watch = ledger, Stopwatch()
+        with self._watch:
+            self._listener = make_listener()
+        ledger.spend.remote(LOADING_STAGE, self._watch.take())
         self._max_kills = max_kills
         # What was in a process that died: small groups find the culprit without condemning
         # its neighbours, and one that was there twice is heard alone.
@@ -53,6 +60,12 @@ class TranscribingActor:
         self._name = str(os.getpid())
 
     async def __call__(self, table: pa.Table) -> pa.Table:
+        with self._watch:
+            heard = await self._hear_block(table)
+        self._ledger.spend.remote(STAGE, self._watch.take())
+        return heard
+
+    async def _hear_block(self, table: pa.Table) -> pa.Table:
         cuts = list(cuts_of(table))
         kills = await self._ledger.look_up.remote([_name(cut) for cut in cuts])
         if kills is None:

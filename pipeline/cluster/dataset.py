@@ -19,6 +19,7 @@ from pipeline.cluster.ledger import LedgerHandle
 from pipeline.cluster.reading import Reader, read_remaining
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import receipt_table, remaining_table
+from pipeline.cluster.stopwatch import Stopwatch
 from pipeline.publishing import Remaining
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.parts import commit
@@ -31,6 +32,7 @@ TASKS_PER_DECODER = 4
 # Prefetching more blocks than this beyond those an actor works on only pins memory.
 PREFETCH = 1.2
 COMMIT_CPUS = 0.25
+COMMIT_STAGE = "commit"
 ACTOR_INIT_DEATHS = 3
 
 
@@ -81,7 +83,7 @@ def _graph(
         write_part,  # type: ignore[arg-type]
         batch_size=None,
         batch_format="pyarrow",
-        fn_args=(stages.output, stages.s3),
+        fn_args=(stages.output, stages.s3, ledger),
         num_cpus=COMMIT_CPUS,
     )
 
@@ -107,12 +109,16 @@ def _transcribed(
     )
 
 
-def write_part(table: pa.Table, output: str, s3: S3Config) -> pa.Table:
+def write_part(table: pa.Table, output: str, s3: S3Config, ledger: LedgerHandle) -> pa.Table:
     """On a CPU worker: commit what an actor has heard."""
     outcomes = [outcome_of(row) for row in table.to_pylist()]
     if not outcomes:
         return receipt_table([], [])
-    return receipt_table(commit(open_store(output, s3), outcomes), outcomes)
+    watch = Stopwatch()
+    with watch:
+        committed = receipt_table(commit(open_store(output, s3), outcomes), outcomes)
+    ledger.spend.remote(COMMIT_STAGE, watch.take())
+    return committed
 
 
 def recordings_per_task(num_recordings: int, num_decoders: int) -> int:

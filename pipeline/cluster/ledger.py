@@ -12,6 +12,8 @@ from typing import Any, Protocol, cast
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.cluster.stopwatch import Spent
+
 
 @dataclass(frozen=True, slots=True)
 class EngineTold:
@@ -29,6 +31,7 @@ class Ledger:
     is_draining: bool = False
     num_kills: int = 0
     engines: dict[str, EngineTold] = field(default_factory=dict)
+    spent_by_stage: dict[str, Spent] = field(default_factory=dict)
 
     def look_up(self, names: Sequence[str]) -> list[int] | None:
         """How many workers each name has killed; None: begin nothing any more."""
@@ -47,6 +50,14 @@ class Ledger:
         if told is not None:
             self.engines[actor] = told
 
+    def spend(self, stage: str, spent: Spent) -> None:
+        """Add what a worker of this stage did and waited."""
+        self.spent_by_stage[stage] = self.spent_by_stage.get(stage, Spent()) + spent
+
+    def spent(self) -> dict[str, Spent]:
+        """What all workers of each stage did and waited, together."""
+        return self.spent_by_stage
+
     def drain(self) -> None:
         """Let what was begun end, and nothing else begin."""
         self.is_draining = True
@@ -63,6 +74,8 @@ class LedgerHandle(Protocol):
     begin: Any
     end: Any
     drain: Any
+    spend: Any
+    spent: Any
     told: Any
 
 

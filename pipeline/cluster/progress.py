@@ -1,11 +1,12 @@
 """How far a run is: what the display, the heartbeat and the summary tell."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.cluster.stopwatch import Spent
 from pipeline.publishing import Visible
 from pipeline.records import Failure, Transcript
 
@@ -40,6 +41,7 @@ class Progress:
     updated_at: float = field(default_factory=time.time)
     detail: str = ""
     history: list[tuple[float, float, float | None]] = field(default_factory=list)
+    waits: list[dict[str, Any]] = field(default_factory=list)  # of each stage, see `spend`
     # How long it takes is told by a clock that nobody sets.
     _started_s: float = field(default_factory=lambda: time.monotonic())
     _updated_s: float = field(default_factory=lambda: time.monotonic())
@@ -62,6 +64,17 @@ class Progress:
         finished: list[Transcript | Failure] = [*visible.transcripts, *failed]
         for result in finished:
             self.num_new_done += 1 / (result.recording.num_channels or 1)
+
+    def spend(self, spent_by_stage: Mapping[str, Spent]) -> None:
+        """Note what the workers of each stage did and waited, all together."""
+        self.waits = [
+            {
+                "stage": stage,
+                "busy_s": round(spent.busy_s, 2),
+                "waiting_s": round(spent.waiting_s, 2),
+            }
+            for stage, spent in spent_by_stage.items()
+        ]
 
     @property
     def num_done(self) -> int:

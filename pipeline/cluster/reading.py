@@ -8,12 +8,14 @@ import ray
 
 from pipeline.cluster.ledger import LedgerHandle
 from pipeline.cluster.rows import Cut, CutShard, cut_table, remaining_of
+from pipeline.cluster.stopwatch import Stopwatch, handed_on
 from pipeline.publishing import Remaining
 from pipeline.records import Failure, Recording
 
 # Yields what a recording is cut into, in order; raises nothing the recording is to blame for.
 Reader = Callable[[Recording], Iterator[Cut]]
 
+STAGE = "fetch and decode"
 DRAIN_LOOK_S = 1.0
 
 
@@ -21,10 +23,11 @@ def read_remaining(
     table: pa.Table, make_reader: Callable[[], Reader], ledger: LedgerHandle, max_kills: int
 ) -> Iterator[pa.Table]:
     """One row for each shard that is still to be heard and for each failure."""
-    read = make_reader()
+    read, watch = make_reader(), Stopwatch()
     for remaining in remaining_of(table):
-        for cut in _read_one(remaining, read, ledger, max_kills):
-            yield cut_table(cut)
+        cuts = _read_one(remaining, read, ledger, max_kills)
+        yield from handed_on(map(cut_table, cuts), watch)
+        ledger.spend.remote(STAGE, watch.take())
 
 
 def _read_one(

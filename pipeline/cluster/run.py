@@ -19,6 +19,7 @@ from pipeline.cluster.ledger import EngineTold, LedgerHandle, open_ledger
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import receipt_of
+from pipeline.cluster.stopwatch import Spent, Stopwatch
 from pipeline.planning import duplicates
 from pipeline.publishing import Publisher, Visible
 from pipeline.records import Transcript
@@ -31,6 +32,7 @@ from pipeline.storage.store import Store
 
 STATUS_KEY = "_run/status.json"
 CONFIG_KEY = "_run/config.yaml"
+PUBLISH_STAGE = "publish"
 TICK_S = 0.5
 LEDGER_TIMEOUT_S = 10.0
 
@@ -133,6 +135,7 @@ class _Attempt:
         self._store, self._publisher, self._pace = store, publisher, pace
         self._published_at_s = self._beaten_at_s = time.monotonic()
         self._heard: list[EngineTold] = []
+        self._spent_by_stage = {PUBLISH_STAGE: Spent()}
 
     def work_off(
         self,
@@ -158,7 +161,10 @@ class _Attempt:
 
     def publish(self) -> None:
         """Show readers what is complete."""
-        visible: Visible = self._publisher.publish()
+        watch = Stopwatch()
+        with watch:
+            visible: Visible = self._publisher.publish()
+        self._spent_by_stage[PUBLISH_STAGE] += watch.take()
         self.progress.show(visible)
         self._published_at_s = time.monotonic()
 
@@ -200,14 +206,17 @@ class _Attempt:
 
     def _listen_to(self, ledger: LedgerHandle) -> None:
         try:
-            told, self.progress.num_kills = ray.get(ledger.told.remote(), timeout=LEDGER_TIMEOUT_S)
+            asked = [ledger.told.remote(), ledger.spent.remote()]
+            (told, self.progress.num_kills), spent = ray.get(asked, timeout=LEDGER_TIMEOUT_S)
         except RayError as error:
             log.warning("the ledger does not answer: %s", error)
             return
         self.progress.occupancy = _occupancy(self._heard, told)
         self._heard = told
+        self._spent_by_stage.update(spent)
 
     def _write_status(self) -> None:
+        self.progress.spend(self._spent_by_stage)
         document = json.dumps(self.progress.document(), indent=2) + "\n"
         try:
             self._store.write(STATUS_KEY, document.encode())

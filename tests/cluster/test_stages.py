@@ -1,6 +1,7 @@
 """The stages as plain functions, a ledger that is no actor: everything but Ray itself."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -176,7 +177,8 @@ def test_an_error_of_one_shard_is_its_own_row():
 
 def test_receipts_name_what_was_committed(tmp_path):
     outcomes = [*heard_all(recording(1), 2), failure(recording(2))]
-    rows = write_part(outcome_table(outcomes), str(tmp_path), S3Config()).to_pylist()
+    table = write_part(outcome_table(outcomes), str(tmp_path), S3Config(), NearLedger())
+    rows = table.to_pylist()
     told = {(receipt_of(row).recording_id, receipt_of(row).shard_index) for row in rows}
     assert told == {
         (recording(1).recording_id, 0),
@@ -186,3 +188,28 @@ def test_receipts_name_what_was_committed(tmp_path):
     by_index = {row["shard_index"]: row for row in rows}
     assert by_index[0]["heard_s"] == 10.0
     assert by_index[None]["heard_s"] == 0.0
+
+
+def test_every_stage_tells_what_it_did_and_how_long_it_waited():
+    ledger = NearLedger()
+
+    def slowly():
+        def read_slowly(recording):
+            time.sleep(0.05)
+            yield from read(recording)
+
+        return read_slowly
+
+    tables = read_remaining(
+        remaining_table([Remaining(recording(1, 5.0), frozenset())]), slowly, ledger, 3
+    )
+    cuts = []
+    for table in tables:
+        cuts += cuts_of(table)
+        time.sleep(0.1)
+    hear_all(cuts, ledger)
+    spent = ledger.page.spent()
+    assert 0.05 <= spent["fetch and decode"].busy_s < 0.2
+    assert spent["fetch and decode"].waiting_s >= 0.3
+    assert spent["transcribe"].busy_s > 0
+    assert spent["load the model"].waiting_s < 0.1
