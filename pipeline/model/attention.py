@@ -1,6 +1,7 @@
 """Causal self-attention over the last `context` positions, with or without a ring of past keys.
 
-B rows (slots), T new positions, C ring entries, D width, H heads, E width of a head, L layers.
+B rows (slots), T new positions, C ring entries, D width, H heads, E width of a head, L layers,
+X queries and keys.
 """
 
 import math
@@ -14,27 +15,22 @@ from pipeline.model.keeping import Entries, Kept
 from pipeline.model.mixing import Sight, mix
 
 
-class Rotation(NamedTuple):
-    """Rotary position embedding of some positions: one angle per pair of head dimensions."""
+def rotation(positions_BT: Tensor, head_dim: int, max_period: float) -> Tensor:
+    """Rotary embedding of some positions: BTE/2 complex numbers, the turn of each pair.
 
-    cos_BTE: Tensor
-    sin_BTE: Tensor
-
-
-def rotation(positions_BT: Tensor, head_dim: int, max_period: float) -> Rotation:
-    """Angles in fp32, by the reference's own formula: at position 450,000 another would differ."""
+    Angles in fp32, by the reference's own formula: at position 450,000 another would differ.
+    """
     pairs = torch.arange(head_dim // 2, device=positions_BT.device, dtype=torch.float32)
-    frequencies_E = torch.exp(pairs * (-math.log(max_period) * 2 / head_dim))
-    angles_BTE = positions_BT.float()[..., None] * frequencies_E
-    return Rotation(angles_BTE.cos(), angles_BTE.sin())
+    frequencies = torch.exp(pairs * (-math.log(max_period) * 2 / head_dim))
+    angles = positions_BT.float()[..., None] * frequencies
+    return torch.complex(angles.cos(), angles.sin())
 
 
-def rotate(x_BTHE: Tensor, by: Rotation) -> Tensor:
-    """Turn each pair (j, j + E/2) in fp32 by its angle."""
-    cos, sin = by.cos_BTE[:, :, None], by.sin_BTE[:, :, None]
-    real, imaginary = x_BTHE.float().chunk(2, dim=-1)
-    turned = torch.cat((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
-    return turned.to(x_BTHE.dtype)
+def rotate(x_BTXHE: Tensor, turns: Tensor) -> Tensor:
+    """Turn each pair (2j, 2j + 1) of a head's dimensions, in fp32."""
+    pairs = torch.view_as_complex(x_BTXHE.float().unflatten(-1, (-1, 2)))
+    turned = torch.view_as_real(pairs * turns[:, :, None, None])
+    return turned.flatten(-2).to(x_BTXHE.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,7 @@ class RingCache:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention without biases; queries and keys are kept in half-split rotary order."""
+    """Multi-head attention without biases."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -148,23 +144,13 @@ class SelfAttention(nn.Module):
         self.project_in = nn.Linear(dim, 3 * dim, bias=False)
         self.project_out = nn.Linear(dim, dim, bias=False)
 
-    def project(self, x_BTD: Tensor, by: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BTD: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries, rotated keys, values, each BTHE."""
         qkv_BTXHE = self.project_in(x_BTD).unflatten(-1, (3, self.num_heads, -1))
-        queries, keys, values = qkv_BTXHE.unbind(2)
-        return rotate(queries, by), rotate(keys, by), values
+        queries, keys = rotate(qkv_BTXHE[:, :, :2], turns).unbind(2)
+        return queries, keys, qkv_BTXHE[:, :, 2]
 
     def attend(self, queries_BTHE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
         """Mix the visible values and project them back to BTD."""
         mixed_BHTE = mix(queries_BTHE.transpose(1, 2), keys, values, sight)
         return self.project_out(mixed_BHTE.transpose(1, 2).flatten(2))
-
-    def native_project_in(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Views of the query, key and value rows in the native order: rotary pairs interleaved."""
-        queries, keys, values = self.project_in.weight.unflatten(0, (3, self.num_heads, -1))
-        return _interleaved(queries), _interleaved(keys), values
-
-
-def _interleaved(rows_HED: Tensor) -> Tensor:
-    """View rows (j, j + E/2) of each head next to each other: [H, E/2, 2, D]."""
-    return rows_HED.unflatten(1, (2, -1)).transpose(1, 2)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pipeline.model.attention import Reach, RingCache, SelfAttention, Window
 from pipeline.model.config import LanguageModelConfig
-from pipeline.model.native import NativeTensor, fill, joined, whole
+from pipeline.model.native import NativeTensor, fill, whole
 from pipeline.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
 
 
@@ -169,12 +169,9 @@ def _transformer(config: LanguageModelConfig) -> Transformer:
 
 def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
     named = layer.get_parameter
-    in_shape = layer.attention.project_in.weight.shape
-    norm_shape = (1, 1, in_shape[1])
+    norm_shape = (1, 1, len(named("attention_norm.scale_D")))
     return {
-        f"{prefix}.self_attn.in_proj_weight": joined(
-            layer.attention.native_project_in(), *in_shape
-        ),
+        f"{prefix}.self_attn.in_proj_weight": whole(named("attention.project_in.weight")),
         f"{prefix}.self_attn.out_proj.weight": whole(named("attention.project_out.weight")),
         f"{prefix}.gating.linear_in.weight": whole(named("feed_forward.project_in.weight")),
         f"{prefix}.gating.linear_out.weight": whole(named("feed_forward.project_out.weight")),

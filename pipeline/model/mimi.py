@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.model.attention import RingCache, SelfAttention, Window
 from pipeline.model.config import MimiConfig
 from pipeline.model.convolution import CausalConv1d
-from pipeline.model.native import NativeTensor, fill, joined, whole
+from pipeline.model.native import NativeTensor, fill, whole
 from pipeline.model.quantizer import SplitQuantizer
 from pipeline.model.seanet import Pasts, SEANet
 from pipeline.model.transformer import FeedForward, Geometry, Layer, ResidualScale, Transformer
@@ -153,11 +153,8 @@ def _transformer(config: MimiConfig) -> Transformer:
 
 def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
     named = layer.get_parameter
-    in_shape = layer.attention.project_in.weight.shape
     return {
-        f"{prefix}.self_attn.in_proj_weight": joined(
-            layer.attention.native_project_in(), *in_shape
-        ),
+        f"{prefix}.self_attn.in_proj_weight": whole(named("attention.project_in.weight")),
         f"{prefix}.self_attn.out_proj.weight": whole(named("attention.project_out.weight")),
         f"{prefix}.norm1.weight": whole(named("attention_norm.weight")),
         f"{prefix}.norm1.bias": whole(named("attention_norm.bias")),

@@ -1,7 +1,7 @@
 """How tensors of the native (moshi) layout stand in our modules.
 
-Our modules join tables, fuse projections and reorder rotary pairs. Each native tensor is described
-as views into our parameters, which serve to load it and to write it back.
+Our modules join tables. Each native tensor is described as a view into our parameters, which serves
+to load it and to write it back.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,29 +14,24 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class NativeTensor:
-    """One native tensor: its shape, and the views that make it up when joined row by row."""
+    """One native tensor: its shape, and where its numbers are."""
 
     shape: tuple[int, ...]
-    views: tuple[Tensor, ...]
+    view: Tensor
 
     @torch.no_grad()
     def fill(self, tensor: Tensor) -> None:
-        sizes = [view.numel() for view in self.views]
-        for view, piece in zip(self.views, tensor.reshape(-1).split(sizes), strict=True):
-            view.copy_(piece.view(view.shape))
+        self.view.copy_(tensor.reshape(self.view.shape))
 
     def read(self) -> Tensor:
-        return torch.cat([view.reshape(-1) for view in self.views]).view(self.shape).detach()
+        return self.view.detach().clone().reshape(self.shape)
 
 
 def whole(tensor: Tensor, *shape: int) -> NativeTensor:
     """A native tensor that is one of ours, under another shape or the same."""
-    return joined((tensor,), *(shape or tensor.shape))
-
-
-def joined(views: tuple[Tensor, ...], *shape: int) -> NativeTensor:
-    assert sum(view.numel() for view in views) == prod(shape)
-    return NativeTensor(shape, views)
+    shape = shape or tuple(tensor.shape)
+    assert tensor.numel() == prod(shape)
+    return NativeTensor(shape, tensor)
 
 
 def fill(

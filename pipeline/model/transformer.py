@@ -110,10 +110,10 @@ class Transformer(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Hear whole sequences from their beginning; differentiable."""
         positions_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device)[None]
-        by = rotation(positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
+        turns = rotation(positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
         sight = Sight(self.geometry.window.visible_BTC(positions_BT, positions_BT))
         for layer in self.layers:
-            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), by)
+            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), turns)
             entries = Entries(keys.transpose(1, 2)), Entries(values.transpose(1, 2))
             heard = layer.attention.attend(queries, *entries, sight)
             x_BTD = x_BTD + layer.attention_scale(heard)
@@ -128,10 +128,10 @@ class Transformer(nn.Module):
         """
         assert x_BTD.shape[1] <= cache.capacity - self.geometry.window.context + 1
         places = cache.advance(x_BTD.shape[1])
-        by = rotation(places.positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
+        turns = rotation(places.positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
         sight = places.sight(self.geometry.window, reach)
         for index, layer in enumerate(self.layers):
-            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), by)
+            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), turns)
             entries = cache.extend(index, keys, values, places)
             heard = layer.attention.attend(queries, *entries, sight)
             x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(heard))
