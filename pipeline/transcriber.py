@@ -1,6 +1,7 @@
 """One model, no Ray: clips to words. What the cluster does is held against this.
 
-Knows how a clip becomes a stream (silence before and after) and how what was heard becomes words.
+Knows how a clip becomes a stream (what is said and heard before it, silence around it) and how
+what was heard becomes words.
 Does not know files, recordings or shards.
 """
 
@@ -9,9 +10,9 @@ Does not know files, recordings or shards.
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.stream import Heard, Stream
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
-from pipeline.model.conversation import Interpreter
+from pipeline.model.conversation import Interpreter, Prompt
+from pipeline.model.decoding import Script
 from pipeline.model.loading import load_slotted
 from pipeline.records import Word
 
@@ -32,6 +34,9 @@ class Clip:
     clip_id: str
     samples_N: np.ndarray = field(repr=False)
     domain: str | None = None
+    prompt: Prompt | None = None  # its own domain, if it names one, goes before the clip's
+    temperature: float = 0.0  # at which tokens are drawn; 0 always says the likeliest
+    seed: int = 0
 
     def __post_init__(self) -> None:
         found = f"{self.samples_N.dtype} of shape {self.samples_N.shape}"
@@ -39,6 +44,8 @@ class Clip:
             raise ValueError(f"clip {self.clip_id!r}: expected a row of int16 samples, got {found}")
         if not len(self.samples_N):
             raise ValueError(f"clip {self.clip_id!r} has no samples")
+        if self.temperature < 0:
+            raise ValueError(f"clip {self.clip_id!r} has temperature {self.temperature}, below 0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,36 +71,56 @@ class Conversation:
     prefix_frames: int
     flush_frames: int
     read_words: Callable[[Clip, Heard], list[Word]]
-    forced_tokens: Callable[[Clip], tuple[int, ...]] = lambda clip: ()
+    script: Callable[[Clip], Script] = lambda clip: Script()
+    heard_samples: Callable[[Clip], np.ndarray] = lambda clip: clip.samples_N
 
     def padded(self, clip: Clip) -> tuple["PaddedSamples", int]:
-        """The clip between its silences, and the number of frames of all three."""
-        clip_frames = -(-len(clip.samples_N) // self.frame_samples)
-        num_frames = self.prefix_frames + clip_frames + self.flush_frames
+        """The clip and the sound of its prompt between silences, and the frames of it all."""
+        samples_N = self.heard_samples(clip)
+        num_frames = self.prefix_frames + -(-len(samples_N) // self.frame_samples)
+        num_frames += self.flush_frames
         offset, end = self.prefix_frames * self.frame_samples, num_frames * self.frame_samples
-        return PaddedSamples(clip.samples_N, offset, end), num_frames
+        return PaddedSamples(samples_N, offset, end), num_frames
+
+    def stream(self, stream_id: Any, clip: Clip) -> Stream:
+        """The clip as the engine takes it."""
+        samples, num_frames = self.padded(clip)
+        script = self.script(clip)
+        return Stream(
+            stream_id,
+            samples,
+            num_frames,
+            forced_tokens=script.forced_tokens,
+            prompt_tokens=script.prompt_tokens,
+            temperature=clip.temperature,
+            seed=clip.seed,
+        )
 
 
 def conversation(interpreter: Interpreter) -> Conversation:
     """The conversation that a checkpoint's interpreter holds with each clip."""
+
+    def prompt_of(clip: Clip) -> Prompt:
+        usual = interpreter.prompt(clip.domain)
+        if clip.prompt is None:
+            return usual
+        return replace(clip.prompt, domain=clip.prompt.domain or usual.domain)
 
     def read_words(clip: Clip, heard: Heard) -> list[Word]:
         return interpreter.words(
             heard.tokens_T.tolist(),
             heard.confidences_T.tolist(),
             len(clip.samples_N),
-            interpreter.prompt(clip.domain),
+            prompt_of(clip),
         )
-
-    def forced_tokens(clip: Clip) -> tuple[int, ...]:
-        return interpreter.script(interpreter.prompt(clip.domain)).forced_tokens
 
     return Conversation(
         frame_samples=interpreter.config.mimi.frame_samples,
         prefix_frames=interpreter.config.prefix_frames,
         flush_frames=interpreter.config.flush_frames,
         read_words=read_words,
-        forced_tokens=forced_tokens,
+        script=lambda clip: interpreter.script(prompt_of(clip)),
+        heard_samples=lambda clip: interpreter.heard_samples(clip.samples_N, prompt_of(clip)),
     )
 
 
@@ -196,8 +223,7 @@ class Transcriber:
             self._orders.finish(heard.stream.stream_id, answer)
 
     def _stream(self, order: _Order) -> Stream:
-        samples, num_frames = self._conversation.padded(order.clip)
-        return Stream(order, samples, num_frames, self._conversation.forced_tokens(order.clip))
+        return self._conversation.stream(order, order.clip)
 
     def _read(self, heard: Heard) -> HeardClip:
         clip = heard.stream.stream_id.clip

@@ -1,5 +1,5 @@
-"""A model whose every answer depends on everything its own slot has heard, and on nothing else,
-and a transcriber over it."""
+"""A model whose every answer depends on everything its own slot has heard and was told, and on
+nothing else, and a transcriber over it."""
 
 # T steps of a round, S slots, J jobs of a chunk, F frames, N samples
 
@@ -25,6 +25,7 @@ class HashingModel:
         self.bucket_sizes = [num_slots, -(-num_slots // 2), -(-num_slots // 4)]
         self.codec_S = np.full(num_slots, 77)  # not zero: a fresh stream must not hear it
         self.language_S = np.full(num_slots, 88)
+        self.prompted_S = np.full(num_slots, 66)
 
     def encode(self, chunk: Chunk) -> np.ndarray:
         samples_JFN = np.zeros((len(chunk.pieces), chunk.num_frames, self.frame_samples), np.int64)
@@ -42,21 +43,40 @@ class HashingModel:
         codes_F = np.concatenate([*(chunk_JF.ravel() for chunk_JF in codes), [0]])
         tokens_TS = np.empty((steps.num_steps, steps.num_slots), np.int32)
         for step in range(steps.num_steps):
-            heard_S = codes_F[steps.frames_TS[step]]
-            tokens_TS[step] = self.step(heard_S, steps.positions_TS[step], steps.forced_TS[step])
+            now = Now(steps, step)
+            tokens_TS[step] = self.step(codes_F[steps.frames_TS[step]], now)
         return HashingSaid(tokens_TS, self.num_heads)
 
-    def step(self, heard_S: np.ndarray, positions_S: np.ndarray, forced_S: np.ndarray):
-        state_S = self.language_S[: len(heard_S)]
-        state_S[positions_S == 0] = 0
-        said_S = mixed(state_S, np.where(positions_S == 0, 0, heard_S))
-        state_S[:] = np.where(forced_S >= 0, forced_S, said_S)
+    def step(self, heard_S: np.ndarray, now: "Now"):
+        state_S, prompted_S = self.language_S[: len(heard_S)], self.prompted_S[: len(heard_S)]
+        is_fresh_S = now.positions_S == 0
+        self.forget(is_fresh_S, state_S, prompted_S)
+        said_S = mixed(state_S, np.where(is_fresh_S, 0, heard_S) + now.whims_S)
+        due_S = now.prompt_tokens_P[now.prompts_S + prompted_S]
+        said_S = np.where((due_S >= 0) & (said_S % 2 == 0), due_S, said_S)
+        state_S[:] = np.where(now.forced_S >= 0, now.forced_S, said_S)
+        prompted_S += state_S == due_S
         return state_S
 
+    def forget(self, is_fresh_S: np.ndarray, state_S: np.ndarray, prompted_S: np.ndarray) -> None:
+        state_S[is_fresh_S] = prompted_S[is_fresh_S] = 0
+
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        for state_S in (self.codec_S, self.language_S):
+        for state_S in (self.codec_S, self.language_S, self.prompted_S):
             state_S[list(targets)] = state_S[list(sources)]
             state_S[list(sources)] = 99
+
+
+class Now:
+    """What the slots are told at one step."""
+
+    def __init__(self, steps: Steps, step: int) -> None:
+        self.positions_S, self.forced_S = steps.positions_TS[step], steps.forced_TS[step]
+        self.prompts_S, self.prompt_tokens_P = steps.prompts_TS[step], steps.prompt_tokens_P
+        # Without a temperature no seed may matter.
+        temperatures_S = steps.temperatures_TS[step]
+        whims_S = whim(temperatures_S, steps.seeds_TS[step])
+        self.whims_S = np.where(temperatures_S > 0, whims_S, 0)
 
 
 class HashingSaid:
@@ -75,17 +95,26 @@ def mixed(state, heard):
     return (state * 31 + heard + 1) % PRIME
 
 
+def whim(temperature, seed):
+    return (np.float32(temperature) * 1024).astype(np.int64) * 7 + seed
+
+
 def tokens_alone(stream: Stream, frame_samples: int) -> list[int]:
     """What the hashing model says of a stream, worked out without slots, chunks or rounds."""
     samples_N = np.zeros(stream.num_frames * frame_samples, np.int64)
     samples_N[: len(stream.samples)] = stream.samples[:]
     codec = language = 0
+    prompt = list(stream.prompt_tokens)
+    own_whim = whim(stream.temperature, stream.seed) if stream.temperature else 0
     tokens = []
     for step in range(stream.num_steps):
         if step:
             codec = mixed(codec, samples_N[(step - 1) * frame_samples : step * frame_samples].sum())
-        said = mixed(language, codec if step else 0)
-        language = stream.forced_tokens[step] if step < len(stream.forced_tokens) else int(said)
+        said = int(mixed(language, (codec if step else 0) + own_whim))
+        said = prompt[0] if prompt and said % 2 == 0 else said
+        language = stream.forced_tokens[step] if step < len(stream.forced_tokens) else said
+        if prompt and language == prompt[0]:
+            prompt.pop(0)
         tokens.append(language)
     return tokens
 

@@ -5,7 +5,7 @@ what is left of a chunk is heard in the next round. Hence the codes of a round l
 or in the one before.
 """
 
-# T steps of a round, S slots, J jobs of a chunk
+# T steps of a round, S slots, J jobs of a chunk, P tokens of prompts
 
 from dataclasses import dataclass
 
@@ -96,12 +96,43 @@ class Ahead:
 
 def _idle_steps(planned: Round) -> Steps:
     shape = planned.num_steps, planned.num_slots
-    return Steps(np.zeros(shape, np.int32), np.zeros(shape, np.int64), np.full(shape, -1, np.int32))
+    starts, prompt_tokens_P = _prompts(planned)
+    steps = Steps(
+        positions_TS=np.zeros(shape, np.int32),
+        frames_TS=np.zeros(shape, np.int64),
+        forced_TS=np.full(shape, -1, np.int32),
+        temperatures_TS=np.zeros(shape, np.float32),
+        seeds_TS=np.zeros(shape, np.int64),
+        prompts_TS=np.zeros(shape, np.int64),
+        prompt_tokens_P=prompt_tokens_P,
+    )
+    for segment, start in zip(planned.segments, starts, strict=True):
+        steps.prompts_TS[_span(segment)] = start
+    return steps
+
+
+def _prompts(planned: Round) -> tuple[list[int], np.ndarray]:
+    """Where each segment's prompt begins, and all of them one after the other.
+
+    A stream says at most a token a step: what it cannot come to is left out.
+    """
+    tokens, starts = [-1], []
+    for segment in planned.segments:
+        prompt = segment.stream.prompt_tokens[: segment.end_step]
+        starts.append(len(tokens) if prompt else 0)
+        tokens += [*prompt, -1] if prompt else []
+    return starts, np.array(tokens, np.int64)
 
 
 def _fill(steps: Steps, segment: Segment, frame_rows_T: np.ndarray) -> None:
-    span = slice(segment.round_step, segment.round_step + segment.num_steps)
-    steps.positions_TS[span, segment.slot] = np.arange(segment.first_step, segment.end_step)
-    steps.frames_TS[span, segment.slot] = frame_rows_T
-    forced = segment.stream.forced_tokens[segment.first_step : segment.end_step]
-    steps.forced_TS[span, segment.slot][: len(forced)] = forced
+    span, stream = _span(segment), segment.stream
+    steps.positions_TS[span] = np.arange(segment.first_step, segment.end_step)
+    steps.frames_TS[span] = frame_rows_T
+    steps.temperatures_TS[span], steps.seeds_TS[span] = stream.temperature, stream.seed
+    forced = stream.forced_tokens[segment.first_step : segment.end_step]
+    steps.forced_TS[span][: len(forced)] = forced
+
+
+def _span(segment: Segment) -> tuple[slice, int]:
+    """Where the steps of a segment stand in a table of the round."""
+    return slice(segment.round_step, segment.round_step + segment.num_steps), segment.slot

@@ -5,7 +5,7 @@ the steps that hear them; `run` makes a whole round of steps. Both may return be
 done: nothing here is read back until `Said.wait`.
 """
 
-# T steps of a round, S slots, J jobs of a chunk, H heads
+# T steps of a round, S slots, J jobs of a chunk, H heads, P tokens of prompts
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +41,10 @@ class Steps:
     positions_TS: np.ndarray  # int32, of the slot's stream
     frames_TS: np.ndarray  # int64, row of the codes, counted through the given chunks in order
     forced_TS: np.ndarray  # int32, the token to say, or -1
+    temperatures_TS: np.ndarray  # float32, at which the token is drawn; 0: the likeliest
+    seeds_TS: np.ndarray  # int64, of the draws
+    prompts_TS: np.ndarray  # int64, where in `prompt_tokens_P` the prompt of the stream begins
+    prompt_tokens_P: np.ndarray  # int64, prompt after prompt, each ended by -1; the first is empty
 
     @property
     def num_steps(self) -> int:
@@ -49,6 +53,11 @@ class Steps:
     @property
     def num_slots(self) -> int:
         return self.positions_TS.shape[1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Every slot says the likeliest token or a forced one: no prompts, no draws."""
+        return len(self.prompt_tokens_P) == 1 and not self.temperatures_TS.any()
 
 
 class Answers(Protocol):

@@ -27,8 +27,13 @@ class Stream:
     samples: Samples
     num_frames: int
     forced_tokens: tuple[int, ...] = ()  # said at the first steps whatever the model thinks
+    prompt_tokens: tuple[int, ...] = ()  # said in this order before anything else
+    temperature: float = 0.0  # 0 always says the likeliest token
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"stream {self.stream_id!r} has temperature {self.temperature}")
         if self.num_frames < 1:
             raise ValueError(f"stream {self.stream_id!r} has {self.num_frames} frames")
         if len(self.forced_tokens) > self.num_steps:

@@ -69,6 +69,8 @@ class Interpreter:
 
     def heard_samples(self, samples_N: np.ndarray, prompt: Prompt) -> np.ndarray:
         """The prompt's sound, a silence, and the recording."""
+        if not len(prompt.samples_N):
+            return samples_N
         lead_N = np.zeros(self._lead_frames(prompt) * self.config.mimi.frame_samples, np.int16)
         lead_N[: len(prompt.samples_N)] = prompt.samples_N
         return np.concatenate([lead_N, samples_N])

@@ -1,7 +1,7 @@
 """From logits to the token that is said: the likeliest, a drawn one, a forced one, or one that
 keeps to a prompt.
 
-S slots, V text tokens, P tokens of the longest script.
+S slots, V text tokens, P tokens of the longest script, D tokens that are drawn from.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 FREE = -1  # in a script: the model chooses
+MOST_PROMPT_TOKENS = 512  # each takes a step at least, so that these take forty seconds
+TOP_K = 50  # tokens that are drawn from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +28,20 @@ class Script:
     forced_tokens: tuple[int, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.prompt_tokens) > MOST_PROMPT_TOKENS:
+            raise ValueError(
+                f"a prompt may have {MOST_PROMPT_TOKENS} tokens, this one has "
+                f"{len(self.prompt_tokens)}"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """How a stream draws its tokens: temperature 0 always takes the likeliest."""
 
     temperature: float = 0.0
-    top_k: int = 50
+    top_k: int = TOP_K
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -52,19 +61,45 @@ def draw(logits_SV: Tensor, sampling: Sampling, positions_S: Tensor) -> Tensor:
     """One token per slot; what is drawn depends on seed and position, never on the neighbours."""
     if sampling.temperature == 0:
         return logits_SV.argmax(dim=-1)
-    top_k = min(sampling.top_k, logits_SV.shape[-1])
-    best_SV, tokens_SV = logits_SV.topk(top_k, dim=-1)
-    noise_SV = _gumbel(sampling.seed, positions_S, top_k)
-    winner_S1 = (best_SV / sampling.temperature + noise_SV).argmax(dim=-1, keepdim=True)
-    return tokens_SV.gather(-1, winner_S1)[:, 0]
+    temperatures_S = torch.full_like(logits_SV[:, 0], sampling.temperature)
+    seeds_S = torch.full_like(positions_S, sampling.seed)
+    return draw_each(logits_SV, temperatures_S, seeds_S, positions_S, sampling.top_k)
 
 
-def _gumbel(seed: int, positions_S: Tensor, num_draws: int) -> Tensor:
+def draw_each(
+    logits_SV: Tensor,
+    temperatures_S: Tensor,
+    seeds_S: Tensor,
+    positions_S: Tensor,
+    top_k: int = TOP_K,
+) -> Tensor:
+    """As `draw`, each slot by a temperature and a seed of its own."""
+    best_SD, tokens_SD = logits_SV.topk(min(top_k, logits_SV.shape[-1]), dim=-1)
+    is_drawn_S = temperatures_S > 0
+    divisors_S = temperatures_S.masked_fill(~is_drawn_S, 1)
+    noise_SD = _gumbel(seeds_S, positions_S, best_SD.shape[-1])
+    winner_S1 = (best_SD / divisors_S[:, None] + noise_SD).argmax(dim=-1, keepdim=True)
+    drawn_S = tokens_SD.gather(-1, winner_S1)[:, 0]
+    return torch.where(is_drawn_S, drawn_S, logits_SV.argmax(dim=-1))
+
+
+def hold(logits_SV: Tensor, due_tokens_S: Tensor, silent_tokens: Tensor) -> Tensor:
+    """Leave slots inside a prompt only the token that is due and silence."""
+    due_S1 = due_tokens_S[:, None]
+    allowed_SV = torch.zeros_like(logits_SV, dtype=torch.bool)
+    allowed_SV.index_fill_(1, silent_tokens, True)
+    allowed_SV.scatter_(1, due_S1.clamp_min(0), True)
+    return logits_SV.masked_fill(~allowed_SV & (due_S1 != FREE), -torch.inf)
+
+
+def _gumbel(seeds_S: Tensor, positions_S: Tensor, num_draws: int) -> Tensor:
     """Gumbel noise from a hash of (seed, position, draw): the same on every device."""
-    draws = torch.arange(num_draws, device=positions_S.device)
-    hashed = _mix(_mix(positions_S[:, None] + _mix(torch.full_like(draws[:1], seed))) + draws)
-    uniform = ((hashed & 0xFFFFFF).float() + 0.5) / 0x1000000
-    return -(-uniform.log()).log()
+    draws_D = torch.arange(num_draws, device=positions_S.device)
+    hashed_SD = _mix(_mix(positions_S + _mix(seeds_S))[:, None] + draws_D)
+    # 23 bits and a half have room in fp32: with more, 1 itself would come up, and its noise is
+    # infinite.
+    uniform_SD = ((hashed_SD & 0x7FFFFF).float() + 0.5) / 0x800000
+    return -(-uniform_SD.log()).log()
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -95,11 +130,7 @@ class Scripts:
 
     def hold(self, logits_SV: Tensor) -> Tensor:
         """Leave slots inside their prompt only its next token and silence."""
-        due_S1 = self._due_tokens_S()[:, None]
-        allowed_SV = torch.zeros_like(logits_SV, dtype=torch.bool)
-        allowed_SV.index_fill_(1, self.silent_tokens, True)
-        allowed_SV.scatter_(1, due_S1.clamp_min(0), True)
-        return logits_SV.masked_fill(~allowed_SV & (due_S1 != FREE), -torch.inf)
+        return hold(logits_SV, self._due_tokens_S(), self.silent_tokens)
 
     def force(self, tokens_S: Tensor, positions_S: Tensor) -> Tensor:
         """What is said at these positions when these tokens were chosen."""

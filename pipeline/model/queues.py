@@ -6,12 +6,20 @@ On a CPU there is a single queue and everything is done when the call returns.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.model.attention import Reach
+
+
+class Kind(NamedTuple):
+    """Steps of one kind are recorded once."""
+
+    num_slots: int
+    is_plain: bool  # no slot has a prompt or draws its tokens
 
 
 class Queues:
@@ -21,7 +29,7 @@ class Queues:
         self.device = device
         self.is_cuda = device.type == "cuda"
         self._use_graphs = use_graphs and self.is_cuda
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[Kind, torch.cuda.CUDAGraph] = {}
         if self.is_cuda:
             self._codec = torch.cuda.Stream(device)
             self._home = torch.cuda.Stream(device)
@@ -79,10 +87,10 @@ class Queues:
             self._codec.wait_stream(steps)
 
     @torch.inference_mode()
-    def capture(self, step: Callable[[int, Reach], None], bucket_sizes: Sequence[int]) -> None:
-        """Record a graph of the step for each number of slots; call while all slots are idle."""
-        for num_slots in bucket_sizes if self._use_graphs else ():
-            self._graphs[num_slots] = self._captured(partial(step, num_slots, None))
+    def capture(self, step: Callable[[Kind, Reach], None], kinds: Sequence[Kind]) -> None:
+        """Record a graph of the step for each kind; call while all slots are idle."""
+        for kind in kinds if self._use_graphs else ():
+            self._graphs[kind] = self._captured(partial(step, kind, None))
 
     def _captured(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
@@ -93,9 +101,9 @@ class Queues:
             step()
         return graph
 
-    def run(self, step: Callable[[int, Reach], None], num_slots: int, reach: Reach) -> None:
+    def run(self, step: Callable[[Kind, Reach], None], kind: Kind, reach: Reach) -> None:
         """Do a step; a graph, where there is one, knows no `reach`."""
-        if num_slots in self._graphs:
-            self._graphs[num_slots].replay()
+        if kind in self._graphs:
+            self._graphs[kind].replay()
         else:
-            step(num_slots, None if self.is_cuda else reach)
+            step(kind, None if self.is_cuda else reach)

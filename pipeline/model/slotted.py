@@ -4,39 +4,23 @@ Satisfies the engine's `StepModel` by shape. A round of steps reads everything i
 tables laid out before its first step and writes what is said into others, so that the host need
 not look at a tensor between two steps.
 
-S slots, T steps of a round, J jobs of a chunk, F frames, N samples, K codebooks, H extra heads.
+S slots, T steps of a round, J jobs of a chunk, F frames, N samples, K codebooks, V text tokens.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.model.attention import Reach
-from pipeline.model.decoding import Sampling, draw, probabilities_of
+from pipeline.model.decoding import draw_each, hold, probabilities_of
 from pipeline.model.fitting import SMALLEST_BUCKET
 from pipeline.model.packing import pack
-from pipeline.model.queues import Queues
-from pipeline.model.speech_to_text import FULL_SCALE, GREEDY, SpeechToText
-
-
-class Answers(NamedTuple):
-    """What a round said, on the host."""
-
-    tokens_TS: np.ndarray
-    confidences_TS: np.ndarray
-    heads_TSH: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Codes:
-    """Codes of a chunk, and the sign that they are there."""
-
-    codes_JFK: Tensor
-    done: object
+from pipeline.model.queues import Kind, Queues
+from pipeline.model.speech_to_text import FULL_SCALE, SpeechToText
+from pipeline.model.tables import Answers, Chunk, Codes, Heard, Steps, Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,72 +35,6 @@ class Said:
     def wait(self) -> Answers:
         self.queues.wait(self.done)
         return Answers(*(table.numpy() for table in self.tables))
-
-
-@dataclass(slots=True)
-class _Tables:
-    """What a round reads and writes, one row per step."""
-
-    step_1: Tensor
-    positions_TS: Tensor
-    forced_TS: Tensor
-    codes_TSK: Tensor
-    tokens_TS: Tensor
-    confidences_TS: Tensor
-    heads_TSH: Tensor
-
-    @classmethod
-    def empty(
-        cls,
-        shape_TS: tuple[int, int],
-        num_codebooks: int,
-        num_heads: int,
-        device: torch.device,
-    ) -> "_Tables":
-        def table(*extra: int, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.zeros(*shape_TS, *extra, dtype=dtype, device=device)
-
-        return cls(
-            torch.zeros(1, dtype=torch.int64, device=device),
-            table(),
-            table(),
-            table(num_codebooks),
-            table(dtype=torch.int32),
-            table(dtype=torch.float32),
-            table(num_heads, dtype=torch.float32),
-        )
-
-
-class Chunk(Protocol):
-    """Samples to encode, as the engine lays them out."""
-
-    @property
-    def num_frames(self) -> int: ...
-    @property
-    def frames_J(self) -> np.ndarray: ...
-    @property
-    def pieces(self) -> Sequence[np.ndarray]: ...
-    @property
-    def slots_J(self) -> np.ndarray: ...
-    @property
-    def fresh_J(self) -> np.ndarray: ...
-    @property
-    def kept_J(self) -> np.ndarray: ...
-
-
-class Steps(Protocol):
-    """A round, as the engine lays it out."""
-
-    @property
-    def positions_TS(self) -> np.ndarray: ...
-    @property
-    def frames_TS(self) -> np.ndarray: ...
-    @property
-    def forced_TS(self) -> np.ndarray: ...
-    @property
-    def num_steps(self) -> int: ...
-    @property
-    def num_slots(self) -> int: ...
 
 
 def halves(num_slots: int) -> list[int]:
@@ -141,7 +59,6 @@ class SlottedModel:
         *,
         encode_rows: int | None = None,
         use_graphs: bool = True,
-        sampling: Sampling = GREEDY,
         cache_dtype: torch.dtype | None = None,
     ) -> None:
         """`encode_rows` streams are encoded at once; graphs are used wherever there is CUDA.
@@ -149,17 +66,20 @@ class SlottedModel:
         Keys and values are kept in `cache_dtype`, without one as they come.
         """
         pack(speech.language_model, num_slots)
-        self._speech, self._sampling = speech, sampling
+        self._speech = speech
         self.bucket_sizes = halves(num_slots)
         self._queues = Queues(speech.device, use_graphs=use_graphs)
         self._encode_rows = encode_rows or (64 if self._queues.is_cuda else 1)
         self._mimi_state = speech.mimi.initial_state(num_slots, round_steps)
         self._cache = speech.language_model.empty_cache(num_slots, dtype=cache_dtype)
         self._last_tokens_S = torch.zeros(num_slots, dtype=torch.int64, device=speech.device)
-        self._tables = _Tables.empty(
+        self._num_said_S = torch.zeros_like(self._last_tokens_S)  # of each slot's prompt
+        self._silent_tokens = torch.tensor(speech.silent_tokens, device=speech.device)
+        self._tables = Tables.empty(
             (round_steps, num_slots), self._num_codebooks, self.num_heads, speech.device
         )
-        self._queues.capture(self._step, self.bucket_sizes)
+        kinds = [Kind(size, is_plain) for size in self.bucket_sizes for is_plain in (True, False)]
+        self._queues.capture(self._step, kinds)
 
     @property
     def frame_samples(self) -> int:
@@ -216,54 +136,45 @@ class SlottedModel:
         """Queue every step of a round."""
         for chunk_codes in codes:
             self._queues.after(chunk_codes.done)
-        self._lay(steps, codes)
+        self._tables.lay(steps, codes, self._queues.upload)
+        kind = Kind(steps.num_slots, steps.is_plain)
         for reach_S in np.minimum(steps.positions_TS + 1, self._cache.capacity).tolist():
-            self._queues.run(self._step, steps.num_slots, tuple(reach_S))
-        tables = self._tables
-        answers = (tables.tokens_TS, tables.confidences_TS, tables.heads_TSH)
-        copies = [table[: steps.num_steps, : steps.num_slots].clone() for table in answers]
+            self._queues.run(self._step, kind, tuple(reach_S))
+        copies = self._tables.said(steps.num_steps, steps.num_slots)
         on_host, done = self._queues.download(copies)
         return Said(on_host, codes, self._queues, done)
 
-    def _lay(self, steps: Steps, codes: Sequence[Codes]) -> None:
-        tables, upload = self._tables, self._queues.upload
-        span = slice(steps.num_steps), slice(steps.num_slots)
-        tables.step_1.zero_()
-        tables.positions_TS[span] = upload(steps.positions_TS).long()
-        tables.forced_TS[span] = upload(steps.forced_TS).long()
-        codes_FK = torch.cat([chunk.codes_JFK.flatten(0, 1) for chunk in codes])
-        if len(codes_FK):
-            frames_TS = upload(steps.frames_TS)
-            codes_TSK = codes_FK.index_select(0, frames_TS.flatten())
-            tables.codes_TSK[span] = codes_TSK.unflatten(0, frames_TS.shape)
-
-    def _step(self, num_slots: int, reach: Reach) -> None:
+    def _step(self, kind: Kind, reach: Reach) -> None:
         """Every slot hears a frame and says a token; where, the tables' own counter tells."""
-        tables, language_model = self._tables, self._speech.language_model
-        now = tables.step_1
-        positions_S = tables.positions_TS.index_select(0, now)[0, :num_slots]
-        forced_S = tables.forced_TS.index_select(0, now)[0, :num_slots]
-        codes_SK = tables.codes_TSK.index_select(0, now)[0, :num_slots]
-        is_fresh_S = positions_S == 0
-        last_tokens_S = self._last_tokens_S[:num_slots]
-        codes_SK = codes_SK.masked_fill(is_fresh_S[:, None], language_model.config.audio_card)
+        heard, language_model = self._tables.heard(kind.num_slots), self._speech.language_model
+        is_fresh_S = heard.positions_S == 0
+        last_tokens_S = self._last_tokens_S[: kind.num_slots]
+        codes_SK = heard.codes_SK.masked_fill(is_fresh_S[:, None], language_model.config.audio_card)
         text_S = last_tokens_S.masked_fill(is_fresh_S, language_model.config.text_start_id)
-        cache = self._cache.first(num_slots)
-        cache.next_positions_B.copy_(positions_S)
+        cache = self._cache.first(kind.num_slots)
+        cache.next_positions_B.copy_(heard.positions_S)
         prediction = language_model.extend(
             codes_SK[:, None], text_S[:, None], cache, is_fresh_S, reach
         )
         logits_SV = prediction.logits_STV[:, 0]
-        drawn_S = draw(logits_SV, self._sampling, positions_S)
-        last_tokens_S.copy_(torch.where(forced_S < 0, drawn_S, forced_S))
-        self._write(tables.tokens_TS, last_tokens_S.int())
-        self._write(tables.confidences_TS, probabilities_of(last_tokens_S, logits_SV))
-        if prediction.extra_STHA is not None:
-            self._write(tables.heads_TSH, prediction.extra_STHA[:, 0, :, 0])
-        now += 1
+        last_tokens_S.copy_(self._chosen(logits_SV, heard, kind))
+        extra_STHA = prediction.extra_STHA
+        heads_SH = None if extra_STHA is None else extra_STHA[:, 0, :, 0]
+        self._tables.write(last_tokens_S, probabilities_of(last_tokens_S, logits_SV), heads_SH)
 
-    def _write(self, table_TS: Tensor, said_S: Tensor) -> None:
-        table_TS[:, : len(said_S)].index_copy_(0, self._tables.step_1, said_S[None])
+    def _chosen(self, logits_SV: Tensor, heard: Heard, kind: Kind) -> Tensor:
+        """What every slot says: forced, held to its prompt, drawn or simply the likeliest."""
+        num_said_S = self._num_said_S[: kind.num_slots]
+        num_said_S.masked_fill_(heard.positions_S == 0, 0)
+        if kind.is_plain:
+            return _unless_forced(logits_SV.argmax(dim=-1), heard.forced_S)
+        manner = self._tables.manner(kind.num_slots)
+        due_S = self._tables.prompt_tokens_P.index_select(0, manner.prompts_S + num_said_S)
+        held_SV = hold(logits_SV, due_S, self._silent_tokens)
+        drawn_S = draw_each(held_SV, manner.temperatures_S, manner.seeds_S, heard.positions_S)
+        said_S = _unless_forced(drawn_S, heard.forced_S)
+        num_said_S += said_S == due_S
+        return said_S
 
     @torch.inference_mode()
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
@@ -272,5 +183,10 @@ class SlottedModel:
         rows, places = (self._queues.upload(np.array(slots)) for slots in (sources, targets))
         self._mimi_state.put(places, self._mimi_state.rows(rows))
         self._cache.put(places, self._cache.rows(rows))
-        self._last_tokens_S.index_copy_(0, places, self._last_tokens_S.index_select(0, rows))
+        for said_S in (self._last_tokens_S, self._num_said_S):
+            said_S.index_copy_(0, places, said_S.index_select(0, rows))
         self._queues.join()
+
+
+def _unless_forced(chosen_S: Tensor, forced_S: Tensor) -> Tensor:
+    return torch.where(forced_S < 0, chosen_S, forced_S)

@@ -97,6 +97,12 @@ class SpeechToText:
     def device(self) -> torch.device:
         return self.language_model.norm.scale_D.device
 
+    @property
+    def silent_tokens(self) -> tuple[int, int]:
+        """What may be said between the tokens of a prompt."""
+        config = self.config.language_model
+        return config.end_of_padding_id, config.padding_id
+
     def hear(
         self,
         samples_SN: np.ndarray,
@@ -131,12 +137,10 @@ class SpeechToText:
             fresh_S = torch.zeros_like(fresh_S)
 
     def initial_state(self, num_slots: int, scripts: Sequence[Script] | None = None) -> StepState:
-        config = self.language_model.config
-        silent = (config.end_of_padding_id, config.padding_id)
         return StepState(
             cache=self.language_model.empty_cache(num_slots),
             last_tokens_S=torch.zeros(num_slots, dtype=torch.int64, device=self.device),
-            scripts=Scripts.of(scripts, silent, self.device) if scripts else None,
+            scripts=Scripts.of(scripts, self.silent_tokens, self.device) if scripts else None,
         )
 
     def step(

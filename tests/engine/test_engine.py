@@ -20,6 +20,9 @@ def streams_of(lengths, seed=0):
             samples=draws.integers(-32768, 32767, num_frames * 4 - index % 4).astype(np.int16),
             num_frames=num_frames,
             forced_tokens=(5, 6, 7)[: min(index % 5, num_frames, 3)],
+            prompt_tokens=tuple(range(index % 23)) if index % 3 == 1 else (),
+            temperature=0.25 * (index % 4) if index % 3 == 2 else 0.0,
+            seed=index,
         )
         for index, num_frames in enumerate(lengths)
     ]
@@ -71,8 +74,19 @@ class ForgetsToForgetSounds(HashingModel):
 
 
 class ForgetsToForgetTokens(HashingModel):
-    def step(self, heard_S, positions_S, forced_S):
-        return super().step(heard_S, positions_S + 1, forced_S)
+    def forget(self, is_fresh_S, state_S, prompted_S):
+        prompted_S[is_fresh_S] = 0
+
+
+class ForgetsToForgetPrompts(HashingModel):
+    def forget(self, is_fresh_S, state_S, prompted_S):
+        state_S[is_fresh_S] = 0
+
+
+class MixesManners(HashingModel):
+    def run(self, steps: Steps, codes):
+        seeds_TS = np.roll(steps.seeds_TS, 1, axis=1)
+        return super().run(replace(steps, seeds_TS=seeds_TS), codes)
 
 
 class ForgetsToMove(HashingModel):
@@ -83,15 +97,23 @@ class ForgetsToMove(HashingModel):
 class HearsItsNeighbour(HashingModel):
     def run(self, steps: Steps, codes):
         neighbours_TS = np.roll(steps.frames_TS, 1, axis=1)
-        return super().run(Steps(steps.positions_TS, neighbours_TS, steps.forced_TS), codes)
+        return super().run(replace(steps, frames_TS=neighbours_TS), codes)
 
 
 @pytest.mark.parametrize(
-    "broken", [ForgetsToForgetSounds, ForgetsToForgetTokens, ForgetsToMove, HearsItsNeighbour]
+    "broken",
+    [
+        ForgetsToForgetSounds,
+        ForgetsToForgetTokens,
+        ForgetsToForgetPrompts,
+        ForgetsToMove,
+        HearsItsNeighbour,
+        MixesManners,
+    ],
 )
 def test_a_model_that_mixes_streams_is_caught(broken):
     streams = streams_of([200, *some_lengths(60, seed=1), 300])
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, IndexError)):  # beyond its prompt
         assert_heard_as_alone(heard_by(broken(32), streams), streams)
 
 

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from pipeline.model.decoding import FREE, Sampling, Script, Scripts, draw, probabilities_of
+from pipeline.model.decoding import (
+    FREE,
+    Sampling,
+    Script,
+    Scripts,
+    _gumbel,
+    draw,
+    draw_each,
+    probabilities_of,
+)
 
 NUM_DRAWS = 40_000
 
@@ -20,6 +29,29 @@ def test_draws_stay_within_the_likeliest():
     drawn = draw(logits_SV, Sampling(temperature=5.0, top_k=3), torch.arange(1000))
     assert (logits_SV.topk(3).indices == drawn[:, None]).any(-1).all()
     assert not torch.equal(drawn, logits_SV.argmax(-1))
+
+
+def test_each_slot_draws_by_a_temperature_and_a_seed_of_its_own():
+    logits_SV = torch.randn(200, 30, generator=torch.Generator().manual_seed(1))
+    positions_S = torch.arange(200)
+    temperatures_S = torch.tensor([0.0, 0.5, 2.0, 0.0]).repeat(50)
+    seeds_S = torch.arange(200) % 7
+    drawn_S = draw_each(logits_SV, temperatures_S, seeds_S, positions_S)
+    for slot in range(200):
+        sampling = Sampling(temperature=float(temperatures_S[slot]), seed=slot % 7)
+        row = slice(slot, slot + 1)
+        assert drawn_S[row].equal(draw(logits_SV[row], sampling, positions_S[row]))
+
+
+def test_the_noise_of_draws_is_never_infinite():
+    highest = torch.tensor(0x7FFFFF).float()
+    assert (highest + 0.5) / 0x800000 < 1
+    assert _gumbel(torch.arange(20000), torch.arange(20000), 50).isfinite().all()
+
+
+def test_a_prompt_has_an_end():
+    with pytest.raises(ValueError, match="may have 512 tokens, this one has 513"):
+        Script(prompt_tokens=(5,) * 513)
 
 
 def test_temperature_zero_takes_the_likeliest_and_the_lowest_of_equals():

@@ -1,6 +1,7 @@
 """A real small model with slots hears every stream as the plain, lockstep way hears it alone."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pipeline.engine.ahead import Ahead
 from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.slots import Listed, Slots
 from pipeline.engine.stream import Stream
+from pipeline.model.decoding import Sampling, Script
 from pipeline.model.slotted import SlottedModel
 from tests.model.reference import random_pair
 
@@ -125,6 +127,62 @@ def test_forced_tokens_are_said_and_heard(speech, streams):
     )
 
 
+def manners_of(streams):
+    """Some streams draw their tokens, some are held to a prompt, some both; others are plain."""
+    return {
+        stream.stream_id: {
+            "temperature": (0.0, 0.9, 0.0, 1.3)[index % 4],
+            "seed": index,
+            "prompt_tokens": (5, 9, 9, 31) if index % 4 >= 2 else (),
+            "forced_tokens": (7, 8)[: stream.num_steps] if index % 8 == 6 else (),
+        }
+        for index, stream in enumerate(sorted(streams, key=lambda stream: -stream.num_steps))
+    }
+
+
+def in_manner(streams, manners):
+    return [replace(stream, **manners[stream.stream_id]) for stream in streams]
+
+
+@pytest.fixture(scope="module")
+def alone_in_manner(speech, streams):
+    plain = {}
+    for stream in in_manner(streams, manners_of(streams)):
+        sound_N = stream.samples[speech.config.prefix_frames * FRAME :]
+        script = Script(forced_tokens=stream.forced_tokens, prompt_tokens=stream.prompt_tokens)
+        sampling = Sampling(temperature=stream.temperature, seed=stream.seed)
+        plain[stream.stream_id] = speech.hear(sound_N[None], [script], sampling)
+    return plain
+
+
+@pytest.mark.parametrize(("num_slots", "round_steps"), [(3, 7), (16, 10)])
+def test_prompts_and_draws_in_slots_are_those_of_the_plain_way(
+    speech, streams, alone, alone_in_manner, num_slots, round_steps
+):
+    model = SlottedModel(speech, num_slots, round_steps)
+    shuffled = random.Random(num_slots).sample(streams, len(streams))
+    mixed = in_manner(shuffled, manners_of(streams))
+    assert_as_alone(heard_by(model, mixed, round_steps=round_steps), alone_in_manner)
+    changed = [
+        index
+        for index in alone
+        if alone[index].tokens_SF.tolist() != alone_in_manner[index].tokens_SF.tolist()
+    ]
+    assert len(changed) > len(streams) / 2
+
+
+def test_a_stream_that_draws_never_changes_its_greedy_neighbours(speech, streams, alone):
+    model = SlottedModel(speech, 8, 25)
+    warm = {1: 2.0, 5: 0.7, 9: 1.0}
+    mixed = [
+        replace(stream, temperature=warm.get(stream.stream_id, 0.0), seed=1) for stream in streams
+    ]
+    heard = heard_by(model, mixed)
+    greedy = alone.keys() - warm.keys()
+    assert_as_alone({i: heard[i] for i in greedy}, {i: alone[i] for i in greedy})
+    assert any(heard[i].tokens_T[1:].tolist() != alone[i].tokens_SF[0].tolist() for i in warm)
+
+
 class WatchCalls(TorchFunctionMode):
     """Notes every call from Python that makes the host wait for the device."""
 
@@ -159,15 +217,18 @@ class WatchOperators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def first_round(model, streams):
+def first_round(model, streams, **manner):
+    streams = [replace(stream, **manner) for stream in streams]
     planned = Slots(model.bucket_sizes, 25).plan(Listed(streams), wait=True)
     return Ahead(FRAME, 25).prepare(planned)
 
 
+@pytest.mark.parametrize("manner", [{}, {"temperature": 0.5, "prompt_tokens": (4, 5)}])
 @pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
-def test_the_host_never_waits_inside_a_round(speech, streams, watching):
+def test_the_host_never_waits_inside_a_round(speech, streams, watching, manner):
     model = SlottedModel(speech, 8, 25)
-    chunk, steps = first_round(model, streams)
+    chunk, steps = first_round(model, streams, **manner)
+    assert steps.is_plain == (not manner)
     with watching() as watch:
         model.run(steps, [model.encode(chunk)])
     assert watch.num_calls > 1000
