@@ -91,9 +91,11 @@ def clock(duration_s: float) -> str:
 def next_commands(progress: Progress, output: str) -> list[str]:
     if progress.state != "finished":
         return ["The same command goes on from here."]
+    again = ["The same command with failures.retry=all tries again what failed."]
     return [
         f"nightscribe report {output}",
         f"nightscribe export {output} formats=[srt] to=subtitles",
+        *(again if progress.num_failures else []),
     ]
 
 

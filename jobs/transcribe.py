@@ -34,6 +34,7 @@ from pipeline.storage.contents import Contents
 from pipeline.storage.lease import LeaseConfig
 from pipeline.storage.opening import S3Config
 from pipeline.storage.plans import write_plan
+from pipeline.storage.retrying import RETRIES
 from pipeline.storage.run import Settings
 from pipeline.storage.sources import recordings
 
@@ -47,6 +48,14 @@ class FailuresConfig:
     max: int | None = field(
         default=None,
         metadata={"help": "more failed recordings end with an error; null: any number is fine"},
+    )
+    retry: str = field(
+        default="passing",
+        metadata={
+            "help": "failures of earlier attempts to try again: those whose cause may have passed "
+            "(store, engine, a killed process), all of them, or none",
+            "choices": RETRIES,
+        },
     )
 
 
@@ -169,6 +178,7 @@ def _order(config: TranscribeConfig, checkpoint: Checkpoint, plan_path: Path) ->
         cluster=config.cluster,
         pace=config.pace,
         lease=config.lease,
+        retry=config.failures.retry,
     )
 
 

@@ -25,7 +25,7 @@ from pipeline.storage.published import (
     published_failures,
     published_transcripts,
 )
-from pipeline.storage.retrying import forget_passing_failures
+from pipeline.storage.retrying import forget_failures
 from pipeline.storage.rows import Outcome
 from pipeline.storage.store import Store
 from pipeline.storage.tables import side_by_side
@@ -100,9 +100,9 @@ class Publisher:
         self._num_waiting_in: Counter[str] = Counter()
         self._settled_parts: set[str] = set()
 
-    def recall(self) -> None:
-        """Learn what earlier attempts have committed and published and need not do again."""
-        forget_passing_failures(self._store)
+    def recall(self, retry: str = "passing") -> None:
+        """Learn what earlier attempts have done and need not do again, failures to retry apart."""
+        forget_failures(self._store, retry)
         for row in published_transcripts(self._store):
             self._show(row.recording_id, row.num_channels)
         for row in published_failures(self._store):
@@ -129,8 +129,11 @@ class Publisher:
     def remaining(self, plan: Iterable[PlannedRecording]) -> Iterator[Remaining]:
         """What of the plan is still to be done, in its order; duplicates follow their original."""
         for planned in plan:
-            if planned.duplicate_of is None and not self._is_visible(planned.recording):
+            if self.is_remaining(planned):
                 yield Remaining(planned.recording, self._done_ids(planned.recording))
+
+    def is_remaining(self, planned: PlannedRecording) -> bool:
+        return planned.duplicate_of is None and not self._is_visible(planned.recording)
 
     def publish(self) -> Visible:
         """Show readers every recording that is complete, as a few more files."""

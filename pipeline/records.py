@@ -51,6 +51,7 @@ class Recording:
     language: str | None = None
     domain: str | None = None
     text: str | None = None  # what is really said, where the manifest knows
+    cuts_s: tuple[float, ...] = ()  # where in the file the manifest wants it cut besides
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 0:

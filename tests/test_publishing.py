@@ -301,3 +301,44 @@ def test_a_failure_that_stays_is_not_tried_again(store):
     again = publisher(store)
     again.recall()
     assert list(again.remaining(planned(gone))) == []
+
+
+def test_a_shard_that_failed_for_a_passing_reason_is_heard_again_and_its_neighbours_are_not(store):
+    original, copy = recording("a"), recording("b", version="v-a")
+    first, lost, last = shards(original, 3)
+    one = publisher(store, {original.recording_id: [copy]})
+    broken = failure(original, lost, stage="transcribe", reason="not_transcribed")
+    one.receive(parts.commit(store, [heard(first), broken, heard(last)]))
+    assert [t.status for t in one.publish().transcripts] == ["partial"] * 2
+    again = publisher(store, {original.recording_id: [copy]})
+    again.recall()
+    assert again.publish().results == ()
+    (todo,) = again.remaining(planned(original, copy))
+    assert todo.done_ids == {first.shard_id, last.shard_id}
+    assert tables(store) == {"transcripts": [], "failures": []}
+    again.receive(parts.commit(store, [heard(lost)]))
+    again.publish()
+    assert [row["status"] for row in rows(store, "transcripts")] == ["ok"] * 2
+    assert rows(store, "failures") == []
+
+
+def test_which_failures_are_tried_again_is_the_users_choice(store):
+    names = ("whole", "garbled", "killer", "busy")
+    whole, garbled, killer, busy = found = [recording(name) for name in names]
+    poisoned = failure(killer, shards(killer, 2)[1], stage="transcribe", reason="worker_killed")
+    committed = [
+        *heard_all(whole, 2),
+        failure(garbled),
+        heard(shards(killer, 2)[0]),
+        poisoned,
+        failure(busy, stage="fetch", reason="busy"),
+    ]
+    one = publisher(store)
+    one.receive(parts.commit(store, committed))
+    one.publish()
+    for retry, remaining in (("none", []), ("passing", [busy]), ("all", [garbled, killer, busy])):
+        again = publisher(store)
+        again.recall(retry)
+        todo = [one.recording for one in again.remaining(planned(*found))]
+        assert sorted(todo, key=found.index) == remaining
+    assert [row["uri"] for row in rows(store, "transcripts")] == [whole.uri]

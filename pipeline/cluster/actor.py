@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline.cluster.ledger import EngineTold, LedgerHandle
+from pipeline.cluster.ledger import EngineTold, LedgerHandle, here
+from pipeline.cluster.room import Room
 from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
 from pipeline.cluster.stopwatch import Stopwatch
 from pipeline.records import Failure, ShardTranscript
@@ -54,10 +55,11 @@ class TranscribingActor:
         ledger.spend.remote(LOADING_STAGE, self._watch.take())
         self._max_kills = max_kills
         # What was in a process that died: small groups find the culprit without condemning
-        # its neighbours, and one that was there twice is heard alone.
+        # its neighbours, and one that was there twice is heard with nobody else in the process.
         self._suspects = asyncio.Semaphore(max(isqrt(rows_in_flight), 1))
-        self._twice_suspects = asyncio.Semaphore(1)
-        self._name = str(os.getpid())
+        self._room = Room()
+        self._node = here()
+        self._name = f"{os.getpid()} on {self._node}"
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         with self._watch:
@@ -78,13 +80,17 @@ class TranscribingActor:
             return cut
         if kills >= self._max_kills:
             return _failure(cut, "worker_killed", f"it ended its worker {kills} times", kills)
-        if kills == 0:
-            return await self._hear(cut)
-        async with self._suspects if kills == 1 else self._twice_suspects:
+        if kills > 1:
+            async with self._room.alone():
+                return await self._hear(cut)
+        if kills == 1:
+            async with self._suspects, self._room.shared():
+                return await self._hear(cut)
+        async with self._room.shared():
             return await self._hear(cut)
 
     async def _hear(self, cut: CutShard) -> Outcome | None:
-        if not await self._ledger.begin.remote(_name(cut)):
+        if not await self._ledger.begin.remote(_name(cut), self._node):
             return None
         try:
             return await self._listener.hear(cut)

@@ -95,8 +95,9 @@ class AudioReader:
         span = _Span(recording, self.sample_rate_hz)
         channel = recording.channel
         blocks_N = mix(sound, self.sample_rate_hz) if channel is None else take(sound, channel)
+        cuts_s = [cut_s - recording.start_s for cut_s in recording.cuts_s]
         num_shards = 0
-        for piece in cut(span.inside(blocks_N), self.sample_rate_hz, self.shard):
+        for piece in cut(span.inside(blocks_N), self.sample_rate_hz, self.shard, cuts_s):
             # Once there is a last shard the decoder has said its last word.
             damage = _damage(sound, span, recording) if piece.is_last else None
             yield self._cut_shard(piece, recording, damage)

@@ -4,8 +4,7 @@ One actor for a run. Workers announce what they begin before they begin it; what
 begun stays on the page, and whoever begins it again reads how often that has happened.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -23,11 +22,25 @@ class EngineTold:
     num_live_steps: int
 
 
+def here() -> str:
+    """The machine of this process, as Ray names it; outside Ray there is only one."""
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+
+
+def _living_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
 @dataclass
 class Ledger:
-    """The page itself; a plain class, made an actor by `open_ledger`."""
+    """The page itself; a plain class, made an actor by `open_ledger`.
 
-    begun: Counter[str] = field(default_factory=Counter)
+    Whoever was at work on a machine that went away is not to blame: a name has killed as many
+    workers as have begun it, not ended it, and died on machines that are still there.
+    """
+
+    living_nodes: Callable[[], set[str]] = _living_nodes
+    begun: dict[str, list[str]] = field(default_factory=dict)  # by name: on which machines
     is_draining: bool = False
     num_kills: int = 0
     engines: dict[str, EngineTold] = field(default_factory=dict)
@@ -35,14 +48,17 @@ class Ledger:
 
     def look_up(self, names: Sequence[str]) -> list[int] | None:
         """How many workers each name has killed; None: begin nothing any more."""
-        return None if self.is_draining else [self.begun[name] for name in names]
+        if self.is_draining:
+            return None
+        living = self.living_nodes() if any(name in self.begun for name in names) else set()
+        return [sum(node in living for node in self.begun.get(name, ())) for name in names]
 
-    def begin(self, name: str) -> bool:
-        """Announce one; whether it may still begin."""
+    def begin(self, name: str, node: str) -> bool:
+        """Announce one on a machine; whether it may still begin."""
         if self.is_draining:
             return False
-        self.num_kills += self.begun[name] > 0
-        self.begun[name] += 1
+        self.num_kills += name in self.begun
+        self.begun.setdefault(name, []).append(node)
         return True
 
     def end(self, name: str, actor: str = "", told: EngineTold | None = None) -> None:

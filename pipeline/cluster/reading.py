@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 import ray
 
-from pipeline.cluster.ledger import LedgerHandle
+from pipeline.cluster.ledger import LedgerHandle, here
 from pipeline.cluster.rows import Cut, CutShard, cut_table, remaining_of
 from pipeline.cluster.stopwatch import Stopwatch, handed_on
 from pipeline.publishing import Remaining
@@ -40,7 +40,7 @@ def _read_one(
     if kills[0] >= max_kills:
         yield _killer(remaining.recording, kills[0])
         return
-    if not ray.get(ledger.begin.remote(name)):
+    if not ray.get(ledger.begin.remote(name, here())):
         return
     yield from _until_drained(_not_done(read, remaining), ledger)
     ledger.end.remote(name)

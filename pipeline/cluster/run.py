@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,7 @@ class Order:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     pace: PaceConfig = field(default_factory=PaceConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
+    retry: str = "passing"  # which failures of earlier attempts are tried again
     config_text: str = ""  # stored with the run, for people; without secrets
 
 
@@ -84,12 +86,16 @@ def transcribe(
     """
     store = open_store(order.stages.output, order.stages.s3)
     with take(store, order.lease) as lease:
+        store.sweep()
         run = begin(store, order.plan, order.settings)
         store.write(CONFIG_KEY, order.config_text.encode())
         publisher = _publisher(store, lease, order)
         attempt = _Attempt(store, publisher, _progress(store, publisher, run.run_id), order.pace)
         try:
             attempt.work_off(order, pool, stop, tell)
+        except KeyboardInterrupt:
+            attempt.end("stopped", "ended before what was begun was finished")
+            raise
         except BaseException as error:
             attempt.end("failed", " ".join(str(error).split()))
             raise
@@ -101,28 +107,26 @@ def transcribe(
 def _publisher(store: Store, lease: Lease, order: Order) -> Publisher:
     copies = duplicates(stored_plan(store))
     publisher = Publisher(store, lease.check, copies, order.examine)
-    publisher.recall()
+    publisher.recall(order.retry)
     # What an earlier attempt committed and did not live to show.
     publisher.publish()
     return publisher
 
 
 def _progress(store: Store, publisher: Publisher, run_id: str) -> Progress:
-    num_recordings = sum(1 for _ in stored_plan(store))
-    estimated_s_of = {
-        planned.recording.recording_id: planned.estimated_s for planned in stored_plan(store)
-    }
-    left = [one.recording.recording_id for one in publisher.remaining(stored_plan(store))]
-    copies = duplicates(stored_plan(store))
-    num_left = sum(1 + len(copies.get(name, ())) for name in left)
-    return Progress(
-        run_id=run_id,
-        num_recordings=num_recordings,
-        num_done_before=num_recordings - num_left,
-        num_failures_before=sum(row.failed_shard is None for row in published_failures(store)),
-        num_left=len(left),
-        estimated_s=sum(estimated_s_of[name] for name in left),
+    progress = Progress(run_id=run_id, num_recordings=0, estimated_s=0.0)
+    copies = Counter(one.duplicate_of for one in stored_plan(store))
+    for planned in stored_plan(store):
+        progress.num_recordings += 1
+        if publisher.is_remaining(planned):
+            progress.num_left += 1
+            progress.estimated_s += planned.estimated_s
+            progress.num_done_before -= 1 + copies[planned.recording.recording_id]
+    progress.num_done_before += progress.num_recordings
+    progress.num_failures_before = sum(
+        row.failed_shard is None for row in published_failures(store)
     )
+    return progress
 
 
 class _Attempt:

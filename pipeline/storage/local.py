@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
@@ -91,8 +91,10 @@ class LocalStore:
         """Remove what killed writers left aside long ago."""
         with one_sentence(str(self.folder)):
             for aside in self.folder.rglob(f"{ASIDE}*"):
-                if time.time() - aside.stat().st_mtime > ASIDE_LIFE_S:
-                    aside.unlink(missing_ok=True)
+                # What is being written at this moment may be gone at the next.
+                with suppress(FileNotFoundError):
+                    if time.time() - aside.stat().st_mtime > ASIDE_LIFE_S:
+                        aside.unlink()
 
     def _path(self, key: str) -> Path:
         return self.folder / key

@@ -21,6 +21,7 @@ COLUMNS = {
     "language": ("language",),
     "domain": ("domain",),
     "text": ("text", "reference"),
+    "cuts_s": ("cuts_s", "cuts"),
     "size_bytes": ("size_bytes",),
     "version": ("version",),
 }
@@ -67,6 +68,8 @@ def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any, where: str) -> Any:
+    if name == "cuts_s":
+        return _cuts(value, where)
     kind: Callable[[Any], Any] = (
         float if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
     )
@@ -77,6 +80,17 @@ def _value(name: str, value: Any, where: str) -> Any:
     if isinstance(typed, float) and not math.isfinite(typed):
         raise ValueError(f"{where}: {name} is {value!r}, expected a number") from None
     return typed
+
+
+def _cuts(value: Any, where: str) -> tuple[float, ...]:
+    """Seconds, as a list or as text with spaces between."""
+    try:
+        cuts_s = tuple(map(float, value.split() if isinstance(value, str) else value))
+    except (TypeError, ValueError):
+        cuts_s = (math.nan,)
+    if not all(map(math.isfinite, cuts_s)):
+        raise ValueError(f"{where}: cuts_s is {value!r}, expected seconds, such as 61.5 120")
+    return cuts_s
 
 
 def _whole(value: Any) -> int:

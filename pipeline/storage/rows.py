@@ -22,11 +22,15 @@ Outcome = ShardTranscript | Failure
 
 
 def recording_row(recording: Recording) -> Row:
-    return {column: getattr(recording, name) for name, column in _COLUMN_OF.items()}
+    return {
+        **{column: getattr(recording, name) for name, column in _COLUMN_OF.items()},
+        "cuts_s": list(recording.cuts_s),
+    }
 
 
 def recording_of(row: Mapping[str, Any]) -> Recording:
-    return Recording(**{name: row[column] for name, column in _COLUMN_OF.items()})
+    given = {name: row[column] for name, column in _COLUMN_OF.items()}
+    return Recording(**given | {"cuts_s": tuple(row["cuts_s"])})
 
 
 # A transcript has a `text` of its own.

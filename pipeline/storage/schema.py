@@ -32,6 +32,7 @@ RECORDING: Columns = {
     "language": (pa.string(), "language the manifest names"),
     "domain": (pa.string(), "domain the manifest names"),
     "reference": (pa.string(), "what is really said, where the manifest knows"),
+    "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
 }
 
 TRANSCRIPTS: Columns = {

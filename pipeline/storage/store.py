@@ -51,3 +51,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the file, which may be gone already."""
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left behind long ago."""

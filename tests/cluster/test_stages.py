@@ -52,10 +52,14 @@ class NearLedger:
     """What a worker sees of the ledger, without an actor between."""
 
     def __init__(self, page=None):
-        self.page = page or Ledger()
+        self.page = page or a_page()
 
     def __getattr__(self, name):
         return Remote(getattr(self.page, name))
+
+
+def a_page(living_nodes=("",)):
+    return Ledger(living_nodes=lambda: set(living_nodes))
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +105,9 @@ def test_finished_shards_are_decoded_again_but_not_heard_again():
 
 def test_a_file_that_kills_its_decoder_becomes_a_failure():
     of = recording(1)
-    page = Ledger()
+    page = a_page()
     for _ in range(3):
-        assert page.begin(f"file {of.recording_id}")
+        assert page.begin(f"file {of.recording_id}", "")
     found = read_all(
         [Remaining(of, frozenset()), Remaining(recording(2), frozenset())], NearLedger(page)
     )
@@ -144,12 +148,12 @@ def test_every_shard_is_answered_for_and_the_page_is_clean_afterwards():
 
 def test_a_shard_that_was_in_three_dead_workers_is_not_begun_a_fourth_time():
     (first, *rest) = read_all([Remaining(recording(1, 7.0), frozenset())], NearLedger())
-    page = Ledger()
+    page = a_page()
     for _ in range(3):
-        page.begin(first.shard.shard_id)
+        page.begin(first.shard.shard_id, "")
     for _ in range(2):
-        page.begin(rest[0].shard.shard_id)
-    page.begin(rest[1].shard.shard_id)
+        page.begin(rest[0].shard.shard_id, "")
+    page.begin(rest[1].shard.shard_id, "")
     poisoned, *others = hear_all([first, *rest], NearLedger(page))
     assert isinstance(poisoned, Failure)
     assert (poisoned.reason, poisoned.attempts) == ("worker_killed", 3)
@@ -213,3 +217,45 @@ def test_every_stage_tells_what_it_did_and_how_long_it_waited():
     assert spent["fetch and decode"].waiting_s >= 0.3
     assert spent["transcribe"].busy_s > 0
     assert spent["load the model"].waiting_s < 0.1
+
+
+def test_a_machine_that_goes_away_takes_no_shard_with_it():
+    page = a_page(living_nodes=["stays"])
+    for _ in range(5):
+        page.begin("unlucky", "gone")
+    page.begin("bad", "stays")
+    page.begin("bad", "gone")
+    assert page.look_up(["unlucky", "bad", "new"]) == [0, 1, 0]
+    assert page.num_kills == 5
+    page.end("bad")
+    assert page.look_up(["bad"]) == [0]
+
+
+def test_what_was_in_two_dead_workers_is_heard_with_nobody_beside_it():
+    inside, beside = set(), {}
+
+    class Watched:
+        has_died = False
+
+        def __init__(self):
+            self._inner = listener(4)
+            self.tally = self._inner.tally
+
+        async def hear(self, cut):
+            inside.add(cut.shard.index)
+            for _ in range(5):
+                await asyncio.sleep(0)
+                for index in inside:
+                    beside.setdefault(index, set()).update(inside)
+            inside.remove(cut.shard.index)
+            return await self._inner.hear(cut)
+
+    cuts = read_all([Remaining(recording(1, 16.0), frozenset())], NearLedger())
+    page = a_page()
+    for index in (2, 5):
+        page.begin(cuts[index].shard.shard_id, "")
+        page.begin(cuts[index].shard.shard_id, "")
+    outcomes = hear_all(cuts, NearLedger(page), Watched)
+    assert not any(isinstance(outcome, Failure) for outcome in outcomes)
+    assert (beside[2], beside[5]) == ({2}, {5})
+    assert len(beside[0]) > 1

@@ -74,12 +74,13 @@ def test_nothing_found_is_said(archive, folder, source):
 
 ROWS = [
     {"uri": "a.mp3", "start": 1.5, "end": 9, "channel": 1, "language": "is", "domain": "radio"},
-    {"uri": "b/c.WAV", "text": "said, \u00fe\u00e1", "duration": 30},
+    {"uri": "b/c.WAV", "text": "said, \u00fe\u00e1", "duration": 30, "cuts": "4.5 20"},
 ]
 
 
 def write_manifest(store, suffix):
     columns = ["uri", "start", "end", "channel", "language", "domain", "text", "duration"]
+    columns.append("cuts")
     if suffix == "csv":
         lines = [",".join(columns)]
         lines += [",".join(f'"{row.get(name, "")}"' for name in columns) for row in ROWS]
@@ -110,6 +111,16 @@ def test_a_manifest_says_what_to_hear_and_what_is_known(archive, folder, suffix)
         domain="radio",
     )
     assert (second.text, second.expected_s, second.channel) == ("said, \u00fe\u00e1", 30.0, None)
+    assert (first.cuts_s, second.cuts_s) == ((), (4.5, 20.0))
+
+
+def test_cuts_may_be_a_list_and_must_be_seconds(archive, folder):
+    archive.write("list.jsonl", b'{"uri": "a.mp3", "cuts_s": [4, 20.5]}')
+    (one,) = recordings(f"{folder}/list.jsonl", S3)
+    assert one.cuts_s == (4.0, 20.5)
+    archive.write("list.jsonl", b'{"uri": "a.mp3", "cuts_s": "noon"}')
+    with pytest.raises(ValueError, match=r"row 1: cuts_s is 'noon', expected seconds"):
+        list(recordings(f"{folder}/list.jsonl", S3))
 
 
 def test_a_manifest_may_name_what_does_not_exist(archive, folder):

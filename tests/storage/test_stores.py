@@ -1,5 +1,6 @@
 """The laws of a store, over disk and over a real S3 server."""
 
+import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -159,3 +160,15 @@ def test_an_error_travels_to_another_process(store):
 def test_a_name_that_is_no_store_is_said_so(uri):
     with pytest.raises(StorageError, match="not the name of a file or a bucket"):
         open_store(uri, S3Config())
+
+
+def test_what_killed_writers_left_goes_after_a_day_and_nothing_else(tmp_path):
+    store = open_store(str(tmp_path), S3Config())
+    store.write("a/part", b"kept")
+    old, new = (tmp_path / "a" / f".aside-{name}" for name in ("old", "new"))
+    for aside in (old, new):
+        aside.touch()
+    os.utime(old, (0, 0))
+    os.utime(tmp_path / "a/part", (0, 0))
+    store.sweep()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [".aside-new", "part"]
