@@ -94,11 +94,15 @@ class Mimi(nn.Module):
         """
         max_positions = max_frames_per_piece * self.config.positions_per_frame
         return MimiState(
-            self.seanet.silence(num_rows),
+            self.seanet.silence(num_rows, self.device),
             self.transformer.empty_cache(num_rows, max_positions),
-            self.downsample.silence(num_rows),
+            self.downsample.silence(num_rows, self.device),
             max_frames_per_piece * self.config.frame_samples,
         )
+
+    @property
+    def device(self) -> torch.device:
+        return self.quantizer.semantic.codebooks_KVW.device
 
     def _latents(self, samples_BN: Tensor, state: MimiState, fresh_B: Tensor) -> Iterator[Tensor]:
         for past_BIP in state.seanet_pasts:

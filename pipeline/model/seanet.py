@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,8 +71,8 @@ class SEANet(nn.Module):
             x_BIN = stage(x_BIN, next_pasts)
         return self.head(F.elu(x_BIN), next(next_pasts))
 
-    def silence(self, num_rows: int) -> Pasts:
-        return [conv.silence(num_rows) for _, conv in self._native_convolutions()]
+    def silence(self, num_rows: int, device: torch.device) -> Pasts:
+        return [conv.silence(num_rows, device) for _, conv in self._native_convolutions()]
 
     def native_tensors(self, prefix: str) -> Iterator[tuple[str, NativeTensor]]:
         for place, conv in self._native_convolutions():

@@ -48,7 +48,7 @@ def halves(num_slots: int) -> list[int]:
 class SlottedModel:
     """Mimi's and the language model's state for `num_slots` streams.
 
-    On a CPU it packs the language model's matrices, which can then only be used to hear.
+    On a CPU it packs the matrices of both, which can then only be used to hear.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class SlottedModel:
         Keys and values are kept in `cache_dtype`, without one as they come.
         """
         pack(speech.language_model, num_slots)
+        pack(speech.mimi, round_steps * speech.config.mimi.positions_per_frame)
         self._speech = speech
         self.bucket_sizes = halves(num_slots)
         self._queues = Queues(speech.device, use_graphs=use_graphs)

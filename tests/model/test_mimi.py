@@ -1,11 +1,13 @@
 """Mimi says the codes of the reference, in whatever pieces it hears a recording."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from pipeline.model.mimi import Mimi
+from pipeline.model.packing import PackedConv1d, pack
 from tests.model.reference import SMALL_MIMI, native, random_moshi_mimi
 
 pytest.importorskip("moshi")
@@ -59,6 +61,16 @@ def test_codes_equal_the_reference_in_pieces_of_any_length(mimi, moshi, frames_p
     codes_BFK = mimi.encode(samples_BN, state, fresh(2))
     assert torch.equal(codes_BFK, reference_codes(moshi, samples_BN))
     assert min(len(codes.unique()) for codes in codes_BFK.flatten(0, 1).T) > 20
+
+
+@pytest.mark.parametrize("frames_per_piece", [1, 7, 60])
+def test_a_packed_codec_says_the_codes_of_the_reference(mimi, moshi, frames_per_piece):
+    samples_BN = noise(num_rows=2, num_frames=60)
+    packed = deepcopy(mimi)
+    pack(packed, num_rows=50)
+    assert any(isinstance(module, PackedConv1d) for module in packed.modules())
+    codes_BFK = packed.encode(samples_BN, packed.initial_state(2, frames_per_piece), fresh(2))
+    assert torch.equal(codes_BFK, reference_codes(moshi, samples_BN))
 
 
 def test_calls_of_different_lengths_continue_one_another(mimi, moshi):
