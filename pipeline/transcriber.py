@@ -57,6 +57,7 @@ class HeardClip:
     tokens_T: np.ndarray  # step 0 hears nothing, step p the frame p - 1 of prefix, clip and flush
     confidences_T: np.ndarray
     vad_TH: np.ndarray  # H is 0 for models without extra heads
+    turn_ends_s: tuple[float, ...] = ()  # where the heads hear a speaker finish
 
     @property
     def num_steps(self) -> int:
@@ -73,6 +74,7 @@ class Conversation:
     read_words: Callable[[Clip, Heard], list[Word]]
     script: Callable[[Clip], Script] = lambda clip: Script()
     heard_samples: Callable[[Clip], np.ndarray] = lambda clip: clip.samples_N
+    turn_ends_s: Callable[[Clip, Heard, list[Word]], list[float]] = lambda clip, heard, words: []
 
     def padded(self, clip: Clip) -> tuple["PaddedSamples", int]:
         """The clip and the sound of its prompt between silences, and the frames of it all."""
@@ -114,11 +116,16 @@ def conversation(interpreter: Interpreter) -> Conversation:
             prompt_of(clip),
         )
 
+    def turn_ends_s(clip: Clip, heard: Heard, words: list[Word]) -> list[float]:
+        num_samples = len(clip.samples_N)
+        return interpreter.turn_ends_s(heard.heads_TH, words, num_samples, prompt_of(clip))
+
     return Conversation(
         frame_samples=interpreter.config.mimi.frame_samples,
         prefix_frames=interpreter.config.prefix_frames,
         flush_frames=interpreter.config.flush_frames,
         read_words=read_words,
+        turn_ends_s=turn_ends_s,
         script=lambda clip: interpreter.script(prompt_of(clip)),
         heard_samples=lambda clip: interpreter.heard_samples(clip.samples_N, prompt_of(clip)),
     )
@@ -228,7 +235,10 @@ class Transcriber:
     def _read(self, heard: Heard) -> HeardClip:
         clip = heard.stream.stream_id.clip
         words = self._conversation.read_words(clip, heard)
-        return HeardClip(clip.clip_id, words, heard.tokens_T, heard.confidences_T, heard.heads_TH)
+        turn_ends_s = tuple(self._conversation.turn_ends_s(clip, heard, words))
+        return HeardClip(
+            clip.clip_id, words, heard.tokens_T, heard.confidences_T, heard.heads_TH, turn_ends_s
+        )
 
 
 class _Orders:

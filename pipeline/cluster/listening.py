@@ -48,6 +48,7 @@ class TranscriberListener:
             tokens=tuple(heard.tokens_T[kept].tolist()),
             token_confidences=tuple(heard.confidences_T[kept].tolist()),
             speech=cut.speech,
+            turn_ends_s=heard.turn_ends_s,
             num_redecoded=len(better.cured),
             model=self._model,
             model_revision=self._model_revision,

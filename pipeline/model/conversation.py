@@ -4,7 +4,7 @@ A domain is told by first tokens that the stream is made to say. A prompt's text
 of the model's own choice while nothing else may be; a prompt's sound is heard before the recording,
 with a short silence between. What is said of the prompt is no part of the answer.
 
-N samples, T steps.
+N samples, T steps, H extra heads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.model.config import SpeechToTextConfig
 from pipeline.model.decoding import Script
+from pipeline.model.turns import HeadTimes, turn_ends_s
 from pipeline.model.words import TokenTimes, WordReader
 from pipeline.records import Word
 
@@ -90,6 +91,17 @@ class Interpreter:
             duration_s=num_samples / self.config.mimi.sample_rate_hz,
             first_step=self._first_step(tokens_T, prompt),
         )
+
+    def turn_ends_s(
+        self, quiet_TH: np.ndarray, words: Sequence[Word], num_samples: int, prompt: Prompt
+    ) -> list[float]:
+        """Where the model hears a speaker finish, in seconds of the recording."""
+        mimi = self.config.mimi
+        times = HeadTimes(
+            frame_rate_hz=mimi.frame_rate_hz,
+            lead_frames=self.config.prefix_frames + self._lead_frames(prompt),
+        )
+        return turn_ends_s(quiet_TH, words, times, num_samples / mimi.sample_rate_hz)
 
     def _reader(self, prompt: Prompt) -> WordReader:
         times = TokenTimes(

@@ -24,6 +24,7 @@ class Utterance:
 
     speaker: str
     words: tuple[Word, ...]
+    ends_turn: bool = False  # the model heard the speaker finish
 
     @property
     def start_s(self) -> float:
@@ -63,23 +64,24 @@ def _of_speaker(speaker: Speaker, config: RenderingConfig) -> Iterator[Utterance
     turn_ends_s = sorted(speaker.turn_ends_s)
     first = 0
     for index, (word, following) in enumerate(pairwise(words), start=1):
-        if _ends_utterance(word, following, turn_ends_s, config):
-            yield Utterance(speaker.name, tuple(words[first:index]))
+        ends_turn = _ends_turn(word, following, turn_ends_s)
+        if ends_turn or _ends_utterance(word, following, config):
+            yield Utterance(speaker.name, tuple(words[first:index]), ends_turn)
             first = index
     if words:
         yield Utterance(speaker.name, tuple(words[first:]))
 
 
-def _ends_utterance(
-    word: Word, following: Word, turn_ends_s: list[float], config: RenderingConfig
-) -> bool:
+def _ends_turn(word: Word, following: Word, turn_ends_s: list[float]) -> bool:
+    next_turn_end = bisect_left(turn_ends_s, word.start_s)
+    return next_turn_end < len(turn_ends_s) and turn_ends_s[next_turn_end] < following.start_s
+
+
+def _ends_utterance(word: Word, following: Word, config: RenderingConfig) -> bool:
     if _pause_s(word, following, config) >= config.utterance_gap_s:
         return True
     # The small letter tells "Mr. so" and "e.g. this" from the end of a sentence.
-    if _ends_sentence(word) and not one_line(following.text)[0].islower():
-        return True
-    next_turn_end = bisect_left(turn_ends_s, word.start_s)
-    return next_turn_end < len(turn_ends_s) and turn_ends_s[next_turn_end] < following.start_s
+    return _ends_sentence(word) and not one_line(following.text)[0].islower()
 
 
 def _pause_s(word: Word, following: Word, config: RenderingConfig) -> float:
@@ -95,7 +97,7 @@ def _ends_paragraph(
     paragraph: list[Utterance], following: Utterance, config: RenderingConfig
 ) -> bool:
     last = paragraph[-1]
-    if following.speaker != last.speaker:
+    if following.speaker != last.speaker or last.ends_turn:
         return True
     if _pause_s(last.words[-1], following.words[0], config) >= config.paragraph_gap_s:
         return True

@@ -36,6 +36,7 @@ def test_voice_detection_ends_an_utterance():
     words = tuple(said("yes of course now tell me"))
     spoken = Document("talk", (Speaker("", words, turn_ends_s=(0.8,)),))
     assert texts(spoken) == ["yes of course", "now tell me"]
+    assert len(list(paragraphs(utterances(spoken, CONFIG), CONFIG))) == 2
 
 
 def test_paragraphs_end_with_a_long_pause_a_speaker_or_enough_sentences():
