@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import MISSING, OmegaConf
 
 from jobs.command import INTERRUPTED, run_job
 from jobs.config import Job
 from jobs.display import Display
+from pipeline.audio.channels import mix
 from pipeline.audio.cut import ShardConfig
+from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig, RayConfig
 from pipeline.cluster.dataset import Stages
@@ -30,6 +35,7 @@ from pipeline.guards.inspection import guarded
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import Checkpoint, open_model
 from pipeline.planning import PlanningConfig, plan
+from pipeline.records import primary_language
 from pipeline.storage.contents import Contents
 from pipeline.storage.lease import LeaseConfig
 from pipeline.storage.opening import S3Config
@@ -39,6 +45,10 @@ from pipeline.storage.run import Settings
 from pipeline.storage.sources import recordings
 
 TOO_MANY_FAILURES = 1
+MAX_PRIMER_S = 30
+PRIMER_HEX_DIGITS = 16
+
+Primers = dict[str, NDArray[np.int16]]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -88,6 +98,13 @@ class TranscribeConfig:
     shard: ShardConfig = field(
         default_factory=ShardConfig, metadata={"help": "where recordings are cut"}
     )
+    primers: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "speech that is heard first and left out again where the manifest names its "
+            "language, as in primers.fr=hello.wav"
+        },
+    )
     ray: RayConfig = field(default_factory=RayConfig, metadata={"help": "which Ray to use"})
     s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
     planning: PlanningConfig = field(
@@ -110,6 +127,7 @@ class TranscribeConfig:
 def transcribe_archive(config: TranscribeConfig) -> int:
     """Do what is left to do; the exit code."""
     checkpoint = open_model(config.model)
+    primers = _primers(config, checkpoint.config.mimi.sample_rate_hz)
     with connected(config.ray, config.cluster):
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
@@ -117,7 +135,8 @@ def transcribe_archive(config: TranscribeConfig) -> int:
             _stopped_by_signals() as stop,
             Display(config.output, config.quiet) as display,
         ):
-            progress = transcribe(_order(config, checkpoint, path), pool, stop, display.show)
+            order = _order(config, checkpoint, primers, path)
+            progress = transcribe(order, pool, stop, display.show)
     display.summarise(progress)
     return exit_code(progress, config.failures.max)
 
@@ -129,7 +148,30 @@ def exit_code(progress: Progress, max_failures: int | None) -> int:
     return TOO_MANY_FAILURES if too_many else 0
 
 
-def settings(config: TranscribeConfig, checkpoint: Checkpoint) -> Settings:
+def _primers(config: TranscribeConfig, rate_hz: int) -> Primers:
+    """The samples of each primer, read here: workers need not reach its file."""
+    primers = {}
+    for language, audio in config.primers.items():
+        samples_N = _primer(audio, config.source.decode, rate_hz)
+        if len(samples_N) > MAX_PRIMER_S * rate_hz:
+            duration_s = len(samples_N) / rate_hz
+            raise ValueError(
+                f"primers.{language}={audio} lasts {duration_s:.0f} s, not {MAX_PRIMER_S} at most"
+            )
+        primers[primary_language(language)] = samples_N
+    return primers
+
+
+def _primer(audio: str, config: DecodeConfig, rate_hz: int) -> NDArray[np.int16]:
+    with Sound(Path(audio), config, rate_hz) as sound:
+        samples_N = np.concatenate([np.zeros(0, np.int16), *mix(sound, rate_hz)])
+        outcome = sound.outcome
+    if not len(samples_N):
+        raise ValueError(f"{audio} cannot be decoded: {outcome.detail} ({outcome.reason})")
+    return samples_N
+
+
+def settings(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) -> Settings:
     """Everything that changes what is said; with other settings it is another run."""
     return {
         "model": config.model.name,
@@ -140,8 +182,13 @@ def settings(config: TranscribeConfig, checkpoint: Checkpoint) -> Settings:
         "engine_dtype": config.engine.dtype,
         "channels": config.source.channels,
         "tokens": config.tokens,
+        **{f"primer_{name}": _digest(samples_N) for name, samples_N in sorted(primers.items())},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
     }
+
+
+def _digest(samples_N: NDArray[np.int16]) -> str:
+    return sha256(samples_N.tobytes()).hexdigest()[:PRIMER_HEX_DIGITS]
 
 
 @contextmanager
@@ -154,7 +201,9 @@ def _plan(config: TranscribeConfig) -> Iterator[Path]:
         yield path
 
 
-def _order(config: TranscribeConfig, checkpoint: Checkpoint, plan_path: Path) -> Order:
+def _order(
+    config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers, plan_path: Path
+) -> Order:
     reader = AudioReader(
         sample_rate_hz=checkpoint.config.mimi.sample_rate_hz,
         source=config.source,
@@ -164,12 +213,12 @@ def _order(config: TranscribeConfig, checkpoint: Checkpoint, plan_path: Path) ->
     )
     return Order(
         plan=plan_path,
-        settings=settings(config, checkpoint),
+        settings=settings(config, checkpoint, primers),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
         stages=Stages(
             make_reader=partial(_itself, reader),
             make_listener=partial(
-                load_listener, config.model, config.engine, config.guards, config.tokens
+                load_listener, config.model, config.engine, config.guards, config.tokens, primers
             ),
             output=config.output,
             s3=config.s3,

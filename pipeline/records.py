@@ -171,6 +171,11 @@ class Failure:
             raise ValueError(f"a reason is a code such as not_found, got {self.reason!r}")
 
 
+def primary_language(tag: str) -> str:
+    """The language of a tag such as fr-CA, without country and script."""
+    return tag.lower().replace("_", "-").split("-")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a guard objects to, where, and why in one sentence."""

@@ -29,15 +29,14 @@ async def hear_attentively(
 
     Everything is queued at the one engine, so other clips keep its slots full meanwhile.
     """
-    if config.redecoding_temperature:
-        raise ValueError(
-            "this engine always takes the likeliest token: guards.redecoding_temperature must be "
-            f"0, got {config.redecoding_temperature}"
-        )
 
     async def hear(attempt: Attempt) -> Sequence[Word]:
-        name = f"{clip.clip_id} again from {attempt.start_s:.2f} s"
-        again = replace(clip, clip_id=name, samples_N=attempt.samples_N)
+        again = replace(
+            clip,
+            clip_id=f"{clip.clip_id} again from {attempt.start_s:.2f} s",
+            samples_N=attempt.samples_N,
+            temperature=attempt.temperature,
+        )
         return (await asyncio.wrap_future(transcriber.submit(again))).words
 
     heard = await asyncio.wrap_future(transcriber.submit(clip))

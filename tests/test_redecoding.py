@@ -2,9 +2,9 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from pipeline.guards.config import GuardsConfig
 from pipeline.records import Span, Word
@@ -68,6 +68,15 @@ def test_a_clip_without_a_stall_is_heard_once():
     assert len(transcriber.clips) == 1
 
 
-def test_an_engine_that_cannot_draw_says_so():
-    with pytest.raises(ValueError, match=r"redecoding_temperature must be 0, got 0\.4"):
-        hear(StallingTranscriber(), clip(), GuardsConfig(redecoding_temperature=0.4))
+def test_the_third_attempt_is_drawn_at_a_temperature():
+    class Deaf(StallingTranscriber):
+        def _hear(self, clip):
+            heard = super()._hear(clip)
+            return heard if len(self.clips) == 1 else replace(heard, words=[])
+
+    transcriber = Deaf()
+    _, redecoded = hear(transcriber, clip(), GuardsConfig(redecoding_temperature=0.7))
+    assert redecoded.cured == ()
+    assert [one.temperature for one in transcriber.clips] == [0.0, 0.0, 0.0, 0.7]
+    lengths = [len(one.samples_N) for one in transcriber.clips[1:]]
+    assert lengths[1] == lengths[2] > lengths[0]

@@ -1,13 +1,17 @@
 """From the name of a checkpoint to a listener, on the machine of an actor."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from pipeline.cluster.rows import CutShard
 from pipeline.engine.config import EngineConfig
 from pipeline.guards.config import GuardsConfig
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
-from pipeline.records import ShardTranscript
+from pipeline.model.conversation import Prompt
+from pipeline.records import ShardTranscript, primary_language
 from pipeline.redecoding import hear_attentively
 from pipeline.transcriber import Clip, Transcriber
 
@@ -22,10 +26,11 @@ class TranscriberListener:
         model_revision: str,
         guards: GuardsConfig,
         keep_tokens: bool = False,
+        primers: Mapping[str, Prompt] | None = None,
     ) -> None:
         self._transcriber, self._guards = transcriber, guards
         self._model, self._model_revision = model, model_revision
-        self._keep_tokens = keep_tokens
+        self._keep_tokens, self._primers = keep_tokens, primers or {}
 
     @property
     def has_died(self) -> bool:
@@ -37,7 +42,8 @@ class TranscriberListener:
 
     async def hear(self, cut: CutShard) -> ShardTranscript:
         shard = cut.shard
-        clip = Clip(shard.shard_id, cut.samples_N, shard.recording.domain)
+        primer = self._primers.get(primary_language(shard.recording.language or ""))
+        clip = Clip(shard.shard_id, cut.samples_N, shard.recording.domain, primer)
         heard, better = await hear_attentively(
             self._transcriber, clip, cut.speech, shard.sample_rate_hz, self._guards
         )
@@ -56,13 +62,21 @@ class TranscriberListener:
 
 
 def load_listener(
-    model: ModelConfig, engine: EngineConfig, guards: GuardsConfig, keep_tokens: bool
+    model: ModelConfig,
+    engine: EngineConfig,
+    guards: GuardsConfig,
+    keep_tokens: bool,
+    primers: Mapping[str, np.ndarray],
 ) -> TranscriberListener:
-    """Open the checkpoint and put it on its device, with as many slots as fit."""
+    """Open the checkpoint and put it on its device, with as many slots as fit.
+
+    Before recordings of a language it hears that language's primer, as samples at its own rate.
+    """
     return TranscriberListener(
         Transcriber.load(model, engine),
         model.name,
         open_model(model).revision,
         guards,
         keep_tokens,
+        {language: Prompt(samples_N=samples_N) for language, samples_N in primers.items()},
     )

@@ -40,7 +40,7 @@ class GuardsConfig:
     redecoding_context_s: float = _option(2.0, "audio heard again around a stalled span")
     redecoding_silence_s: float = _option(2.0, "silence ahead of a span from the second attempt on")
     redecoding_temperature: float = _option(
-        0.0, "temperature of a third attempt, for models that can draw; 0 for none"
+        0.4, "temperature at which the third attempt draws its tokens; 0 for no third attempt"
     )
 
     def __post_init__(self) -> None:
@@ -50,6 +50,10 @@ class GuardsConfig:
         for name in ("stall_s", "hole_s", "max_loop_words", "min_loop_repeats", "max_word_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.redecoding_temperature < 0:
+            raise ValueError(
+                f"redecoding_temperature is 0 or above, got {self.redecoding_temperature}"
+            )
         if self.quietest_speech_dbfs > self.loudest_noise_dbfs:
             raise ValueError(
                 f"quietest_speech_dbfs ({self.quietest_speech_dbfs}) must not exceed "

@@ -7,7 +7,7 @@ from functools import cache
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from pipeline.guards.config import GuardsConfig
-from pipeline.records import Finding, Word
+from pipeline.records import Finding, Word, primary_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,11 @@ def language_mismatch(
     heard = language_heard(words, config)
     if not expected or heard is None or heard.probability < config.min_language_probability:
         return []
-    if heard.code == _primary(expected):
+    if heard.code == primary_language(expected):
         return []
     detail = f"sounds like {heard.code} ({heard.probability:.0%}), expected {expected}"
     end_s = max(word.end_s for word in words)
     return [Finding("language", words[0].start_s, end_s, detail)]
-
-
-def _primary(tag: str) -> str:
-    return tag.lower().replace("_", "-").split("-")[0]
 
 
 @cache

@@ -128,5 +128,5 @@ def test_a_model_that_many_ask_hears_the_same():
 
 def test_no_temperature_means_two_attempts():
     model = StallingModel(heals_at=9)
-    run(without(10, 30), model, GuardsConfig())
+    run(without(10, 30), model, GuardsConfig(redecoding_temperature=0.0))
     assert len(model.attempts) == 2
