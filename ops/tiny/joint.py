@@ -32,6 +32,7 @@ from pipeline.model.speech_to_text import SpeechToText
 from pipeline.training.corruption import CorruptionConfig, corrupted
 from pipeline.training.delayed_text import TextLayout, TimedTokens, delayed_text, heard_text
 from pipeline.training.export import export_checkpoint
+from pipeline.training.integers import int8_rows
 from pipeline.training.learner import heads_nats
 from pipeline.training.speech_horizons import speech_answers
 
@@ -198,7 +199,7 @@ def train(pool: Path, work: Path, folder: Path, seconds: float) -> None:
     export_checkpoint(
         work / "joint",
         CONFIG,
-        read(model.language_model.native_tensors()),
+        int8_rows(read(model.language_model.native_tensors())),
         read(model.mimi.native_tensors()),
         checkpoint.tokenizer.serialized(),
         mimi_dtype=torch.bfloat16,

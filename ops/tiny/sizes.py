@@ -1,4 +1,4 @@
-"""Sizes of the small model: under 10 MB in bf16."""
+"""Sizes of the small model: under 10 MB in bf16, the language model's matrices in int8."""
 
 from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 
@@ -27,12 +27,12 @@ MIMI = MimiConfig(
     norm_eps=1e-5,
     codebook_dim=64,
     codebook_size=256,
-    num_codebooks=8,
+    num_codebooks=12,
 )
 LANGUAGE_MODEL = LanguageModelConfig(
     dim=WIDTH,
     num_heads=3,
-    num_layers=4,
+    num_layers=6,
     ffn_dim=528,
     context=100,
     rope_max_period=100000.0,

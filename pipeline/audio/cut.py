@@ -2,7 +2,8 @@
 
 The cuts are a function of the samples and the options alone, whatever the sizes of the blocks that
 the samples come in. Every sample is owned by exactly one shard; neighbours hear a little of each
-other, and more of it where nobody paused at the cut.
+other, and more of it where nobody paused at the cut. What a shard hears begins where a frame of the
+whole recording would: a model in whose frames the same sound lies elsewhere errs elsewhere.
 
 N samples, H hops.
 """
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 HOP_S = 0.02
+# What every model here hears at a time.
+FRAME_S = 0.08
 # A pause is this much quieter than the loud parts around it.
 PAUSE_DB = 20.0
 LOUD_QUANTILE = 0.9
@@ -40,7 +43,7 @@ class ShardConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.max_s is not None and self.max_s < self.search_s + 2 * self.overlap_s + HOP_S:
+        if self.max_s is not None and self.max_s < self.search_s + 2 * self.overlap_s + FRAME_S:
             raise ValueError(
                 f"shard.max_s={self.max_s} leaves no room for search_s={self.search_s} "
                 f"and overlap_s={self.overlap_s} on both sides"
@@ -66,10 +69,11 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A sample to cut at, and how far over it the neighbours hear."""
+    """A sample to cut at; the shard after it hears from before, the shard before it to behind."""
 
     sample: int
-    overlap_samples: int
+    heard_from: int
+    heard_to: int
 
 
 def cut(
@@ -81,14 +85,14 @@ def cut(
     """Shards of one waveform in order; `cut_points_s` are cuts that are asked for besides."""
     tape = _Tape(blocks)
     cutter = _Cutter(sample_rate_hz, config, cut_points_s)
-    start, index = _Place(0, 0), 0
+    start, index = _Place(0, 0, 0), 0
     while (end := cutter.next_place(tape, start)) is not None:
         yield _shard(tape, index, start, end)
-        tape.forget_before(end.sample - end.overlap_samples)
+        tape.forget_before(end.heard_from)
         start, index = end, index + 1
     tape.reaches(inf)
     if tape.end > start.sample:
-        yield _shard(tape, index, start, _Place(tape.end, 0), is_last=True)
+        yield _shard(tape, index, start, _Place(tape.end, tape.end, tape.end), is_last=True)
 
 
 class _Tape:
@@ -133,13 +137,14 @@ class _Cutter:
 
         self._max = None if config.max_s is None else samples(config.max_s)
         self._search, self._hop = samples(config.search_s), samples(HOP_S)
+        self._frame = samples(FRAME_S)
         self._margin, self._overlap = samples(config.margin_s), samples(config.overlap_s)
         self._pause_hops = max(round(config.pause_s / HOP_S), 1)
         self._wanted = sorted(samples(point_s) for point_s in cut_points_s)
 
     def next_place(self, tape: _Tape, start: _Place) -> _Place | None:
         """None where the recording ends before it must be cut again."""
-        heard_start = start.sample - start.overlap_samples
+        heard_start = start.heard_from
         wanted = next((point for point in self._wanted if point > start.sample), None)
         if wanted is not None and (
             self._max is None or wanted + self._margin <= heard_start + self._max
@@ -147,7 +152,7 @@ class _Cutter:
             # Neighbours of a short shard hear no more of each other than it holds.
             margin = min(self._margin, wanted - start.sample)
             is_inside = tape.reaches(wanted + margin)
-            return _Place(wanted, margin) if is_inside else None
+            return self._place(wanted, margin) if is_inside else None
         if self._max is None or not tape.reaches(heard_start + self._max):
             return None
         return self._quietest(tape, heard_start, heard_start + self._max - self._overlap)
@@ -163,7 +168,11 @@ class _Cutter:
             latest - (len(energies_H) - first_hop) * self._hop + self._pause_hops * (self._hop // 2)
         )
         is_pause = self._is_pause(int(stretches.min()), energies_H)
-        return _Place(sample, self._margin if is_pause else self._overlap)
+        return self._place(sample, self._margin if is_pause else self._overlap)
+
+    def _place(self, sample: int, overlap: int) -> _Place:
+        whole_frames = (sample - overlap) // self._frame * self._frame
+        return _Place(sample, heard_from=whole_frames, heard_to=sample + overlap)
 
     def _is_pause(self, energy: int, energies_H: NDArray[np.int64]) -> bool:
         level = energy / self._pause_hops / self._hop
@@ -184,14 +193,12 @@ def _sums(values_H: NDArray[np.int64], width: int) -> NDArray[np.int64]:
 
 
 def _shard(tape: _Tape, index: int, start: _Place, end: _Place, is_last: bool = False) -> Cut:
-    heard_start = start.sample - start.overlap_samples
-    heard_end = end.sample + end.overlap_samples
     return Cut(
         index=index,
-        start_sample=heard_start,
-        end_sample=heard_end,
+        start_sample=start.heard_from,
+        end_sample=end.heard_to,
         owned_start_sample=start.sample,
         owned_end_sample=end.sample,
         is_last=is_last,
-        samples_N=tape.between(heard_start, heard_end).copy(),
+        samples_N=tape.between(start.heard_from, end.heard_to).copy(),
     )

@@ -146,8 +146,14 @@ def _hidden_scale(model: LanguageModelConfig) -> float:
 
 
 def _write_tensors(path: Path, tensors: Tensors, dtype: torch.dtype) -> None:
-    save_file({name: t.detach().cpu().to(dtype).contiguous() for name, t in tensors}, path)
+    save_file({name: _stored(tensor, dtype) for name, tensor in tensors}, path)
     path.chmod(0o644)  # safetensors writes for the owner's eyes only
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Integers stay what they are."""
+    tensor = tensor.detach().cpu()
+    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

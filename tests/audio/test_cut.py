@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.audio.cut import Cut, ShardConfig, cut
+from pipeline.audio.cut import FRAME_S, Cut, ShardConfig, cut
 
 RATE_HZ = 1000
 SHORT = ShardConfig(max_s=6.0, search_s=3.0, pause_s=0.2, margin_s=0.1, overlap_s=0.5)
@@ -69,6 +69,7 @@ def test_every_sample_is_owned_once_and_heard(samples_N, cut_points_s):
     for c in cuts:
         np.testing.assert_array_equal(c.samples_N, samples_N[c.start_sample : c.end_sample])
         assert len(c.samples_N) <= SHORT.max_s * RATE_HZ
+        assert c.start_sample % round(FRAME_S * RATE_HZ) == 0
 
 
 def test_a_cut_falls_into_the_pause():
@@ -81,7 +82,7 @@ def test_where_nobody_pauses_neighbours_overlap():
     first, second = shards(speech(10))[:2]
     overlap = SHORT.overlap_s * RATE_HZ
     assert first.end_sample - first.owned_end_sample == overlap
-    assert second.owned_start_sample - second.start_sample == overlap
+    assert 0 <= second.owned_start_sample - second.start_sample - overlap < FRAME_S * RATE_HZ
 
 
 def test_silence_is_cut_in_its_middle():
