@@ -27,6 +27,7 @@ from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import Checkpoint, open_model
 from pipeline.model.conversation import Interpreter, Prompt
 from pipeline.model.decoding import Sampling
+from pipeline.model.numbers import WEIGHT_BITS
 from pipeline.model.placement import device_of, dtype_of
 from pipeline.model.speech_to_text import SpeechToText
 from pipeline.records import Word
@@ -239,6 +240,7 @@ def _model(checkpoint: Checkpoint, config: EngineConfig) -> SpeechToText:
         checkpoint.language_model_tensors(),
         device,
         dtype_of(config.dtype, device),
+        weight_bits=WEIGHT_BITS.get(config.dtype),
     )
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-CACHES = (*DTYPES, "int8", "float8")
+NUMBERS = ("auto", "float32", "bfloat16", "float16")
+DTYPES = (*NUMBERS, "int8", "int4")
+CACHES = (*NUMBERS, "int8", "float8")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -17,7 +18,8 @@ class EngineConfig:
     dtype: str = field(
         default="auto",
         metadata={
-            "help": "numbers of the language model; auto is bfloat16 on a GPU, float32 on a CPU",
+            "help": "numbers of the language model; auto is bfloat16 on a GPU (float16 before "
+            "Ampere), float32 on a CPU; int8 and int4 keep its matrices alone so small",
             "choices": DTYPES,
         },
     )

@@ -1,16 +1,21 @@
 """How many slots fit a memory: arithmetic from the sizes of a checkpoint, no tensor is made."""
 
 from dataclasses import dataclass
+from math import ceil
 
 from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+from pipeline.model.numbers import Numbers
 
 SMALLEST_BUCKET = 8  # slots; below, a step costs the same
 MOST_SLOTS = 256  # beyond, a step is as much slower as it is wider, and long streams take longer
 KEPT_FREE = 0.06  # of the memory: fragments, libraries, other small things
 GRAPH_BYTES = 96 << 20  # of each recorded graph
 ENCODE_BYTES_PER_S = 32 << 20  # of sound that is encoded at once; 64 channels at 24 kHz, five times
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5, "float8": 1}
-SCALE_BYTES = {"int8": 2, "float8": 2}  # of each vector in a cache
+MOST_ENCODE_ROWS, LEAST_ENCODE_ROWS = 64, 4  # streams encoded at once; more gain nothing
+ENCODE_SHARE = 1 / 16  # of the memory
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
+SCALE_BYTES = {"int8": 2, "float8": 2}  # of each row of a matrix, of each vector in a cache
+GROUP_BITS = 32 * 4 + 2 * 16  # of 32 entries in int4: these, a scale and a zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,25 +56,54 @@ class Footprint:
 
 
 def footprint(
-    config: SpeechToTextConfig, weights: str, cache: str, round_steps: int, encode_rows: int
+    config: SpeechToTextConfig, numbers: Numbers, round_steps: int, encode_rows: int
 ) -> Footprint:
-    """What a checkpoint takes with weights and cache of the named numbers."""
+    """What a checkpoint takes in these numbers."""
     language_model, mimi = config.language_model, config.mimi
     encoded_s = encode_rows * round_steps / mimi.frame_rate_hz
     return Footprint(
-        weights=int(_linear_sizes(language_model) * ITEM_BYTES[weights])
-        + int(_table_sizes(language_model) * max(ITEM_BYTES[weights], 2)),
+        weights=_layer_bytes(language_model, numbers.weights)
+        + _table_sizes(language_model) * ITEM_BYTES[numbers.activations]
+        + _norm_bytes(language_model, numbers.activations)
+        + _head_bytes(language_model, numbers.activations),
         codec_weights=4 * _codec_sizes(mimi),
-        cache_per_slot=_cached_bytes(language_model, cache),
+        cache_per_slot=_cached_bytes(language_model, numbers.cache),
         codec_state_per_slot=4 * _codec_state(mimi, round_steps),
         encoding=int(encoded_s * ENCODE_BYTES_PER_S),
         graphs=6 * GRAPH_BYTES,
     )
 
 
-def _linear_sizes(config: LanguageModelConfig) -> int:
-    layer = 4 * config.dim**2 + 3 * config.dim * config.ffn_dim
-    return config.num_layers * layer + config.dim * config.text_card
+def encode_rows(memory_bytes: float, round_steps: int, frame_rate_hz: float) -> int:
+    """Streams that are encoded at once on a GPU of so much memory."""
+    row_bytes = round_steps / frame_rate_hz * ENCODE_BYTES_PER_S
+    fitting = int(memory_bytes * ENCODE_SHARE // row_bytes)
+    return min(MOST_ENCODE_ROWS, max(LEAST_ENCODE_ROWS, fitting))
+
+
+def _layer_bytes(config: LanguageModelConfig, numbers: str) -> int:
+    """Of the matrices of all layers, as (rows, columns)."""
+    dim, hidden = config.dim, config.ffn_dim
+    shapes = ((3 * dim, dim), (dim, dim), (2 * hidden, dim), (dim, hidden))
+    return config.num_layers * sum(_matrix_bytes(*shape, numbers) for shape in shapes)
+
+
+def _matrix_bytes(num_rows: int, num_columns: int, numbers: str) -> int:
+    if numbers == "int4":
+        return num_rows * ceil(num_columns / 32) * GROUP_BITS // 8
+    return num_rows * (num_columns * ITEM_BYTES[numbers] + SCALE_BYTES.get(numbers, 0))
+
+
+def _head_bytes(config: LanguageModelConfig, activations: str) -> int:
+    """Of the last products, which are made in fp32 where activations are fp16."""
+    num_rows = config.text_card + config.num_extra_heads * config.extra_head_dim
+    return num_rows * config.dim * (4 if activations == "float16" else ITEM_BYTES[activations])
+
+
+def _norm_bytes(config: LanguageModelConfig, activations: str) -> int:
+    """Of two norms a layer and the last, which belongs to the head."""
+    last = 4 if activations == "float16" else ITEM_BYTES[activations]
+    return config.dim * (2 * config.num_layers * ITEM_BYTES[activations] + last)
 
 
 def _table_sizes(config: LanguageModelConfig) -> int:

@@ -16,6 +16,7 @@ from pipeline.model.attention import Reach, RingCache, SelfAttention, Window
 from pipeline.model.config import LanguageModelConfig
 from pipeline.model.native import NativeTensor, fill, whole
 from pipeline.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
+from pipeline.model.weight_only import CompressedLinear, compress
 
 
 class Prediction(NamedTuple):
@@ -45,6 +46,10 @@ class JoinedEmbedding(nn.Module):
         rows = self.rows(codes_STK, text_ST)
         bags_NR = rows.flatten(0, 1)
         return F.embedding_bag(bags_NR, self.table.weight, mode="sum").unflatten(0, rows.shape[:2])
+
+    def add_in_float32(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
+        """The sum in fp32, never rounded: for numbers that it might overflow."""
+        return self.table(self.rows(codes_STK, text_ST)).sum(dim=-2, dtype=torch.float32)
 
     def add_in_order(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
         """The sum rounded at each addition, in the order of the reference: the text comes last."""
@@ -88,13 +93,29 @@ class LanguageModel(nn.Module):
         tensors: Iterable[tuple[str, Tensor]],
         device: torch.device | str,
         dtype: torch.dtype,
+        *,
+        weight_bits: int | None = None,
     ) -> Self:
-        """Build from native tensors, leaving out codebooks past `config.num_codebooks`."""
+        """Build from native tensors, leaving out codebooks past `config.num_codebooks`.
+
+        With `weight_bits` the matrices of the transformer are compressed to so many.
+        """
         with torch.device("meta"):
             model = cls(config).to(dtype)
+        if dtype == torch.float16:
+            model._widen()
+        if weight_bits is not None:
+            compress(model.transformer, weight_bits, device)
         model.to_empty(device=device)
         fill(model.native_tensors(), tensors, model._is_unused)
         return model.eval().requires_grad_(False)
+
+    def _widen(self) -> None:
+        """Keep in fp32 what fp16 is too narrow for: the residual stream and the logits."""
+        self.embed = self.embedding.add_in_float32
+        for part in (self.norm, self.text_head, self.extra_heads):
+            if part is not None:
+                part.float()
 
     def forward(self, codes_STK: Tensor, text_ST: Tensor) -> Prediction:
         """Hear whole sequences from their first position; differentiable."""
@@ -169,12 +190,19 @@ def _transformer(config: LanguageModelConfig) -> Transformer:
 
 def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
     named = layer.get_parameter
+
+    def matrix(name: str) -> NativeTensor:
+        linear = layer.get_submodule(name)
+        if isinstance(linear, CompressedLinear):
+            return linear.native()
+        return whole(named(f"{name}.weight"))
+
     norm_shape = (1, 1, len(named("attention_norm.scale_D")))
     return {
-        f"{prefix}.self_attn.in_proj_weight": whole(named("attention.project_in.weight")),
-        f"{prefix}.self_attn.out_proj.weight": whole(named("attention.project_out.weight")),
-        f"{prefix}.gating.linear_in.weight": whole(named("feed_forward.project_in.weight")),
-        f"{prefix}.gating.linear_out.weight": whole(named("feed_forward.project_out.weight")),
+        f"{prefix}.self_attn.in_proj_weight": matrix("attention.project_in"),
+        f"{prefix}.self_attn.out_proj.weight": matrix("attention.project_out"),
+        f"{prefix}.gating.linear_in.weight": matrix("feed_forward.project_in"),
+        f"{prefix}.gating.linear_out.weight": matrix("feed_forward.project_out"),
         f"{prefix}.norm1.alpha": whole(named("attention_norm.scale_D"), *norm_shape),
         f"{prefix}.norm2.alpha": whole(named("feed_forward_norm.scale_D"), *norm_shape),
     }

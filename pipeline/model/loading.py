@@ -1,21 +1,21 @@
 """Puts a checkpoint on a device with as many slots as its memory takes."""
 
 import logging
-import os
 from typing import Protocol
 
 import torch
 
 from pipeline.model.checkpoints.open import Checkpoint
-from pipeline.model.fitting import SMALLEST_BUCKET, Footprint, footprint
-from pipeline.model.placement import cache_dtype_of, device_of, dtype_of, name_of
+from pipeline.model.config import SpeechToTextConfig
+from pipeline.model.fitting import SMALLEST_BUCKET, Footprint, encode_rows, footprint
+from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
+from pipeline.model.placement import CACHES, DTYPES, capability_of, device_of, free_bytes_of
 from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
 
 log = logging.getLogger(__name__)
 
 CPU_SLOTS = 8  # a CPU gains little from more
-GPU_ENCODE_ROWS = 64
 
 
 class Wishes(Protocol):
@@ -30,38 +30,64 @@ class Wishes(Protocol):
 
 
 def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
-    """A model with slots; where the memory turns out too small, with half as many, and so on."""
+    """A model with slots; where the memory turns out too small, with half as many, and so on.
+
+    Raises ValueError, before a weight is read, if not even the weights fit.
+    """
     device = device_of(wishes.device)
-    dtype = dtype_of(wishes.dtype, device)
-    cache_dtype = cache_dtype_of(wishes.cache, dtype, device)
-    speech = SpeechToText.load(
+    numbers = numbers_of(wishes.dtype, wishes.cache, capability_of(device), str(device))
+    free_bytes = free_bytes_of(device)
+    rows = rows_of(checkpoint.config, wishes, device.type, free_bytes)
+    needs = footprint(checkpoint.config, numbers, wishes.round_steps, rows)
+    num_slots = wishes.num_slots or fitting_slots(needs, device.type, free_bytes)
+    if not num_slots and device.type == "cuda":
+        _refuse_if_hopeless(needs, str(device), free_bytes)
+    num_slots = num_slots or (SMALLEST_BUCKET if device.type == "cuda" else 1)
+    log.info("%s", told(str(device), numbers, num_slots, needs))
+    return _with_slots(_loaded(checkpoint, numbers, device), num_slots, rows, numbers, wishes)
+
+
+def rows_of(config: SpeechToTextConfig, wishes: Wishes, device_type: str, free_bytes: float) -> int:
+    """Streams that are encoded at once."""
+    if device_type != "cuda":
+        return 1
+    return encode_rows(free_bytes, wishes.round_steps, config.mimi.frame_rate_hz)
+
+
+def fitting_slots(needs: Footprint, device_type: str, free_bytes: float) -> int:
+    """Slots that are worth having and fit; 0 if the model itself does not."""
+    num_slots = needs.num_slots(free_bytes)
+    return num_slots if device_type == "cuda" else min(CPU_SLOTS, num_slots)
+
+
+def told(device: str, numbers: Numbers, num_slots: int, needs: Footprint) -> str:
+    """What goes where, in one line for the log."""
+    kinds = f"weights {numbers.weights}, computed in {numbers.activations}, cache {numbers.cache}"
+    return f"{device}: {kinds}, {num_slots} slots: {needs.told(num_slots)}"
+
+
+def _refuse_if_hopeless(needs: Footprint, device: str, free_bytes: int) -> None:
+    needed_bytes = needs.weights + needs.codec_weights
+    if needed_bytes > free_bytes:
+        raise ValueError(
+            f"the model takes {needed_bytes / 1e9:.1f} GB, {device} has {free_bytes / 1e9:.1f} GB "
+            "free; engine.dtype=int8 takes about half, engine.dtype=int4 a third"
+        )
+
+
+def _loaded(checkpoint: Checkpoint, numbers: Numbers, device: torch.device) -> SpeechToText:
+    return SpeechToText.load(
         checkpoint.config,
         checkpoint.mimi_tensors(),
         checkpoint.language_model_tensors(),
         device,
-        dtype,
+        DTYPES[numbers.activations],
+        weight_bits=WEIGHT_BITS.get(numbers.weights),
     )
-    name, cache = name_of(dtype), name_of(cache_dtype)
-    rows = GPU_ENCODE_ROWS if device.type == "cuda" else 1
-    needs = footprint(checkpoint.config, name, cache, wishes.round_steps, rows)
-    num_slots = wishes.num_slots or _fitting_slots(needs, device)
-    told = needs.told(num_slots)
-    log.info("%s in %s, cache in %s, %d slots: %s", device, name, cache, num_slots, told)
-    return _with_slots(speech, num_slots, wishes, cache_dtype)
-
-
-def _fitting_slots(needs: Footprint, device: torch.device) -> int:
-    if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        # The weights are there already.
-        num_slots = needs.num_slots(free_bytes + needs.weights + needs.codec_weights)
-        return max(num_slots, SMALLEST_BUCKET)
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return max(1, min(CPU_SLOTS, needs.num_slots(memory_bytes + needs.weights)))
 
 
 def _with_slots(
-    speech: SpeechToText, num_slots: int, wishes: Wishes, cache_dtype: torch.dtype
+    speech: SpeechToText, num_slots: int, rows: int, numbers: Numbers, wishes: Wishes
 ) -> SlottedModel:
     while True:
         try:
@@ -69,12 +95,14 @@ def _with_slots(
                 speech,
                 num_slots,
                 wishes.round_steps,
+                encode_rows=rows,
                 use_graphs=wishes.graph,
-                cache_dtype=cache_dtype,
+                cache_dtype=CACHES[numbers.cache],
             )
         except torch.OutOfMemoryError:
             if num_slots == 1:
                 raise
-            log.warning("%d slots do not fit; trying %d", num_slots, num_slots // 2)
-            num_slots //= 2
-            torch.cuda.empty_cache()
+        # Outside: while the error is handled, it keeps alive what it failed amidst.
+        log.warning("%d slots do not fit; trying %d", num_slots, num_slots // 2)
+        num_slots //= 2
+        torch.cuda.empty_cache()

@@ -1,10 +1,16 @@
 """Which device and which numbers the language model gets, from what the user wrote."""
 
+import os
+from pathlib import Path
+
 import torch
+
+from pipeline.model.numbers import Capability, cache_of, numbers_of
+
+MEMORY_FILE = Path("/proc/meminfo")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CACHES = DTYPES | {"int8": torch.int8, "float8": torch.float8_e4m3fn}
-FLOAT8_CAPABILITY = (8, 9)
 
 
 def device_of(name: str) -> torch.device:
@@ -22,29 +28,33 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def capability_of(device: torch.device) -> Capability:
+    """Of an NVIDIA GPU, such as (9, 0); None of anything else."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The named type; `auto` is what the device is fast at."""
-    if name != "auto":
-        return DTYPES[name]
-    if device.type != "cuda":
-        return torch.float32
-    return (
-        torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    )
+    """What is computed in; `auto` is what the device is fast at."""
+    return DTYPES[numbers_of(name, "auto", capability_of(device), str(device)).activations]
 
 
 def cache_dtype_of(name: str, dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """The numbers in which keys and values are kept; `auto` is those of the language model."""
-    if name == "float8" and device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        if capability < FLOAT8_CAPABILITY:
-            raise ValueError(
-                f"engine.cache float8 needs a GPU of capability 8.9 or more, {device} has "
-                f"{capability[0]}.{capability[1]}; int8 takes the same memory"
-            )
-    return dtype if name == "auto" else CACHES[name]
+    return CACHES[cache_of(name, name_of(dtype), capability_of(device), str(device))]
 
 
 def name_of(dtype: torch.dtype) -> str:
     """What the user calls these numbers."""
     return next(name for name, named in CACHES.items() if named == dtype)
+
+
+def free_bytes_of(device: torch.device) -> int:
+    """Memory that may be taken now; of a CPU, what is left without pushing others out."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if MEMORY_FILE.exists():
+        for line in MEMORY_FILE.read_text().splitlines():
+            name, _, size = line.partition(":")
+            if name == "MemAvailable":
+                return int(size.split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -84,12 +84,17 @@ class SpeechToText:
         language_model_tensors: Tensors,
         device: torch.device | str,
         dtype: torch.dtype,
+        *,
+        weight_bits: int | None = None,
     ) -> Self:
-        """Build from native tensors; the codec makes only the codes the language model hears."""
+        """Build from native tensors; the codec makes only the codes the language model hears.
+
+        `weight_bits` as in `LanguageModel.load`.
+        """
         heard = replace(config.mimi, num_codebooks=config.language_model.num_codebooks)
         mimi = Mimi.load(heard, mimi_tensors, device)
         language_model = LanguageModel.load(
-            config.language_model, language_model_tensors, device, dtype
+            config.language_model, language_model_tensors, device, dtype, weight_bits=weight_bits
         )
         return cls(config, mimi, language_model)
 

@@ -20,7 +20,7 @@ from pipeline.model.mixing import Sight
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm, computed in fp32 whatever the dtype of its input."""
+    """Root-mean-square norm, computed in fp32 and handed on in the dtype of its scale."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class RMSNorm(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         x = x_BTD.float()
         mean_square = x.square().mean(dim=-1, keepdim=True) + self.eps
-        return (x * (self.scale_D.float() * mean_square.rsqrt())).to(x_BTD.dtype)
+        return (x * (self.scale_D.float() * mean_square.rsqrt())).to(self.scale_D.dtype)
 
 
 class GatedFeedForward(nn.Module):

@@ -9,6 +9,7 @@ from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.stream import Stream
 from pipeline.model.fitting import footprint
 from pipeline.model.keeping import EIGHT_BITS, Entries, Kept, in_eight_bits
+from pipeline.model.numbers import Numbers
 from pipeline.model.placement import CACHES as CACHE_DTYPES
 from pipeline.model.placement import cache_dtype_of
 from pipeline.model.slotted import SlottedModel
@@ -134,9 +135,8 @@ def test_alone_is_together_over_as_many_slots(speech, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cache_takes_what_was_promised(speech, name):
     cache = speech.language_model.empty_cache(3, dtype=CACHE_DTYPES[name])
-    promised = footprint(
-        speech.config, "float32", name, round_steps=25, encode_rows=1
-    ).cache_per_slot
+    numbers = Numbers(weights="float32", activations="float32", cache=name)
+    promised = footprint(speech.config, numbers, round_steps=25, encode_rows=1).cache_per_slot
     assert cache.keys.size_bytes + cache.values.size_bytes == 3 * promised
 
 

@@ -1,0 +1,151 @@
+"""Linear layers whose matrices are kept in 8 or 4 bits; everything else stays as it is.
+
+8 bits have a scale for each row, 4 bits a scale and a zero for each group of a row. A matrix is
+compressed as it is read, so that the whole of it never stands in memory beside its neighbours.
+
+N rows, K columns, G groups of a row, M rows of the input.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.model.native import NativeTensor
+
+GROUP = 32  # columns that share a scale in 4 bits
+HIGHEST_8, LEVELS_4 = 127, 15
+KERNEL_ROWS = 16  # rows of a matrix that torch's own product in 4 bits takes at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """A row is its codes times its scale."""
+
+    codes_NK: Tensor
+    scales_N: Tensor
+
+    @classmethod
+    def of(cls, weight_NK: Tensor, dtype: torch.dtype) -> "Int8":
+        weight_NK = weight_NK.float()
+        scales_N = _positive(weight_NK.abs().amax(dim=1) / HIGHEST_8, dtype)
+        codes_NK = (weight_NK / scales_N.float()[:, None]).round().clamp(-HIGHEST_8, HIGHEST_8)
+        return cls(codes_NK.to(torch.int8), scales_N)
+
+    def plain(self) -> Tensor:
+        return self.codes_NK.to(self.scales_N.dtype) * self.scales_N[:, None]
+
+    def product(self, x_MK: Tensor) -> Tensor:
+        if _has_kernel(x_MK, "_weight_int8pack_mm"):
+            return torch._weight_int8pack_mm(x_MK, self.codes_NK, self.scales_N)
+        return F.linear(x_MK, self.plain())
+
+
+@dataclass(frozen=True, slots=True)
+class Int4:
+    """An entry is (its code - 8) times the scale of its group, plus the group's zero.
+
+    Two codes lie in a byte, the earlier in the lower half; on a CPU with a product of torch's own
+    they lie as that one wants them.
+    """
+
+    codes_NK: Tensor
+    scales_zeros_GN2: Tensor
+    num_columns: int
+    is_for_kernel: bool
+
+    @classmethod
+    def of(cls, weight_NK: Tensor, dtype: torch.dtype) -> "Int4":
+        num_rows, num_columns = weight_NK.shape
+        grouped = F.pad(weight_NK.float(), (0, -num_columns % GROUP)).unflatten(1, (-1, GROUP))
+        low, high = grouped.amin(dim=2), grouped.amax(dim=2)
+        scales_NG = _positive((high - low) / LEVELS_4, dtype)
+        zeros_NG = (low + 8 * scales_NG.float()).to(dtype)
+        steps = (grouped - zeros_NG.float()[..., None]) / scales_NG.float()[..., None]
+        codes_NK = (steps.round() + 8).clamp(0, LEVELS_4).flatten(1).int()
+        is_for_kernel = num_rows % KERNEL_ROWS == 0 and _has_kernel(
+            scales_NG, "_convert_weight_to_int4pack_for_cpu"
+        )
+        packed_NK = _for_kernel(codes_NK) if is_for_kernel else _in_bytes(codes_NK)
+        scales_zeros_GN2 = torch.stack((scales_NG.T, zeros_NG.T), dim=-1).contiguous()
+        return cls(packed_NK, scales_zeros_GN2, num_columns, is_for_kernel)
+
+    def plain(self) -> Tensor:
+        codes_NK = torch.stack((self.codes_NK & 15, self.codes_NK >> 4), dim=-1).flatten(1)
+        scales_NG, zeros_NG = self.scales_zeros_GN2.permute(2, 1, 0)
+        levels = (codes_NK.to(scales_NG.dtype) - 8).unflatten(1, (-1, GROUP))
+        entries = levels * scales_NG[..., None] + zeros_NG[..., None]
+        return entries.flatten(1)[:, : self.num_columns]
+
+    def product(self, x_MK: Tensor) -> Tensor:
+        if not self.is_for_kernel:
+            return F.linear(x_MK, self.plain())
+        padded_MK = F.pad(x_MK, (0, -self.num_columns % GROUP))
+        return torch._weight_int4pack_mm_for_cpu(
+            padded_MK, self.codes_NK, GROUP, self.scales_zeros_GN2
+        )
+
+
+FORMATS: dict[int, type[Int8] | type[Int4]] = {8: Int8, 4: Int4}
+
+
+class CompressedLinear(nn.Module):
+    """A linear layer without bias that is filled with a matrix once, and only multiplies."""
+
+    def __init__(self, linear: nn.Linear, bits: int, device: torch.device | str) -> None:
+        super().__init__()
+        self._format, self._device = FORMATS[bits], device
+        self._shape, self._dtype = tuple(linear.weight.shape), linear.weight.dtype
+        self.matrix: Int8 | Int4 | None = None
+
+    def native(self) -> NativeTensor:
+        return _Compressing(self._shape, torch.empty(self._shape, device="meta"), self)
+
+    def take(self, weight_NK: Tensor) -> None:
+        self.matrix = self._format.of(weight_NK.to(self._device), self._dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.matrix is not None
+        return self.matrix.product(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Compressing(NativeTensor):
+    """The place of a matrix that is compressed as it is filled in."""
+
+    linear: CompressedLinear
+
+    def fill(self, tensor: Tensor) -> None:
+        self.linear.take(tensor)
+
+    def read(self) -> Tensor:
+        raise ValueError("a compressed matrix cannot be written back")
+
+
+def compress(module: nn.Module, bits: int, device: torch.device | str) -> None:
+    """Replace the linear layers inside a module, still without values, by compressed ones."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, CompressedLinear(child, bits, device))
+        else:
+            compress(child, bits, device)
+
+
+def _positive(scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounded as they are kept, so that codes are counted in them; never 0."""
+    return scales.to(dtype).clamp_min(torch.finfo(dtype).tiny)
+
+
+def _has_kernel(like: Tensor, name: str) -> bool:
+    """Torch's own products on a CPU help in bfloat16 alone."""
+    return like.device.type == "cpu" and like.dtype == torch.bfloat16 and hasattr(torch, name)
+
+
+def _for_kernel(codes_NK: Tensor) -> Tensor:
+    return torch._convert_weight_to_int4pack_for_cpu(codes_NK, 1)
+
+
+def _in_bytes(codes_NK: Tensor) -> Tensor:
+    codes_NK = codes_NK.to(torch.uint8)
+    return codes_NK[:, 0::2] | (codes_NK[:, 1::2] << 4)
