@@ -129,6 +129,11 @@ class Shard:
     def end_s(self) -> float:
         return self.end_sample / self.sample_rate_hz
 
+    @property
+    def owned_s(self) -> float:
+        """How much of its recording this shard alone answers for."""
+        return (self.owned_end_sample - self.owned_start_sample) / self.sample_rate_hz
+
 
 def shard_id(recording_id: str, index: int) -> str:
     """The name of a shard, as `Shard.shard_id` has it."""

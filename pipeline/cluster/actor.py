@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.cluster.ledger import EngineTold, LedgerHandle, here
+from pipeline.cluster.metrics import tell_heard, watch
 from pipeline.cluster.room import Room
 from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
 from pipeline.cluster.stopwatch import Stopwatch
@@ -34,7 +35,7 @@ class Listener(Protocol):
 
     @property
     def tally(self) -> Any:
-        """With `num_slot_steps` and `num_live_steps`."""
+        """That of its engine, or something like it."""
 
     def hear(self, cut: CutShard) -> Awaitable[ShardTranscript]: ...
 
@@ -60,6 +61,12 @@ class TranscribingActor:
         self._room = Room()
         self._node = here()
         self._name = f"{os.getpid()} on {self._node}"
+        self.num_in_flight = 0
+        watch(self)
+
+    @property
+    def tally(self) -> Any:
+        return self._listener.tally
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         with self._watch:
@@ -92,12 +99,16 @@ class TranscribingActor:
     async def _hear(self, cut: CutShard) -> Outcome | None:
         if not await self._ledger.begin.remote(_name(cut), self._node):
             return None
+        self.num_in_flight += 1
         try:
-            return await self._listener.hear(cut)
+            heard = await self._listener.hear(cut)
+            tell_heard(heard)
+            return heard
         except Exception as error:
             self._end_if_dead(error)
             return _failure(cut, "not_transcribed", f"{type(error).__name__}: {error}")
         finally:
+            self.num_in_flight -= 1
             tally = self._listener.tally
             told = EngineTold(tally.num_slot_steps, tally.num_live_steps)
             self._ledger.end.remote(_name(cut), self._name, told)

@@ -1,8 +1,19 @@
-"""What a run tells Prometheus through Ray's own exporter, which puts `ray_` before every name."""
+"""What a run tells Prometheus through Ray's own exporter, which puts `ray_` before every name.
 
+The driver tells of recordings, the decoders of sound, the actors of shards and of their engines.
+"""
+
+import threading
+import time
+import weakref
 from collections.abc import Mapping
+from functools import cache
+from typing import Protocol
 
 from ray.util.metrics import Counter, Gauge, Histogram
+
+from pipeline.publishing import Visible
+from pipeline.records import ShardTranscript
 
 COUNTERS = {
     "nightscribe_audio_seconds_total": "Seconds of recordings transcribed",
@@ -20,9 +31,10 @@ GAUGES = {
     "nightscribe_queue_shards": "Shards that wait for a slot",
 }
 HISTOGRAMS = {
-    "nightscribe_step_seconds": "Time of one step of every slot",
+    "nightscribe_step_seconds": "Time of one step of every slot, the mean of a second",
 }
 STEP_BOUNDARIES_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56]
+LOOK_S = 1.0
 
 
 class Metrics:
@@ -50,3 +62,83 @@ class Metrics:
 
     def observe(self, name: str, value: float) -> None:
         self._histograms[name].observe(value)
+
+
+@cache
+def metrics() -> Metrics:
+    """Those of this process; Ray takes each name once."""
+    return Metrics()
+
+
+class EngineTally(Protocol):
+    """What the metrics need to know of an engine."""
+
+    num_slots: int
+    slots_busy: float
+    num_steps: int
+    busy_s: float
+
+
+class Watched(Protocol):
+    """Something with an engine, and shards that wait for its slots or are in them."""
+
+    @property
+    def tally(self) -> EngineTally: ...
+
+    @property
+    def num_in_flight(self) -> int: ...
+
+
+def watch(actor: Watched) -> None:
+    """Tell what its engine does, second by second, as long as there is anybody who holds it."""
+    looks = threading.Thread(
+        target=_look_again, args=(weakref.ref(actor),), name="metrics", daemon=True
+    )
+    looks.start()
+
+
+def tell_heard(heard: ShardTranscript) -> None:
+    """Count a shard and its words."""
+    metrics().add("nightscribe_audio_seconds_total", heard.shard.owned_s)
+    metrics().add("nightscribe_words_total", len(heard.words))
+    metrics().add("nightscribe_shards_total", 1)
+
+
+def tell_decoded(decoded_s: float, busy_s: float) -> None:
+    """Count a shard that a decoder made, and how long that took it."""
+    metrics().add("nightscribe_decoded_seconds_total", decoded_s)
+    metrics().add("nightscribe_decode_busy_seconds_total", busy_s)
+
+
+def tell_published(visible: Visible) -> None:
+    """Count what readers can see now and could not before."""
+    metrics().add("nightscribe_recordings_total", len(visible.transcripts))
+    for failure in visible.failures:
+        if failure.shard is None:
+            why = {"stage": failure.stage, "reason": failure.reason}
+            metrics().add("nightscribe_failures_total", 1, why)
+
+
+def tell_retries(num_retries: int) -> None:
+    """Count shards and files begun again because their worker died."""
+    metrics().add("nightscribe_retries_total", num_retries)
+
+
+def _look_again(actor: weakref.ref[Watched]) -> None:
+    num_steps, busy_s = 0, 0.0
+    while (watched := actor()) is not None:
+        num_steps, busy_s = _look(watched, num_steps, busy_s)
+        del watched
+        time.sleep(LOOK_S)
+
+
+def _look(watched: Watched, num_steps: int, busy_s: float) -> tuple[int, float]:
+    """Tell what happened since the engine had made so many steps in so many seconds."""
+    tally, told = watched.tally, metrics()
+    told.hold("nightscribe_slots", tally.num_slots)
+    told.hold("nightscribe_slots_busy", tally.slots_busy)
+    told.hold("nightscribe_queue_shards", max(watched.num_in_flight - tally.slots_busy, 0.0))
+    if tally.num_steps > num_steps:
+        step_s = (tally.busy_s - busy_s) / (tally.num_steps - num_steps)
+        told.observe("nightscribe_step_seconds", step_s)
+    return tally.num_steps, tally.busy_s

@@ -7,6 +7,7 @@ import pyarrow as pa
 import ray
 
 from pipeline.cluster.ledger import LedgerHandle, here
+from pipeline.cluster.metrics import tell_decoded
 from pipeline.cluster.rows import Cut, CutShard, cut_table, remaining_of
 from pipeline.cluster.stopwatch import Stopwatch, handed_on
 from pipeline.publishing import Remaining
@@ -48,7 +49,7 @@ def _read_one(
 
 def _not_done(read: Reader, remaining: Remaining) -> Iterator[Cut]:
     try:
-        for cut in read(remaining.recording):
+        for cut in _told(read(remaining.recording)):
             if not _is_done(cut, remaining.done_ids):
                 yield cut
     except Exception as error:
@@ -58,6 +59,18 @@ def _not_done(read: Reader, remaining: Remaining) -> Iterator[Cut]:
             reason="unexpected",
             detail=f"{type(error).__name__}: {error}",
         )
+
+
+def _told(cuts: Iterator[Cut]) -> Iterator[Cut]:
+    """The same, while whoever watches learns how fast they come."""
+    while True:
+        began_s = time.monotonic()
+        cut = next(cuts, None)
+        decoded_s = cut.shard.owned_s if isinstance(cut, CutShard) else 0.0
+        tell_decoded(decoded_s, time.monotonic() - began_s)
+        if cut is None:
+            return
+        yield cut
 
 
 def _is_done(cut: Cut, done_ids: frozenset[str]) -> bool:

@@ -109,10 +109,7 @@ def receipt_of(row: dict) -> Receipt:
 
 def heard_s(outcome: Outcome) -> float:
     """How much of its recording an outcome answers for; nothing if it failed."""
-    if isinstance(outcome, Failure):
-        return 0.0
-    shard = outcome.shard
-    return (shard.owned_end_sample - shard.owned_start_sample) / shard.sample_rate_hz
+    return 0.0 if isinstance(outcome, Failure) else outcome.shard.owned_s
 
 
 def _sound_row(cut: CutShard) -> dict:

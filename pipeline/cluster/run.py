@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from pipeline.cluster.config import ClusterConfig
 from pipeline.cluster.dataset import Stages, receipts
 from pipeline.cluster.ledger import EngineTold, LedgerHandle, open_ledger
+from pipeline.cluster.metrics import tell_published, tell_retries
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import receipt_of
@@ -170,6 +171,7 @@ class _Attempt:
             visible: Visible = self._publisher.publish()
         self._spent_by_stage[PUBLISH_STAGE] += watch.take()
         self.progress.show(visible)
+        tell_published(visible)
         self._published_at_s = time.monotonic()
 
     def finish(self) -> None:
@@ -211,10 +213,12 @@ class _Attempt:
     def _listen_to(self, ledger: LedgerHandle) -> None:
         try:
             asked = [ledger.told.remote(), ledger.spent.remote()]
-            (told, self.progress.num_kills), spent = ray.get(asked, timeout=LEDGER_TIMEOUT_S)
+            (told, num_kills), spent = ray.get(asked, timeout=LEDGER_TIMEOUT_S)
         except RayError as error:
             log.warning("the ledger does not answer: %s", error)
             return
+        tell_retries(num_kills - self.progress.num_kills)
+        self.progress.num_kills = num_kills
         self.progress.occupancy = _occupancy(self._heard, told)
         self._heard = told
         self._spent_by_stage.update(spent)

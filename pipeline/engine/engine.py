@@ -4,6 +4,7 @@ The host is one round ahead: while a round runs it plans the next, has its chunk
 steps queued, and only then reads what the first one said.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,9 @@ class ScheduleConfig:
 class Tally:
     """What an engine has done so far."""
 
+    num_slots: int = 0
+    slots_busy: float = 0.0  # those that hold a stream in the round planned last, on average
+    busy_s: float = 0.0  # spent on rounds, not on waiting for streams
     num_rounds: int = 0
     num_steps: int = 0
     num_slot_steps: int = 0
@@ -46,6 +50,7 @@ class Tally:
         self.num_steps += planned.num_steps
         self.num_slot_steps += planned.num_steps * planned.num_slots
         self.num_live_steps += planned.num_live_steps
+        self.slots_busy = planned.num_live_steps / planned.num_steps
 
 
 class Engine:
@@ -54,7 +59,7 @@ class Engine:
     def __init__(self, model: StepModel, config: ScheduleConfig | None = None) -> None:
         self._model = model
         self._config = config or ScheduleConfig()
-        self.tally = Tally()
+        self.tally = Tally(num_slots=max(model.bucket_sizes))
 
     def hear(self, streams: Iterable[Stream]) -> Iterator[Heard]:
         """Yield each stream once it has been heard to its end; pulled when a slot is free."""
@@ -68,9 +73,13 @@ class Engine:
             planned = slots.plan(source, wait=not rounds.is_running)
             if planned is None and not rounds.is_running:
                 return
-            if planned is not None:
+            began_s = time.perf_counter()
+            if planned is None:
+                self.tally.slots_busy = 0.0
+            else:
                 self.tally.add(planned)
             yield from rounds.exchange(planned)
+            self.tally.busy_s += time.perf_counter() - began_s
 
     def _buckets(self) -> list[int]:
         sizes = self._model.bucket_sizes

@@ -25,6 +25,7 @@ def local_ray():
             include_dashboard=False,
             object_store_memory=200 * 2**20,
             log_to_driver=False,
+            _system_config={"metrics_report_interval_ms": 500},
             _temp_dir=mkdtemp(prefix="ray-"),
         )
     yield ray

@@ -1,5 +1,6 @@
 """A reader and a listener for tests: sound from a file's name, words from the hashing model."""
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -76,7 +77,10 @@ def listener(num_slots: int, pause_s: float = 0.0, crash_folder: str = ""):
 
 
 class CrashingListener:
-    """Ends its process on a recording named `poison`, always, and on one named `shaky`, once."""
+    """Ends its process on a recording named `poison`, always, and on one named `shaky`, once.
+
+    On one named `held` it waits until there is a file of that name in the folder.
+    """
 
     def __init__(self, inner, pause_s: float, crash_folder: str) -> None:
         self._inner, self._pause_s, self._crash_folder = inner, pause_s, crash_folder
@@ -98,6 +102,8 @@ class CrashingListener:
             if not mark.exists():
                 mark.touch()
                 os._exit(1)
+        while "/held-" in uri and not (Path(self._crash_folder) / Path(uri).name).exists():
+            await asyncio.sleep(0.05)
         if self._pause_s:
             time.sleep(self._pause_s)
         return await self._inner.hear(cut)
