@@ -14,12 +14,15 @@ from rich.table import Table
 
 from jobs.command import run_job
 from jobs.config import Job
+from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.probe import what_ffmpeg_says
 from pipeline.planning import PlanningConfig, plan
 from pipeline.records import PlannedRecording, Recording
 from pipeline.storage.contents import Contents
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config, open_file
 from pipeline.storage.sources import recordings
+from pipeline.storage.store import OUTSIDE
 from pipeline.storage.tables import side_by_side
 from pipeline.survey.archive import Archive, Looked, survey
 from pipeline.survey.costs import (
@@ -85,6 +88,8 @@ def look(config: PlanConfig) -> int:
 
 
 def _look_at(recording: Recording, s3: S3Config) -> Looked:
+    if recording.version == OUTSIDE:
+        return Looked(recording, None, OUTSIDE)
     try:
         return Looked(recording, _header(recording, s3))
     except UnreadableError as error:
@@ -102,7 +107,11 @@ def _header(recording: Recording, s3: S3Config) -> Header:
             return file.read(num_bytes)
 
         suffix = PurePosixPath(recording.uri).suffix
-        return read_header(suffix, recording.size_bytes, read_at)
+        return read_header(suffix, recording.size_bytes, read_at, _ask)
+
+
+def _ask(path: Path) -> str:
+    return what_ffmpeg_says(path, DecodeConfig())
 
 
 def _costs(archive: Archive, config: PlanConfig) -> Iterator[Cost]:

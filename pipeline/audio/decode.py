@@ -6,7 +6,9 @@ against what was promised, and the outcome says ok, partial or failed, and why.
 N samples per channel, C channels.
 """
 
+import io
 import logging
+import os
 import resource
 import select
 import struct
@@ -29,6 +31,12 @@ log = logging.getLogger(__name__)
 
 BYTES_PER_SAMPLE = 2
 MAX_LINES = 200
+# A file may hold more text about itself than anybody wants to read.
+MAX_LINE_BYTES = 4096
+# Hundreds of channels would make a block of seconds a block of gigabytes.
+MAX_BLOCK_BYTES = 16 * 2**20
+# Neither credentials nor switches such as FFREPORT are for a program that reads strangers' files.
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,16 +71,9 @@ class Sound:
         self._config, self._rate_hz, self._path = config, sample_rate_hz, Path(path)
         program = ffmpeg.find_ffmpeg(config.ffmpeg)
         command = ffmpeg.decoding_command(program, str(path), sample_rate_hz)
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,  # select must see all that has come
-        )
+        self._process = start(command, config)
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
-        _limit(self._process.pid, config)
         self._lines = deque[str](maxlen=MAX_LINES)
         self._first_lines: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -88,14 +89,12 @@ class Sound:
         self._process.kill()
         self._process.wait()
         self._listener.join()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
         self._pipe.close()
 
     def __iter__(self) -> Iterator[NDArray[np.int16]]:
         """The samples in order, in blocks; the last one may be short."""
         bytes_per_column = BYTES_PER_SAMPLE * self.num_channels
-        block_bytes = int(self._config.block_s * self._rate_hz) * bytes_per_column
+        block_bytes = self._columns_at_a_time() * bytes_per_column
         while self.num_channels and (data := self._read(block_bytes)):
             columns = len(data) // bytes_per_column
             columns = min(columns, self._columns_left())
@@ -130,6 +129,11 @@ class Sound:
         in_header_s = wav_duration_s(self._path) if self._path.is_file() else None
         return in_header_s or ffmpeg.stated_duration_s(self._first_lines)
 
+    def _columns_at_a_time(self) -> int:
+        wanted = int(self._config.block_s * self._rate_hz)
+        fitting = MAX_BLOCK_BYTES // (BYTES_PER_SAMPLE * max(self.num_channels, 1))
+        return max(min(wanted, fitting), 1)
+
     def _columns_left(self) -> int:
         return int(self._config.max_recording_s * self._rate_hz) - self._num_samples
 
@@ -140,7 +144,7 @@ class Sound:
             name, size = struct.unpack("<4sI", head)
             if name == b"data":
                 return channels
-            content = self._read(size)
+            content = self._read(size + size % 2)
             if name == b"fmt ":
                 channels = struct.unpack_from("<H", content, 2)[0]
         return 0
@@ -160,12 +164,27 @@ class Sound:
         return False
 
     def _listen(self) -> None:
-        assert self._process.stderr is not None
-        for raw in self._process.stderr:
-            line = raw.decode(errors="replace").rstrip()
-            if len(self._first_lines) < MAX_LINES:
-                self._first_lines.append(line)
-            self._lines.append(line)
+        assert isinstance(self._process.stderr, io.RawIOBase)
+        with io.BufferedReader(self._process.stderr) as told:
+            while raw := told.readline(MAX_LINE_BYTES):
+                line = raw.decode(errors="replace").rstrip()
+                if len(self._first_lines) < MAX_LINES:
+                    self._first_lines.append(line)
+                self._lines.append(line)
+
+
+def start(command: list[str], config: DecodeConfig) -> subprocess.Popen[bytes]:
+    """ffmpeg between two pipes, with little to know and little to spend."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,  # select must see all that has come
+        env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+    )
+    _limit(process.pid, config)
+    return process
 
 
 def _limit(pid: int, config: DecodeConfig) -> None:

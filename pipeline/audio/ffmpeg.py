@@ -72,6 +72,8 @@ def decoding_command(program: str, path: str, sample_rate_hz: int) -> list[str]:
         format="wav",
         acodec="pcm_s16le",
         fflags="+bitexact",
+        # Long texts would burst the header, whose sizes cannot be mended in a pipe.
+        map_metadata="-1",
     )
     return list(stream.global_args(*_MANNERS).compile(cmd=program))
 

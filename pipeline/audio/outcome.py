@@ -90,5 +90,9 @@ def _detail(
 
 
 def _message(line: str) -> str:
-    """A line without the memory addresses and paths that ffmpeg writes before its message."""
-    return re.sub(r"^(\[[^\]]*\] )+|file:\S*/", "", line)[:500]
+    """A line without the memory addresses and paths that ffmpeg writes before its message.
+
+    What a file says of itself may be made to move the cursor of whoever reads it.
+    """
+    message = re.sub(r"^(\[[^\]]*\] )+|file:\S*/", "", line)[:500]
+    return "".join(letter if letter.isprintable() else "?" for letter in message)

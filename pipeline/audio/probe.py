@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audio import ffmpeg
-from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.decode import DecodeConfig, start
 
 STREAM = re.compile(r"Stream #\d+:\d+.*?: Audio: (\w+).*?, (\d+) Hz, ([^,]+)(?:.*, (\d+) kb/s)?")
 FORMAT = re.compile(r"Input #0, ([\w,]+), from")
@@ -26,14 +26,19 @@ class Probe:
 
 def probe(path: str | Path, config: DecodeConfig) -> Probe | None:
     """Read the header; None where there is no sound in it."""
+    return _read(what_ffmpeg_says(path, config).splitlines())
+
+
+def what_ffmpeg_says(path: str | Path, config: DecodeConfig) -> str:
+    """Its lines about the header of a file, read under the same limits as any decoding."""
     program = ffmpeg.find_ffmpeg(config.ffmpeg)
-    told = subprocess.run(
-        ffmpeg.probing_command(program, str(path)),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=config.stall_s,
-    )
-    return _read(told.stderr.decode(errors="replace").splitlines())
+    with start(ffmpeg.probing_command(program, str(path)), config) as process:
+        try:
+            said = process.communicate(timeout=config.stall_s)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return f"reading the header took over {config.stall_s:g} s"
+    return said.decode(errors="replace")
 
 
 def _read(lines: list[str]) -> Probe | None:

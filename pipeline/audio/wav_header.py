@@ -4,6 +4,8 @@ import struct
 from pathlib import Path
 
 STREAMED = (0, 0xFFFFFFFF)  # written by programs that could not know the size
+# A file may hold a billion empty chunks; sound comes after a few.
+MAX_CHUNKS = 1000
 
 
 def wav_duration_s(path: Path) -> float | None:
@@ -12,7 +14,9 @@ def wav_duration_s(path: Path) -> float | None:
         if file.read(4) != b"RIFF" or file.read(8)[4:] != b"WAVE":
             return None
         bytes_per_s = 0
-        while len(head := file.read(8)) == 8:
+        for _ in range(MAX_CHUNKS):
+            if len(head := file.read(8)) < 8:
+                return None
             name, size = struct.unpack("<4sI", head)
             if name == b"data":
                 return None if size in STREAMED or not bytes_per_s else size / bytes_per_s

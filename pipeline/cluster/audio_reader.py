@@ -18,7 +18,7 @@ from pipeline.guards.config import GuardsConfig
 from pipeline.records import Failure, Recording, Shard
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config
-from pipeline.storage.scratch import ScratchConfig, fetched
+from pipeline.storage.scratch import ScratchConfig, fetched, has_changed
 
 CHANNELS = ("mix", "split")
 # As much as headers and manifests may be wrong without anything being missing.
@@ -99,11 +99,16 @@ class AudioReader:
         num_shards = 0
         for piece in cut(span.inside(blocks_N), self.sample_rate_hz, self.shard, cuts_s):
             # Once there is a last shard the decoder has said its last word.
-            damage = _damage(sound, span, recording) if piece.is_last else None
+            damage = self._damage(sound, span, recording) if piece.is_last else None
             yield self._cut_shard(piece, recording, damage)
             num_shards += 1
         if not num_shards:
             yield _not_decoded(recording, sound.outcome)
+
+    def _damage(self, sound: Sound, span: "_Span", recording: Recording) -> str | None:
+        if has_changed(recording, self.s3):
+            return "changed: the file was written to while it was read"
+        return _damage(sound, span, recording)
 
     def _cut_shard(self, piece: CutSamples, recording: Recording, damage: str | None) -> CutShard:
         shard = Shard(

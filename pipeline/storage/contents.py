@@ -12,6 +12,7 @@ from io import BufferedReader
 
 from pipeline.records import Recording
 from pipeline.storage.opening import local_path
+from pipeline.storage.store import OUTSIDE
 
 SAMPLED_BYTES = 64 * 2**10
 CACHED_FILES = 4096
@@ -26,6 +27,8 @@ class Contents:
 
     def name(self, recording: Recording) -> str:
         """The name of the first file that had these bytes."""
+        if recording.version == OUTSIDE:
+            return recording.uri
         if recording.uri.startswith("s3://"):
             return f"{recording.version} {recording.size_bytes}"
         return self._name(recording.uri, recording.size_bytes)

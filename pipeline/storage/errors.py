@@ -31,6 +31,7 @@ SENTENCES = {
     "denied": "reading or writing is not allowed with the credentials at hand",
     "no_credentials": "no credentials were found in the environment, the profile or the machine",
     "changed": "the file is not the one that was planned",
+    "outside": "a link that leads out of the folder is not followed; name its target instead",
     "busy": "the object store kept failing or asking for patience",
     "unreachable": "the object store cannot be reached",
     "timeout": "the object store did not answer in time",

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from pipeline.storage.errors import StorageError, one_sentence
-from pipeline.storage.store import Entry
+from pipeline.storage.store import OUTSIDE, Entry
 
 ASIDE = ".aside-"  # what is being written; no reader's glob matches it
 ASIDE_LIFE_S = 24 * 3600
@@ -34,7 +34,14 @@ class LocalStore:
             for path in _files_under(folder):
                 key = path.relative_to(self.folder).as_posix()
                 if key.startswith(prefix):
-                    yield self.stat(key)
+                    yield self._link(key, path) if path.is_symlink() else self.stat(key)
+
+    def _link(self, key: str, path: Path) -> Entry:
+        """What a link leads to, unless that is outside the folder, or nothing."""
+        target, folder = os.path.realpath(path), os.path.realpath(self.folder)
+        if not Path(target).is_relative_to(folder):
+            return Entry(key, 0, OUTSIDE)
+        return self.stat(key) if path.exists() else Entry(key, 0, "not_found")
 
     def stat(self, key: str) -> Entry:
         with one_sentence(self.uri(key)):
@@ -119,7 +126,10 @@ def _files_under(folder: Path) -> Iterator[Path]:
         return
     with os.scandir(folder) as found:
         names = sorted(
-            (entry.name + "/" * entry.is_dir(follow_symlinks=False), entry.is_file())
+            (
+                entry.name + "/" * entry.is_dir(follow_symlinks=False),
+                _is_file(entry),
+            )
             for entry in found
             if not entry.name.startswith(ASIDE)
         )
@@ -128,6 +138,13 @@ def _files_under(folder: Path) -> Iterator[Path]:
             yield from _files_under(folder / name)
         elif is_file:
             yield folder / name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Links count, wherever they lead, but not to folders."""
+    if entry.is_symlink():
+        return not os.path.isdir(entry.path)  # a DirEntry raises on circles
+    return entry.is_file(follow_symlinks=False)
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.records import Recording
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config, local_path, open_file
+from pipeline.storage.store import OUTSIDE
 
 POLL_S = 0.1
 GIB = 2**30
@@ -49,6 +50,8 @@ def fetched(recording: Recording, s3: S3Config, scratch: ScratchConfig) -> Itera
 
     Raises StorageError with reason `changed` if the file is another version now.
     """
+    if recording.version == OUTSIDE:
+        raise StorageError(OUTSIDE, recording.uri)
     store, key = open_file(recording.uri, s3)
     if not recording.uri.startswith("s3://"):
         if store.stat(key).version != recording.version:
@@ -60,6 +63,17 @@ def fetched(recording: Recording, s3: S3Config, scratch: ScratchConfig) -> Itera
         path = folder / f"recording{PurePosixPath(key).suffix}"
         store.download(key, recording.version, path)
         yield path
+
+
+def has_changed(recording: Recording, s3: S3Config) -> bool:
+    """Whether a file that is read where it lies is no longer the one that was planned."""
+    if recording.uri.startswith("s3://"):
+        return False  # a copy of one version was read
+    store, key = open_file(recording.uri, s3)
+    try:
+        return store.stat(key).version != recording.version
+    except StorageError:
+        return True
 
 
 @contextmanager

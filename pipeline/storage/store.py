@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+# The version of what is listed and must not be opened: a link that leaves the folder.
+OUTSIDE = "outside"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

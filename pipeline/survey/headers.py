@@ -1,23 +1,20 @@
 """What a file says about its sound, from its first and last bytes alone."""
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio_ffmpeg
-
 HEAD_BYTES = 256 * 2**10
 TAIL_BYTES = 256 * 2**10
 # Films keep their index, which grows with their length, at the end.
 LONG_TAIL_BYTES = 8 * 2**20
-TIMEOUT_S = 60
 CHANNELS = {"mono": 1, "stereo": 2, "downmix": 2, "2.1": 3, "3.0": 3, "quad": 4, "4.0": 4}
 CHANNELS |= {"5.0": 5, "5.1": 6, "6.1": 7, "7.1": 8}
 
 ReadAt = Callable[[int, int], bytes]  # first byte, number of bytes
+Ask = Callable[[Path], str]  # what ffmpeg says about the header of a local file
 
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _SOUND = re.compile(r"Stream #[^\n]*?: Audio: (\w+)[^\n]*?, (\d+) Hz, ([^,\n]+)")
@@ -37,23 +34,23 @@ class UnreadableError(Exception):
     """A file whose header names no sound."""
 
 
-def read_header(suffix: str, size_bytes: int, read_at: ReadAt) -> Header:
+def read_header(suffix: str, size_bytes: int, read_at: ReadAt, ask: Ask) -> Header:
     """The header of a file of which only both ends are read; UnreadableError if there is none."""
     if not size_bytes:
         raise UnreadableError("the file is empty")
     try:
-        return _header(suffix, size_bytes, read_at, TAIL_BYTES)
+        return _header(suffix, size_bytes, read_at, TAIL_BYTES, ask)
     except UnreadableError:
         if size_bytes <= HEAD_BYTES + TAIL_BYTES:
             raise
-        return _header(suffix, size_bytes, read_at, LONG_TAIL_BYTES)
+        return _header(suffix, size_bytes, read_at, LONG_TAIL_BYTES, ask)
 
 
-def _header(suffix: str, size_bytes: int, read_at: ReadAt, tail_bytes: int) -> Header:
+def _header(suffix: str, size_bytes: int, read_at: ReadAt, tail_bytes: int, ask: Ask) -> Header:
     with tempfile.TemporaryDirectory() as folder:
         hollow = Path(folder) / f"hollow{suffix}"
         _write_ends(hollow, size_bytes, read_at, tail_bytes)
-        return parse_header(_what_ffmpeg_says(hollow))
+        return parse_header(ask(hollow).replace(str(hollow), "the file"))
 
 
 def parse_header(said: str) -> Header:
@@ -79,16 +76,6 @@ def _write_ends(hollow: Path, size_bytes: int, read_at: ReadAt, tail_bytes: int)
             file.write(read_at(first, size_bytes - first))
 
 
-def _what_ffmpeg_says(path: Path) -> str:
-    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin"]
-    command = [*program, "-protocol_whitelist", "file", "-i", str(path)]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise UnreadableError(f"reading the header took over {TIMEOUT_S} s") from None
-    return done.stderr.decode(errors="replace").replace(str(path), "the file")
-
-
 def _num_channels(layout: str) -> int:
     plain = layout.partition("(")[0]
     if plain in CHANNELS:
@@ -99,4 +86,5 @@ def _num_channels(layout: str) -> int:
 
 def _last_line(said: str) -> str:
     lines = [line for line in said.splitlines() if "At least one output" not in line]
-    return lines[-1].strip() if lines else "ffmpeg says nothing about it"
+    last = lines[-1].strip() if lines else "ffmpeg says nothing about it"
+    return re.sub(r"^(\[[^\]]*\] )+", "", last)

@@ -66,7 +66,8 @@ def test_a_run_exports_what_the_dashboard_shows_with_true_values(local_ray, tmp_
     def is_all_told(seen):
         seen["in_tables"] = [len(table(tmp_path / "out", name)) for name in TABLES]
         published = [seen["recordings_total"], seen["failures_total"]]
-        return seen["shards_total"] == 16 and published == seen["in_tables"] and all(published)
+        arrived = (seen["shards_total"], seen["queue_shards"], seen["decoded_seconds_total"])
+        return arrived == (16, 1, 25) and published == seen["in_tables"] and all(published)
 
     driver = threading.Thread(target=run, args=(what,))
     driver.start()
@@ -82,7 +83,6 @@ def test_a_run_exports_what_the_dashboard_shows_with_true_values(local_ray, tmp_
     num_words = sum(len(words) for words in spoken_directly(good).values())
     assert now["audio_seconds_total"] == pytest.approx(24.0)
     assert now["words_total"] == num_words
-    assert now["decoded_seconds_total"] == pytest.approx(25.0)
     assert 0 < now["decode_busy_seconds_total"] < 20
     assert any(
         'stage="decode"' in labels and 'reason="no_audio"' in labels

@@ -1,5 +1,7 @@
 import pytest
 
+from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.probe import what_ffmpeg_says
 from pipeline.survey import headers
 from pipeline.survey.headers import Header, UnreadableError, parse_header, read_header
 from tests.survey.sounds import CODECS, make_sound
@@ -19,7 +21,11 @@ class Ranges:
 
 def header_of(path):
     ranges = Ranges(path)
-    return read_header(path.suffix, len(ranges.data), ranges), ranges
+    return read_header(path.suffix, len(ranges.data), ranges, ask), ranges
+
+
+def ask(path):
+    return what_ffmpeg_says(path, DecodeConfig())
 
 
 @pytest.mark.parametrize("suffix", CODECS)

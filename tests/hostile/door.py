@@ -1,0 +1,97 @@
+"""Sends a folder through the door that every recording comes in by; run it under a tracer.
+
+`python -m tests.hostile.door FOLDER ANSWERS` writes one line of JSON for each recording, and a
+last one about the process itself.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipeline.audio.cut import ShardConfig
+from pipeline.audio.decode import DecodeConfig
+from pipeline.cluster.audio_reader import AudioReader, SourceConfig
+from pipeline.guards.config import GuardsConfig
+from pipeline.planning import PlanningConfig, plan
+from pipeline.records import Failure, PlannedRecording, Recording
+from pipeline.storage.contents import Contents
+from pipeline.storage.opening import S3Config
+from pipeline.storage.sources import recordings
+
+NUM_THREADS = 2
+LIMITS = DecodeConfig(stall_s=30.0, max_cpu_s=20, max_memory_bytes=2 << 30, max_recording_s=120.0)
+LOOK_EVERY = 100
+KIB = 1024
+
+
+def main(folder: str, answers: str) -> None:
+    planned = list(plan(recordings(folder, S3Config()), Contents().name, PlanningConfig()))
+    with open(answers, "w") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
+        looks = []
+        for number, answer in enumerate(_answers(planned, threads)):
+            file.write(json.dumps(answer) + "\n")
+            if number % LOOK_EVERY == 0:
+                looks.append(_look())
+        file.write(json.dumps({"looks": [*looks, _look()], "largest_child": _largest_child()}))
+
+
+def _answers(
+    planned: Iterable[PlannedRecording], threads: ThreadPoolExecutor
+) -> Iterator[dict[str, Any]]:
+    waiting = iter(planned)
+    while some := list(islice(waiting, LOOK_EVERY)):
+        yield from threads.map(_answer, some)
+
+
+def _answer(planned: PlannedRecording) -> dict[str, Any]:
+    recording = planned.recording
+    if planned.duplicate_of is not None:
+        return {"uri": recording.uri, "duplicate_of": planned.duplicate_of}
+    return {"uri": recording.uri, "recording_id": recording.recording_id} | _read(recording)
+
+
+def _read(recording: Recording) -> dict[str, Any]:
+    reader = AudioReader(
+        sample_rate_hz=24_000,
+        source=SourceConfig(decode=LIMITS),
+        shard=ShardConfig(),
+        guards=GuardsConfig(),
+        s3=S3Config(),
+    )
+    began_s, num_samples, damage, failure = time.monotonic(), 0, None, None
+    for cut in reader(recording):
+        if isinstance(cut, Failure):
+            failure = cut
+        else:
+            num_samples += cut.shard.owned_end_sample - cut.shard.owned_start_sample
+            damage = cut.shard.damage
+    return {
+        "num_samples": num_samples,
+        "damage": damage,
+        "failure": failure and [failure.stage, failure.reason, failure.detail],
+        "took_s": round(time.monotonic() - began_s, 3),
+    }
+
+
+def _look() -> dict[str, int]:
+    """What the process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "resident_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "num_descriptors": len(os.listdir("/proc/self/fd")),
+    }
+
+
+def _largest_child() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
