@@ -66,7 +66,7 @@ def _about(program: str) -> str:
 def decoding_command(program: str, path: str, sample_rate_hz: int) -> list[str]:
     """The words that write the first audio stream of one file, all channels, as WAV to a pipe."""
     stream = ffmpeg.output(
-        _source(path)["a:0"],
+        _SOURCE["a:0"],
         "pipe:1",
         af=_resampling(program, sample_rate_hz),
         format="wav",
@@ -75,7 +75,10 @@ def decoding_command(program: str, path: str, sample_rate_hz: int) -> list[str]:
         # Long texts would burst the header, whose sizes cannot be mended in a pipe.
         map_metadata="-1",
     )
-    return list(stream.global_args(*_MANNERS).compile(cmd=program))
+    words = stream.global_args(*_MANNERS).compile(cmd=program)
+    # `file:` keeps a name from being read as an option or an address.
+    named = f"file:{os.path.abspath(path)}"
+    return [named if word == _NAMELESS else word for word in words]
 
 
 def probing_command(program: str, path: str) -> list[str]:
@@ -87,11 +90,9 @@ def probing_command(program: str, path: str) -> list[str]:
 _MANNERS = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info")
 
 
-def _source(path: str) -> ffmpeg.nodes.FilterableStream:
-    # `file:` keeps a name from being read as an option or an address.
-    return ffmpeg.input(
-        f"file:{os.path.abspath(path)}", protocol_whitelist="file,pipe", format_whitelist=READERS
-    )
+# The library hashes its words as UTF-8, which the names of files need not be.
+_NAMELESS = "the file"
+_SOURCE = ffmpeg.input(_NAMELESS, protocol_whitelist="file,pipe", format_whitelist=READERS)
 
 
 def _resampling(program: str, sample_rate_hz: int) -> str:

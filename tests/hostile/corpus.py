@@ -10,7 +10,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 
@@ -47,27 +47,31 @@ ODD_NAMES = [
 ]
 # Texts that lead elsewhere, for the readers of ffmpeg that follow them; {0} is where.
 LISTS = {
-    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{0}\n#EXT-X-ENDLIST\n",
-    "hls_key": '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{0}"\n#EXTINF:10,\na.ts\n#EXT-X-ENDLIST\n',
-    "concat": "ffconcat version 1.0\nfile '{0}'\n",
-    "dash": (
+    "list_hls": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{0}\n#EXT-X-ENDLIST\n",
+    "list_hls_key": (
+        '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{0}"\n#EXTINF:9,\na.ts\n#EXT-X-ENDLIST\n'
+    ),
+    "list_concat": "ffconcat version 1.0\nfile '{0}'\n",
+    "list_dash": (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
         "<AdaptationSet><Representation id='0'><BaseURL>{0}</BaseURL></Representation>"
         "</AdaptationSet></Period></MPD>"
     ),
-    "session": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 RTP/AVP 0\n",
-    "cue": 'FILE "{0}" WAVE\n  TRACK 01 AUDIO\n    INDEX 01 00:00:00\n',
-    "pls": "[playlist]\nFile1={0}\nNumberOfEntries=1\n",
-    "asx": '<asx version="3.0"><entry><ref href="{0}"/></entry></asx>',
-    "smooth": '<SmoothStreamingMedia><StreamIndex Type="audio" Url="{0}"/></SmoothStreamingMedia>',
-    "drawing": (
+    "list_session": (
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 RTP/AVP 0\n"
+    ),
+    "list_cue": 'FILE "{0}" WAVE\n  TRACK 01 AUDIO\n    INDEX 01 00:00:00\n',
+    "list_pls": "[playlist]\nFile1={0}\nNumberOfEntries=1\n",
+    "list_asx": '<asx version="3.0"><entry><ref href="{0}"/></entry></asx>',
+    "list_smooth": '<SmoothStreamingMedia><StreamIndex Url="{0}"/></SmoothStreamingMedia>',
+    "list_drawing": (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
         '<image xlink:href="{0}"/></svg>'
     ),
-    "subtitles": "1\n00:00:00,000 --> 00:00:10,000\n<a href='{0}'>text</a>\n",
-    "webvtt": "WEBVTT\n\n00:00.000 --> 00:10.000\n{0}\n",
-    "metadata": ";FFMETADATA1\ntitle={0}\n[STREAM]\n",
-    "composition": (
+    "list_subtitles": "1\n00:00:00,000 --> 00:00:10,000\n<a href='{0}'>text</a>\n",
+    "list_webvtt": "WEBVTT\n\n00:00.000 --> 00:10.000\n{0}\n",
+    "list_metadata": ";FFMETADATA1\ntitle={0}\n[STREAM]\n",
+    "list_composition": (
         '<?xml version="1.0"?><CompositionPlaylist xmlns="http://www.smpte-ra.org/schemas/2067-3/'
         '2016"><Id>{0}</Id></CompositionPlaylist>'
     ),
@@ -81,7 +85,7 @@ def write_corpus(folder: Path, num_files: int, seed: int = 0) -> Iterator[Path]:
     """Write files until there are `num_files`, yielding each path."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder.with_name(SECRET_NAME), healthy("wav"))
-    for index, maker in zip(range(num_files), cycle(MAKERS), strict=False):
+    for index, maker in zip(range(num_files), cycle(MAKERS.values()), strict=False):
         place = folder / f"{index // 1000:03d}" / f"{index:06d}"
         place.mkdir(parents=True)
         yield maker(place, random.Random(f"{seed}/{index}"))
@@ -90,7 +94,7 @@ def write_corpus(folder: Path, num_files: int, seed: int = 0) -> Iterator[Path]:
 def kind_of(name: str) -> str:
     """The maker of a file, by its path."""
     base = os.path.basename(name)
-    return next(kind for kind in KINDS if base.startswith(kind))
+    return max((kind for kind in MAKERS if base.startswith(kind)), key=len)
 
 
 @cache
@@ -162,13 +166,12 @@ def make_web_page(place: Path, draw: random.Random) -> Path:
     return _write(place / f"web_page.{suffix}", b"<html><body>404 not found</body></html>")
 
 
-def make_list(place: Path, draw: random.Random) -> Path:
+def _make_list(kind: str, place: Path, draw: random.Random) -> Path:
     """A playlist, manifest or script that leads to the secret or to a host."""
-    kind = draw.choice(list(LISTS))
     secret = _secret(place)
     target = draw.choice([str(secret), f"file:{secret}", f"file://{secret}", NOWHERE])
     text = LISTS[kind].format(target)
-    return _write(place / f"list_{kind}.{draw.choice(LIST_SUFFIXES)}", text.encode())
+    return _write(place / f"{kind}.{draw.choice(LIST_SUFFIXES)}", text.encode())
 
 
 def make_reference(place: Path, draw: random.Random) -> Path:
@@ -299,7 +302,8 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-KINDS = sorted((name for name in globals() if name.startswith("make_")), reverse=True)
-MAKERS: list[Maker] = [globals()[name] for name in KINDS]
-KINDS = [name.removeprefix("make_") for name in KINDS]
+MAKERS: dict[str, Maker] = {
+    **{name.removeprefix("make_"): globals()[name] for name in dir() if name.startswith("make_")},
+    **{kind: partial(_make_list, kind) for kind in LISTS},
+}
 HONEST = ("honest", "odd_name", "linked_picture", "talkative")

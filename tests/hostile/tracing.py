@@ -11,6 +11,7 @@ from pathlib import Path
 STRACE = shutil.which("strace")
 CALLS = "open,openat,openat2,creat,socket,connect,execve,readlink,readlinkat"
 _LINE = re.compile(r"^(\d+)<([^>]*)> +(\w+)\((.*)$")
+_GRANTED = re.compile(r" = \d+<([^>]*)>$")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -21,13 +22,14 @@ class Asked:
     process: int
     program: str  # what the thread calls itself; those of Python keep its name
     call: str
-    path: str  # empty where the call names none
+    path: str  # as it was asked for; empty where the call names none
+    reached: str  # where that led, past all links
     words: str
 
 
 def run_traced(command: Sequence[str], trace: Path, **running) -> subprocess.CompletedProcess:
     """The program and all its children, with every path whole and every byte readable."""
-    words = [STRACE or "strace", "-f", "-Y", "-qq", "--seccomp-bpf", "-xx", "-s", "4096"]
+    words = [STRACE or "strace", "-f", "-Y", "-y", "-qq", "--seccomp-bpf", "-xx", "-s", "4096"]
     words += ["-e", f"trace={CALLS}", "-o", str(trace)]
     return subprocess.run([*words, *command], **running)
 
@@ -39,9 +41,10 @@ def asked(trace: Path) -> Iterator[Asked]:
             if (found := _LINE.match(line)) is not None:
                 process, program, call, words = found.groups()
                 named = _STRING.search(words)
-                yield Asked(
-                    int(process), _text(program), call, _text(named[1]) if named else "", words
-                )
+                path = _text(named[1]) if named else ""
+                got = _GRANTED.search(words)
+                reached = _text(got[1]) if got else path
+                yield Asked(int(process), _text(program), call, path, reached, words)
 
 
 def _text(quoted: str) -> str:

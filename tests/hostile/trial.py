@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage.opening import local_path
-from tests.hostile.corpus import HONEST, SECRET_NAME, kind_of, write_corpus
+from tests.hostile.corpus import HONEST, LISTS, SECRET_NAME, kind_of, write_corpus
 from tests.hostile.door import LIMITS
 from tests.hostile.tracing import STRACE, Asked, asked, run_traced
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 OF_LIBRARIES = ("/lib", "/usr/", "/etc/ld.so", "/etc/ssl/", "/proc/", "/sys/", "/dev/", "/opt/cuda")
 # Nothing to hear, whatever the name says.
 SILENT = (
-    *("empty", "endless_chunks", "link_out", "link_to_nothing", "list", "no_channels"),
+    *("empty", "endless_chunks", "link_out", "link_to_nothing", "no_channels"),
     *("video_without_audio", "web_page"),
 )
 # ffmpeg sees to the time of a step, the kernel to its memory; Python and a tracer take their own.
@@ -94,7 +94,7 @@ def _wrong_with(answer: dict[str, Any], trial: Trial) -> list[str]:
         wrong.append("took too long")
     if answer["num_samples"] > LIMITS.max_recording_s * 24_000:
         wrong.append("too much sound")
-    if kind in SILENT and (answer["num_samples"] or not answer["failure"]):
+    if (kind in SILENT or kind in LISTS) and (answer["num_samples"] or not answer["failure"]):
         wrong.append("sound where there is none")
     if kind in HONEST and end_of(answer) != "ok":
         wrong.append("an honest file was not heard")
@@ -134,7 +134,7 @@ def trespasses(trial: Trial) -> list[str]:
     found = [
         f"{one.program} {one.call} {one.path or one.words}"
         for one in trial.calls
-        if one.path == secret or one.call == "connect" or _is_foreign(one, trial)
+        if secret in (one.path, one.reached) or one.call == "connect" or _is_foreign(one, trial)
     ]
     opened: dict[int, set[str]] = defaultdict(set)
     for one in _of_ffmpeg(trial):
@@ -155,7 +155,10 @@ def _is_ours(one: Asked) -> bool:
 def _is_foreign(one: Asked, trial: Trial) -> bool:
     """Whether ffmpeg asks for anything but its own libraries and files of the corpus."""
     if _is_ours(one):
-        return one.path.startswith(("/dev/zero", "/proc/self/environ"))
-    if one.call in ("socket", "execve", "creat") or one.path in ("/dev/zero", "/proc/self/environ"):
+        return one.reached.startswith("/dev/zero") or one.reached.endswith("/environ")
+    if one.call in ("socket", "execve", "creat") or one.reached in (
+        "/dev/zero",
+        "/proc/self/environ",
+    ):
         return True
     return not one.path.startswith((*OF_LIBRARIES, f"{trial.folder}/"))
