@@ -32,6 +32,8 @@ CODECS = {
     "amr": ["-c:a", "libopencore_amrnb", "-ar", "8000", "-ac", "1"],
 }
 SECRET_NAME = "secret.wav"
+# Sound beside the file, which ffmpeg itself would follow a script to.
+NEIGHBOUR = "neighbour.bin"
 NOWHERE = "http://127.0.0.1:9/x.wav"
 ODD_NAMES = [
     "new\nline.wav",
@@ -52,6 +54,7 @@ LISTS = {
         '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{0}"\n#EXTINF:9,\na.ts\n#EXT-X-ENDLIST\n'
     ),
     "list_concat": "ffconcat version 1.0\nfile '{0}'\n",
+    "list_concat_near": f"ffconcat version 1.0\nfile '{NEIGHBOUR}'\n",
     "list_dash": (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
         "<AdaptationSet><Representation id='0'><BaseURL>{0}</BaseURL></Representation>"
@@ -170,6 +173,7 @@ def _make_list(kind: str, place: Path, draw: random.Random) -> Path:
     """A playlist, manifest or script that leads to the secret or to a host."""
     secret = _secret(place)
     target = draw.choice([str(secret), f"file:{secret}", f"file://{secret}", NOWHERE])
+    _write(place / NEIGHBOUR, healthy("wav"))
     text = LISTS[kind].format(target)
     return _write(place / f"{kind}.{draw.choice(LIST_SUFFIXES)}", text.encode())
 
