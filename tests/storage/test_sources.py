@@ -10,8 +10,10 @@ import pytest
 
 from pipeline.records import Recording
 from pipeline.storage.contents import Contents
+from pipeline.storage.errors import StorageError
 from pipeline.storage.manifests import read_manifest
 from pipeline.storage.opening import S3Config, open_file, open_store
+from pipeline.storage.scratch import ScratchConfig, fetched
 from pipeline.storage.sources import recordings
 
 S3 = S3Config()
@@ -204,3 +206,33 @@ def test_contents_on_disk_are_the_same_exactly_if_their_bytes_are(tmp_path):
 def test_contents_of_one_size_only_are_never_read(tmp_path):
     gone = Recording(uri=str(tmp_path / "gone.mp3"), size_bytes=5, version="1")
     assert Contents().name(gone) == gone.uri
+
+
+def test_links_that_leave_the_folder_are_planned_and_never_opened(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "secret.wav").write_bytes(b"secret")
+    (folder / "a.wav").write_bytes(b"sound")
+    (folder / "near.wav").symlink_to("a.wav")
+    (folder / "out.wav").symlink_to("../secret.wav")
+    (folder / "gone.wav").symlink_to("nowhere.wav")
+    (folder / "circle.wav").symlink_to("circle.wav")
+    (folder / "out").symlink_to(tmp_path)
+    found = {one.uri.rpartition("/")[2]: one for one in recordings(str(folder), S3)}
+    assert found.keys() == {"a.wav", "near.wav", "out.wav", "gone.wav", "circle.wav"}
+    assert found["near.wav"].version == found["a.wav"].version
+    assert {name: found[name].size_bytes for name in ("out.wav", "gone.wav")} == {
+        "out.wav": 0,
+        "gone.wav": 0,
+    }
+    with pytest.raises(StorageError, match="out of the folder"):
+        fetch(found["out.wav"])
+    with pytest.raises(StorageError, match="no such file"):
+        fetch(found["gone.wav"])
+    (linked,) = recordings(str(folder / "out.wav"), S3)  # who names a link means its target
+    assert linked.size_bytes == 6
+
+
+def fetch(recording):
+    with fetched(recording, S3, ScratchConfig()):
+        raise AssertionError("it was opened")
