@@ -10,11 +10,12 @@ from rich.table import Table
 
 from jobs.command import run_job
 from jobs.config import Job
-from pipeline.reading.evaluating import Reference, evaluate, everything_said
+from pipeline.reading.evaluating import evaluate, everything_said
+from pipeline.reading.pace import pace_of, read_status
+from pipeline.reading.references import read_references
 from pipeline.reading.scorecard import rows, totals, write_scorecard
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.published import read_failures, read_transcripts
-from pipeline.storage.sources import recordings
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,7 +25,13 @@ class EvaluateConfig:
     run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
     reference: str | None = field(
         default=None,
-        metadata={"help": "manifest with a column text; unset: the manifest that was transcribed"},
+        metadata={
+            "help": "manifest with a column text or words, or a data set on the hub "
+            "(ORGANISATION/NAME); unset: the manifest that was transcribed"
+        },
+    )
+    split: str | None = field(
+        default=None, metadata={"help": "which part of a data set on the hub; unset: all of it"}
     )
     language: str = field(
         default="en", metadata={"help": "language of recordings whose manifest names none"}
@@ -39,22 +46,16 @@ class EvaluateConfig:
 
 def evaluate_run(config: EvaluateConfig) -> int:
     store = open_store(config.run, config.s3)
+    references = read_references(config.reference, config.split, config.s3)
     said = everything_said(
-        read_transcripts(store), read_failures(store), _references(config), config.language
+        read_transcripts(store), read_failures(store), references, config.language
     )
-    evaluation = evaluate(list(said), config.translated)
+    evaluation = evaluate(list(said), config.translated, pace_of(read_status(store)))
     write_scorecard(store, evaluation)
     console = Console(highlight=False)
     for table in _tables(totals(evaluation), rows(evaluation), config):
         console.print(table)
     return 0
-
-
-def _references(config: EvaluateConfig) -> dict[str, Reference]:
-    if config.reference is None:
-        return {}
-    named = recordings(config.reference, config.s3)
-    return {one.uri: Reference(one.text) for one in named if one.text is not None}
 
 
 def _tables(
@@ -86,11 +87,17 @@ def _facts_table(total: dict[str, Any]) -> Table:
     table = Table(show_header=False, box=None)
     table.add_row("recordings", str(total["num_recordings"]))
     table.add_row("hours", f"{total['duration_s'] / 3600:.2f}")
+    if total["times_real_time"] is not None:
+        table.add_row("RTFx of the run", f"{total['times_real_time']:,.1f} times real time")
+    if total["occupancy"] is not None:
+        table.add_row("occupancy of the slots", f"{total['occupancy']:.1%}")
     if total["bleu"] is not None:
         table.add_row("BLEU of translations", f"{total['bleu']:.2f} ({total['bleu_signature']})")
     if total["num_timed_words"]:
         median_s, p90_s = total["start_error_median_s"], total["start_error_p90_s"]
         table.add_row("word starts off by", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
+        late_s, num_words = total["start_shift_median_s"], total["num_timed_words"]
+        table.add_row("", f"late by {late_s:+.3f} s (median), {num_words:,} words heard right")
     return table
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,8 +15,11 @@ from rich.table import Table
 
 from jobs.command import run_job
 from jobs.config import Job
+from pipeline.audio.cut import ShardConfig, probable_shards
 from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.probe import what_ffmpeg_says
+from pipeline.cluster.audio_reader import SourceConfig
+from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.planning import PlanningConfig, plan
 from pipeline.records import PlannedRecording, Recording
 from pipeline.storage.contents import Contents
@@ -24,7 +28,7 @@ from pipeline.storage.opening import S3Config, open_file
 from pipeline.storage.sources import recordings
 from pipeline.storage.store import OUTSIDE
 from pipeline.storage.tables import side_by_side
-from pipeline.survey.archive import Archive, Looked, survey
+from pipeline.survey.archive import Archive, Looked, Shape, survey
 from pipeline.survey.costs import (
     MEMORY_TB_PER_S,
     OUTPUT_BYTES_PER_H,
@@ -47,7 +51,10 @@ class PlanConfig:
     input: str = field(
         default=MISSING, metadata={"help": "file, folder, pattern or manifest; local or s3://"}
     )
-    model: str = field(default=MISSING, metadata={"help": "the model to be used"})
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(checkpoint=MISSING),
+        metadata={"help": "who will listen"},
+    )
     gpus: list[str] = field(
         default_factory=list,
         metadata={"help": f"GPUs to compare; known are {', '.join(MEMORY_TB_PER_S)}"},
@@ -57,7 +64,15 @@ class PlanConfig:
         default_factory=dict,
         metadata={"help": "what a GPU costs for an hour, as in prices.h200=3.5"},
     )
-    max_shard_s: float = field(default=600.0, metadata={"help": "longest shard"})
+    source: SourceConfig = field(
+        default_factory=SourceConfig, metadata={"help": "what is taken from each file"}
+    )
+    shard: ShardConfig = field(
+        default_factory=ShardConfig, metadata={"help": "where recordings are cut"}
+    )
+    planning: PlanningConfig = field(
+        default_factory=PlanningConfig, metadata={"help": "the order of the work"}
+    )
     num_rows: int = field(default=10, metadata={"help": "longest list of folders or files shown"})
     format: str = field(default="table", metadata={"help": "how", "choices": ("table", "json")})
     s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
@@ -68,7 +83,7 @@ class PlanConfig:
 
 
 def look(config: PlanConfig) -> int:
-    planned = list(plan(recordings(config.input, config.s3), Contents().name, PlanningConfig()))
+    planned = list(plan(recordings(config.input, config.s3), Contents().name, config.planning))
     originals = [one.recording for one in planned if one.duplicate_of is None]
     looked = track(
         side_by_side(lambda recording: _look_at(recording, config.s3), originals),
@@ -78,7 +93,11 @@ def look(config: PlanConfig) -> int:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    archive = survey(looked, len(planned) - len(originals), config.max_shard_s)
+    shape = Shape(
+        num_shards=partial(probable_shards, config=config.shard),
+        splits_channels=config.source.channels == "split",
+    )
+    archive = survey(looked, len(planned) - len(originals), shape)
     costs = list(_costs(archive, config))
     if config.format == "json":
         sys.stdout.write(json.dumps(_document(archive, costs), indent=2) + "\n")
@@ -116,16 +135,16 @@ def _ask(path: Path) -> str:
 
 def _costs(archive: Archive, config: PlanConfig) -> Iterator[Cost]:
     work = Work(
-        duration_s=archive.duration_s,
+        duration_s=archive.heard_s,
         num_shards=archive.num_shards,
         longest_s=archive.longest_s,
     )
     benchmarks = read_benchmarks(BENCHMARKS)
     for gpu in config.gpus:
-        speed = speed_of(gpu, config.model, benchmarks)
+        speed = speed_of(gpu, config.model.name, benchmarks)
         if speed is not None:
             price = config.prices.get(gpu)
-            yield cost_of(work, speed, config.model, config.num_gpus, price)
+            yield cost_of(work, speed, config.model.name, config.num_gpus, price)
 
 
 def _document(archive: Archive, costs: list[Cost]) -> dict[str, Any]:
@@ -133,6 +152,7 @@ def _document(archive: Archive, costs: list[Cost]) -> dict[str, Any]:
         "num_recordings": archive.num_recordings,
         "num_duplicates": archive.num_duplicates,
         "duration_s": archive.duration_s,
+        "heard_s": archive.heard_s,
         "size_bytes": archive.size_bytes,
         "num_shards": archive.num_shards,
         "output_bytes": _output_bytes(archive),
@@ -143,7 +163,7 @@ def _document(archive: Archive, costs: list[Cost]) -> dict[str, Any]:
 
 
 def _output_bytes(archive: Archive) -> int:
-    return round(archive.duration_s / 3600 * OUTPUT_BYTES_PER_H)
+    return round(archive.heard_s / 3600 * OUTPUT_BYTES_PER_H)
 
 
 def _print(
@@ -158,7 +178,7 @@ def _print(
     console.print(_cost_table(costs, config))
     unknown = [gpu for gpu in config.gpus if gpu not in {cost.speed.gpu for cost in costs}]
     if unknown:
-        console.print(f"nothing is known of {config.model} on {', '.join(unknown)}")
+        console.print(f"nothing is known of {config.model.name} on {', '.join(unknown)}")
 
 
 def _totals_table(archive: Archive) -> Table:
@@ -169,7 +189,7 @@ def _totals_table(archive: Archive) -> Table:
     table.add_row("size", f"{archive.size_bytes / 1e9:,.2f} GB")
     table.add_row("duplicates", f"{archive.num_duplicates:,} (transcribed once)")
     table.add_row("unreadable", f"{len(archive.unreadable):,}")
-    table.add_row("shards", f"{archive.num_shards:,}")
+    table.add_row("shards", f"about {archive.num_shards:,}")
     table.add_row("output", f"about {_output_bytes(archive) / 1e6:,.1f} MB")
     return table
 

@@ -12,12 +12,8 @@ from rich.console import Console
 
 from jobs.command import run_job
 from jobs.config import Job
-from pipeline.reading.reporting import (
-    compose,
-    read_status,
-    read_word_error_rates,
-    tally,
-)
+from pipeline.reading.pace import read_status
+from pipeline.reading.reporting import compose, read_word_error_rates, tally
 from pipeline.reading.scorecard import read_totals
 from pipeline.records import Recording
 from pipeline.report.content import Report, Sound

@@ -10,7 +10,7 @@ N samples, H hops.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,14 @@ class ShardConfig:
             raise ValueError(
                 f"shard.pause_s={self.pause_s} does not fit in search_s={self.search_s}"
             )
+
+
+def probable_shards(duration_s: float, config: ShardConfig) -> int:
+    """How many shards a recording will be, its pauses being anywhere."""
+    if config.max_s is None or duration_s <= config.max_s:
+        return 1
+    usual_s = config.max_s - config.overlap_s - config.search_s / 2
+    return 1 + ceil((duration_s - config.max_s) / usual_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,8 @@ class Progress:
     heard_s: float = 0.0
     num_shards: int = 0
     num_kills: int = 0
-    occupancy: float | None = None
+    occupancy: float | None = None  # lately
+    mean_occupancy: float | None = None  # since the beginning
     started_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
     detail: str = ""

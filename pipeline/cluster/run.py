@@ -220,6 +220,7 @@ class _Attempt:
         tell_retries(num_kills - self.progress.num_kills)
         self.progress.num_kills = num_kills
         self.progress.occupancy = _occupancy(self._heard, told)
+        self.progress.mean_occupancy = _occupancy([], told)
         self._heard = told
         self._spent_by_stage.update(spent)
 

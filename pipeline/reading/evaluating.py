@@ -5,19 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.reading.documents import conversations
-from pipeline.records import Failure, Transcript, Word
+from pipeline.reading.pace import Pace
+from pipeline.reading.references import Reference, References
+from pipeline.records import Failure, Transcript
 from pipeline.scoring.errors import CorpusScore, Pair, combined, score_corpus
 from pipeline.scoring.normalising import as_written, normaliser
 from pipeline.scoring.times import TimeErrors, start_shifts_s, time_errors
 from pipeline.scoring.translation import TranslationScore, score_translation
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """What was really said in one file, and when, where that is known."""
-
-    text: str
-    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +35,7 @@ class Evaluation:
     by_language: Mapping[str, CorpusScore]
     translation: TranslationScore | None
     times: TimeErrors | None
+    pace: Pace = Pace()
 
     @property
     def duration_s(self) -> float:
@@ -50,13 +45,10 @@ class Evaluation:
 def everything_said(
     transcripts: Iterable[Transcript],
     failures: Iterable[Failure],
-    references: Mapping[str, Reference],
+    references: References,
     default_language: str,
 ) -> Iterator[Said]:
-    """Every file with a reference; one that failed said nothing.
-
-    A reference is found by the name of the file, or else is what the plan knew of it.
-    """
+    """Every file with a reference, or channel of one; what failed said nothing."""
     heard = set()
     for channels in conversations(transcripts):
         heard.add(channels[0].recording.source_id)
@@ -77,7 +69,9 @@ def everything_said(
             yield from _said([nothing], references, default_language)
 
 
-def evaluate(said: Sequence[Said], translated_domains: Sequence[str]) -> Evaluation:
+def evaluate(
+    said: Sequence[Said], translated_domains: Sequence[str], pace: Pace | None = None
+) -> Evaluation:
     """Score the recordings in their own languages; translations by BLEU alone."""
     if not said:
         raise ValueError("no recording has a reference: nothing to evaluate")
@@ -94,30 +88,42 @@ def evaluate(said: Sequence[Said], translated_domains: Sequence[str]) -> Evaluat
         by_language=by_language,
         translation=score_translation(translated) if translated else None,
         times=time_errors([shift_s for one in transcribed for shift_s in one.shifts_s]),
+        pace=pace or Pace(),
     )
 
 
 def _said(
-    channels: Sequence[Transcript], references: Mapping[str, Reference], default_language: str
+    channels: Sequence[Transcript], references: References, default_language: str
 ) -> Iterator[Said]:
+    together = []
+    for one in channels:
+        reference = references.of_channel(one.recording)
+        if reference is None:
+            together.append(one)
+        else:
+            name = one.recording.recording_id
+            yield _compared([one], reference, name, default_language)
+    if together:
+        recording = together[0].recording
+        reference = references.of_file(recording)
+        if reference is not None:
+            yield _compared(together, reference, recording.source_id, default_language)
+
+
+def _compared(
+    channels: Sequence[Transcript], reference: Reference, name: str, default_language: str
+) -> Said:
     recording = channels[0].recording
-    reference = references.get(recording.uri) or _planned_reference(recording.text)
-    if reference is None:
-        return
     words = sorted((word for one in channels for word in one.words), key=lambda w: w.start_s)
     heard = " ".join(word.text for word in words)
     duration_s = max(one.duration_s for one in channels)
-    yield Said(
-        pair=Pair(recording.source_id, reference.text, heard, duration_s),
+    return Said(
+        pair=Pair(name, reference.text, heard, duration_s),
         name=recording.uri,
         language=recording.language or default_language,
         domain=recording.domain,
         shifts_s=tuple(start_shifts_s(reference.words, words)),
     )
-
-
-def _planned_reference(text: str | None) -> Reference | None:
-    return None if text is None else Reference(text)
 
 
 def _by_language(said: Iterable[Said]) -> dict[str, list[Pair]]:

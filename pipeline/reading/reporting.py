@@ -1,7 +1,6 @@
 """A run's tables to what its report shows."""
 
 import heapq
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
+from pipeline.reading.pace import pace_of
 from pipeline.reading.scorecard import ROWS_KEY, Totals
 from pipeline.records import Failure, Finding, Recording, Span, Transcript, Word
 from pipeline.report.content import (
@@ -25,7 +25,6 @@ from pipeline.report.content import (
 from pipeline.storage.errors import StorageError
 from pipeline.storage.store import Store
 
-STATUS_KEY = "_run/status.json"
 MAX_SHARES = 20
 
 Listen = Callable[[Recording, float], Sound | None]
@@ -99,16 +98,6 @@ def tally(
     return found
 
 
-def read_status(store: Store) -> Mapping[str, Any]:
-    """What the run last told about itself; nothing if it never did."""
-    try:
-        return json.loads(store.read(STATUS_KEY))
-    except StorageError as error:
-        if error.reason == "not_found":
-            return {}
-        raise
-
-
 def read_word_error_rates(store: Store) -> dict[str, float | None]:
     """The rate of each recording of the last evaluation."""
     try:
@@ -163,26 +152,17 @@ def progress_of(status: Mapping[str, Any]) -> list[Progress]:
     ]
 
 
-def _facts(named: Mapping[str, Any]) -> list[Fact]:
-    return [Fact(name, str(value)) for name, value in named.items()]
-
-
-def _hours(seconds: Counter[str]) -> list[Share]:
-    return [Share(one.name, one.amount / 3600) for one in _top(seconds)]
-
-
 def _headline(found: Tally, status: Mapping[str, Any], totals: Totals | None) -> list[Fact]:
     facts = [
         Fact("recordings", f"{found.num_recordings:,}"),
         Fact("hours of audio", f"{found.duration_s / 3600:,.2f}"),
         Fact("words", f"{found.num_words:,}"),
     ]
-    moments = progress_of(status)
-    if moments and moments[-1].elapsed_s > 0:
-        speed = moments[-1].audio_s / moments[-1].elapsed_s
-        facts.append(Fact("times real time", f"{speed:,.1f}"))
-    if status.get("occupancy") is not None:
-        facts.append(Fact("occupancy", f"{status['occupancy']:.1%}"))
+    pace = pace_of(status)
+    if pace.times_real_time is not None:
+        facts.append(Fact("times real time", f"{pace.times_real_time:,.1f}"))
+    if pace.occupancy is not None:
+        facts.append(Fact("occupancy", f"{pace.occupancy:.1%}"))
     rate = totals["normalised"]["word_error_rate"] if totals else None
     if rate is not None:
         facts.append(Fact("word error rate", f"{rate:.2%}"))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.reading.evaluating import Evaluation, Said
 from pipeline.scoring.errors import CorpusScore, PairScore
+from pipeline.scoring.times import time_errors
 from pipeline.storage.errors import StorageError
 from pipeline.storage.store import Store
 from pipeline.storage.tables import parquet_bytes
@@ -54,6 +55,8 @@ def totals(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "num_recordings": len(evaluation.said),
         "duration_s": evaluation.duration_s,
+        "times_real_time": evaluation.pace.times_real_time,
+        "occupancy": evaluation.pace.occupancy,
         "normalised": _rates(evaluation.normalised),
         "raw": _rates(evaluation.raw),
         "by_language": {name: _rates(score) for name, score in evaluation.by_language.items()},
@@ -84,11 +87,14 @@ def _row(normalised: PairScore, raw: PairScore) -> dict[str, Any]:
 
 
 def _about(said: Said) -> dict[str, Any]:
+    times = time_errors(said.shifts_s)
     return {
         "uri": said.name,
         "language": said.language,
         "domain": said.domain,
         "duration_s": said.pair.duration_s,
+        "start_error_median_s": times.median_s if times else None,
+        "start_error_p90_s": times.p90_s if times else None,
         "reference": said.pair.reference,
         "heard": said.pair.hypothesis,
     }

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
+from pipeline.records import Word
+
 # Our names, and under which other names common tools write the same.
 COLUMNS = {
     "uri": ("uri", "path", "audio_filepath"),
@@ -21,6 +23,7 @@ COLUMNS = {
     "language": ("language",),
     "domain": ("domain",),
     "text": ("text", "reference"),
+    "words": ("words",),
     "cuts_s": ("cuts_s", "cuts"),
     "size_bytes": ("size_bytes",),
     "version": ("version",),
@@ -67,7 +70,27 @@ def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     return typed
 
 
+def timed_words(value: Any, where: str) -> tuple[Word, ...]:
+    """Words of a cell: a list, or JSON of one, of {text, start_s, end_s} in seconds of the file."""
+    try:
+        listed = json.loads(value) if isinstance(value, str) else value
+        return tuple(_word(one) for one in listed)
+    except (TypeError, KeyError, ValueError):
+        raise ValueError(
+            f"{where}: words is {value!r:.60}, expected a list of {{text, start_s, end_s}}"
+        ) from None
+
+
+def _word(one: Mapping[str, Any]) -> Word:
+    text = one["text"] if "text" in one else one["word"]
+    start_s = float(one["start_s"] if "start_s" in one else one["start"])
+    end_s = one.get("end_s", one.get("end"))
+    return Word(str(text), start_s, start_s if end_s is None else float(end_s), 1.0)
+
+
 def _value(name: str, value: Any, where: str) -> Any:
+    if name == "words":
+        return timed_words(value, where)
     if name == "cuts_s":
         return _cuts(value, where)
     kind: Callable[[Any], Any] = (

@@ -52,12 +52,23 @@ def _of_pattern(pattern: str, s3: S3Config) -> Iterator[Recording]:
     return (_recording(store, entry) for entry in store.entries() if is_match(entry.key))
 
 
-def _of_manifest(source: str, s3: S3Config) -> Iterator[Recording]:
+def manifest_rows(source: str, s3: S3Config) -> Iterator[dict[str, Any]]:
+    """The rows of a manifest under our names, each uri as its recording has it."""
+    source = _absolute(source)
+    if not is_manifest(source):
+        raise ValueError(f"{source} is no manifest: its name ends in none of .csv, .jsonl, .parquet")
     store, key = open_file(source, s3)
     folder = source.rpartition("/")[0]
     with store.open(key) as file:
-        rows = (row | {"uri": _beside(folder, row["uri"])} for row in read_manifest(source, file))
-        yield from side_by_side(lambda row: _of_row(row, s3), rows)
+        for row in read_manifest(source, file):
+            yield row | {"uri": _beside(folder, row["uri"])}
+
+
+def _of_manifest(source: str, s3: S3Config) -> Iterator[Recording]:
+    rows = manifest_rows(source, s3)
+    # When words were said is of use only to whoever measures.
+    planned = ({name: row[name] for name in row if name != "words"} for row in rows)
+    yield from side_by_side(lambda row: _of_row(row, s3), planned)
 
 
 def _of_row(row: dict[str, Any], s3: S3Config) -> Recording:

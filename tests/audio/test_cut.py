@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.audio.cut import FRAME_S, Cut, ShardConfig, cut
+from pipeline.audio.cut import FRAME_S, Cut, ShardConfig, cut, probable_shards
 
 RATE_HZ = 1000
 SHORT = ShardConfig(max_s=6.0, search_s=3.0, pause_s=0.2, margin_s=0.1, overlap_s=0.5)
@@ -125,3 +125,12 @@ def test_only_one_shard_is_held_however_long_the_recording():
 def test_options_that_leave_no_room_are_refused(wrong):
     with pytest.raises(ValueError, match=r"shard\."):
         ShardConfig(**wrong)
+
+
+@pytest.mark.parametrize("duration_s", [10, 59, 61, 130, 604, 1500])
+def test_the_probable_shards_are_about_those_that_are_cut(duration_s):
+    noise_N = np.random.default_rng(3).integers(-3000, 3000, duration_s * 1000).astype(np.int16)
+    config = ShardConfig()
+    num_shards = sum(1 for _ in cut([noise_N], 1000, config))
+    assert probable_shards(duration_s, config) == pytest.approx(num_shards, abs=2, rel=0.1)
+    assert probable_shards(duration_s, ShardConfig(max_s=None)) == 1

@@ -47,7 +47,7 @@ def check(document):
     assert cost["wall_h"] == pytest.approx(cost["gpu_h"] / 2)
 
 
-WORDS = ("format=json", "max_shard_s=60", "gpus=[h200]", "prices.h200=3.5", "num_gpus=2")
+WORDS = ("format=json", "shard.max_s=60", "gpus=[h200]", "prices.h200=3.5", "num_gpus=2")
 
 
 def test_a_folder_is_surveyed(say, sounds):
@@ -63,6 +63,14 @@ def test_a_bucket_is_surveyed_by_ranges(say, sounds, s3_bucket):
     code, out, _ = say(s3_bucket + "/", *WORDS)
     assert code == 0
     check(json.loads(out))
+
+
+def test_channels_that_are_split_take_twice_the_hours(say, sounds):
+    code, out, _ = say(str(sounds / "calls/stereo.wav"), "source=split", "format=json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["heard_s"] == pytest.approx(2 * document["duration_s"])
+    assert document["num_shards"] == 2
 
 
 def test_the_table_tells_what_it_is_based_on(say, sounds):

@@ -3,7 +3,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.reading.evaluating import Reference, evaluate, everything_said
+from pipeline.reading.evaluating import evaluate, everything_said
+from pipeline.reading.pace import Pace
+from pipeline.reading.references import Reference, References
 from pipeline.reading.scorecard import read_totals, rows, totals, write_scorecard
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.published import read_failures, read_transcripts
@@ -17,9 +19,13 @@ def store(tmp_path):
     return store
 
 
+def named(references):
+    return References(by_key={(uri, 0.0, None, None): one for uri, one in references.items()})
+
+
 def everything(store, references=None):
     transcripts, failures = read_transcripts(store), read_failures(store)
-    return list(everything_said(transcripts, failures, references or {}, "en"))
+    return list(everything_said(transcripts, failures, named(references or {}), "en"))
 
 
 def test_every_file_with_a_reference_counts_also_if_it_failed(store):
@@ -77,7 +83,7 @@ def test_translations_are_scored_apart():
         transcript("/a.wav", "we went to the market together last night", text=french, **domain),
         transcript("/b.wav", "all right", text="all right"),
     ]
-    evaluation = evaluate(list(everything_said(heard, [], {}, "en")), ["fr-en"])
+    evaluation = evaluate(list(everything_said(heard, [], References(), "en")), ["fr-en"])
     assert evaluation.translation is not None
     assert evaluation.normalised.words.num_reference == 2
     assert [row["uri"] for row in rows(evaluation)] == ["/b.wav", "/a.wav"]
@@ -88,7 +94,7 @@ def test_languages_have_their_own_normalisers():
         transcript("/a.wav", "twenty one", text="21", language="en"),
         transcript("/b.wav", "c'est vingt et un", text="C'est vingt et un!", language="fr"),
     ]
-    total = totals(evaluate(list(everything_said(heard, [], {}, "en")), []))
+    total = totals(evaluate(list(everything_said(heard, [], References(), "en")), []))
     assert set(total["by_language"]) == {"en", "fr"}
     assert total["normalised"]["word_error_rate"] == 0
 
@@ -96,7 +102,7 @@ def test_languages_have_their_own_normalisers():
 def test_word_times_are_held_against_the_reference():
     heard = [transcript("/a.wav", "so we meet again", start_s=0.1)]
     references = {"/a.wav": Reference("so we meet again", said("so we meet again"))}
-    evaluation = evaluate(list(everything_said(heard, [], references, "en")), [])
+    evaluation = evaluate(list(everything_said(heard, [], named(references), "en")), [])
     assert evaluation.times.num_words == 4
     assert evaluation.times.median_shift_s == pytest.approx(0.1)
 
@@ -104,4 +110,26 @@ def test_word_times_are_held_against_the_reference():
 def test_nothing_to_evaluate_is_said():
     heard = [transcript("/a.wav", "who knows")]
     with pytest.raises(ValueError, match="no recording has a reference"):
-        evaluate(list(everything_said(heard, [failure("/b.wav")], {}, "en")), [])
+        evaluate(list(everything_said(heard, [failure("/b.wav")], References(), "en")), [])
+
+
+def test_channels_with_references_of_their_own_are_scored_alone(store):
+    uri = "/a/calls/7.wav"
+    references = References(
+        by_key={
+            (uri, 0.0, None, 0): Reference("hello who is there"),
+            (uri, 0.0, None, 1): Reference("it was me"),
+        }
+    )
+    transcripts, failures = read_transcripts(store), read_failures(store)
+    said_all = list(everything_said(transcripts, failures, references, "en"))
+    assert [one.pair.reference for one in said_all if one.name == uri] == [
+        "hello who is there",
+        "it was me",
+    ]
+
+
+def test_the_pace_of_the_run_stands_beside_its_errors(store):
+    total = totals(evaluate(everything(store), [], Pace(times_real_time=812.0, occupancy=0.97)))
+    assert (total["times_real_time"], total["occupancy"]) == (812.0, 0.97)
+    assert totals(evaluate(everything(store), []))["times_real_time"] is None

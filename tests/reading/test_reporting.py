@@ -4,7 +4,9 @@ from dataclasses import replace
 import pytest
 
 from pipeline.reading.evaluating import evaluate, everything_said
-from pipeline.reading.reporting import compose, read_status, read_word_error_rates, tally
+from pipeline.reading.pace import read_status
+from pipeline.reading.references import References
+from pipeline.reading.reporting import compose, read_word_error_rates, tally
 from pipeline.reading.scorecard import read_totals, write_scorecard
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.published import read_failures, read_transcripts
@@ -65,7 +67,7 @@ def test_failures_and_suspicious_recordings_come_first(store):
 
 
 def test_an_evaluation_shows_in_the_report(store):
-    said = list(everything_said(read_transcripts(store), read_failures(store), {}, "en"))
+    said = list(everything_said(read_transcripts(store), read_failures(store), References(), "en"))
     write_scorecard(store, evaluate(said, []))
     told = report(store)
     assert by_name(told.headline, "value")["word error rate"] == "20.00%"

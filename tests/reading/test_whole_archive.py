@@ -13,6 +13,7 @@ from pipeline.guards.inspection import guarded
 from pipeline.guards.redecoding import hear_attempts, redecode
 from pipeline.reading.evaluating import evaluate, everything_said
 from pipeline.reading.exporting import Names, Wanted, exports
+from pipeline.reading.references import References
 from pipeline.records import Shard, ShardTranscript, Span, Word
 from pipeline.rendering.document import RenderingConfig
 from pipeline.rendering.formats import FORMATS
@@ -144,7 +145,7 @@ def test_the_stall_is_cured_and_the_status_says_so(nights, transcripts):
 
 
 def test_the_word_error_rate_equals_an_independent_count(store, nights, transcripts):
-    said_all = list(everything_said(read_transcripts(store), read_failures(store), {}, "en"))
+    said_all = list(everything_said(read_transcripts(store), read_failures(store), References(), "en"))
     score = evaluate(said_all, []).raw
     distances = {
         night.recording.uri: edit_distance(
