@@ -35,7 +35,7 @@ class Evaluation:
     by_language: Mapping[str, CorpusScore]
     translation: TranslationScore | None
     times: TimeErrors | None
-    pace: Pace = Pace()
+    pace: Pace
 
     @property
     def duration_s(self) -> float:

@@ -37,9 +37,7 @@ def _listed(name: str, revision: str) -> list[str]:
 
 def _fetched(name: str, revision: str, table: str) -> Path:
     try:
-        return Path(
-            hf_hub_download(name, table, repo_type="dataset", revision=revision or None)
-        )
+        return Path(hf_hub_download(name, table, repo_type="dataset", revision=revision or None))
     except Exception as error:
         raise _refused(f"{name}/{table}", error) from None
 

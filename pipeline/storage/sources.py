@@ -56,7 +56,9 @@ def manifest_rows(source: str, s3: S3Config) -> Iterator[dict[str, Any]]:
     """The rows of a manifest under our names, each uri as its recording has it."""
     source = _absolute(source)
     if not is_manifest(source):
-        raise ValueError(f"{source} is no manifest: its name ends in none of .csv, .jsonl, .parquet")
+        raise ValueError(
+            f"{source} is no manifest: its name ends in none of .csv, .jsonl, .parquet"
+        )
     store, key = open_file(source, s3)
     folder = source.rpartition("/")[0]
     with store.open(key) as file:

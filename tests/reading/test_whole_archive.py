@@ -145,7 +145,9 @@ def test_the_stall_is_cured_and_the_status_says_so(nights, transcripts):
 
 
 def test_the_word_error_rate_equals_an_independent_count(store, nights, transcripts):
-    said_all = list(everything_said(read_transcripts(store), read_failures(store), References(), "en"))
+    said_all = list(
+        everything_said(read_transcripts(store), read_failures(store), References(), "en")
+    )
     score = evaluate(said_all, []).raw
     distances = {
         night.recording.uri: edit_distance(
