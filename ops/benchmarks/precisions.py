@@ -1,0 +1,116 @@
+"""What each pair of numbers (weights/cache) costs in memory and changes in what is said.
+
+    python -m ops.benchmarks.precisions models/tiny samples float32/float32 float32/int8 ...
+
+Hears every recording of a folder, long ones in pieces of a minute, with each pair in turn; the
+first pair is what the others are held against. Prints a table of Markdown.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import torch
+
+from pipeline.audio.channels import mix
+from pipeline.audio.decode import DecodeConfig, Sound
+from pipeline.engine.config import EngineConfig
+from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.checkpoints.open import open_checkpoint
+from pipeline.model.fitting import Footprint, footprint
+from pipeline.transcriber import Clip, HeardClip, Transcriber
+
+PIECE_S = 60
+NUM_SLOTS = 8
+SUFFIXES = (".opus", ".flac", ".wav", ".mp3")
+HEADER = (
+    "| weights | cache | weights MB | cache KB per slot | tokens alike | clips alike "
+    "| words that differ | processor time |\n|---|---|--:|--:|--:|--:|--:|--:|\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one pair of numbers said, and what it took."""
+
+    weights: str
+    cache: str
+    needs: Footprint
+    heard: dict[str, HeardClip]
+    processor_s: float
+
+    def row(self, first: "Outcome") -> str:
+        alike = [
+            np.mean(self.heard[clip_id].tokens_T == plain.tokens_T)
+            for clip_id, plain in first.heard.items()
+        ]
+        steps = [plain.num_steps for plain in first.heard.values()]
+        words = [
+            [_text(outcome.heard[clip_id]) for clip_id in first.heard] for outcome in (first, self)
+        ]
+        cells = (
+            self.weights,
+            self.cache,
+            f"{self.needs.weights / 1e6:.2f}",
+            f"{self.needs.cache_per_slot / 1e3:.0f}",
+            f"{np.average(alike, weights=steps):.2%}",
+            f"{sum(share == 1 for share in alike)} of {len(alike)}",
+            f"{jiwer.wer(*words):.2%}",
+            f"{self.processor_s / first.processor_s:.2f}",
+        )
+        return f"| {' | '.join(cells)} |\n"
+
+
+def measure(checkpoint: str, pair: str, clips: list[Clip]) -> Outcome:
+    weights, cache = pair.split("/")
+    engine = EngineConfig(device="cpu", dtype=weights, cache=cache, num_slots=NUM_SLOTS)
+    transcriber = Transcriber.load(ModelConfig(name="measured", checkpoint=checkpoint), engine)
+    began_s = time.process_time()
+    heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
+    return Outcome(
+        weights=weights,
+        cache=cache,
+        needs=footprint(
+            open_checkpoint(checkpoint).config, weights, cache, engine.round_steps, encode_rows=1
+        ),
+        heard=heard,
+        processor_s=time.process_time() - began_s,
+    )
+
+
+def clips_of(folder: Path, rate_hz: int) -> Iterator[Clip]:
+    """Every recording, in pieces, longest first."""
+    pieces = []
+    for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
+        with Sound(path, DecodeConfig(), rate_hz) as sound:
+            samples_N = np.concatenate(list(mix(sound, rate_hz)))
+        size = PIECE_S * rate_hz
+        for index, first in enumerate(range(0, len(samples_N), size)):
+            pieces.append(Clip(f"{path.name} {index}", samples_N[first : first + size]))
+    return iter(sorted(pieces, key=lambda clip: -len(clip.samples_N)))
+
+
+def main(checkpoint: str, folder: str, *pairs: str) -> None:
+    torch.set_num_threads(1)
+    rate_hz = open_checkpoint(checkpoint).config.mimi.sample_rate_hz
+    clips = list(clips_of(Path(folder), rate_hz))
+    sound_s = sum(len(clip.samples_N) for clip in clips) / rate_hz
+    sys.stdout.write(f"{len(clips)} clips, {sound_s:.0f} s, torch {torch.__version__}\n\n{HEADER}")
+    first = None
+    for pair in pairs:
+        outcome = measure(checkpoint, pair, clips)
+        first = first or outcome
+        sys.stdout.write(outcome.row(first))
+        sys.stdout.flush()
+
+
+def _text(heard: HeardClip) -> str:
+    return " ".join(word.text for word in heard.words)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
