@@ -67,11 +67,11 @@ class RingPlaces(NamedTuple):
         """What the queries of these places see of the ring, nobody's beyond `reach`."""
         longest = max(reach) if isinstance(reach, tuple) else reach
         held_BC = self.held_positions_BC[:, :longest]
-        is_full_window = window.context == self.held_positions_BC.shape[1]
         return Sight(
             window.visible_BTC(self.positions_BT, held_BC),
             reach if isinstance(reach, tuple) else (),
-            (self.positions_BT[:, 0] + 1).clamp_max(window.context) if is_full_window else None,
+            self.positions_BT[:, -1].contiguous() if window.block == 1 else None,
+            window.context,
         )
 
 

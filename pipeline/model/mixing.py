@@ -1,11 +1,17 @@
 """The inner part of attention: values mixed by how well their keys answer the queries.
 
-One function with several ways inside; they agree but for rounding. A single query per row against
-a long ring, the daily bread of the engine, is served by ways of its own.
+One function with several ways inside; they agree but for rounding. A few queries per row against a
+long ring, the daily bread of the engine, are served by ways of their own.
 
 B rows, H heads, T queries, C keys, E width of a head.
 """
 
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -19,10 +25,15 @@ try:
 except ImportError:  # older torch
     varlen_attn = None  # type: ignore[assignment]
 
+log = logging.getLogger(__name__)
+
+FEW = 8  # queries of a row that are better served by ways of their own
 # Reading every row's own entries takes a few calls per row: below so many entries saved (times
 # heads and their width), one call over the longest row is quicker.
 WORTH_A_ROW = 1 << 17
 ALL_ROWS = slice(None)
+FLASH_CAPABILITY = (8, 0)
+COMPILERS = ("gcc", "clang")
 
 
 class Sight(NamedTuple):
@@ -30,18 +41,43 @@ class Sight(NamedTuple):
 
     visible_BTC: Tensor
     reach_B: tuple[int, ...] = ()  # entries worth reading, row by row, where the host knows
-    lengths_B: Tensor | None = None  # if exactly the first entries are seen: how many
+    # Where the queries stand at the last positions of a ring, each seeing as many before it:
+    newest_B: Tensor | None = None  # the last of these positions
+    context: int = 0
 
 
 def mix(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
-    """Mixed values BHTE; ring entries beyond the width of `sight.visible_BTC` are not read."""
-    if queries_BHTE.shape[2] > 1 or queries_BHTE.requires_grad:
+    """Mixed values BHTE; ring entries beyond the width of `sight.visible_BTC` are not read.
+
+    The rule, here alone: torch's masked attention serves many queries and training. A few queries
+    are served on a CPU by plain products; on a GPU by flash attention over what each row holds,
+    where it has such numbers and the ring no entry to hide, else by our own kernel where Triton
+    is at hand, else by torch's again.
+    """
+    if queries_BHTE.shape[2] > FEW or queries_BHTE.requires_grad:
         return _mix_many(queries_BHTE, keys, values, sight)
     if queries_BHTE.device.type == "cpu":
-        return _mix_one_on_cpu(queries_BHTE, keys, values, sight)
-    if sight.lengths_B is not None and _has_varlen(keys.dtype):
-        return _mix_one_by_length(queries_BHTE, keys, values, sight.lengths_B)
+        return _mix_few_on_cpu(queries_BHTE, keys, values, sight)
+    if sight.newest_B is None:
+        return _mix_many(queries_BHTE, keys, values, sight)
+    if sight.context == keys.numbers_BHCE.shape[2] and _has_flash(keys):
+        return _mix_one_by_length(queries_BHTE, keys, values, sight.newest_B)
+    if (own_kernel := _own_kernel()) is not None:
+        return own_kernel(queries_BHTE, keys, values, sight.newest_B, sight.context)
     return _mix_many(queries_BHTE, keys, values, sight)
+
+
+@cache
+def _own_kernel() -> Callable[[Tensor, Entries, Entries, Tensor, int], Tensor] | None:
+    if find_spec("triton") is None:
+        log.warning("Triton is not installed: attention reads whole rings")
+        return None
+    if "CC" not in os.environ and not any(map(shutil.which, COMPILERS)):
+        log.warning("Triton finds no C compiler (gcc): attention reads whole rings")
+        return None
+    from pipeline.model.ring_kernel import mix_ring
+
+    return mix_ring
 
 
 def _mix_many(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
@@ -55,8 +91,8 @@ def _mix_many(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
     ).to(dtype)
 
 
-def _mix_one_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
-    """Plain products in fp32: torch's fused attention takes up to ten times as long for one query.
+def _mix_few_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
+    """Plain products in fp32: torch's fused attention takes up to ten times as long for so few.
 
     What is not fp32 is widened row by row, in memory that stays in the cache.
     """
@@ -66,11 +102,11 @@ def _mix_one_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight:
     row_shape_1HCE = keys.numbers_BHCE[:1].shape
     saved = sum(num_keys - reach for reach in sight.reach_B) * row_shape_1HCE[1] * row_shape_1HCE[3]
     if is_wide and saved <= WORTH_A_ROW * len(sight.reach_B):
-        return _mix_one(queries_BHTE, keys, values, sight.visible_BTC[:, None])
+        return _mix_few(queries_BHTE, keys, values, sight.visible_BTC[:, None])
     wide_1HCE = None if is_wide else queries_BHTE.new_empty(row_shape_1HCE, dtype=torch.float32)
     rows = enumerate(sight.reach_B or [num_keys] * len(queries_BHTE))
     mixed = [
-        _mix_one(
+        _mix_few(
             queries_BHTE[row : row + 1],
             keys.cut(slice(row, row + 1), reach),
             values.cut(slice(row, row + 1), reach),
@@ -82,7 +118,7 @@ def _mix_one_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight:
     return torch.cat(mixed)
 
 
-def _mix_one(
+def _mix_few(
     queries_BHTE: Tensor,
     keys: Entries,
     values: Entries,
@@ -108,16 +144,21 @@ def _scaled(x_BHTC: Tensor, entries: Entries) -> Tensor:
     return x_BHTC if entries.scales_BHC is None else x_BHTC * entries.scales_BHC[:, :, None]
 
 
-def _has_varlen(keys_dtype: torch.dtype) -> bool:
-    return varlen_attn is not None and keys_dtype in (torch.bfloat16, torch.float16)
+def _has_flash(keys: Entries) -> bool:
+    return (
+        varlen_attn is not None
+        and keys.dtype in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(keys.numbers_BHCE.device) >= FLASH_CAPABILITY
+    )
 
 
 def _mix_one_by_length(
-    queries_BHTE: Tensor, keys: Entries, values: Entries, lengths_B: Tensor
+    queries_BHTE: Tensor, keys: Entries, values: Entries, newest_B: Tensor
 ) -> Tensor:
     """Flash attention that reads the valid entries alone: every head of a row is a sequence."""
     num_rows, num_heads, capacity, width = keys.numbers_BHCE.shape
-    starts = torch.arange(num_rows * num_heads + 1, device=lengths_B.device, dtype=torch.int32)
+    starts = torch.arange(num_rows * num_heads + 1, device=newest_B.device, dtype=torch.int32)
+    lengths_B = (newest_B + 1).clamp_max(capacity).int()
     mixed_NHE = varlen_attn(
         queries_BHTE.to(keys.dtype).reshape(-1, 1, width),
         keys.numbers_BHCE.reshape(-1, 1, width),
@@ -126,7 +167,7 @@ def _mix_one_by_length(
         starts * capacity,
         max_q=1,
         max_k=capacity,
-        seqused_k=lengths_B.int().repeat_interleave(num_heads),
+        seqused_k=lengths_B.repeat_interleave(num_heads),
         num_splits=1,  # a row's rounding must not depend on the other rows
     )
     assert isinstance(mixed_NHE, Tensor)  # no statistics were asked for

@@ -4,8 +4,11 @@ The ring is cut into spans of a fixed length, whatever the slots at hand, and wh
 added in one order: no rounding depends on a neighbour. Numbers of eight bits are widened inside.
 Needs Triton, which comes with torch for NVIDIA GPUs.
 
-B rows, H heads, T queries, C ring entries, E width of a head, P spans of the ring.
+B rows, H heads, T queries, C entries of a ring or of a block, E width of a head, P spans.
 """
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# What a kernel is given are pointers, blocks and constants; Triton has no types for them.
 
 import torch
 import triton
@@ -28,47 +31,25 @@ def mix_ring(
     """
     num_rows, num_heads, num_queries, width = queries_BHTE.shape
     capacity = keys.numbers_BHCE.shape[2]
-    num_spans = triton.cdiv(capacity, SPAN)
-    shape_BHTP = (num_rows, num_heads, num_queries, num_spans)
-    sums_BHTPE = queries_BHTE.new_empty(*shape_BHTP, width, dtype=torch.float32)
-    highest_BHTP = queries_BHTE.new_empty(shape_BHTP, dtype=torch.float32)
-    weights_BHTP = torch.empty_like(highest_BHTP)
-    mixed_BHTE = queries_BHTE.new_empty(queries_BHTE.shape)
-    has_scales = keys.scales_BHC is not None
-    # A pointer must be given where there are no scales; it is not read.
-    scales = (keys.scales_BHC, values.scales_BHC) if has_scales else (newest_B, newest_B)
-    # Queries of one row come next to each other: the first reads memory, the others its cache.
-    mix_span[(num_queries * num_spans, num_heads, num_rows)](
-        queries_BHTE,
-        keys.numbers_BHCE,
-        values.numbers_BHCE,
-        *scales,
-        newest_B,
-        sums_BHTPE,
-        highest_BHTP,
-        weights_BHTP,
-        capacity,
-        context,
-        width**-0.5,
-        *queries_BHTE.stride()[:3],
-        *keys.numbers_BHCE.stride()[:3],
-        *(keys.scales_BHC.stride() if has_scales else (0, 0, 0)),
+    assert keys.numbers_BHCE.is_contiguous()
+    assert values.numbers_BHCE.is_contiguous()
+    num_spans, num_vectors = triton.cdiv(capacity, SPAN), num_rows * num_heads * num_queries
+    sums_NPE = queries_BHTE.new_empty(num_vectors, num_spans, width, dtype=torch.float32)
+    totals_NP2 = queries_BHTE.new_empty(num_vectors, num_spans, 2, dtype=torch.float32)
+    mix_span[(num_vectors * num_spans,)](
+        queries_BHTE.contiguous(),
+        *(keys.numbers_BHCE, values.numbers_BHCE, keys.scales_BHC, values.scales_BHC),
+        *(newest_B.contiguous(), sums_NPE, totals_NP2, context, width**-0.5),
+        num_heads=num_heads,
         num_queries=num_queries,
-        num_spans=num_spans,
+        capacity=capacity,
         width=width,
-        has_scales=has_scales,
         span=SPAN,
         block=BLOCK,
     )
-    add_spans[(num_rows * num_heads * num_queries,)](
-        sums_BHTPE,
-        highest_BHTP,
-        weights_BHTP,
-        mixed_BHTE,
-        num_spans=num_spans,
-        num_columns=triton.next_power_of_2(num_spans),
-        width=width,
-    )
+    mixed_BHTE = queries_BHTE.new_empty(queries_BHTE.shape)
+    columns = triton.next_power_of_2(num_spans)
+    add_spans[(num_vectors,)](sums_NPE, totals_NP2, mixed_BHTE, num_spans, columns, width)
     return mixed_BHTE
 
 
@@ -81,81 +62,90 @@ def mix_span(
     value_scales_ptr,
     newest_ptr,
     sums_ptr,
-    highest_ptr,
-    weights_ptr,
-    capacity,
+    totals_ptr,
     context,
     scale,
-    query_row_stride,
-    query_head_stride,
-    query_stride,
-    row_stride,
-    head_stride,
-    entry_stride,
-    scale_row_stride,
-    scale_head_stride,
-    scale_stride,
+    num_heads: tl.constexpr,
     num_queries: tl.constexpr,
-    num_spans: tl.constexpr,
+    capacity: tl.constexpr,
     width: tl.constexpr,
-    has_scales: tl.constexpr,
     span: tl.constexpr,
     block: tl.constexpr,
 ):
-    """One query over one span: its weighted sum of values, its highest score, its sum of weights."""
-    query = tl.program_id(0) % num_queries
-    span_index = tl.program_id(0) // num_queries
-    head = tl.program_id(1)
-    row = tl.program_id(2).to(tl.int64)  # times a stride it may pass 32 bits
-    newest = tl.load(newest_ptr + row).to(tl.int32)
-    position = newest - (num_queries - 1) + query
-    first = span_index * span
+    """One query over one span: its weighted sum of values, highest score and sum of weights."""
+    head, query, part, first = _place(num_queries, capacity, span)
+    newest = tl.load(newest_ptr + head // num_heads).to(tl.int32)
     end = tl.minimum(tl.minimum(first + span, newest + 1), capacity)
-
     column_E = tl.arange(0, width)
-    query_at = row * query_row_stride + head * query_head_stride + query * query_stride
-    query_E = tl.load(queries_ptr + query_at + column_E).to(tl.float32) * scale
-    ring_at = row * row_stride + head * head_stride
-    scales_at = row * scale_row_stride + head * scale_head_stride
+    query_E = tl.load(queries_ptr + (head * num_queries + query) * width + column_E)
+    query_E = query_E.to(tl.float32) * scale
     highest = NOTHING + 0.0
     weight = 0.0
     sum_E = tl.zeros([width], dtype=tl.float32)
     for start in range(first, end, block):
         entry_C = start + tl.arange(0, block)
-        is_held_C = entry_C < end
-        held_position_C = newest - (newest - entry_C) % capacity
-        is_seen_C = is_held_C & (held_position_C <= position)
-        is_seen_C = is_seen_C & (held_position_C > position - context)
-        at_CE = ring_at + entry_C[:, None] * entry_stride + column_E[None, :]
-        key_CE = tl.load(keys_ptr + at_CE, mask=is_held_C[:, None], other=0.0).to(tl.float32)
-        score_C = tl.sum(key_CE * query_E[None, :], axis=1)
-        if has_scales:
-            scale_at_C = scales_at + entry_C * scale_stride
-            key_scale_C = tl.load(key_scales_ptr + scale_at_C, mask=is_held_C, other=0.0)
-            score_C = score_C * key_scale_C.to(tl.float32)
-        score_C = tl.where(is_seen_C, score_C, NOTHING)
-        new_highest = tl.maximum(highest, tl.max(score_C, axis=0))
-        weight_C = tl.where(is_seen_C, tl.exp(score_C - new_highest), 0.0)
-        shrink = tl.exp(highest - new_highest)
-        weight = weight * shrink + tl.sum(weight_C, axis=0)
-        if has_scales:
-            value_scale_C = tl.load(value_scales_ptr + scale_at_C, mask=is_held_C, other=0.0)
-            weight_C = weight_C * value_scale_C.to(tl.float32)
-        value_CE = tl.load(values_ptr + at_CE, mask=is_held_C[:, None], other=0.0).to(tl.float32)
-        sum_E = sum_E * shrink + tl.sum(value_CE * weight_C[:, None], axis=0)
-        highest = new_highest
-
-    part = ((row * tl.num_programs(1) + head) * num_queries + query) * num_spans + span_index
+        at_C, is_held_C = head * capacity + entry_C, entry_C < end
+        is_seen_C = _is_seen(entry_C, newest, newest - (num_queries - 1) + query, capacity, context)
+        key_CE = _read(keys_ptr, at_C, is_held_C, column_E, width)
+        score_C = _scaled(tl.sum(key_CE * query_E[None, :], 1), key_scales_ptr, at_C, is_held_C)
+        value_CE = _read(values_ptr, at_C, is_held_C, column_E, width)
+        higher, shrink, weight_C = _weigh(score_C, is_seen_C & is_held_C, highest)
+        weight = weight * shrink + tl.sum(weight_C, 0)
+        weight_C = _scaled(weight_C, value_scales_ptr, at_C, is_held_C)
+        sum_E = sum_E * shrink + tl.sum(value_CE * weight_C[:, None], 0)
+        highest = higher
     tl.store(sums_ptr + part * width + column_E, sum_E)
-    tl.store(highest_ptr + part, highest)
-    tl.store(weights_ptr + part, weight)
+    tl.store(totals_ptr + part * 2, highest)
+    tl.store(totals_ptr + part * 2 + 1, weight)
+
+
+@triton.jit
+def _place(num_queries: tl.constexpr, capacity: tl.constexpr, span: tl.constexpr):
+    """Which head of which row, which query, where its part of the answer goes, the first entry.
+
+    Queries of one head stand next to each other: the first reads memory, the others its cache.
+    """
+    num_spans: tl.constexpr = tl.cdiv(capacity, span)
+    program = tl.program_id(0).to(tl.int64)  # times the size of a ring it may pass 32 bits
+    query = (program % num_queries).to(tl.int32)
+    span_index = (program // num_queries % num_spans).to(tl.int32)
+    head = program // (num_queries * num_spans)
+    part = (head * num_queries + query) * num_spans + span_index
+    return head, query, part, span_index * span
+
+
+@triton.jit
+def _is_seen(entry_C, newest, position, capacity: tl.constexpr, context):
+    """Whether the position that an entry holds is in the window that ends at `position`."""
+    held_position_C = newest - (newest - entry_C) % capacity
+    return (held_position_C <= position) & (held_position_C > position - context)
+
+
+@triton.jit
+def _read(ring_ptr, at_C, is_held_C, column_E, width: tl.constexpr):
+    at_CE = at_C[:, None] * width + column_E[None, :]
+    return tl.load(ring_ptr + at_CE, mask=is_held_C[:, None], other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _scaled(x_C, scales_ptr, at_C, is_held_C):
+    if scales_ptr is not None:
+        x_C *= tl.load(scales_ptr + at_C, mask=is_held_C, other=0.0).to(tl.float32)
+    return x_C
+
+
+@triton.jit
+def _weigh(score_C, is_seen_C, highest):
+    """The highest score so far, by how much that shrinks what was gathered, and new weights."""
+    score_C = tl.where(is_seen_C, score_C, NOTHING)
+    higher = tl.maximum(highest, tl.max(score_C, 0))
+    return higher, tl.exp(highest - higher), tl.where(is_seen_C, tl.exp(score_C - higher), 0.0)
 
 
 @triton.jit
 def add_spans(
     sums_ptr,
-    highest_ptr,
-    weights_ptr,
+    totals_ptr,
     mixed_ptr,
     num_spans: tl.constexpr,
     num_columns: tl.constexpr,
@@ -166,12 +156,11 @@ def add_spans(
     span_P = tl.arange(0, num_columns)
     is_span_P = span_P < num_spans
     part_P = query * num_spans + span_P
-    highest_P = tl.load(highest_ptr + part_P, mask=is_span_P, other=NOTHING)
-    share_P = tl.exp(highest_P - tl.max(highest_P, axis=0))
-    weight_P = tl.load(weights_ptr + part_P, mask=is_span_P, other=0.0) * share_P
+    highest_P = tl.load(totals_ptr + part_P * 2, mask=is_span_P, other=NOTHING)
+    weight_P = tl.load(totals_ptr + part_P * 2 + 1, mask=is_span_P, other=0.0)
+    share_P = tl.exp(highest_P - tl.max(highest_P, 0))
     column_E = tl.arange(0, width)
-    at_PE = part_P[:, None] * width + column_E[None, :]
-    sum_PE = tl.load(sums_ptr + at_PE, mask=is_span_P[:, None], other=0.0)
-    mixed_E = tl.sum(sum_PE * share_P[:, None], axis=0) / tl.sum(weight_P, axis=0)
+    sum_PE = _read(sums_ptr, part_P, is_span_P, column_E, width)
+    mixed_E = tl.sum(sum_PE * share_P[:, None], 0) / tl.sum(weight_P * share_P, 0)
     mixed_at = mixed_ptr + query * width + column_E
     tl.store(mixed_at, mixed_E.to(mixed_ptr.dtype.element_ty))
