@@ -2,8 +2,9 @@
 
     python -m ops.benchmarks.precisions models/tiny samples float32/float32 float32/int8 ...
 
-Hears every recording of a folder, long ones in pieces of a minute, with each pair in turn; the
-first pair is what the others are held against. Prints a table of Markdown.
+A pair is `engine.dtype` and `engine.cache`. Hears every recording of a folder, long ones in pieces
+of a minute, with each pair in turn; the first pair is what the others are held against. Prints a
+table of Markdown.
 """
 
 import sys
@@ -22,14 +23,15 @@ from pipeline.engine.config import EngineConfig
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_checkpoint
 from pipeline.model.fitting import Footprint, footprint
+from pipeline.model.numbers import Numbers, numbers_of
 from pipeline.transcriber import Clip, HeardClip, Transcriber
 
 PIECE_S = 60
 NUM_SLOTS = 8
 SUFFIXES = (".opus", ".flac", ".wav", ".mp3")
 HEADER = (
-    "| weights | cache | weights MB | cache KB per slot | tokens alike | clips alike "
-    "| words that differ | processor time |\n|---|---|--:|--:|--:|--:|--:|--:|\n"
+    "| weights | computed in | cache | weights MB | cache KB per slot | tokens alike | clips alike "
+    "| words that differ | processor time |\n|---|---|---|--:|--:|--:|--:|--:|--:|\n"
 )
 
 
@@ -37,8 +39,7 @@ HEADER = (
 class Outcome:
     """What one pair of numbers said, and what it took."""
 
-    weights: str
-    cache: str
+    numbers: Numbers
     needs: Footprint
     heard: dict[str, HeardClip]
     processor_s: float
@@ -53,8 +54,9 @@ class Outcome:
             [_text(outcome.heard[clip_id]) for clip_id in first.heard] for outcome in (first, self)
         ]
         cells = (
-            self.weights,
-            self.cache,
+            self.numbers.weights,
+            self.numbers.activations,
+            self.numbers.cache,
             f"{self.needs.weights / 1e6:.2f}",
             f"{self.needs.cache_per_slot / 1e3:.0f}",
             f"{np.average(alike, weights=steps):.2%}",
@@ -66,19 +68,19 @@ class Outcome:
 
 
 def measure(checkpoint: str, pair: str, clips: list[Clip]) -> Outcome:
-    weights, cache = pair.split("/")
-    engine = EngineConfig(device="cpu", dtype=weights, cache=cache, num_slots=NUM_SLOTS)
+    dtype, cache = pair.split("/")
+    engine = EngineConfig(device="cpu", dtype=dtype, cache=cache, num_slots=NUM_SLOTS)
     transcriber = Transcriber.load(ModelConfig(name="measured", checkpoint=checkpoint), engine)
     began_s = time.process_time()
     heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
+    processor_s = time.process_time() - began_s
+    numbers = numbers_of(dtype, cache, None, "cpu")
+    config = open_checkpoint(checkpoint).config
     return Outcome(
-        weights=weights,
-        cache=cache,
-        needs=footprint(
-            open_checkpoint(checkpoint).config, weights, cache, engine.round_steps, encode_rows=1
-        ),
+        numbers=numbers,
+        needs=footprint(config, numbers, engine.round_steps, encode_rows=1),
         heard=heard,
-        processor_s=time.process_time() - began_s,
+        processor_s=processor_s,
     )
 
 

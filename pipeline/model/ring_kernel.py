@@ -77,23 +77,27 @@ def mix_span(
     newest = tl.load(newest_ptr + head // num_heads).to(tl.int32)
     end = tl.minimum(tl.minimum(first + span, newest + 1), capacity)
     column_E = tl.arange(0, width)
-    query_E = tl.load(queries_ptr + (head * num_queries + query) * width + column_E)
-    query_E = query_E.to(tl.float32) * scale
+    query_at = (head * num_queries + query) * width
+    query_E = tl.load(queries_ptr + query_at + column_E).to(tl.float32) * scale
     highest = NOTHING + 0.0
     weight = 0.0
     sum_E = tl.zeros([width], dtype=tl.float32)
     for start in range(first, end, block):
         entry_C = start + tl.arange(0, block)
         at_C, is_held_C = head * capacity + entry_C, entry_C < end
-        is_seen_C = _is_seen(entry_C, newest, newest - (num_queries - 1) + query, capacity, context)
+        seen_C = is_held_C & _is_seen(newest - entry_C, num_queries - 1 - query, capacity, context)
         key_CE = _read(keys_ptr, at_C, is_held_C, column_E, width)
         score_C = _scaled(tl.sum(key_CE * query_E[None, :], 1), key_scales_ptr, at_C, is_held_C)
-        value_CE = _read(values_ptr, at_C, is_held_C, column_E, width)
-        higher, shrink, weight_C = _weigh(score_C, is_seen_C & is_held_C, highest)
+        highest, shrink, weight_C = _weigh(score_C, seen_C, highest)
         weight = weight * shrink + tl.sum(weight_C, 0)
         weight_C = _scaled(weight_C, value_scales_ptr, at_C, is_held_C)
+        value_CE = _read(values_ptr, at_C, is_held_C, column_E, width)
         sum_E = sum_E * shrink + tl.sum(value_CE * weight_C[:, None], 0)
-        highest = higher
+    _keep(sums_ptr, totals_ptr, part, column_E, width, sum_E, highest, weight)
+
+
+@triton.jit
+def _keep(sums_ptr, totals_ptr, part, column_E, width: tl.constexpr, sum_E, highest, weight):
     tl.store(sums_ptr + part * width + column_E, sum_E)
     tl.store(totals_ptr + part * 2, highest)
     tl.store(totals_ptr + part * 2 + 1, weight)
@@ -115,10 +119,10 @@ def _place(num_queries: tl.constexpr, capacity: tl.constexpr, span: tl.constexpr
 
 
 @triton.jit
-def _is_seen(entry_C, newest, position, capacity: tl.constexpr, context):
-    """Whether the position that an entry holds is in the window that ends at `position`."""
-    held_position_C = newest - (newest - entry_C) % capacity
-    return (held_position_C <= position) & (held_position_C > position - context)
+def _is_seen(entries_back_C, positions_back, capacity: tl.constexpr, context):
+    """Whether an entry holds one of the `context` positions that end so far before the newest."""
+    age_C = entries_back_C % capacity
+    return (age_C >= positions_back) & (age_C < positions_back + context)
 
 
 @triton.jit
