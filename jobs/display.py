@@ -52,13 +52,13 @@ class Display:
             )
         elif self._is_due(progress):
             counted = f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
-            self._console.print(f"{counted} · {line(progress)}", soft_wrap=True)
+            self._console.print(f"{counted} · {line(progress)}", soft_wrap=True, markup=False)
 
     def summarise(self, progress: Progress) -> None:
         """The end of the run, and what to type next."""
         self._console.print(_table(progress))
         for command in next_commands(progress, self._output):
-            self._console.print(f"  {command}", soft_wrap=True)
+            self._console.print(f"  {command}", soft_wrap=True, markup=False)
 
     def _is_due(self, progress: Progress) -> bool:
         now_s = time.monotonic()

@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 
 from jobs.config import ConfigError, configurations
-from jobs.display import line, next_commands
+from jobs.display import Display, line, next_commands
 from jobs.submit import JOB as SUBMIT
 from jobs.submit import LEFT_BEHIND, command
 from jobs.transcribe import INTERRUPTED, TOO_MANY_FAILURES, _stopped_by_signals, exit_code
@@ -88,3 +88,10 @@ def test_the_summary_says_what_to_type_next():
 def test_the_line_tells_failures_only_where_there_are_any():
     assert "failed" not in line(progress())
     assert "2 failed" in line(progress(failures=2))
+
+
+def test_the_summary_keeps_brackets_and_tells_how_to_try_again(capsys):
+    Display("out", quiet=True).summarise(progress(failures=2))
+    told = capsys.readouterr().err
+    assert "nightscribe export out formats=[srt] to=subtitles" in told
+    assert "failures.retry=all" in told

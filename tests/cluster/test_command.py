@@ -1,0 +1,173 @@
+"""`nightscribe transcribe` whole, with a real model: word for word what a Transcriber says."""
+
+import json
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.config import configurations
+from jobs.transcribe import JOB, TOO_MANY_FAILURES
+from pipeline.audio.decode import DecodeConfig, Sound
+from pipeline.cluster.audio_reader import AudioReader
+from pipeline.cluster.rows import CutShard
+from pipeline.records import ShardTranscript
+from pipeline.stitching import stitch
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.parts import FOLDER, outcomes_of
+from pipeline.storage.sources import recordings
+from pipeline.storage.tables import files
+from pipeline.transcriber import Clip, Transcriber
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+
+ROOT = Path(__file__).parent.parent.parent
+RATE_HZ = 24_000
+NUM_RECORDINGS = 6
+# Small shards, so that a short recording has several; nothing heard twice, so that the words are
+# those of the tokens beside them.
+ASKED = [
+    *("model=tiny", "engine.dtype=float32", "engine.device=cpu", "tokens=true", "quiet=true"),
+    *("shard.max_s=12", "shard.search_s=4", "guards.max_redecoded_s=0", "lease.life_s=5"),
+]
+
+
+def transcribe(folder: Path, output: Path, cluster, *words: str) -> subprocess.CompletedProcess:
+    """The command as a user types it, on the Ray of these tests."""
+    address = f"ray.address={cluster.get_runtime_context().gcs_address}"
+    given = f"input={folder}", f"output={output}"
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.transcribe", *given, address, *ASKED, *words],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def wav(path: Path, samples_N: np.ndarray) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes(samples_N.tobytes())
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    """Shipped samples, two pieces of the long one, and something that is no recording."""
+    folder = tmp_path_factory.mktemp("archive")
+    for sample in [*(ROOT / "samples").glob("human-press-*.flac"), ROOT / "samples/alice.opus"]:
+        (folder / sample.name).symlink_to(sample)
+    with Sound(ROOT / "samples/ten-minutes.opus", DecodeConfig(), RATE_HZ) as sound:
+        whole_N = np.concatenate([block_NC[:, 0] for block_NC in sound])
+    for start_s, end_s in ((0, 17), (95, 126.3)):
+        piece_N = whole_N[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)]
+        wav(folder / f"from-{start_s}.wav", piece_N)
+    (folder / "page.mp3").write_text("<html>Sign in</html>" * 99)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def said_directly(archive) -> dict[str, ShardTranscript]:
+    """Every shard by its name, heard by one Transcriber in this process."""
+    (config,) = configurations(JOB, [f"input={archive}", "output=none", *ASKED])
+    reader = AudioReader(
+        sample_rate_hz=RATE_HZ,
+        source=config.source,
+        shard=config.shard,
+        guards=config.guards,
+        s3=S3Config(),
+    )
+    found = [cut for one in recordings(str(archive), S3Config()) for cut in reader(one)]
+    cuts = {cut.shard.shard_id: cut for cut in found if isinstance(cut, CutShard)}
+    transcriber = Transcriber.load(config.model, config.engine)
+    clips = [Clip(name, cut.samples_N) for name, cut in cuts.items()]
+    return {
+        heard.clip_id: ShardTranscript(
+            shard=cuts[heard.clip_id].shard,
+            words=tuple(heard.words),
+            tokens=tuple(heard.tokens_T.tolist()),
+            speech=cuts[heard.clip_id].speech,
+            model="tiny",
+            model_revision="",
+        )
+        for heard in transcriber.transcribe(clips)
+    }
+
+
+def spoken(words) -> list[tuple]:
+    """Words and their times; the last bits of a confidence depend on who is heard beside."""
+    return [(word.text, word.start_s, word.end_s, round(word.confidence, 3)) for word in words]
+
+
+def rows(output: Path, table: str) -> list[dict]:
+    return [
+        row
+        for file in (output / table).glob("*.parquet")
+        for row in pq.read_table(file).to_pylist()
+    ]
+
+
+def hold_against(output: Path, said_directly: dict[str, ShardTranscript]) -> None:
+    store = open_store(str(output), S3Config())
+    committed = [one for entry in files(store, FOLDER) for one in outcomes_of(store, entry.key)]
+    heard = {one.shard.shard_id: one for one in committed if isinstance(one, ShardTranscript)}
+    assert heard.keys() == said_directly.keys()
+    for name, said in said_directly.items():
+        assert heard[name].tokens == said.tokens
+        assert spoken(heard[name].words) == spoken(said.words)
+    shards_of: dict[str, list[ShardTranscript]] = {}
+    for said in said_directly.values():
+        shards_of.setdefault(said.shard.recording.uri, []).append(said)
+    texts = {row["uri"]: row["text"] for row in rows(output, "transcripts")}
+    assert texts == {uri: stitch(shards).text for uri, shards in shards_of.items()}
+    assert sum(map(len, texts.values())) > 200
+
+
+@pytest.fixture(scope="module")
+def transcribed(archive, local_ray, tmp_path_factory):
+    """The output of one actor, how the command ended, and its last heartbeat."""
+    output = tmp_path_factory.mktemp("run") / "out"
+    done = transcribe(archive, output, local_ray, "cluster.num_actors=1")
+    return output, done, json.loads((output / "_run/status.json").read_text())
+
+
+def test_one_actor_says_word_for_word_what_the_transcriber_says(transcribed, said_directly):
+    output, done, _ = transcribed
+    assert done.returncode == 0, done.stderr
+    hold_against(output, said_directly)
+
+
+@pytest.mark.parametrize("num_actors", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_actors_say_the_same(archive, local_ray, tmp_path, said_directly, num_actors):
+    wanted = f"cluster.num_actors={num_actors}"
+    done = transcribe(archive, tmp_path / "out", local_ray, wanted)
+    assert done.returncode == 0, done.stderr
+    hold_against(tmp_path / "out", said_directly)
+
+
+def test_one_bad_file_is_one_row_and_the_users_limit_decides(transcribed, archive, local_ray):
+    output, done, _ = transcribed
+    (failure,) = rows(output, "failures")
+    assert failure["uri"].endswith("page.mp3")
+    assert (failure["stage"], failure["reason"]) == ("decode", "not_audio")
+    assert len(rows(output, "transcripts")) == NUM_RECORDINGS - 1
+    assert f"nightscribe export {output} formats=[srt]" in done.stderr.replace("\n", " ")
+    assert "failures.retry=all" in done.stderr
+    parts = {path: path.stat().st_mtime_ns for path in (output / "_run/parts").iterdir()}
+    again = transcribe(archive, output, local_ray, "failures.max=0")
+    assert again.returncode == TOO_MANY_FAILURES, again.stderr
+    assert parts == {path: path.stat().st_mtime_ns for path in (output / "_run/parts").iterdir()}
+
+
+def test_the_heartbeat_of_a_real_run_tells_everything(transcribed):
+    output, _, status = transcribed
+    assert (status["state"], status["num_failures"]) == ("finished", 1)
+    assert status["num_done"] == NUM_RECORDINGS
+    heard_s = sum(row["duration_s"] for row in rows(output, "transcripts"))
+    assert status["heard_s"] == pytest.approx(heard_s, abs=0.01)
+    assert 0 < status["occupancy"] <= 1
