@@ -1,15 +1,24 @@
 """Jobs on a cluster that is there: submitted, followed, stopped."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ray.job_submission import JobStatus, JobSubmissionClient
+import aiohttp
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 POLL_S = 1.0
+# A head that is busy, or a connection that broke, is no reason to lose sight of a job.
+PATIENCE_S = 600.0
+PAUSE_S = 5.0
+LOST = (RuntimeError, OSError, aiohttp.ClientError)
 NO_EXIT_CODE = 1
+
+log = logging.getLogger(__name__)
 
 
 class JobRefusedError(Exception):
@@ -54,13 +63,16 @@ class Jobs:
             raise JobRefusedError(self._sentence("refused the job", error)) from error
 
     async def follow(self, job_id: str, write: Callable[[str], Any]) -> None:
-        """Hand on the log as it grows, to its end."""
-        async for text in self._client.tail_job_logs(job_id):
-            write(text)
+        """Hand on the log as it grows, to its end or until the connection is lost."""
+        try:
+            async for text in self._client.tail_job_logs(job_id):
+                write(text)
+        except LOST as error:
+            log.warning("the log of %s is cut off here, the job is not: %s", job_id, error)
 
     def exit_code(self, job_id: str) -> int:
         """Wait for the job's end; 0 only if it succeeded."""
-        while not (info := self._client.get_job_info(job_id)).status.is_terminal():
+        while not (info := self._info(job_id)).status.is_terminal():
             time.sleep(POLL_S)
         if info.status == JobStatus.SUCCEEDED:
             return 0
@@ -73,6 +85,22 @@ class Jobs:
         except RuntimeError as error:
             raise JobRefusedError(self._sentence(f"knows no job {job_id}", error)) from error
 
+    def _info(self, job_id: str) -> JobDetails:
+        try:
+            return _patiently(lambda: self._client.get_job_info(job_id))
+        except LOST as error:
+            raise JobRefusedError(self._sentence(f"tells nothing of {job_id}", error)) from error
+
     def _sentence(self, what: str, error: BaseException) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"the cluster at {self._dashboard} {what}: {lines[-1] if lines else error}"
+
+
+def _patiently(ask: Callable[[], JobDetails]) -> JobDetails:
+    patient = retry(
+        retry=retry_if_exception_type(LOST),
+        stop=stop_after_delay(PATIENCE_S),
+        wait=wait_fixed(PAUSE_S),
+        reraise=True,
+    )
+    return patient(ask)()

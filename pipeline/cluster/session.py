@@ -60,3 +60,5 @@ def _calm_logs() -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of what we asked for: no bars of its own.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)

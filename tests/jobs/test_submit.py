@@ -1,0 +1,165 @@
+"""`nightscribe submit` against a cluster that `ray start --head` began on this machine."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.request import urlopen
+
+import pyarrow.parquet as pq
+import pytest
+from ray.job_submission import JobStatus
+
+from pipeline.cluster import jobs
+
+ROOT = Path(__file__).parent.parent.parent
+START_S = 120
+ASKED = ("model=tiny", "engine.device=cpu", f"submit.python={sys.executable}", "lease.life_s=5")
+
+
+class Losing:
+    """A client of a head that answers every other time."""
+
+    def __init__(self, status: JobStatus, code: int) -> None:
+        self._info = SimpleNamespace(status=status, driver_exit_code=code)
+        self._num_asked = 0
+
+    def get_job_info(self, job_id: str):
+        self._num_asked += 1
+        if self._num_asked % 2:
+            raise ConnectionError("refused")
+        return self._info
+
+    async def tail_job_logs(self, job_id: str):
+        yield "first line\n"
+        raise RuntimeError("WebSocket connection closed unexpectedly")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [(JobStatus.SUCCEEDED, 0, 0), (JobStatus.FAILED, 7, 7), (JobStatus.STOPPED, None, 1)],
+)
+def test_a_lost_connection_is_not_the_end_of_a_job(monkeypatch, status, code, expected):
+    monkeypatch.setattr(jobs, "JobSubmissionClient", lambda address: Losing(status, code))
+    monkeypatch.setattr(jobs, "PAUSE_S", 0.0)
+    told, cluster = [], jobs.Jobs("http://head:8265")
+    follow = cluster.follow("job", told.append)
+    with pytest.raises(StopIteration):
+        follow.send(None)
+    assert told == ["first line\n"]
+    assert cluster.exit_code("job") == expected
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def head():
+    """The dashboard's address and the folder of a cluster of its own."""
+    folder, port = Path(tempfile.mkdtemp(prefix="head-")), free_port()
+    ray = str(Path(sys.executable).with_name("ray"))
+    ports = f"--port={free_port()}", f"--dashboard-port={port}"
+    small = "--num-cpus=4", "--object-store-memory=100000000", "--disable-usage-stats"
+    started = subprocess.Popen(
+        [ray, "start", "--head", "--block", f"--temp-dir={folder}", *ports, *small],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api/jobs/")
+        yield f"http://127.0.0.1:{port}", folder
+    finally:
+        os.killpg(started.pid, signal.SIGTERM)
+        started.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(address: str) -> None:
+    deadline_s = time.monotonic() + START_S
+    while True:
+        try:
+            urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.5)
+
+
+def submit(head, *words: str) -> subprocess.CompletedProcess:
+    address, _ = head
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.submit", f"ray.address={address}", *words],
+        cwd=ROOT,
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def archive(folder: Path) -> Path:
+    folder.mkdir()
+    shutil.copy(ROOT / "samples/alice.opus", folder)
+    (folder / "page.mp3").write_text("<html>Sign in</html>" * 99)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_a_submitted_run_is_followed_to_its_end_and_carries_no_data(head, tmp_path):
+    output = tmp_path / "out"
+    words = (f"input={archive(tmp_path / 'in')}", f"output={output}", *ASKED)
+    done = submit(head, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2" in done.stdout
+    (row,) = pq.read_table(output / "transcripts").to_pylist()
+    assert row["uri"].endswith("alice.opus")
+    carried = head[1] / "session_latest/runtime_resources/working_dir_files"
+    (package,) = [path for path in carried.iterdir() if path.is_dir()]
+    there = {path.name for path in package.iterdir()}
+    assert {"jobs", "pipeline", "conf", "models"} <= there
+    assert not {"samples", "tests", "ops", ".git"} & there
+    assert submit(head, *words, "failures.max=0").returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_a_run_that_nobody_waits_for_can_be_stopped(head, tmp_path):
+    output = tmp_path / "out"
+    asked = (f"input={ROOT / 'samples/ten-minutes.opus'}", f"output={output}", *ASKED)
+    done = submit(head, *asked, "submit.wait=false", "submit.job_id=night")
+    assert done.returncode == 0, done.stderr
+    assert "nightscribe submit stop=night" in done.stderr
+    again = submit(head, *asked, "submit.wait=false", "submit.job_id=night")
+    assert again.returncode == 2
+    assert "refused the job" in again.stderr
+    status = output / "_run/status.json"
+    deadline_s = time.monotonic() + START_S
+    while not status.exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.5)
+    stopped = submit(head, "stop=night")
+    assert (stopped.returncode, "night is stopping" in stopped.stderr) == (0, True)
+    cluster = jobs.Jobs(head[0])
+    assert cluster.exit_code("night") != 0
+    assert json.loads(status.read_text())["state"] != "finished"
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence():
+    done = submit((f"http://127.0.0.1:{free_port()}", None), "input=a", "output=b", "model=tiny")
+    assert done.returncode == 2
+    assert "does not answer" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
