@@ -1,180 +1,182 @@
-"""`nightscribe bench`: how fast one step is, beside the reference implementation, on this machine.
+"""`nightscribe bench`: how fast this is on this machine, beside the reference implementations.
 
-Both hear the same random codes with the same random weights, in one process and in turns; medians
-of processor and wall time. The reference is left out where it is not installed.
+Everything is measured in one process, in turns, with random weights. The tables are written to the
+terminal and, with the machine and the versions, to a file.
 """
 
-import platform
+import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
-from typing import Any
+from pathlib import Path
 
 import torch
 
 from jobs.command import run_job
 from jobs.config import Job
-from pipeline.model.config import LanguageModelConfig
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.packing import pack
-from pipeline.model.placement import DTYPES
+from pipeline.benchmarks.clips import measure_clips
+from pipeline.benchmarks.codec import measure_codec
+from pipeline.benchmarks.growth import measure_growth
+from pipeline.benchmarks.machine import conditions, file_name
+from pipeline.benchmarks.queueing import measure_queue
+from pipeline.benchmarks.random_weights import random_speech
+from pipeline.benchmarks.side_by_side import OTHERS, Terms
+from pipeline.benchmarks.sizes import SIZES, config_of
+from pipeline.benchmarks.steps import measure_steps
+from pipeline.benchmarks.suite import SuiteTerms, measure_suite
+from pipeline.benchmarks.table import Table
+from pipeline.model.placement import DTYPES, device_of, dtype_of
+from pipeline.model.slotted import SlottedModel
 
-Step = Callable[[], Any]
+ROUND_STEPS = 25
 
 
 @dataclass(kw_only=True, slots=True)
 class BenchConfig:
-    """Measure the language model's step beside the reference's."""
+    """Measure speed on this machine."""
 
-    shape: str = field(default="small", metadata={"help": "sizes", "choices": ("small", "1b")})
-    dtype: str = field(default="float32", metadata={"help": "numbers", "choices": tuple(DTYPES)})
+    what: str = field(
+        default="auto",
+        metadata={
+            "help": "a step, Mimi, whole clips, a queue of mixed lengths, a long recording, or the "
+            "suite for a GPU; auto is the suite on a GPU, else a step",
+            "choices": ("auto", "step", "mimi", "clips", "queue", "growth", "suite"),
+        },
+    )
+    size: str = field(default="small", metadata={"help": "of the models", "choices": SIZES})
+    device: str = field(default="cpu", metadata={"help": "cpu, cuda or cuda:1"})
+    dtype: str = field(
+        default="auto",
+        metadata={"help": "numbers of the language model", "choices": ("auto", *DTYPES)},
+    )
     num_slots: list[int] = field(
         default_factory=lambda: [1, 8, 32], metadata={"help": "streams side by side"}
     )
-    num_layers: int = field(default=0, metadata={"help": "layers; 0: as many as the shape has"})
-    repeats: int = field(default=5, metadata={"help": "steps of each that are timed, in turns"})
-    num_threads: int = field(default=1, metadata={"help": "processor cores"})
-
-
-def config_of(bench: BenchConfig) -> LanguageModelConfig:
-    """The sizes of the published 1B model, or small ones."""
-    is_small = bench.shape == "small"
-    return LanguageModelConfig(
-        dim=256 if is_small else 2048,
-        num_heads=4 if is_small else 16,
-        num_layers=bench.num_layers or (4 if is_small else 16),
-        ffn_dim=704 if is_small else 5632,
-        context=64 if is_small else 750,
-        rope_max_period=1e5,
-        norm_eps=1e-8,
-        num_codebooks=32,
-        audio_card=2048,
-        text_card=8000,
-        text_start_id=8000,
-        num_text_rows=8001,
+    num_layers: int = field(default=0, metadata={"help": "layers; 0: as many as the size has"})
+    history: int | None = field(
+        default=None,
+        metadata={"help": "frames that the streams of a step have heard; null: a full window"},
     )
+    num_steps: int = field(default=10, metadata={"help": "steps of a turn"})
+    num_frames: int = field(
+        default=25, metadata={"help": "frames of a clip, or of a queue's clips on average"}
+    )
+    num_clips: int = field(default=400, metadata={"help": "clips of a queue"})
+    factor: int = field(default=10, metadata={"help": "how much longer the long recording is"})
+    repeats: int = field(default=5, metadata={"help": "turns that are timed"})
+    num_threads: int = field(default=1, metadata={"help": "processor cores"})
+    peers: list[str] = field(
+        default_factory=lambda: list(OTHERS), metadata={"help": "whom to compare with"}
+    )
+    folder: str = field(default=".", metadata={"help": "where the file with the result goes"})
+
+    def __post_init__(self) -> None:
+        if not self.num_slots or min(self.num_slots) < 1:
+            raise ValueError(f"num_slots must be positive numbers, got {list(self.num_slots)}")
+        unknown = [peer for peer in self.peers if peer not in OTHERS]
+        if unknown:
+            raise ValueError(f"peers are {', '.join(OTHERS)}; there is no {unknown[0]}")
+        for name in ("num_steps", "num_frames", "num_clips", "factor", "repeats", "num_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
 def run_bench(bench: BenchConfig) -> int:
     torch.set_num_threads(bench.num_threads)
-    config = config_of(bench)
-    write = sys.stdout.write
-    write(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, ")
-    write(f"{bench.shape} with {config.num_layers} layers, {bench.dtype}, ")
-    write(f"{bench.num_threads} threads, ring full, medians of {bench.repeats} in turns\n\n")
-    write("| slots | ours ms | reference ms | ratio of processor time | of wall time |\n")
-    write("|--:|--:|--:|--:|--:|\n")
-    reference, ours = _models(config, DTYPES[bench.dtype])
-    pack(ours, max(bench.num_slots))
-    for num_slots in bench.num_slots:
-        steps = {"ours": _our_step(ours, num_slots)}
-        if reference is not None:
-            steps["reference"] = _reference_step(reference, config, num_slots)
-        write(_row(num_slots, timed(steps, bench.repeats)))
+    device = device_of(bench.device)
+    what = bench.what
+    if what == "auto":
+        what = "suite" if device.type == "cuda" else "step"
+    lines = conditions(device)
+    Path(bench.folder).mkdir(parents=True, exist_ok=True)
+    tables = _MEASUREMENTS[what](bench, device)
+    _report(bench, what, lines, tables)
     return 0
 
 
-def timed(steps: dict[str, Step], repeats: int) -> dict[str, tuple[float, float]]:
-    """Median processor and wall seconds of each, taken in turns after a turn that is not timed."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            processor_s, wall_s = time.process_time(), time.perf_counter()
-            step()
-            spent = time.process_time() - processor_s, time.perf_counter() - wall_s
-            if turn:
-                times[name].append(spent)
-    return {name: _medians(spent) for name, spent in times.items()}
+def _step(bench: BenchConfig, device: torch.device) -> list[Table]:
+    config = config_of(bench.size, bench.num_layers)
+    history = config.language_model.context if bench.history is None else bench.history
+    return [measure_steps(config, _terms(bench, device), history, bench.num_steps)]
 
 
-def _medians(spent: list[tuple[float, float]]) -> tuple[float, float]:
-    processor_s, wall_s = zip(*spent, strict=True)
-    return median(processor_s), median(wall_s)
+def _mimi(bench: BenchConfig, device: torch.device) -> list[Table]:
+    config = config_of(bench.size, bench.num_layers)
+    return [measure_codec(config, _terms(bench, device), bench.num_frames)]
 
 
-def _row(num_slots: int, times: dict[str, tuple[float, float]]) -> str:
-    ours_s = times["ours"]
-    if "reference" not in times:
-        return f"| {num_slots} | {ours_s[0] * 1e3:.1f} | not installed | | |\n"
-    theirs_s = times["reference"]
-    ratios = [theirs / ours for theirs, ours in zip(theirs_s, ours_s, strict=True)]
-    shown = f"{ours_s[0] * 1e3:.1f} | {theirs_s[0] * 1e3:.1f}"
-    return f"| {num_slots} | {shown} | {ratios[0]:.2f} | {ratios[1]:.2f} |\n"
+def _clips(bench: BenchConfig, device: torch.device) -> list[Table]:
+    config = config_of(bench.size, bench.num_layers)
+    return [measure_clips(config, _terms(bench, device), bench.num_frames)]
 
 
-def _our_step(model: LanguageModel, num_slots: int) -> Step:
-    codes, text = _inputs(model.config, num_slots)
-    cache = model.empty_cache(num_slots)
-    cache.next_positions_B.fill_(cache.capacity)
-    fresh_S = torch.zeros(num_slots, dtype=torch.bool)
-    reach = (cache.capacity,) * num_slots
-    return lambda: model.extend(codes, text, cache, fresh_S, reach).logits_STV.argmax(-1)
+def _queue(bench: BenchConfig, device: torch.device) -> list[Table]:
+    model, num_slots = _slotted(bench, device), max(bench.num_slots)
+    return [measure_queue(model, num_slots, bench.num_clips, bench.num_frames, bench.repeats)]
 
 
-def _inputs(config: LanguageModelConfig, num_slots: int) -> tuple[torch.Tensor, torch.Tensor]:
-    codes = torch.randint(0, config.audio_card, (num_slots, 1, config.num_codebooks))
-    return codes, torch.randint(0, config.text_card, (num_slots, 1))
+def _growth(bench: BenchConfig, device: torch.device) -> list[Table]:
+    return [measure_growth(_slotted(bench, device), bench.num_frames, bench.factor, device)]
 
 
-def _models(config: LanguageModelConfig, dtype: torch.dtype) -> tuple[Any, LanguageModel]:
-    """The reference's model, if there is one, and ours with the same weights."""
-    torch.manual_seed(0)
-    try:
-        from moshi.models.lm import LMModel
-    except ImportError:
-        return None, LanguageModel(config).to(dtype).eval().requires_grad_(False)
-    reference = LMModel(**_reference_sizes(config)).to(dtype).eval().requires_grad_(False)
-    return reference, LanguageModel.load(config, _native(reference), "cpu", dtype)
+def _suite(bench: BenchConfig, device: torch.device) -> list[Table]:
+    if device.type != "cuda" and bench.size != "toy":
+        raise ValueError("the suite is for a GPU; on a CPU its code can be tried with size=toy")
+    sizes = ["toy"] if bench.size == "toy" else ["1b", "2.6b"]
+    suite = measure_suite(SuiteTerms.of(sizes, device))
+    if suite.measurements:  # `nightscribe plan` reads them
+        path = Path(bench.folder) / file_name("suite", device, "json")
+        path.write_text(json.dumps(suite.measurements, indent=2) + "\n")
+    return suite.tables
 
 
-def _native(reference: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, tensor in reference.state_dict().items():
-        name = name.replace("in_projs.0.weight", "in_proj_weight")
-        yield name.replace("out_projs.0.weight", "out_proj.weight"), tensor
+def _terms(bench: BenchConfig, device: torch.device) -> Terms:
+    return Terms(
+        device=device,
+        dtype=dtype_of(bench.dtype, device),
+        num_slots=tuple(bench.num_slots),
+        peers=tuple(bench.peers),
+        repeats=bench.repeats,
+    )
 
 
-def _reference_sizes(config: LanguageModelConfig) -> dict[str, Any]:
-    return {
-        "n_q": config.num_codebooks,
-        "dep_q": 0,
-        "card": config.audio_card,
-        "text_card": config.text_card,
-        "dim": config.dim,
-        "num_heads": config.num_heads,
-        "num_layers": config.num_layers,
-        "hidden_scale": config.ffn_dim * 3 / 2 / config.dim,
-        "norm": "rms_norm_f32",
-        "gating": "silu",
-        "positional_embedding": "rope",
-        "causal": True,
-        "context": config.context,
-        "max_period": config.rope_max_period,
-        "delays": [0] * (config.num_codebooks + 1),
-        "existing_text_padding_id": config.padding_id,
-        "depformer_multi_linear": True,
-        "depformer_dim": 8,
-        "depformer_num_heads": 2,
-        "depformer_num_layers": 1,
-        "device": "cpu",
-    }
+def _slotted(bench: BenchConfig, device: torch.device) -> SlottedModel:
+    speech = random_speech(
+        config_of(bench.size, bench.num_layers), device, dtype_of(bench.dtype, device)
+    )
+    return SlottedModel(speech, max(bench.num_slots), ROUND_STEPS)
 
 
-def _reference_step(reference: Any, config: LanguageModelConfig, num_slots: int) -> Step:
-    codes, text = _inputs(config, num_slots)
-    rows = torch.cat((text[:, None], codes.mT), dim=1)
+_MEASUREMENTS: dict[str, Callable[[BenchConfig, torch.device], list[Table]]] = {
+    "step": _step,
+    "mimi": _mimi,
+    "clips": _clips,
+    "queue": _queue,
+    "growth": _growth,
+    "suite": _suite,
+}
 
-    def step() -> Any:
-        with torch.no_grad():
-            return reference.forward_text(rows)[1].argmax(-1)
 
-    if reference._streaming_state is not None:
-        reference._stop_streaming()
-    reference.streaming_forever(num_slots)
-    for _ in range(config.context if config.dim <= 256 else 0):
-        step()
-    return step
+def _report(bench: BenchConfig, what: str, lines: list[str], tables: list[Table]) -> None:
+    """Write the tables to the terminal, and all that is known to a file."""
+    told = "\n".join(table.markdown() for table in tables)
+    command = f"nightscribe bench {' '.join(_words(bench))}"
+    path = Path(bench.folder) / file_name(f"{what}-{bench.size}", device_of(bench.device))
+    header = "\n".join(f"- {line}" for line in lines)
+    path.write_text(f"# {what}, {bench.size}\n\n`{command}`\n\n{header}\n\n{told}")
+    sys.stdout.write(f"{told}\n{path}\n")
+
+
+def _words(bench: BenchConfig) -> list[str]:
+    """What was said on the command line that is not said without it."""
+    usual = BenchConfig()
+    names = [name for name in BenchConfig.__dataclass_fields__ if name != "folder"]
+    said = {name: getattr(bench, name) for name in names}
+    return [
+        f"{name}={json.dumps(value, separators=(',', ':')) if isinstance(value, list) else value}"
+        for name, value in said.items()
+        if value != getattr(usual, name)
+    ]
 
 
 JOB = Job(name="bench", config=BenchConfig, run=run_bench)

@@ -13,7 +13,7 @@ COMMANDS = {
     "show": "the transcript of one recording of a run",
     "export": "subtitles, text and tables for every transcript of a run",
     "evaluate": "a run held against what was really said",
-    "bench": "how fast a step is on this machine, beside the reference",
+    "bench": "how fast this is on this machine, beside the reference",
     "report": "one HTML file about a run, with sounds to listen to",
     "train": "teach a model a language, a trade or a room of its own",
     "completion": "what bash needs to complete all this",

@@ -87,12 +87,27 @@ class SlottedModel:
         return self._speech.config.mimi.frame_samples
 
     @property
+    def device(self) -> torch.device:
+        return self._speech.device
+
+    @property
     def num_heads(self) -> int:
         return self._speech.language_model.config.num_extra_heads
 
     @property
     def _num_codebooks(self) -> int:
         return self._speech.language_model.config.num_codebooks
+
+    def memory(self) -> Iterator[Tensor]:
+        """Every tensor in which the slots remember what they have heard."""
+        state = self._mimi_state
+        yield from (*state.seanet_pasts, state.downsample_past_BDP)
+        yield from (*state.cache.keys.tensors(), *state.cache.values.tensors())
+        yield from self.cache_memory()
+
+    def cache_memory(self) -> Iterator[Tensor]:
+        """Of these, the language model's keys and values."""
+        yield from (*self._cache.keys.tensors(), *self._cache.values.tensors())
 
     @torch.inference_mode()
     def encode(self, chunk: Chunk) -> Codes:

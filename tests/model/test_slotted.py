@@ -83,14 +83,14 @@ def test_alone_is_together(speech, streams, alone, num_slots, round_steps, encod
 def test_a_new_stream_hears_nothing_of_its_slots_past(speech, streams, alone):
     model = SlottedModel(speech, 4, 25)
     # Large and finite: a masked weight of 0 times NaN would be NaN and condemn a right mask.
-    for memory in memories(model):
+    for memory in model.memory():
         memory.fill_(1e4)
     assert_as_alone(heard_by(model, streams), alone)
 
 
 def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alone, monkeypatch):
     model = SlottedModel(speech, 4, 25)
-    for memory in memories(model):
+    for memory in model.memory():
         memory.fill_(1e4)
     plain = speech.mimi.encode
     monkeypatch.setattr(
@@ -100,17 +100,6 @@ def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alon
     )
     with pytest.raises(AssertionError):
         assert_as_alone(heard_by(model, streams), alone)
-
-
-def memories(model):
-    state = model._mimi_state
-    caches = [
-        tensor
-        for cache in (state.cache, model._cache)
-        for kept in (cache.keys, cache.values)
-        for tensor in kept.tensors()
-    ]
-    return [*state.seanet_pasts, state.downsample_past_BDP, *caches]
 
 
 def test_forced_tokens_are_said_and_heard(speech, streams):

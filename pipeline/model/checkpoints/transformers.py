@@ -73,10 +73,8 @@ def open_transformers(place: Place, settings: Settings, model: ModelConfig) -> O
     config = transformers_config.language_model_config(settings, model.start_token)
     codec = transformers_config.mimi_config(settings.section("codec_config"))
     tensors, files = open_weights(place, model.weights or WEIGHTS)
-    tensors = tensors.renamed(partial(_renamed, _ALIASES))
-    language_model = _language_model(tensors, config, transformers_config.bos_row(settings))
-    mimi = _mimi(tensors, codec)
-    tensors.refuse_rest(_UNUSED)
+    bos_row = transformers_config.bos_row(settings)
+    language_model, mimi = native_tensors(tensors, config, codec, bos_row)
     tokenizer = fetch(place, TOKENIZER)
     return Opened(
         config=speech_to_text_config(_timing(place, settings), model, codec, config),
@@ -85,6 +83,17 @@ def open_transformers(place: Place, settings: Settings, model: ModelConfig) -> O
         tokenizer=tokenizer,
         files=(*files, tokenizer),
     )
+
+
+def native_tensors(
+    tensors: Inventory, config: LanguageModelConfig, codec: MimiConfig, bos_row: int
+) -> tuple[dict[str, Read], dict[str, Read]]:
+    """The language model's tensors and the codec's under their native names."""
+    tensors = tensors.renamed(partial(_renamed, _ALIASES))
+    language_model = _language_model(tensors, config, bos_row)
+    mimi = _mimi(tensors, codec)
+    tensors.refuse_rest(_UNUSED)
+    return language_model, mimi
 
 
 def _language_model(

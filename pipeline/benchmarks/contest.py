@@ -1,0 +1,40 @@
+"""Our model and the others' with the same weights, ready to be timed side by side."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from pipeline.benchmarks.moshi_peer import MoshiPeer
+from pipeline.benchmarks.random_weights import random_speech
+from pipeline.benchmarks.side_by_side import MOSHI, TRANSFORMERS, Terms
+from pipeline.benchmarks.transformers_peer import TransformersPeer
+from pipeline.model.config import SpeechToTextConfig
+from pipeline.model.slotted import SlottedModel
+from pipeline.model.speech_to_text import SpeechToText
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Who takes part; None is not installed or was not asked for."""
+
+    ours: SpeechToText
+    moshi: MoshiPeer | None
+    transformers: TransformersPeer | None
+
+    def slotted(self, num_slots: int, round_steps: int) -> SlottedModel:
+        """Ours at work; call when the others have its weights, for it may pack them."""
+        return SlottedModel(self.ours, num_slots, round_steps)
+
+
+def contest(config: SpeechToTextConfig, terms: Terms) -> Contest:
+    """Everyone who was asked for and is installed, with one set of random weights."""
+    present = [peer for peer in terms.peers if find_spec(peer)]
+    ours = random_speech(config, terms.device, terms.dtype)
+    transformers = TransformersPeer.like(ours) if TRANSFORMERS in present else None
+    return Contest(ours, MoshiPeer.like(ours) if MOSHI in present else None, transformers)
+
+
+def missing(terms: Terms) -> tuple[str, ...]:
+    """Who was asked for and is not installed, said in a sentence each."""
+    return tuple(
+        f"{peer} is not installed: not measured." for peer in terms.peers if not find_spec(peer)
+    )

@@ -1,0 +1,147 @@
+"""The reference implementation, PyPI's `moshi`, with our weights, used as its own programs use it.
+
+S slots, N samples, F frames, K codebooks.
+"""
+
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.model.config import LanguageModelConfig, MimiConfig
+from pipeline.model.native import NativeTensor, read
+from pipeline.model.speech_to_text import SpeechToText
+
+
+@dataclass(slots=True)
+class MoshiPeer:
+    """Its codec and its language model, each heard frame by frame."""
+
+    mimi: Any
+    language_model: Any
+    generator: Any
+    streams: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def like(cls, speech: SpeechToText) -> Self:
+        """The same model; `speech` must not be packed yet."""
+        from moshi.models.lm import LMGen
+
+        dtype = speech.language_model.norm.scale_D.dtype
+        language_model = _language_model(speech.language_model.config, speech.device, dtype)
+        _fill(language_model, speech.language_model.native_tensors())
+        mimi = _mimi(speech.mimi.config, speech.device)
+        _fill(mimi, speech.mimi.native_tensors())
+        return cls(mimi, language_model, LMGen(language_model, use_sampling=False))
+
+    def begin(self, num_slots: int) -> None:
+        """Forget everything, for so many streams."""
+        self.streams.close()
+        self.streams.enter_context(self.generator.streaming(num_slots))
+        self.streams.enter_context(self.mimi.streaming(num_slots))
+
+    def fill_rings(self) -> None:
+        """Put something into its memory, all of which it reads however little was heard."""
+        for module in self.language_model.modules():
+            memory = getattr(getattr(module, "_streaming_state", None), "kv_cache", None)
+            if memory is not None:
+                memory.cache.normal_()
+
+    @torch.no_grad()
+    def encode(self, samples_SN: Tensor) -> Tensor:
+        """Codes SFK, a frame per call: so its programs for streams hear."""
+        frames = samples_SN[:, None].split(self.mimi.frame_size, dim=-1)
+        return torch.cat([self.mimi.encode(frame) for frame in frames], dim=-1).mT
+
+    @torch.no_grad()
+    def step(self, codes_SK: Tensor) -> Tensor:
+        """What every slot says next; the first answer comes a step late."""
+        return self.generator.step(codes_SK[..., None])
+
+    def hear(self, samples_SN: Tensor) -> Tensor:
+        """What is said on hearing each frame of waveforms of whole frames, SF."""
+        self.begin(len(samples_SN))
+        said = []
+        for frame, samples in enumerate(samples_SN.split(self.mimi.frame_size, dim=-1)):
+            codes_SK = self.encode(samples)[:, 0]
+            if frame == 0:  # the start step hears nothing of it
+                self.step(codes_SK)
+            said.append(self.step(codes_SK))
+        return torch.cat([tokens_S11[:, 0] for tokens_S11 in said], dim=-1)
+
+
+def _fill(module: nn.Module, places: dict[str, NativeTensor]) -> None:
+    tensors = dict(read(places))
+    for name in list(tensors):
+        theirs = name.replace("in_proj_weight", "in_projs.0.weight")
+        theirs = theirs.replace("self_attn.out_proj.weight", "self_attn.out_projs.0.weight")
+        tensors[theirs] = tensors.pop(name)
+    missing, surplus = module.load_state_dict(tensors, strict=False)
+    heard = [name for name in missing if not name.startswith(("decoder", "upsample"))]
+    heard = [name for name in heard if not name.endswith(("output_proj.weight", "_initialized"))]
+    if heard or surplus:
+        raise ValueError(f"moshi's model differs from ours: {[*heard, *surplus][:3]}")
+
+
+def _mimi(config: MimiConfig, device: torch.device) -> Any:
+    from moshi.models import loaders
+
+    theirs = deepcopy(loaders._mimi_config)
+    theirs["seanet"] |= {
+        "dimension": config.seanet_dim,
+        "n_filters": config.num_filters,
+        "n_residual_layers": config.num_residual_layers,
+        "ratios": list(reversed(config.encoder_ratios)),
+    }
+    theirs["quantizer"] |= {
+        "dimension": config.codebook_dim,
+        "n_q": config.num_codebooks,
+        "bins": config.codebook_size,
+        "input_dimension": config.dim,
+        "output_dimension": config.dim,
+    }
+    theirs["transformer"] |= {
+        "d_model": config.dim,
+        "num_heads": config.num_heads,
+        "num_layers": config.num_layers,
+        "context": config.context,
+        "max_period": config.rope_max_period,
+        "dim_feedforward": config.ffn_dim,
+        "input_dimension": config.seanet_dim,
+        "output_dimensions": [config.dim],
+    }
+    mimi = loaders.get_mimi(None, theirs, device, num_codebooks=config.num_codebooks)
+    return mimi.eval().requires_grad_(False)
+
+
+def _language_model(config: LanguageModelConfig, device: torch.device, dtype: torch.dtype) -> Any:
+    from moshi.models.lm import LMModel
+
+    model = LMModel(
+        n_q=config.num_codebooks,
+        dep_q=0,
+        card=config.audio_card,
+        text_card=config.text_card,
+        dim=config.dim,
+        num_heads=config.num_heads,
+        num_layers=config.num_layers,
+        hidden_scale=config.ffn_dim * 3 / 2 / config.dim,
+        norm="rms_norm_f32",
+        gating="silu",
+        positional_embedding="rope",
+        causal=True,
+        context=config.context,
+        max_period=config.rope_max_period,
+        delays=[0] * (config.num_codebooks + 1),
+        existing_text_padding_id=config.padding_id,
+        depformer_multi_linear=True,
+        depformer_dim=8,
+        depformer_num_heads=2,
+        depformer_num_layers=1,
+        device=device,
+        dtype=dtype,
+    )
+    return model.eval().requires_grad_(False)

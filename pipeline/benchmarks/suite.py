@@ -1,0 +1,328 @@
+"""Everything about a GPU in a few minutes; the very same code runs at toy sizes on a CPU."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+
+from pipeline.benchmarks.bandwidth import copy_bytes_per_s
+from pipeline.benchmarks.codec_numbers import CodecNumbers, measure_numbers
+from pipeline.benchmarks.curve import CurvePoint, curve, weights_bytes
+from pipeline.benchmarks.machine import name_of as machine_of
+from pipeline.benchmarks.machine import today
+from pipeline.benchmarks.random_weights import random_speech
+from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
+from pipeline.benchmarks.table import Table
+from pipeline.benchmarks.throughput import Throughput, Workload, hear
+from pipeline.model.config import SpeechToTextConfig
+from pipeline.model.fitting import Footprint, footprint
+from pipeline.model.placement import cache_dtype_of, dtype_of, name_of
+from pipeline.model.slotted import SlottedModel
+from pipeline.model.speech_to_text import SpeechToText
+
+ROUND_STEPS = 25
+CACHES = ("auto", "int8", "float8")
+LONG_BUDGET_S = 35.0  # of a GPU's time, for long recordings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteTerms:
+    """How much is measured."""
+
+    device: torch.device
+    sizes: Sequence[str]
+    most_slots: int = 1024  # of the curve
+    num_slots: int = 256  # of the rest
+    num_rounds: int = 4
+    encode_rows: int = 64
+    long_s: tuple[float, float] = (60.0, 600.0)
+    short_s: tuple[float, float] = (5.0, 15.0)
+    shard_s: tuple[float, float] = (30.0, 60.0)
+    overlap_s: float = 2.0
+    short_per_slot: int = 20
+    shards_per_slot: int = 6
+
+    @classmethod
+    def of(cls, sizes: Sequence[str], device: torch.device) -> Self:
+        """A GPU's; on a CPU, where only the code is tried, as little as goes through all of it."""
+        if device.type == "cuda":
+            return cls(device=device, sizes=sizes)
+        return cls(
+            device=device,
+            sizes=sizes,
+            most_slots=16,
+            num_slots=2,
+            num_rounds=1,
+            encode_rows=2,
+            long_s=(1.0, 2.0),
+            short_s=(0.2, 0.6),
+            shard_s=(0.6, 1.0),
+            overlap_s=0.1,
+            short_per_slot=3,
+            shards_per_slot=3,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SizeResult:
+    """Everything about one size of the model."""
+
+    size: str
+    points: list[tuple[str, CurvePoint]]  # with the numbers of the cache
+    codec: list[CodecNumbers]
+    heard: list[tuple[str, Throughput]]
+    refused: list[str]  # what the device cannot do, a sentence each
+
+    def of(self, workload: str, cache: str) -> float:
+        """Times real time of a workload."""
+        return next(
+            heard.times_real_time
+            for numbers, heard in self.heard
+            if (heard.workload.name, numbers) == (workload, cache)
+        )
+
+
+@dataclass(slots=True)
+class Suite:
+    """What was measured."""
+
+    tables: list[Table]
+    measurements: list[dict[str, object]] = field(default_factory=list)  # as `plan` reads them
+
+
+def measure_suite(terms: SuiteTerms) -> Suite:
+    """All tables, the short one last."""
+    bandwidth = copy_bytes_per_s(terms.device)
+    results = [_measure_size(size, terms) for size in terms.sizes]
+    tables = [
+        _curve_table(results, bandwidth),
+        _codec_table(results),
+        _throughput_table(results),
+        _summary(results, terms.device, bandwidth),
+    ]
+    return Suite(tables, _for_plans(results, terms.device))
+
+
+def _measure_size(size: str, terms: SuiteTerms) -> SizeResult:
+    config = config_of(size)
+    speech = random_speech(config, terms.device, dtype_of("auto", terms.device))
+    codec = list(measure_numbers(speech.mimi, terms.encode_rows, ROUND_STEPS))
+    result = SizeResult(size, [], codec, [], [])
+    read_bytes = weights_bytes(speech.language_model)
+    for cache in CACHES:
+        try:
+            dtype = cache_dtype_of(cache, dtype_of("auto", terms.device), terms.device)
+        except ValueError as error:
+            result.refused.append(f"{error}.")
+            continue
+        _measure_cache(speech, dtype, read_bytes, terms, result)
+    return result
+
+
+def _measure_cache(
+    speech: SpeechToText,
+    dtype: torch.dtype,
+    read_bytes: int,
+    terms: SuiteTerms,
+    result: SizeResult,
+) -> None:
+    cache = name_of(dtype)
+    most_slots = _fitting_slots(speech, cache, terms)
+    model = _slotted(speech, most_slots, dtype)
+    points = list(curve(model, speech.config, read_bytes, terms.num_rounds))
+    result.points.extend((cache, point) for point in points)
+    del model
+    _release(terms.device)
+    num_slots = min(terms.num_slots, most_slots)
+    model = _slotted(speech, num_slots, dtype)
+    speed = max(point.times_real_time for point in points)
+    for workload in _workloads(terms, num_slots, speed):
+        result.heard.append((cache, hear(model, speech.config, workload, terms.device)))
+    del model
+    _release(terms.device)
+
+
+def _slotted(speech: SpeechToText, num_slots: int, dtype: torch.dtype) -> SlottedModel:
+    return SlottedModel(speech, num_slots, ROUND_STEPS, cache_dtype=dtype)
+
+
+def _fitting_slots(speech: SpeechToText, cache: str, terms: SuiteTerms) -> int:
+    """The largest doubling of the smallest bucket that fits."""
+    if terms.device.type != "cuda":
+        return terms.most_slots
+    free_bytes, _ = torch.cuda.mem_get_info(terms.device)
+    needs = _needs(speech.config, speech.language_model.norm.scale_D.dtype, cache)
+    room = 0.9 * free_bytes - needs.encoding - needs.graphs
+    num_slots = terms.most_slots
+    while num_slots > 8 and num_slots * needs.per_slot > room:
+        num_slots //= 2
+    return num_slots
+
+
+def _needs(config: SpeechToTextConfig, dtype: torch.dtype, cache: str) -> Footprint:
+    return footprint(config, name_of(dtype), cache, ROUND_STEPS, 64)
+
+
+def _workloads(terms: SuiteTerms, num_slots: int, times_real_time: float) -> Iterator[Workload]:
+    """Of the long recordings, as much as is heard in the budget at the speed of the steps."""
+    shortest_s, longest_s = terms.long_s
+    long_s = min(longest_s, max(shortest_s, LONG_BUDGET_S * times_real_time / num_slots))
+    yield Workload(name="long", shortest_s=long_s, longest_s=long_s, num_clips=num_slots)
+    yield Workload(
+        name="short",
+        shortest_s=terms.short_s[0],
+        longest_s=terms.short_s[1],
+        num_clips=terms.short_per_slot * num_slots,
+    )
+    yield Workload(
+        name="shards",
+        shortest_s=terms.shard_s[0],
+        longest_s=terms.shard_s[1],
+        num_clips=terms.shards_per_slot * num_slots,
+        overlap_s=terms.overlap_s,
+    )
+
+
+def _release(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _curve_table(results: Sequence[SizeResult], bandwidth: float) -> Table:
+    return Table(
+        title="A step over more and more slots, every window full",
+        columns=(
+            "size",
+            "cache",
+            "slots",
+            "ms a step",
+            "times real time",
+            "GB read a step",
+            "share of the copy's GB/s, %",
+            "alone, ms p50",
+            "alone, ms p99",
+        ),
+        rows=[
+            (
+                result.size,
+                cache,
+                point.num_slots,
+                1e3 * point.in_rounds_s,
+                point.times_real_time,
+                point.read_bytes / 1e9,
+                100 * point.bytes_per_s / bandwidth,
+                1e3 * point.median_s,
+                1e3 * point.slowest_s,
+            )
+            for result in results
+            for cache, point in result.points
+        ],
+        notes=(
+            f"A copy reads and writes {bandwidth / 1e9:,.0f} GB/s. Steps in rounds of "
+            f"{ROUND_STEPS}; alone: with a look of the host after each. The language model only.",
+            *dict.fromkeys(sentence for result in results for sentence in result.refused),
+        ),
+    )
+
+
+def _codec_table(results: Sequence[SizeResult]) -> Table:
+    return Table(
+        title="Mimi alone, by how it multiplies",
+        columns=("size", "numbers", "times real time", "codes flipped, %", "first codebook's, %"),
+        rows=[
+            (
+                result.size,
+                numbers.name,
+                numbers.times_real_time,
+                100 * numbers.flipped,
+                100 * numbers.flipped_first,
+            )
+            for result in results
+            for numbers in result.codec
+        ],
+        notes=(
+            "Flipped: beside strict fp32, of noise, with random weights; a flip in one codebook "
+            "changes what all later ones of the frame are asked.",
+        ),
+    )
+
+
+def _throughput_table(results: Sequence[SizeResult]) -> Table:
+    return Table(
+        title="Sound to tokens",
+        columns=(
+            "size",
+            "cache",
+            "clips",
+            "seconds each",
+            "how many",
+            "wall s",
+            "times real time",
+            "occupancy",
+            "Mimi alone would take, %",
+        ),
+        rows=[
+            (
+                result.size,
+                cache,
+                heard.workload.name,
+                f"{heard.workload.shortest_s:.3g} to {heard.workload.longest_s:.3g}",
+                heard.workload.num_clips,
+                heard.wall_s,
+                heard.times_real_time,
+                heard.occupancy,
+                100 * heard.times_real_time / result.codec[0].times_real_time,
+            )
+            for result in results
+            for cache, heard in result.heard
+        ],
+        notes=(
+            "From int16 in the host's memory to tokens there; prefix, flush and overlap are heard "
+            "but not counted. Mimi as torch multiplies unless told otherwise; its share: of the "
+            "wall time, in strict fp32, did nothing run beside it.",
+        ),
+    )
+
+
+def _summary(results: Sequence[SizeResult], device: torch.device, bandwidth: float) -> Table:
+    plain = name_of(dtype_of("auto", device))
+    rows = []
+    for result in results:
+        points = [point for cache, point in result.points if cache == plain]
+        live = [point.num_slots for point in points if point.keeps_up]
+        best = max(point.bytes_per_s for point in points) / bandwidth
+        speeds = [result.of(name, plain) for name in ("long", "short", "shards")]
+        rows.append((result.size, *speeds, max(live, default=0), 100 * best))
+    return Table(
+        title=f"In short: {machine_of(device)}, {plain}",
+        columns=(
+            "size",
+            "long, x real time",
+            "short, x real time",
+            "shards, x real time",
+            "live streams",
+            "best share of bandwidth, %",
+        ),
+        rows=rows,
+        notes=("Live streams: the largest number of slots measured whose p99 step keeps up.",),
+    )
+
+
+def _for_plans(results: Sequence[SizeResult], device: torch.device) -> list[dict[str, object]]:
+    """Long recordings on a GPU, as `nightscribe plan` reads them."""
+    if device.type != "cuda":
+        return []
+    plain = name_of(dtype_of("auto", device))
+    return [
+        {
+            "gpu": machine_of(device),
+            "model": PUBLISHED_NAMES[result.size],
+            "times_real_time": result.of("long", plain),
+            "date": today(),
+        }
+        for result in results
+        if result.size in PUBLISHED_NAMES
+    ]

@@ -1,0 +1,79 @@
+"""The suite for a GPU goes through all of its code at toy sizes on a CPU."""
+
+import json
+
+import pytest
+import torch
+
+from pipeline.benchmarks import suite as suites
+from pipeline.benchmarks.bandwidth import copy_bytes_per_s
+from pipeline.benchmarks.curve import CurvePoint
+from pipeline.benchmarks.suite import SizeResult, SuiteTerms, measure_suite
+from pipeline.benchmarks.throughput import Throughput, Workload
+from pipeline.survey.costs import read_benchmarks
+from tests.benchmarks.test_tables import parsed
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return measure_suite(SuiteTerms.of(["toy"], CPU))
+
+
+def test_everything_is_measured(suite):
+    steps, codec, heard, summary = (parsed(table.markdown()) for table in suite.tables)
+    assert [(row["cache"], row["slots"]) for row in steps] == [
+        (cache, slots) for cache in ("float32", "int8", "float8") for slots in ("8", "16")
+    ]
+    assert [row["numbers"] for row in codec] == ["fp32", "TF32 convolutions", "TF32"]
+    assert codec[0]["codes flipped, %"] == "0"
+    assert {row["clips"] for row in heard} == {"long", "short", "shards"}
+    assert len(heard) == 9
+    assert len(summary) == 1
+    figures = [float(cell.replace(",", "")) for cell in list(summary[0].values())[1:4]]
+    assert min(figures) > 0
+
+
+def test_a_cpu_gives_no_figures_for_plans(suite):
+    assert suite.measurements == []
+
+
+def test_eight_bits_are_read_as_fewer_bytes(suite):
+    read = {row["cache"]: row["GB read a step"] for row in parsed(suite.tables[0].markdown())}
+    assert float(read["int8"]) < float(read["float32"])
+
+
+def test_a_copy_is_read_and_written(monkeypatch):
+    monkeypatch.setattr("pipeline.benchmarks.bandwidth.REPEATS", 1)
+    assert 1e8 < copy_bytes_per_s(CPU) < 1e13
+
+
+def test_a_step_is_held_against_its_bytes_and_the_clock():
+    point = CurvePoint(
+        num_slots=100,
+        in_rounds_s=0.01,
+        median_s=0.011,
+        slowest_s=0.09,
+        frame_s=0.08,
+        read_bytes=2e9,
+    )
+    assert point.times_real_time == pytest.approx(800)
+    assert point.bytes_per_s == pytest.approx(2e11)
+    assert not point.keeps_up
+
+
+def test_plans_read_what_a_gpu_was_measured_at(monkeypatch, tmp_path):
+    monkeypatch.setattr(suites, "machine_of", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(suites, "dtype_of", lambda name, device: torch.bfloat16)
+    workload = Workload(name="long", shortest_s=60, longest_s=60, num_clips=8)
+    heard = Throughput(workload=workload, sound_s=480, wall_s=2, occupancy=1)
+    result = SizeResult("1b", [], [], [("bfloat16", heard)], [])
+    measured = suites._for_plans([result], torch.device("cuda"))
+    (tmp_path / "suite.json").write_text(json.dumps(measured))
+    (read,) = read_benchmarks(tmp_path)
+    assert (read["gpu"], read["model"], read["times_real_time"]) == (
+        "NVIDIA H200",
+        "stt-1b-en_fr",
+        240,
+    )

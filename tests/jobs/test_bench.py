@@ -1,0 +1,58 @@
+"""`nightscribe bench` as a user runs it."""
+
+import pytest
+
+from jobs import bench
+from tests.benchmarks.test_tables import parsed
+
+
+@pytest.fixture
+def say(monkeypatch, capsys, tmp_path):
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["nightscribe bench", *words, f"folder={tmp_path}"])
+        with pytest.raises(SystemExit) as ended:
+            bench.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_step_is_written_to_the_terminal_and_to_a_file(say, tmp_path):
+    code, out, _ = say("size=toy", "num_slots=[1,2]", "num_steps=2", "repeats=1", "peers=[]")
+    assert code == 0
+    assert [row["slots"] for row in parsed(out)] == ["1", "2"]
+    (path,) = tmp_path.iterdir()
+    assert out.endswith(f"{path}\n")
+    text = path.read_text()
+    assert parsed(text) == parsed(out)
+    assert "`nightscribe bench size=toy num_slots=[1,2] num_steps=2 repeats=1 peers=[]`" in text
+    for known in ("torch 2", "commit ", "load ", "random weights"):
+        assert known in text
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["peers=[whisper]"], "there is no whisper"),
+        (["num_slots=[0]"], "num_slots must be positive numbers"),
+        (["repeats=0"], "repeats must be positive"),
+        (["what=suite"], "the suite is for a GPU; on a CPU its code can be tried with size=toy"),
+        (["size=3b"], "size"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_one_sentence(say, words, complaint):
+    code, _, err = say(*words)
+    assert code == 2
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "row"),
+    [("queue", "slots refilled at once"), ("growth", "4"), ("mimi", "2"), ("clips", "2")],
+)
+def test_every_measurement_gives_a_table(say, what, row):
+    few = ["num_slots=[2]", "num_clips=4", "num_frames=2", "factor=2", "repeats=1", "peers=[]"]
+    code, out, _ = say(f"what={what}", "size=toy", *few)
+    assert code == 0
+    assert row in {cell for found in parsed(out) for cell in found.values()}
