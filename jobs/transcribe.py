@@ -179,11 +179,17 @@ def settings(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers)
         "model_delay_steps": checkpoint.config.delay_steps,
         "model_silence_prefix_s": checkpoint.config.silence_prefix_s,
         "model_domain": config.model.domain,
+        "model_domains": repr(sorted(config.model.domains.items())),
+        "model_num_codebooks": checkpoint.config.language_model.num_codebooks,
+        "model_start_token": config.model.start_token,
         "engine_dtype": config.engine.dtype,
+        "engine_cache": config.engine.cache,
         "channels": config.source.channels,
+        "max_recording_s": config.source.decode.max_recording_s,
         "tokens": config.tokens,
         **{f"primer_{name}": _digest(samples_N) for name, samples_N in sorted(primers.items())},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
+        **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
     }
 
 

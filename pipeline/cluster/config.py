@@ -19,7 +19,13 @@ class ClusterConfig:
         default=None,
         metadata={"help": "GPUs of each; a fraction shares one; null: 1, or 0 without GPUs"},
     )
-    cpus_per_actor: float = field(default=1.0, metadata={"help": "CPUs of each transcriber"})
+    cpus_per_actor: float | None = field(
+        default=None,
+        metadata={
+            "help": "CPUs of each transcriber, and its threads; null: 1 beside a GPU, without GPUs "
+            "all that decoding leaves"
+        },
+    )
     num_decoders: int | None = field(
         default=None, metadata={"help": "recordings decoded at once; null: as many as CPUs allow"}
     )

@@ -99,7 +99,7 @@ def _transcribed(
         batch_size=ROWS_PER_BLOCK,
         batch_format="pyarrow",
         fn_constructor_args=(stages.make_listener, ledger, rows_in_flight, config.max_kills),
-        num_cpus=config.cpus_per_actor,
+        num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor,
         compute=ActorPoolStrategy(
             size=pool.num_actors,

@@ -22,6 +22,7 @@ class Pool:
 
     num_actors: int
     gpus_per_actor: float
+    cpus_per_actor: float = 1.0
     num_decoders: int
     num_slots: int | None  # of each actor, where it is known
 
@@ -51,25 +52,41 @@ def plan_pool(
     gpus_per_actor = config.gpus_per_actor
     if gpus_per_actor is None:
         gpus_per_actor = 1.0 if gpus else 0.0
-    places = sum(_places(node, gpus_per_actor, config.cpus_per_actor) for node in nodes)
+    cpus_per_actor = _cpus_per_actor(nodes, gpus_per_actor, config)
+    places = sum(_places(node, gpus_per_actor, cpus_per_actor) for node in nodes)
     wanted = config.num_actors or (max(places, 1) if gpus_per_actor else 1)
     if wanted > places:
-        raise ClusterLacksError(_lack(wanted, places, gpus_per_actor, config, gpus, cpus))
-    free_cpus = cpus - wanted * config.cpus_per_actor
+        each = f"{gpus_per_actor:g} GPU and {cpus_per_actor:g} CPU"
+        raise ClusterLacksError(_lack(wanted, places, each, gpus, cpus))
+    free_cpus = cpus - wanted * cpus_per_actor
     fitting = int((free_cpus - MIN_FREE_CPUS) / config.cpus_per_decoder)
     if fitting < 1:
         raise ClusterLacksError(
             f"the cluster has {cpus:g} CPUs, {wanted} transcribers take "
-            f"{wanted * config.cpus_per_actor:g} of them and decoding needs "
+            f"{wanted * cpus_per_actor:g} of them and decoding needs "
             f"{config.cpus_per_decoder + MIN_FREE_CPUS:g} more: add CPUs, or lower "
             "cluster.cpus_per_actor or cluster.cpus_per_decoder"
         )
     return Pool(
         num_actors=wanted,
         gpus_per_actor=gpus_per_actor,
+        cpus_per_actor=cpus_per_actor,
         num_decoders=min(config.num_decoders or fitting, fitting),
         num_slots=num_slots,
     )
+
+
+def _cpus_per_actor(
+    nodes: list[Mapping[str, float]], gpus_per_actor: float, config: ClusterConfig
+) -> float:
+    if config.cpus_per_actor is not None:
+        return config.cpus_per_actor
+    if gpus_per_actor or not nodes:
+        return 1.0
+    actors_per_node = -(-(config.num_actors or 1) // len(nodes))
+    most_cpus = max(node.get("CPU", 0.0) for node in nodes)
+    left = most_cpus - config.cpus_per_decoder - MIN_FREE_CPUS
+    return float(max(int(left / actors_per_node), 1))
 
 
 def _places(node: Mapping[str, float], gpus: float, cpus: float) -> int:
@@ -82,10 +99,7 @@ def _places(node: Mapping[str, float], gpus: float, cpus: float) -> int:
     return min(by_cpu, by_gpu)
 
 
-def _lack(
-    wanted: int, places: int, gpus_per_actor: float, config: ClusterConfig, gpus: float, cpus: float
-) -> str:
-    each = f"{gpus_per_actor:g} GPU and {config.cpus_per_actor:g} CPU"
+def _lack(wanted: int, places: int, each: str, gpus: float, cpus: float) -> str:
     return (
         f"{wanted} transcribers of {each} each were asked for and {places} fit: the cluster has "
         f"{gpus:g} GPUs and {cpus:g} CPUs; add machines, lower cluster.num_actors or "

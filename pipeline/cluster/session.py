@@ -4,10 +4,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import gettempdir
 
 import ray
-from ray.exceptions import RayError
 
 from pipeline.cluster.config import ClusterConfig, RayConfig
 
@@ -15,6 +15,7 @@ from pipeline.cluster.config import ClusterConfig, RayConfig
 MIN_CPUS = 4
 # Ray puts the folder's name into names of sockets, which must be short.
 TEMP_FOLDER = "nightscribe-ray"
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class ClusterUnreachableError(Exception):
@@ -29,7 +30,7 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
     address = ray_config.address or os.environ.get("RAY_ADDRESS")
     try:
         _join(address) if address else _start(config)
-    except (RayError, ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises plain ones, too
         where = f"at {address}" if address else "on this machine"
         raise ClusterUnreachableError(f"no Ray {where}: {' '.join(str(error).split())}") from error
     try:
@@ -46,13 +47,24 @@ def _start(config: ClusterConfig) -> None:
     gib = config.object_store_gib
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, MIN_CPUS),
+        num_cpus=max(cpus_here(), MIN_CPUS),
         include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
         object_store_memory=int(gib * 2**30) if gib else None,
         _temp_dir=os.path.join(gettempdir(), TEMP_FOLDER),
     )
+
+
+def cpus_here(quota: Path = CPU_QUOTA) -> int:
+    """CPUs that this process may use: a container has fewer than its machine."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        most, period = quota.read_text().split()
+    except (OSError, ValueError):
+        return allowed or 1
+    limit = allowed or 1 if most == "max" else int(most) // int(period)
+    return max(min(allowed or 1, limit), 1)
 
 
 def _calm_logs() -> None:

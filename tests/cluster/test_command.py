@@ -33,7 +33,13 @@ NUM_RECORDINGS = 6
 # those of the tokens beside them.
 ASKED = [
     *("model=tiny", "engine.dtype=float32", "engine.device=cpu", "tokens=true", "quiet=true"),
-    *("shard.max_s=12", "shard.search_s=4", "guards.max_redecoded_s=0", "lease.life_s=5"),
+    *(
+        "shard.max_s=12",
+        "shard.search_s=4",
+        "guards.max_redecoded_s=0",
+        "lease.life_s=5",
+        "cluster.cpus_per_actor=1",
+    ),
 ]
 
 

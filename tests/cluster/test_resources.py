@@ -26,6 +26,24 @@ def test_without_gpus_one_transcriber_runs_on_the_cpu():
 
 
 @pytest.mark.parametrize(
+    ("nodes", "num_actors", "cpus_per_actor", "num_decoders"),
+    [
+        ([CPU_NODE], None, 14, 1),
+        ([CPU_NODE], 3, 4, 3),
+        ([CPU_NODE, CPU_NODE], 2, 14, 3),
+        ([{"CPU": 4.0}], None, 2, 1),
+        ([{"CPU": 2.5}], None, 1, 1),
+        ([GPU_NODE], None, 1, 23),
+    ],
+)
+def test_transcribers_without_gpus_take_the_cpus_that_decoding_leaves(
+    nodes, num_actors, cpus_per_actor, num_decoders
+):
+    pool = plan_pool(nodes, ClusterConfig(num_actors=num_actors), 8)
+    assert (pool.cpus_per_actor, pool.num_decoders) == (cpus_per_actor, num_decoders)
+
+
+@pytest.mark.parametrize(
     ("nodes", "config", "sentence"),
     [
         (

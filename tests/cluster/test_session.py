@@ -1,0 +1,31 @@
+"""Joining and starting a Ray, as far as it goes without one."""
+
+import os
+
+import pytest
+
+from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.session import ClusterUnreachableError, connected, cpus_here
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [("100000 100000", 1), ("50000 100000", 1), ("max 100000", 10**6), ("odd", 10**6)],
+)
+def test_a_container_uses_no_more_cpus_than_it_may(tmp_path, quota, most):
+    (tmp_path / "cpu.max").write_text(quota)
+    assert cpus_here(tmp_path / "cpu.max") == min(most, len(os.sched_getaffinity(0)))
+    assert cpus_here(tmp_path / "none") == len(os.sched_getaffinity(0))
+
+
+def test_whatever_keeps_ray_from_starting_is_one_sentence(monkeypatch):
+    def overloaded(**given):
+        raise Exception("The current node timed out during startup.\nSomething is overloaded.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("pipeline.cluster.session.ray.init", overloaded)
+    with (
+        pytest.raises(ClusterUnreachableError, match=r"^no Ray on this machine: .*overloaded\.$"),
+        connected(RayConfig(), ClusterConfig()),
+    ):
+        raise AssertionError
