@@ -3,13 +3,15 @@
 import torch
 
 from pipeline.benchmarks.timing import in_turns, medians
+from pipeline.model.placement import free_bytes_of
 
 REPEATS = 7
 
 
 def copy_bytes_per_s(device: torch.device) -> float:
     """Bytes read and written in a second of copying, in pieces that no cache holds."""
-    size_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
+    most_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
+    size_bytes = min(most_bytes, free_bytes_of(device) // 4)
     source = torch.ones(size_bytes // 4, device=device)
     target = torch.empty_like(source)
     spent = in_turns({"copy": lambda: target.copy_(source)}, REPEATS, device)

@@ -56,7 +56,8 @@ def _encode(mimi: Mimi, samples_BN: Tensor, convolutions: str, matrices: str) ->
 
 @contextmanager
 def _products(convolutions: str, matrices: str) -> Iterator[None]:
-    switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    switches = convolution, torch.backends.cuda.matmul
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch, precision in zip(switches, (convolutions, matrices), strict=True):

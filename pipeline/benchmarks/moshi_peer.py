@@ -89,7 +89,7 @@ def _fill(module: nn.Module, places: dict[str, NativeTensor]) -> None:
 def _mimi(config: MimiConfig, device: torch.device) -> Any:
     from moshi.models import loaders
 
-    theirs = deepcopy(loaders._mimi_config)
+    theirs: Any = deepcopy(loaders._mimi_config)
     theirs["seanet"] |= {
         "dimension": config.seanet_dim,
         "n_filters": config.num_filters,
@@ -120,6 +120,7 @@ def _mimi(config: MimiConfig, device: torch.device) -> Any:
 def _language_model(config: LanguageModelConfig, device: torch.device, dtype: torch.dtype) -> Any:
     from moshi.models.lm import LMModel
 
+    hidden_scale: Any = config.ffn_dim * 3 / 2 / config.dim
     model = LMModel(
         n_q=config.num_codebooks,
         dep_q=0,
@@ -128,7 +129,7 @@ def _language_model(config: LanguageModelConfig, device: torch.device, dtype: to
         dim=config.dim,
         num_heads=config.num_heads,
         num_layers=config.num_layers,
-        hidden_scale=config.ffn_dim * 3 / 2 / config.dim,
+        hidden_scale=hidden_scale,
         norm="rms_norm_f32",
         gating="silu",
         positional_embedding="rope",

@@ -35,10 +35,14 @@ class Terms:
 def cells(spent: Mapping[str, Sequence[Spent]], num_units: int) -> tuple[Cell, ...]:
     """Milliseconds a unit of each, then how many times ours theirs are; under `COLUMNS`."""
     times = {name: medians(several) for name, several in spent.items()}
-    ours = times[OURS]
-    others = [times.get(name) for name in OTHERS]
+    wall_s = {name: time.wall_s for name, time in times.items()}
+    processor_s = {name: time.processor_s for name, time in times.items()}
     return (
-        *(time and 1e3 * time.wall_s / num_units for time in (ours, *others)),
-        *(time and time.wall_s / ours.wall_s for time in others),
-        *(time and time.processor_s / ours.processor_s for time in others),
+        *(_quotient(wall_s.get(name), num_units / 1e3) for name in (OURS, *OTHERS)),
+        *(_quotient(wall_s.get(name), wall_s[OURS]) for name in OTHERS),
+        *(_quotient(processor_s.get(name), processor_s[OURS]) for name in OTHERS),
     )
+
+
+def _quotient(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit

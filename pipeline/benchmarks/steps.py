@@ -3,6 +3,7 @@
 S slots, K codebooks.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -53,7 +54,7 @@ def _their_actions(
     return actions
 
 
-def _each(step: Action, codes_TSK: torch.Tensor) -> None:
+def _each(step: Callable[[torch.Tensor], object], codes_TSK: torch.Tensor) -> None:
     for codes_SK in codes_TSK:
         step(codes_SK)
 

@@ -14,16 +14,17 @@ from pipeline.benchmarks.machine import name_of as machine_of
 from pipeline.benchmarks.machine import today
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
-from pipeline.benchmarks.table import Table
+from pipeline.benchmarks.table import Cell, Table
 from pipeline.benchmarks.throughput import Throughput, Workload, hear
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.fitting import Footprint, footprint
-from pipeline.model.placement import cache_dtype_of, dtype_of, name_of
+from pipeline.model.fitting import SMALLEST_BUCKET, footprint
+from pipeline.model.numbers import Numbers
+from pipeline.model.placement import cache_dtype_of, dtype_of, free_bytes_of, name_of
 from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
 
 ROUND_STEPS = 25
 CACHES = ("auto", "int8", "float8")
+KEPT_SHARE = 0.9  # of the free memory
 LONG_BUDGET_S = 35.0  # of a GPU's time, for long recordings
 
 
@@ -149,20 +150,15 @@ def _slotted(speech: SpeechToText, num_slots: int, dtype: torch.dtype) -> Slotte
 
 
 def _fitting_slots(speech: SpeechToText, cache: str, terms: SuiteTerms) -> int:
-    """The largest doubling of the smallest bucket that fits."""
-    if terms.device.type != "cuda":
-        return terms.most_slots
-    free_bytes, _ = torch.cuda.mem_get_info(terms.device)
-    needs = _needs(speech.config, speech.language_model.norm.scale_D.dtype, cache)
-    room = 0.9 * free_bytes - needs.encoding - needs.graphs
+    """As many as were asked for, or half as many, and so on, until they fit beside the weights."""
+    activations = name_of(speech.language_model.norm.scale_D.dtype)
+    numbers = Numbers(weights=activations, activations=activations, cache=cache)
+    needs = footprint(speech.config, numbers, ROUND_STEPS, terms.encode_rows)
+    room = KEPT_SHARE * free_bytes_of(terms.device) - needs.encoding - needs.graphs
     num_slots = terms.most_slots
-    while num_slots > 8 and num_slots * needs.per_slot > room:
+    while num_slots > SMALLEST_BUCKET and num_slots * needs.per_slot > room:
         num_slots //= 2
     return num_slots
-
-
-def _needs(config: SpeechToTextConfig, dtype: torch.dtype, cache: str) -> Footprint:
-    return footprint(config, name_of(dtype), cache, ROUND_STEPS, 64)
 
 
 def _workloads(terms: SuiteTerms, num_slots: int, times_real_time: float) -> Iterator[Workload]:
@@ -289,7 +285,7 @@ def _throughput_table(results: Sequence[SizeResult]) -> Table:
 
 def _summary(results: Sequence[SizeResult], device: torch.device, bandwidth: float) -> Table:
     plain = name_of(dtype_of("auto", device))
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
         points = [point for cache, point in result.points if cache == plain]
         live = [point.num_slots for point in points if point.keeps_up]

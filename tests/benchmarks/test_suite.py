@@ -8,8 +8,12 @@ import torch
 from pipeline.benchmarks import suite as suites
 from pipeline.benchmarks.bandwidth import copy_bytes_per_s
 from pipeline.benchmarks.curve import CurvePoint
+from pipeline.benchmarks.random_weights import random_speech
+from pipeline.benchmarks.sizes import config_of
 from pipeline.benchmarks.suite import SizeResult, SuiteTerms, measure_suite
 from pipeline.benchmarks.throughput import Throughput, Workload
+from pipeline.model.fitting import footprint
+from pipeline.model.numbers import Numbers
 from pipeline.survey.costs import read_benchmarks
 from tests.benchmarks.test_tables import parsed
 
@@ -77,3 +81,18 @@ def test_plans_read_what_a_gpu_was_measured_at(monkeypatch, tmp_path):
         "stt-1b-en_fr",
         240,
     )
+
+
+def test_the_curve_ends_where_the_memory_does(monkeypatch):
+    terms = SuiteTerms(device=CPU, sizes=["toy"], most_slots=1024)
+    speech = random_speech(config_of("toy"), CPU, torch.float32)
+    numbers = Numbers(weights="float32", activations="float32", cache="float32")
+    needs = footprint(speech.config, numbers, round_steps=25, encode_rows=terms.encode_rows)
+    beside_bytes = needs.encoding + needs.graphs
+    for num_slots, free_bytes in (
+        (1024, 10**12),
+        (64, (beside_bytes + 100 * needs.per_slot) / suites.KEPT_SHARE),
+        (8, 10**6),
+    ):
+        monkeypatch.setattr(suites, "free_bytes_of", lambda device, free=free_bytes: free)
+        assert suites._fitting_slots(speech, "float32", terms) == num_slots
