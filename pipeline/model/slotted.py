@@ -4,7 +4,7 @@ Satisfies the engine's `StepModel` by shape. A round of steps reads everything i
 tables laid out before its first step and writes what is said into others, so that the host need
 not look at a tensor between two steps.
 
-S slots, T steps of a round, J jobs of a chunk, F frames, N samples, K codebooks, V text tokens.
+S slots, T steps of a round, K codebooks, V text tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from pipeline.model.attention import Reach
 from pipeline.model.decoding import draw_each, hold, probabilities_of
+from pipeline.model.encoding import SlottedMimi
 from pipeline.model.fitting import SMALLEST_BUCKET
 from pipeline.model.packing import pack
 from pipeline.model.queues import Kind, Queues
-from pipeline.model.speech_to_text import FULL_SCALE, SpeechToText
+from pipeline.model.speech_to_text import SpeechToText
 from pipeline.model.tables import Answers, Chunk, Codes, Heard, Steps, Tables
 
 
@@ -66,12 +67,10 @@ class SlottedModel:
         Keys and values are kept in `cache_dtype`, without one as they come.
         """
         pack(speech.language_model, num_slots)
-        pack(speech.mimi, round_steps * speech.config.mimi.positions_per_frame)
         self._speech = speech
         self.bucket_sizes = halves(num_slots)
         self._queues = Queues(speech.device, use_graphs=use_graphs)
-        self._encode_rows = encode_rows or (64 if self._queues.is_cuda else 1)
-        self._mimi_state = speech.mimi.initial_state(num_slots, round_steps)
+        self._mimi = SlottedMimi(speech, self._queues, num_slots, round_steps, encode_rows)
         self._cache = speech.language_model.empty_cache(num_slots, dtype=cache_dtype)
         self._last_tokens_S = torch.zeros(num_slots, dtype=torch.int64, device=speech.device)
         self._num_said_S = torch.zeros_like(self._last_tokens_S)  # of each slot's prompt
@@ -84,7 +83,7 @@ class SlottedModel:
 
     @property
     def frame_samples(self) -> int:
-        return self._speech.config.mimi.frame_samples
+        return self._mimi.frame_samples
 
     @property
     def device(self) -> torch.device:
@@ -100,52 +99,16 @@ class SlottedModel:
 
     def memory(self) -> Iterator[Tensor]:
         """Every tensor in which the slots remember what they have heard."""
-        state = self._mimi_state
-        yield from (*state.seanet_pasts, state.downsample_past_BDP)
-        yield from (*state.cache.keys.tensors(), *state.cache.values.tensors())
+        yield from self._mimi.memory()
         yield from self.cache_memory()
 
     def cache_memory(self) -> Iterator[Tensor]:
         """Of these, the language model's keys and values."""
         yield from (*self._cache.keys.tensors(), *self._cache.values.tensors())
 
-    @torch.inference_mode()
     def encode(self, chunk: Chunk) -> Codes:
         """Encode every job of a chunk, on a queue of its own."""
-        shape_JFK = len(chunk.pieces), chunk.num_frames, self._num_codebooks
-        with self._queues.codec():
-            codes_JFK = torch.zeros(shape_JFK, dtype=torch.int64, device=self._speech.device)
-            for jobs in self._groups(chunk):
-                self._encode_group(chunk, jobs, codes_JFK)
-            return Codes(codes_JFK, self._queues.sign())
-
-    def _groups(self, chunk: Chunk) -> Iterator[np.ndarray]:
-        """Jobs that are encoded at once: of much the same length, so that little is padding.
-
-        The last chunk of a stream comes before the first of its successor, which overwrites the
-        state of their slot.
-        """
-        order_J = np.lexsort((-chunk.frames_J, chunk.kept_J))
-        for first in range(0, len(order_J), self._encode_rows):
-            yield order_J[first : first + self._encode_rows]
-
-    def _encode_group(self, chunk: Chunk, jobs: np.ndarray, codes_JFK: Tensor) -> None:
-        num_frames = chunk.frames_J[jobs].max()
-        samples_JN = self._samples([chunk.pieces[job] for job in jobs], num_frames)
-        slots_J, kept_J = chunk.slots_J[jobs], chunk.kept_J[jobs]
-        state = self._mimi_state.rows(self._queues.upload(slots_J))
-        fresh_J = self._queues.upload(chunk.fresh_J[jobs])
-        heard_JFK = self._speech.mimi.encode(samples_JN, state, fresh_J)
-        codes_JFK[:, :num_frames].index_copy_(0, self._queues.upload(jobs), heard_JFK)
-        if kept_J.any():
-            kept = self._queues.upload(np.flatnonzero(kept_J))
-            self._mimi_state.put(self._queues.upload(slots_J[kept_J]), state.rows(kept))
-
-    def _samples(self, pieces: Sequence[np.ndarray], num_frames: int) -> Tensor:
-        samples_JN = np.zeros((len(pieces), num_frames * self.frame_samples), np.int16)
-        for samples_N, piece in zip(samples_JN, pieces, strict=True):
-            samples_N[: len(piece)] = piece
-        return self._queues.upload(samples_JN).float() / FULL_SCALE
+        return self._mimi.encode(chunk)
 
     @torch.inference_mode()
     def run(self, steps: Steps, codes: Sequence[Codes]) -> Said:
@@ -197,7 +160,7 @@ class SlottedModel:
         """Copy everything the slots `sources` remember to the slots `targets`."""
         self._queues.join()
         rows, places = (self._queues.upload(np.array(slots)) for slots in (sources, targets))
-        self._mimi_state.put(places, self._mimi_state.rows(rows))
+        self._mimi.move(rows, places)
         self._cache.put(places, self._cache.rows(rows))
         for said_S in (self._last_tokens_S, self._num_said_S):
             said_S.index_copy_(0, places, said_S.index_select(0, rows))

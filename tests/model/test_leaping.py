@@ -1,0 +1,161 @@
+"""Several frames in one pass say what one frame at a time says, however far each pass comes."""
+
+import random
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.stream import Stream
+from pipeline.model.leaping import LeapingModel
+from pipeline.model.queues import Kind
+from pipeline.model.slotted import SlottedModel
+from tests.model.reference import random_pair
+from tests.model.test_slotted import WatchOperators
+
+pytest.importorskip("moshi")
+
+FRAME = 1920
+FRAMES = (58, 3, 47, 1, 60, 29, 12, 40)  # the ring of 24 positions wraps twice
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """A random model that minds what it hears more than what it said: some guesses are right."""
+    speech = deepcopy(random_pair().ours)
+    embedding = speech.language_model.embedding
+    embedding.table.weight.data[embedding.first_text_row :] *= 0.2
+    return speech
+
+
+def streams_of(**settings):
+    for index, num_frames in enumerate(FRAMES):
+        draws = np.random.default_rng(index)
+        loudness = np.linspace(300, 9000, num_frames * FRAME) * (index % 3 > 0)
+        noise_N = draws.standard_normal(num_frames * FRAME) * loudness
+        sound_N = noise_N.clip(-32768, 32767).astype(np.int16)
+        yield Stream(index, sound_N, num_frames, **settings)
+
+
+def by_single_steps(speech, streams):
+    engine = Engine(SlottedModel(deepcopy(speech), 4, 9), ScheduleConfig(round_steps=9))
+    return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
+
+
+@pytest.fixture(scope="module")
+def single(speech):
+    return by_single_steps(speech, streams_of())
+
+
+def by_leaps(model, streams):
+    heard = {one.stream.stream_id: one for one in LeapingEngine(model).hear(streams)}
+    return dict(sorted(heard.items()))
+
+
+def leaping(speech, num_slots=3, frames_per_pass=4, num_passes=3):
+    return LeapingModel(deepcopy(speech), num_slots, frames_per_pass, num_passes)
+
+
+def assert_alike(leapt, single):
+    assert leapt.keys() == single.keys()
+    for stream_id, plain in single.items():
+        found = leapt[stream_id]
+        assert found.tokens_T.tolist() == plain.tokens_T.tolist()
+        for table in ("confidences_T", "heads_TH"):
+            np.testing.assert_allclose(
+                getattr(found, table), getattr(plain, table), rtol=1e-3, atol=1e-6
+            )
+
+
+class Progress:
+    """Notes how far each slot came in each round of a model."""
+
+    def __init__(self, model):
+        self.rounds = []
+        self._run, model.run = model.run, self
+
+    def __call__(self, leaps, codes):
+        leapt = self._run(leaps, codes)
+        self.rounds.append(leapt.num_steps_S[leaps.left_S >= 12])
+        return leapt
+
+
+@pytest.mark.parametrize(
+    ("num_slots", "frames_per_pass", "num_passes"), [(1, 2, 7), (3, 4, 3), (5, 8, 1), (10, 3, 4)]
+)
+def test_leaps_say_what_single_steps_say(speech, single, num_slots, frames_per_pass, num_passes):
+    model = leaping(speech, num_slots, frames_per_pass, num_passes)
+    shuffled = random.Random(num_slots).sample(list(streams_of()), len(FRAMES))
+    assert_alike(by_leaps(model, shuffled), single)
+
+
+def test_slots_advance_by_different_amounts_side_by_side(speech, single):
+    model = leaping(speech)
+    progress = Progress(model)
+    assert_alike(by_leaps(model, streams_of()), single)
+    assert any(len(set(steps.tolist())) > 1 for steps in progress.rounds)
+    every = np.concatenate(progress.rounds)
+    assert every.min() >= model.num_passes
+    assert every.mean() > 1.2 * model.num_passes
+
+
+def test_wrong_guesses_cost_time_and_change_nothing(speech, single):
+    model = leaping(speech)
+    model._guess = lambda said_ST, num_steps_S: model._tables.text_ST.copy_(
+        torch.cat((said_ST.gather(1, (num_steps_S[:, None] - 1).clamp_min(0)), wrong_ST[:, 1:]), 1)
+    )
+    wrong_ST = torch.full((3, 4), 49)
+    progress = Progress(model)
+    assert_alike(by_leaps(model, streams_of()), single)
+    assert np.concatenate(progress.rounds).mean() < 1.2 * model.num_passes
+
+
+def test_a_guess_that_is_taken_unseen_is_caught(speech, single, monkeypatch):
+    plain = torch.Tensor.cumprod
+    monkeypatch.setattr(torch.Tensor, "cumprod", lambda x, dim: torch.ones_like(plain(x, dim)))
+    with pytest.raises(AssertionError):
+        assert_alike(by_leaps(leaping(speech), streams_of()), single)
+
+
+def test_a_ring_without_room_to_be_wrong_in_is_refused(speech):
+    model = leaping(speech)
+    model._cache = speech.language_model.empty_cache(3)
+    with pytest.raises(AssertionError):
+        by_leaps(model, streams_of())
+
+
+def test_forced_tokens_are_said_and_heard(speech):
+    forced = (7, 8, 9, 3, 3, 11)
+    held = [
+        Stream(s.stream_id, s.samples, s.num_frames, forced[: s.num_steps]) for s in streams_of()
+    ]
+    assert_alike(by_leaps(leaping(speech), held), by_single_steps(speech, held))
+
+
+def test_draws_are_those_of_single_steps(speech, single):
+    drawn = by_single_steps(speech, streams_of(temperature=0.7, seed=5))
+    assert any(drawn[i].tokens_T.tolist() != single[i].tokens_T.tolist() for i in single)
+    assert_alike(by_leaps(leaping(speech), streams_of(temperature=0.7, seed=5)), drawn)
+
+
+def test_a_slot_remembers_nothing_of_the_stream_before(speech, single):
+    model = leaping(speech, num_slots=1)
+    assert_alike(by_leaps(model, streams_of()), single)
+    assert_alike(by_leaps(model, reversed(list(streams_of()))), single)
+
+
+def test_a_prompt_is_refused(speech):
+    with pytest.raises(ValueError, match=r"stream 0 has a prompt.*frames_per_pass=1"):
+        by_leaps(leaping(speech), streams_of(prompt_tokens=(5,)))
+
+
+def test_the_host_never_waits_inside_a_pass(speech):
+    model = leaping(speech)
+    with torch.inference_mode(), WatchOperators() as watch:
+        model._pass(Kind(3, True), None)
+        model._pass(Kind(3, False), None)
+    assert watch.num_calls > 100
+    assert watch.waits == []
