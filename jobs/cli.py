@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "subtitles, text and tables for every transcript of a run",
     "evaluate": "a run held against what was really said",
     "bench": "how fast this is on this machine, beside the reference",
+    "doctor": "what this machine or another GPU can do, and what is missing",
     "report": "one HTML file about a run, with sounds to listen to",
     "train": "teach a model a language, a trade or a room of its own",
     "completion": "what bash needs to complete all this",

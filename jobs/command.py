@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -26,6 +26,7 @@ def run_job(job: Job) -> None:
 
 
 def _run(job: Job, arguments: list[str]) -> int:
+    arguments = list(_as_keys(job, arguments))
     flags = [word for word in arguments if word.startswith("-") and word != "-"]
     words = [word for word in arguments if word not in flags]
     _check_flags(job, flags)
@@ -35,6 +36,17 @@ def _run(job: Job, arguments: list[str]) -> int:
     chosen = configurations(job, words, multirun=bool({"-m", "--multirun"} & set(flags)))
     run = _show if "--cfg" in flags else job.run
     return max([run(config) or 0 for config in chosen])
+
+
+def _as_keys(job: Job, arguments: list[str]) -> Iterator[str]:
+    """The arguments with `--KEY VALUE` and `--KEY=VALUE` of the job's options as KEY=VALUE."""
+    waiting = iter(arguments)
+    for word in waiting:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name[2:] not in job.options:
+            yield word
+        else:
+            yield f"{name[2:]}={value if equals else next(waiting, '')}"
 
 
 def _show(config: Any) -> int:

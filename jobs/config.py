@@ -28,12 +28,16 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A command: its name, what can be set, what it does, and which keys may stand without name."""
+    """A command: its name, what can be set, what it does, and how keys may be written besides.
+
+    The values of `positional` keys may stand without a name; `options` may be `--KEY VALUE`, too.
+    """
 
     name: str
     config: type
     run: Callable[[Any], int | None]
     positional: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def keys(self) -> dict[str, Key]:

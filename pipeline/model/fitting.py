@@ -26,6 +26,7 @@ class Footprint:
     codec_weights: int
     cache_per_slot: int
     codec_state_per_slot: int
+    encode_rows: int  # streams encoded at once
     encoding: int
     graphs: int
 
@@ -38,10 +39,14 @@ class Footprint:
         return self.cache_per_slot + self.codec_state_per_slot
 
     def num_slots(self, memory_bytes: float) -> int:
-        """Slots that fit, in whole smallest buckets; 0 if the model itself does not."""
+        """Slots worth having that fit, in whole smallest buckets; 0 if the model does not fit."""
+        fitting = self.most_slots(memory_bytes)
+        return min(MOST_SLOTS, fitting // SMALLEST_BUCKET * SMALLEST_BUCKET)
+
+    def most_slots(self, memory_bytes: float) -> int:
+        """Slots that the memory would hold, useful or not."""
         room = memory_bytes * (1 - KEPT_FREE) - self.fixed
-        fitting = int(room // self.per_slot)
-        return min(MOST_SLOTS, fitting // SMALLEST_BUCKET * SMALLEST_BUCKET) if fitting > 0 else 0
+        return max(0, int(room // self.per_slot))
 
     def told(self, num_slots: int) -> str:
         """The bill, in one line for the log."""
@@ -56,7 +61,11 @@ class Footprint:
 
 
 def footprint(
-    config: SpeechToTextConfig, numbers: Numbers, round_steps: int, encode_rows: int
+    config: SpeechToTextConfig,
+    numbers: Numbers,
+    round_steps: int,
+    encode_rows: int,
+    num_graphs: int = 6,
 ) -> Footprint:
     """What a checkpoint takes in these numbers."""
     language_model, mimi = config.language_model, config.mimi
@@ -69,8 +78,9 @@ def footprint(
         codec_weights=4 * _codec_sizes(mimi),
         cache_per_slot=_cached_bytes(language_model, numbers.cache),
         codec_state_per_slot=4 * _codec_state(mimi, round_steps),
+        encode_rows=encode_rows,
         encoding=int(encoded_s * ENCODE_BYTES_PER_S),
-        graphs=6 * GRAPH_BYTES,
+        graphs=num_graphs * GRAPH_BYTES,
     )
 
 

@@ -37,27 +37,34 @@ def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
     device = device_of(wishes.device)
     numbers = numbers_of(wishes.dtype, wishes.cache, capability_of(device), str(device))
     free_bytes = free_bytes_of(device)
-    rows = rows_of(checkpoint.config, wishes, device.type, free_bytes)
-    needs = footprint(checkpoint.config, numbers, wishes.round_steps, rows)
+    needs = needs_of(checkpoint.config, numbers, wishes, device.type, free_bytes)
     num_slots = wishes.num_slots or fitting_slots(needs, device.type, free_bytes)
     if not num_slots and device.type == "cuda":
         _refuse_if_hopeless(needs, str(device), free_bytes)
     num_slots = num_slots or (SMALLEST_BUCKET if device.type == "cuda" else 1)
     log.info("%s", told(str(device), numbers, num_slots, needs))
-    return _with_slots(_loaded(checkpoint, numbers, device), num_slots, rows, numbers, wishes)
+    return _with_slots(_loaded(checkpoint, numbers, device), num_slots, needs, numbers, wishes)
 
 
-def rows_of(config: SpeechToTextConfig, wishes: Wishes, device_type: str, free_bytes: float) -> int:
-    """Streams that are encoded at once."""
+def needs_of(
+    config: SpeechToTextConfig,
+    numbers: Numbers,
+    wishes: Wishes,
+    device_type: str,
+    free_bytes: float,
+) -> Footprint:
+    """What a checkpoint takes on a device of this type with so much free."""
     if device_type != "cuda":
-        return 1
-    return encode_rows(free_bytes, wishes.round_steps, config.mimi.frame_rate_hz)
+        return footprint(config, numbers, wishes.round_steps, encode_rows=1, num_graphs=0)
+    rows = encode_rows(free_bytes, wishes.round_steps, config.mimi.frame_rate_hz)
+    return footprint(config, numbers, wishes.round_steps, rows)
 
 
 def fitting_slots(needs: Footprint, device_type: str, free_bytes: float) -> int:
     """Slots that are worth having and fit; 0 if the model itself does not."""
-    num_slots = needs.num_slots(free_bytes)
-    return num_slots if device_type == "cuda" else min(CPU_SLOTS, num_slots)
+    if device_type == "cuda":
+        return needs.num_slots(free_bytes)
+    return min(CPU_SLOTS, needs.most_slots(free_bytes))
 
 
 def told(device: str, numbers: Numbers, num_slots: int, needs: Footprint) -> str:
@@ -71,7 +78,7 @@ def _refuse_if_hopeless(needs: Footprint, device: str, free_bytes: int) -> None:
     if needed_bytes > free_bytes:
         raise ValueError(
             f"the model takes {needed_bytes / 1e9:.1f} GB, {device} has {free_bytes / 1e9:.1f} GB "
-            "free; engine.dtype=int8 takes about half, engine.dtype=int4 a third"
+            "free; engine.dtype=int8 or int4 takes less"
         )
 
 
@@ -87,7 +94,7 @@ def _loaded(checkpoint: Checkpoint, numbers: Numbers, device: torch.device) -> S
 
 
 def _with_slots(
-    speech: SpeechToText, num_slots: int, rows: int, numbers: Numbers, wishes: Wishes
+    speech: SpeechToText, num_slots: int, needs: Footprint, numbers: Numbers, wishes: Wishes
 ) -> SlottedModel:
     while True:
         try:
@@ -95,7 +102,7 @@ def _with_slots(
                 speech,
                 num_slots,
                 wishes.round_steps,
-                encode_rows=rows,
+                encode_rows=needs.encode_rows,
                 use_graphs=wishes.graph,
                 cache_dtype=CACHES[numbers.cache],
             )

@@ -58,16 +58,24 @@ class Work:
 
 def speed_of(gpu: str, model: str, benchmarks: Iterable[Mapping[str, Any]]) -> Speed | None:
     """The newest measurement of this model on this GPU, else an estimate; None without either."""
-    measured = [one for one in benchmarks if _is_of(one, gpu, model)]
-    if measured:
-        newest = max(measured, key=lambda one: str(one["date"]))
-        basis = f"measured on {newest['gpu']}, {newest['date']}"
-        return Speed(gpu, float(newest["times_real_time"]), basis)
+    measured = measured_speed(gpu, model, benchmarks)
+    if measured is not None:
+        return measured
     bandwidth = MEMORY_TB_PER_S.get(gpu.lower())
     per_tb = TIMES_REAL_TIME_PER_TB_PER_S.get(model)
     if bandwidth is None or per_tb is None:
         return None
     return Speed(gpu, bandwidth * per_tb, f"estimate: 60% of what {bandwidth:g} TB/s allow")
+
+
+def measured_speed(gpu: str, model: str, benchmarks: Iterable[Mapping[str, Any]]) -> Speed | None:
+    """The newest measurement of this model on this GPU, if there is one."""
+    measured = [one for one in benchmarks if _is_of(one, gpu, model)]
+    if not measured:
+        return None
+    newest = max(measured, key=lambda one: str(one["date"]))
+    basis = f"measured on {newest['gpu']}, {newest['date']}"
+    return Speed(gpu, float(newest["times_real_time"]), basis)
 
 
 def cost_of(

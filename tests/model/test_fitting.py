@@ -66,6 +66,8 @@ def test_the_told_bill_adds_up():
 def test_every_field_of_the_bill_is_charged():
     needs = needs_of()
     for field in fields(needs):
+        if field.name == "encode_rows":
+            continue  # paid for as `encoding`
         dearer = replace(needs, **{field.name: getattr(needs, field.name) + GB})
         assert dearer.num_slots(24 * GB) < needs.num_slots(24 * GB)
 

@@ -1,0 +1,151 @@
+"""`nightscribe doctor`: what this machine, or another one, can do, and what is missing."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.command import run_job
+from jobs.config import Job
+from jobs.surroundings import findings
+from pipeline.engine.config import EngineConfig
+from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.checkpoints.open import open_model
+from pipeline.model.config import SpeechToTextConfig
+from pipeline.model.diagnosis import Device, Diagnosis, device_here, device_like, diagnose
+from pipeline.model.gpus import EXAMPLES, GPUS, gpu_named
+from pipeline.model.published import PUBLISHED
+from pipeline.survey.costs import measured_speed, read_benchmarks
+
+EVERY_GPU = "all"
+BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
+PRECISIONS = {
+    "": EngineConfig(),
+    " int8": EngineConfig(dtype="int8"),
+    " int8 cache": EngineConfig(cache="int8"),
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class DoctorConfig:
+    """Tell what this machine, or a simulated GPU, can do and how many streams it hears at once."""
+
+    simulate: str | None = field(
+        default=None,
+        metadata={"help": f"a GPU instead of this machine: {EXAMPLES}; all: a table of GPUs"},
+    )
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(name="", checkpoint=""),
+        metadata={"help": "a model; without one the published ones are told of"},
+    )
+    hub: bool = field(default=False, metadata={"help": "also ask whether the hub can be reached"})
+    engine: EngineConfig = field(
+        default_factory=EngineConfig, metadata={"help": "where the model runs"}
+    )
+
+
+def examine(config: DoctorConfig) -> int:
+    """Exit code 1 if something that every run needs is missing."""
+    if config.simulate == EVERY_GPU:
+        sys.stdout.write(gpu_table())
+        return 0
+    if config.simulate is not None:
+        _write_of(device_like(gpu_named(config.simulate)), config)
+        return 0
+    _write_of(device_here(config.engine.device), config)
+    found = list(findings(config.hub))
+    sys.stdout.writelines(f"{'' if one.is_well else 'MISSING: '}{one.sentence}\n" for one in found)
+    return 0 if all(one.is_well for one in found) else 1
+
+
+def _write_of(device: Device, config: DoctorConfig) -> None:
+    found = {
+        name: diagnose(sizes, device, config.engine)
+        for name, sizes in _models(config.model).items()
+    }
+    lines = [_told(device), ""]
+    for name, diagnosis in found.items():
+        lines += [*_diagnosed(name, diagnosis, device), ""]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _told(device: Device) -> str:
+    sets = f", {' '.join(device.instruction_sets)}" if device.instruction_sets else ""
+    kind = f", capability {_dotted(device.capability)}" if device.capability else sets
+    size, free = device.memory_bytes / 1e9, device.free_bytes / 1e9
+    return f"{device.name}{kind}, {size:.0f} GB of memory, {free:.0f} GB free"
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))
+
+
+def _diagnosed(name: str, found: Diagnosis, device: Device) -> Iterator[str]:
+    numbers, needs = found.numbers, found.needs
+    yield name
+    yield (
+        f"  weights {numbers.weights}, computed in {numbers.activations}, cache {numbers.cache}: "
+        f"{found.reason}"
+    )
+    yield f"  {needs.told(found.num_slots)}"
+    if found.num_slots:
+        yield f"  {found.num_slots} streams at once, {needs.per_slot / 1e6:.0f} MB each"
+    else:
+        yield "  does not fit; engine.dtype=int8 or int4 takes less"
+    yield f"  {_speed(name, device)}"
+
+
+def _speed(model: str, device: Device) -> str:
+    measured = measured_speed(device.name, model, read_benchmarks(BENCHMARKS))
+    if measured is None:
+        return "how many keep up with real time is not measured on this device"
+    return f"{measured.times_real_time:,.0f} times real time, {measured.basis}"
+
+
+def _models(model: ModelConfig) -> dict[str, SpeechToTextConfig]:
+    """Sizes by name; nothing is fetched for them."""
+    if not model.checkpoint:
+        return PUBLISHED
+    if model.name in PUBLISHED:
+        return {model.name: PUBLISHED[model.name]}
+    if not Path(model.checkpoint).exists():
+        known = ", ".join(PUBLISHED)
+        raise ValueError(
+            f"{model.checkpoint} is not on disk, where the doctor looks alone; "
+            f"without their files it knows {known}"
+        )
+    return {model.name: open_model(model).config}
+
+
+def gpu_table() -> str:
+    """Slots by GPU, model and precision, in Markdown."""
+    short = {"stt-1b-en_fr": "1B", "stt-2.6b-en": "2.6B"}
+    columns = [f"{short[name]}{kind}" for name in PUBLISHED for kind in PRECISIONS]
+    lines = [
+        f"| GPU | capability | computed in | {' | '.join(columns)} |",
+        f"|---|---|---|{'--:|' * len(columns)}",
+    ]
+    for gpu in GPUS:
+        device = device_like(gpu)
+        cells = [_cell(model, kind, device) for model in PUBLISHED for kind in PRECISIONS]
+        computed = diagnose(PUBLISHED["stt-1b-en_fr"], device, EngineConfig()).numbers.activations
+        name = f"{gpu.name} {gpu.memory_gb} GB"
+        row = [name, _dotted(gpu.capability), computed, *cells]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(model: str, kind: str, device: Device) -> str:
+    num_slots = diagnose(PUBLISHED[model], device, PRECISIONS[kind]).num_slots
+    return str(num_slots) if num_slots else "-"
+
+
+JOB = Job(name="doctor", config=DoctorConfig, run=examine, options=("simulate",))
+
+
+def main() -> None:
+    run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

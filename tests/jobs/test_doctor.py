@@ -1,0 +1,160 @@
+"""The doctor tells what a device can do, present or imagined, and what is missing."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from jobs import doctor, surroundings
+from jobs.doctor import gpu_table
+from pipeline.engine.config import EngineConfig
+from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.checkpoints.open import open_model
+from pipeline.model.diagnosis import device_here, diagnose
+from pipeline.model.gpus import GPUS, Gpu, gpu_named
+from pipeline.model.loading import load_slotted
+from pipeline.storage.credentials import source_of_credentials
+
+ROOT = Path(__file__).parent.parent.parent
+SECRET = "sesame-open-sesame"
+
+
+def examined(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["nightscribe doctor", *words])
+    with pytest.raises(SystemExit) as ended:
+        doctor.main()
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_the_table_of_the_readme_is_what_the_code_says():
+    assert gpu_table() in (ROOT / "README.md").read_text()
+
+
+def test_the_table_has_every_gpu_and_more_memory_never_means_fewer_slots():
+    rows = [line.strip("| ").split(" | ") for line in gpu_table().splitlines()[2:]]
+    assert len(rows) == len(GPUS)
+    by_memory = sorted(zip(GPUS, rows, strict=True), key=lambda pair: pair[0].memory_gb)
+    for column in range(3, 9):
+        slots = [int(row[column]) for _, row in by_memory]
+        assert slots == sorted(slots)
+        assert slots[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("T4", Gpu("T4", (7, 5), 16)),
+        ("nvidia tesla t4", Gpu("T4", (7, 5), 16)),
+        ("L40S 48GB", Gpu("L40S", (8, 9), 48)),
+        ("a100 40 gb", Gpu("A100", (8, 0), 40)),
+        ("RTX4090", Gpu("RTX 4090", (8, 9), 24)),
+        ("sm75", Gpu("sm75", (7, 5), 16)),
+        ("sm_90 94GB", Gpu("sm90", (9, 0), 94)),
+        ("sm120", Gpu("sm120", (12, 0), 32)),
+        ("sm61 11GB", Gpu("sm61", (6, 1), 11)),
+    ],
+)
+def test_gpus_are_known_by_name_and_capability(written, expected):
+    assert gpu_named(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [("T5", "there is no GPU 'T5' in the table (V100, T4, "), ("sm61", "how much memory has")],
+)
+def test_an_unknown_gpu_is_one_sentence(monkeypatch, capsys, written, complaint):
+    code, out, err = examined(monkeypatch, capsys, f"simulate={written}")
+    assert (code, out) == (2, "")
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--simulate", "T4"], ["--simulate=T4"], ["simulate=T4"]])
+def test_a_simulated_gpu_is_told_of_alone(monkeypatch, capsys, words):
+    code, out, err = examined(monkeypatch, capsys, *words, "model=stt-2.6b-en")
+    assert (code, err) == (0, "")
+    assert "T4, capability 7.5, 16 GB of memory" in out
+    assert "weights float16, computed in float16, cache float16: GPUs before Ampere" in out
+    assert re.search(r"^  48 streams at once, 157 MB each$", out, re.M)
+    assert "not measured on this device" in out
+    assert "ffmpeg" not in out
+
+
+def test_what_is_asked_of_the_engine_counts(monkeypatch, capsys):
+    asked = ["simulate=L4", "model=stt-2.6b-en", "engine.dtype=int8", "engine.cache=float8"]
+    _, out, _ = examined(monkeypatch, capsys, *asked)
+    assert "weights int8, computed in bfloat16, cache float8" in out
+    code, _, err = examined(monkeypatch, capsys, "simulate=T4", "engine.cache=float8")
+    assert code == 2
+    assert "needs a GPU of capability 8.9 or more, T4 has 7.5" in err
+
+
+def test_a_model_that_does_not_fit_is_said_not_to(monkeypatch, capsys):
+    code, out, _ = examined(monkeypatch, capsys, "simulate=T4 5GB", "model=stt-2.6b-en")
+    assert code == 0
+    assert "does not fit" in out
+    assert "streams at once" not in out
+
+
+def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    code, out, _ = examined(monkeypatch, capsys, "model=tiny", "engine.device=cpu")
+    assert code == 0
+    first, *others = out.splitlines()
+    assert re.search(r"\d cores.* GB of memory, \d+ GB free$", first)
+    assert "  8 streams at once" in "\n".join(others)
+    assert re.search(r"^ffmpeg \S+ at /", out, re.M)
+    assert re.search(r"^Python 3.*torch .*ray ", out, re.M)
+    assert "the hub was not asked" in out
+    assert "S3 credentials are there (from env)" in out
+    assert SECRET not in out
+
+
+def test_the_slots_it_tells_are_those_that_are_loaded():
+    wishes = EngineConfig(device="cpu", dtype="int8")
+    tiny = open_model(ModelConfig(name="tiny", checkpoint="models/tiny"))
+    found = diagnose(tiny.config, device_here("cpu"), wishes)
+    assert max(load_slotted(tiny, wishes).bucket_sizes) == found.num_slots
+
+
+def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):
+    def none_found(configured):
+        raise ValueError("there is no ffmpeg")
+
+    monkeypatch.setattr(surroundings, "find_ffmpeg", none_found)
+    code, out, _ = examined(monkeypatch, capsys, "model=tiny", "engine.device=cpu")
+    assert code == 1
+    assert "MISSING: there is no ffmpeg: no recording can be decoded\n" in out
+
+
+def test_a_missing_library_is_said(monkeypatch):
+    monkeypatch.setattr(surroundings, "LIBRARIES", ("torch", "no-such-library"))
+    finding = surroundings._libraries()
+    assert not finding.is_well
+    assert finding.sentence.startswith("no-such-library not installed (there are torch ")
+
+
+def test_only_checkpoints_at_hand_are_looked_at(monkeypatch, capsys):
+    code, _, err = examined(monkeypatch, capsys, "model=stt-2.6b-en-trfs", "simulate=T4")
+    assert code == 2
+    assert "kyutai/stt-2.6b-en-trfs is not on disk" in err
+
+
+def test_without_credentials_that_is_said(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    assert source_of_credentials() is None
+    kept = tmp_path / "kept"
+    kept.write_text(f"[default]\naws_access_key_id = name\naws_secret_access_key = {SECRET}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(kept))
+    assert source_of_credentials() == "shared-credentials-file"
+    assert SECRET not in surroundings._credentials().sentence
