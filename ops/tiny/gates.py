@@ -27,11 +27,13 @@ import soxr
 import torch
 
 from ops.tiny.corpus import RATE_HZ, TimedWord, read_corpus
-from ops.tiny.seams import MAX_DIFFERENT, measure_seams, read_composed
+from ops.tiny.heads import measure_heads
+from ops.tiny.seams import MAX_DIFFERENT, Composed, measure_seams, read_composed
 from pipeline.model.checkpoints.open import open_checkpoint
 from pipeline.model.conversation import Interpreter
 from pipeline.model.speech_to_text import SpeechToText
 from pipeline.records import Word
+from pipeline.training.delayed_text import TimedTokens
 
 CLIPS_AT_ONCE = 24
 NOISE_S = 60
@@ -51,6 +53,7 @@ class Clip:
 class Answer:
     words: list[Word]
     tokens: list[int]
+    quiet_FH: np.ndarray  # how sure each head is that nobody speaks within its horizon
 
     @property
     def text(self) -> str:
@@ -78,12 +81,15 @@ class Listener:
         longest = max(len(clip.samples_N) for clip in clips)
         rows = [np.pad(clip.samples_N, (0, longest - len(clip.samples_N))) for clip in clips]
         heard = self.model.hear(np.stack(rows))
-        for tokens_F, probabilities_F in zip(heard.tokens_SF, heard.probabilities_SF, strict=True):
+        assert heard.extra_SFHA is not None, "the model has no extra heads"
+        quiet_SFH = heard.extra_SFHA[:, self.model.config.prefix_frames :, :, 0].numpy()
+        said = (heard.tokens_SF, heard.probabilities_SF, quiet_SFH)
+        for tokens_F, probabilities_F, quiet_FH in zip(*said, strict=True):
             # Step 0 hears nothing; what it says is no part of what is heard of frames.
             tokens = [self.model.config.language_model.padding_id, *tokens_F.tolist()]
             probabilities = [1.0, *probabilities_F.tolist()]
             words = self.interpreter.words(tokens, probabilities, longest)
-            yield Answer(words, tokens)
+            yield Answer(words, tokens, quiet_FH)
 
 
 def measure(clips: Sequence[Clip], answers: Sequence[Answer]) -> dict[str, Any]:
@@ -236,16 +242,29 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "wordless": _wordless(listener),
     }
     if arguments.recording is not None:
-        results["seams"] = measure_seams(
-            read_composed(arguments.recording),
-            lambda sounds: [a.words for a in listener.hear([Clip(sound, "") for sound in sounds])],
-        )
+        results |= _recording(listener, read_composed(arguments.recording))
     every = [answer for some in answers.values() for answer in some]
     results["tokens"] = shares(every, [c for some in clips.values() for c in some])
     if arguments.whisper is not None:
         results["whisper"] = _whisper(arguments.whisper, clips, answers)
     results["passed"] = passed(results)
     return results
+
+
+def _recording(listener: Listener, composed: Composed) -> dict[str, Any]:
+    """What is measured on the composed recording: seams of shards, and the heads."""
+    (whole,) = listener.hear([Clip(composed.samples_N, "")])
+    mimi = listener.model.config.mimi
+    num_frames = len(composed.samples_N) // mimi.hop_samples
+    words = [TimedTokens((0,), word["start_s"], word["end_s"]) for word in composed.words]
+    return {
+        "seams": measure_seams(
+            composed,
+            whole.words,
+            lambda sounds: [a.words for a in listener.hear([Clip(sound, "") for sound in sounds])],
+        ),
+        "heads": measure_heads(words, whole.quiet_FH[:num_frames], mimi.frame_rate_hz),
+    }
 
 
 def _wordless(listener: Listener) -> dict[str, int]:

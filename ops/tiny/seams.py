@@ -43,9 +43,10 @@ def read_composed(path: Path) -> Composed:
     return Composed(samples_N, words)
 
 
-def measure_seams(composed: Composed, hear: Hear, max_s: float = 60.0) -> dict[str, Any]:
+def measure_seams(
+    composed: Composed, whole: Sequence[Word], hear: Hear, max_s: float = 60.0
+) -> dict[str, Any]:
     """Word errors of whole and stitched against the truth, and of one against the other."""
-    (whole,) = hear([composed.samples_N])
     cuts = list(cut([composed.samples_N], RATE_HZ, ShardConfig(max_s=max_s)))
     heard = hear([shard.samples_N for shard in cuts])
     stitched = stitch(map(_transcript, cuts, heard)).words

@@ -1,7 +1,12 @@
+from dataclasses import replace
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
+import torch
 
 from pipeline.training.alignment import UnheardText, align
+from pipeline.training.delayed_text import TextLayout, TimedTokens, delayed_text
 from tests.training.models import CONFIG, FIRST_WORD_ID, small_model, spoken
 
 
@@ -16,6 +21,21 @@ def test_every_word_of_the_text_gets_a_time_in_order():
     starts = [word.start_s for word in aligned]
     assert starts == sorted(starts)
     assert all(0 <= w.start_s <= w.end_s <= len(samples_N) / 24000 for w in aligned)
+
+
+@pytest.mark.parametrize("prefix_s", [0.0, 1.0])
+def test_the_time_of_a_word_is_when_it_was_heard_and_not_when_it_was_written(prefix_s):
+    """A model that says its text as the layout asks is understood, whatever it heard before."""
+    config = replace(CONFIG, silence_prefix_s=prefix_s)
+    prefix_frames = config.prefix_frames
+    words = [TimedTokens((7,), 0.8, 1.0), TimedTokens((8, 9), 1.6, 2.0)]
+    moved_s = prefix_frames / config.mimi.frame_rate_hz
+    moved = [replace(w, start_s=w.start_s + moved_s, end_s=w.end_s + moved_s) for w in words]
+    said = delayed_text(moved, 60 + prefix_frames, TextLayout.of(config))[1:]
+    model = Mock(config=config)
+    model.hear.return_value.tokens_SF = torch.from_numpy(said)[None]
+    aligned = align(model, np.zeros(4 * 24000, np.int16), [(7,), (8, 9)])
+    assert [word.start_s for word in aligned] == pytest.approx([0.8, 1.6])
 
 
 def test_a_text_that_the_sound_cannot_hold_is_refused():

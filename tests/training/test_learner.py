@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,63 @@ def test_forced_tokens_are_not_asked_and_not_spoilt():
     batch = maker.make([window], np.random.default_rng(0))
     assert batch.heard_SP[0, 1:5].tolist() == [20, 21, 3, 3]
     assert batch.is_asked_SP[0].tolist()[:6] == [False] * 4 + [True] * 2
+
+
+def test_forced_tokens_reach_the_model_even_where_every_word_is_spoilt():
+    model = small_model()
+    maker = BatchMaker(
+        config=CONFIG,
+        mimi=model.mimi,
+        corruption=CorruptionConfig(word_rate=1.0, window_rate=1.0),
+        prefixes={"calls": (20, 21, 22, 23)},
+    )
+    sampler = WindowSampler(UTTERANCES, RATE_HZ, WindowConfig(window_s=3.0, silent_rate=0))
+    window = sampler.draw(np.random.default_rng(0))._replace(domain="calls")
+    batch = maker.make([window], np.random.default_rng(0))
+    start_id = CONFIG.language_model.text_start_id
+    assert batch.heard_SP[0, :5].tolist() == [start_id, 20, 21, 22, 23]
+    assert not torch.equal(batch.heard_SP[0, 5:], batch.written_SP[0, 4:-1])
+
+
+def test_positions_that_are_forced_cost_nothing():
+    learner, batch = learner_and_batch(padding_weight=0.5)
+    spoilt = batch.written_SP.clone()
+    spoilt[:, :4] = 20
+    is_asked_SP = batch.is_asked_SP.clone()
+    is_asked_SP[:, :4] = False
+    asked = [
+        learner.losses(batch._replace(written_SP=written, is_asked_SP=is_asked_SP))[1]
+        for written in (batch.written_SP, spoilt)
+    ]
+    assert asked[0] == asked[1]
+    assert learner.losses(batch._replace(written_SP=spoilt))[1].all != asked[0].all
+
+
+def test_padding_weighs_as_it_is_asked_to():
+    free, full = (learner_and_batch(padding_weight=weight) for weight in (0.0, 1.0))
+    losses = free[0].losses(free[1])[1]
+    assert losses.all == pytest.approx(losses.text, rel=1e-5)
+    logits_SPV, _ = full[0].language_model(full[1].codes_SPK, full[1].heard_SP)
+    every = torch.nn.functional.cross_entropy(logits_SPV.mT, full[1].written_SP)
+    assert full[0].losses(full[1])[1].all == pytest.approx(every.item(), rel=1e-5)
+
+
+def learner_and_batch(padding_weight):
+    model = small_model()
+    config = LearningConfig(padding_weight=padding_weight, heads_weight=0)
+    batch = next(lessons(model, CourseConfig(num_steps=1, windows_per_step=2)).from_step(0))
+    return Learner(model.language_model, config, 1), batch
+
+
+def test_workers_hear_windows_of_their_own_and_each_step_is_drawn_alike_again():
+    course = CourseConfig(num_steps=3, windows_per_step=2)
+    mine = lessons(small_model(), course)
+    first, second, _ = mine.from_step(0)
+    (again, _), other = mine.from_step(1), next(replace(mine, rank=1).from_step(0))
+    assert torch.equal(second.codes_SPK, again.codes_SPK)
+    assert torch.equal(second.heard_SP, again.heard_SP)
+    assert not torch.equal(first.codes_SPK, second.codes_SPK)
+    assert not torch.equal(first.codes_SPK, other.codes_SPK)
 
 
 def test_the_first_position_hears_no_sound_and_the_codec_hears_as_in_a_stream():

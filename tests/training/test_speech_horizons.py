@@ -21,3 +21,8 @@ def test_within_a_word_speech_is_now():
 
 def test_the_other_answers_part_the_horizon():
     assert answers(0.75) == [[3, 2, 1, 1]]  # a quarter of a second away
+
+
+def test_speech_that_overlaps_ends_with_its_last_word():
+    words = [TimedTokens((5,), 1.0, 3.0), TimedTokens((6,), 1.2, 1.4)]
+    assert speech_answers(words, np.array([2.0]), num_answers=6).tolist() == [[1, 1, 1, 1]]
