@@ -35,7 +35,7 @@ from pipeline.model.speech_to_text import SpeechToText
 from pipeline.records import Word
 from pipeline.training.delayed_text import TimedTokens
 
-CLIPS_AT_ONCE = 24
+CLIPS_AT_ONCE = 64
 NOISE_S = 60
 MAX_MEDIAN_S, MAX_P90_S = 0.060, 0.160
 OPTIONS = ("held-out", "held-out-flite", "unseen", "human", "recording", "whisper", "output")
