@@ -90,7 +90,7 @@ def _of_exception(error: BaseException) -> str:
     for reason, kinds in _REASON_OF_KIND.items():
         if isinstance(error, kinds):
             return reason
-    return {errno.ENOSPC: "no_space", errno.EDQUOT: "no_space"}.get(
+    return {errno.ENOSPC: "no_space", errno.EDQUOT: "no_space", errno.ELOOP: "not_found"}.get(
         getattr(error, "errno", 0) or 0, "io"
     )
 

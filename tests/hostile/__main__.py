@@ -38,7 +38,7 @@ def _page(trial: Trial, wrong: list[str], seed: str) -> str:
         f"{last['resident_bytes'] / MIB:.0f} MiB at last; "
         f"{first['num_descriptors']} and {last['num_descriptors']} descriptors",
         f"{len(trial.calls):,} calls for files, hosts and programs were traced",
-        f"objections: {len(wrong)}",
+        f"objections: {len(wrong) or 'none'}",
     ]
     rows = [f"| {k} | {end} | {n} |" for (k, end), n in sorted(trial.outcomes().items())]
     return "\n".join(
