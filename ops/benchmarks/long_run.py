@@ -1,8 +1,9 @@
 """Many short recordings through one real run, and what its processes hold while it lasts.
 
-`python ops/benchmarks/long_run.py FOLDER NUM FIGURES.md`: the same command goes on where it was
-stopped. Files, ffmpeg, Ray, parts and tables are the real ones; a hashing model listens, so that
-nothing but the way through the system takes time. Run it from the root of the project.
+`python ops/benchmarks/long_run.py FOLDER NUM FIGURES.md [MINUTES]` finishes what was begun and
+stops when the minutes are over; the same command goes on. Files, ffmpeg, Ray, parts and tables
+are the real ones; a hashing model listens, so that nothing but the way through the system takes
+time. Run it from the root of the project.
 """
 
 import json
@@ -35,7 +36,7 @@ MAX_GROWTH = 0.10
 MAX_GROWTH_BYTES = 64 * MIB
 
 
-def main(folder: str, num: str, figures: str) -> int:
+def main(folder: str, num: str, figures: str, minutes: str = "inf") -> int:
     place = Path(folder).absolute()
     make_recordings(place / "in", int(num))
     environment = {
@@ -45,7 +46,7 @@ def main(folder: str, num: str, figures: str) -> int:
         "RAY_AUTH_MODE": "disabled",
     }
     (place / "tmp").mkdir(exist_ok=True)
-    command = [sys.executable, str(Path(__file__).absolute()), "--drive", str(place)]
+    command = [sys.executable, str(Path(__file__).absolute()), "--drive", str(place), minutes]
     began_s = time.monotonic()
     with (
         subprocess.Popen(command, env=environment, cwd=ROOT) as driver,
@@ -75,12 +76,13 @@ def make_recordings(folder: Path, num: int) -> None:
             file.writeframes(samples_N.tobytes())
 
 
-def drive(folder: str) -> None:
-    """One attempt at the run, to its end."""
+def drive(folder: str, minutes: str) -> None:
+    """One attempt at the run, to its end or until the time is over."""
     from pipeline.audio.cut import ShardConfig
     from pipeline.cluster.audio_reader import AudioReader, SourceConfig
     from pipeline.cluster.config import ClusterConfig, RayConfig
     from pipeline.cluster.dataset import Stages
+    from pipeline.cluster.progress import Progress
     from pipeline.cluster.resources import Pool
     from pipeline.cluster.run import Order, transcribe
     from pipeline.cluster.session import connected
@@ -115,8 +117,14 @@ def drive(folder: str) -> None:
         cluster=cluster,
     )
     pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=16)
+    stop, began_s = threading.Event(), time.monotonic()
+
+    def watch_the_clock(progress: Progress) -> None:
+        if time.monotonic() - began_s > 60 * float(minutes):
+            stop.set()
+
     with connected(RayConfig(), cluster):
-        transcribe(order, pool, threading.Event(), lambda progress: None)
+        transcribe(order, pool, stop, watch_the_clock)
 
 
 def _itself(thing):
@@ -188,7 +196,8 @@ def judged(place: Path, num: int, took_s: float, exit_code: int) -> tuple[list[s
         f"{platform.python_version()}; `python ops/benchmarks/long_run.py FOLDER {num} "
         "FIGURES.md`; a hashing model listens, everything else is real. The machine was shared.",
         "",
-        f"- {num:,} recordings of 1 to {MAX_S:g} seconds in {took_s:.0f} s, exit code {exit_code}",
+        f"- {looks[-1]['num_done'] - looks[0]['num_done']:,} recordings of 1 to {MAX_S:g} seconds "
+        f"in {took_s:.0f} s, {looks[-1]['num_done']:,} of {num:,} done, exit code {exit_code}",
         f"- temporary files: {most} at most, {looks[-1]['num_temporary']} at the end",
         f"- objections: {'; '.join(wrong) or 'none'}",
         "",
@@ -231,6 +240,6 @@ def _typical(looks: list[dict], pid: str) -> tuple[float, float] | None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--drive":
-        drive(sys.argv[2])
+        drive(*sys.argv[2:])
     else:
         sys.exit(main(*sys.argv[1:]))
