@@ -47,8 +47,9 @@ class Names:
 
     def relative(self, recording: Recording) -> str:
         """The file's name below the folder that holds all of them."""
-        parts = PurePosixPath(self.beside(recording)).parts
-        return "/".join(parts[len(self._root or ()) :])
+        parts = PurePosixPath(self.beside(recording)).parts[len(self._root or ()) :]
+        # In a bucket two dots are a name like any other; on a disk they lead elsewhere.
+        return "/".join("__" if part == ".." else part for part in parts)
 
     def beside(self, recording: Recording) -> str:
         """The file's own name; its suffix stays where another file differs in nothing else."""

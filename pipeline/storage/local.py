@@ -104,7 +104,14 @@ class LocalStore:
                         aside.unlink()
 
     def _path(self, key: str) -> Path:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise StorageError("bad_location", key, "it leaves its folder")
         return self.folder / key
+
+    def _check_inside(self, folder: Path, key: str) -> None:
+        """Refuse to write where a link leads out of this store."""
+        if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.folder)):
+            raise StorageError("bad_location", str(folder / Path(key).name), "a link leads outside")
 
     @contextmanager
     def _aside(self, key: str) -> Iterator[Path]:
@@ -113,6 +120,7 @@ class LocalStore:
         aside = folder / f"{ASIDE}{token_hex(8)}"
         try:
             with one_sentence(self.uri(key)):
+                self._check_inside(folder, key)
                 folder.mkdir(parents=True, exist_ok=True)
             yield aside
         finally:

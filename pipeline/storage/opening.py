@@ -1,6 +1,7 @@
 """From a name that people type to a store."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -9,7 +10,7 @@ from pipeline.storage.local import LocalStore
 from pipeline.storage.s3 import S3Config, S3Store, open_bucket
 from pipeline.storage.store import Store
 
-__all__ = ["S3Config", "local_path", "open_file", "open_store"]
+__all__ = ["S3Config", "local_path", "open_file", "open_store", "public"]
 
 
 def open_store(uri: str, s3: S3Config) -> Store:
@@ -31,7 +32,18 @@ def open_file(uri: str, s3: S3Config) -> tuple[Store, str]:
 def local_path(uri: str) -> Path:
     """The path behind a plain name or a file:// name."""
     if uri.startswith("file://"):
-        return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
-    if "://" in uri:
-        raise StorageError("bad_location", uri, "names begin with s3:// or are paths")
+        uri = os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+    elif "://" in uri:
+        raise StorageError("bad_location", public(uri), "names begin with s3:// or are paths")
+    if "\0" in uri:
+        raise StorageError("bad_location", uri.replace("\0", "?"), "no path holds a zero byte")
     return Path(uri)
+
+
+def public(uri: str) -> str:
+    """An address without what opens it: the password before the host, the signature behind."""
+    if "://" not in uri or uri.startswith(("s3://", "file://")):
+        return uri
+    scheme, _, rest = uri.partition("://")
+    host, slash, path = re.split(r"[?#]", rest)[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -49,6 +49,10 @@ class S3Config:
         default="when_supported",
         metadata={"help": "when_supported, or when_required for older object stores"},
     )
+    acl: str | None = field(
+        default=None,
+        metadata={"help": "canned ACL of what is written, such as bucket-owner-full-control"},
+    )
     connect_timeout_s: float = field(
         default=10.0, metadata={"help": "give up connecting after this long"}
     )
@@ -134,14 +138,20 @@ class S3Store:
     @patiently
     def write(self, key: str, data: bytes) -> None:
         with one_sentence(self.uri(key)):
-            self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
+            self._client.put_object(
+                Bucket=self.bucket, Key=self.prefix + key, Body=data, **self._access
+            )
 
     @patiently
     def write_if_absent(self, key: str, data: bytes) -> bool:
         try:
             with one_sentence(self.uri(key)):
                 self._client.put_object(
-                    Bucket=self.bucket, Key=self.prefix + key, Body=data, IfNoneMatch="*"
+                    Bucket=self.bucket,
+                    Key=self.prefix + key,
+                    Body=data,
+                    IfNoneMatch="*",
+                    **self._access,
                 )
         except StorageError as error:
             if error.reason != "changed":
@@ -156,6 +166,7 @@ class S3Store:
                 str(path),
                 self.bucket,
                 self.prefix + key,
+                ExtraArgs=self._access,
                 Config=TransferConfig(
                     multipart_chunksize=4 * PART_BYTES, max_concurrency=NUM_THREADS
                 ),
@@ -170,9 +181,15 @@ class S3Store:
         """Nothing to do here: ops/s3-lifecycle.json removes what killed writers left."""
 
     @property
+    def _access(self) -> dict[str, str]:
+        return {"ACL": self.config.acl} if self.config.acl else {}
+
+    @property
     def _client(self) -> Any:
+        connecting = asdict(self.config)
+        del connecting["acl"]  # said with each request
         with _client_lock, one_sentence(self.uri("")):
-            return _client_of(**asdict(self.config))
+            return _client_of(**connecting)
 
     @patiently
     def _head(self, key: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pipeline.records import Recording
 from pipeline.storage.errors import StorageError
 from pipeline.storage.globs import fixed_folder, has_magic, matcher
 from pipeline.storage.manifests import is_manifest, read_manifest
-from pipeline.storage.opening import S3Config, local_path, open_file, open_store
+from pipeline.storage.opening import S3Config, local_path, open_file, open_store, public
 from pipeline.storage.store import Entry, Store
 from pipeline.storage.tables import side_by_side
 
@@ -75,10 +75,11 @@ def _of_manifest(source: str, s3: S3Config) -> Iterator[Recording]:
 
 def _of_row(row: dict[str, Any], s3: S3Config) -> Recording:
     """The row as a recording; the store is asked only for what the row does not say."""
+    row = row | {"uri": public(row["uri"])}
     if "version" in row and "size_bytes" in row:
         return Recording(**row)
-    store, key = open_file(row["uri"], s3)
     try:
+        store, key = open_file(row["uri"], s3)
         entry = store.stat(key)
         return Recording(**row | {"size_bytes": entry.size_bytes, "version": entry.version})
     except StorageError as error:

@@ -88,3 +88,18 @@ def test_spans_of_one_file_have_their_own_names():
 def test_an_unknown_format_is_named_before_anything_is_written():
     with pytest.raises(ValueError, match="there is no format 'doc'"):
         wanted("doc")
+
+
+def test_names_in_a_bucket_lead_nowhere_on_a_disk(tmp_path):
+    hostile = [
+        recording("s3://b/a/../../../etc/cron.wav"),
+        recording("s3://b/a/x.wav"),
+        recording("s3://b//etc/passwd.wav"),
+    ]
+    names = Names(one.uri for one in hostile)
+    store = open_store(str(tmp_path / "exports"), S3Config())
+    for one in hostile:
+        store.write(names.relative(one) + ".srt", b"")
+    written = [path for path in tmp_path.rglob("*.srt")]
+    assert len(written) == 3
+    assert all(path.is_relative_to(tmp_path / "exports") for path in written)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.storage.errors import StorageError
+from pipeline.storage.local import LocalStore
 from pipeline.storage.opening import S3Config, open_file, open_store
 from pipeline.storage.s3 import PART_BYTES
 
@@ -172,3 +173,26 @@ def test_what_killed_writers_left_goes_after_a_day_and_nothing_else(tmp_path):
     os.utime(tmp_path / "a/part", (0, 0))
     store.sweep()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [".aside-new", "part"]
+
+
+@pytest.mark.parametrize("key", ["/etc/x", "../x", "a/../../x", "a/.."])
+def test_no_key_leads_out_of_a_folder(tmp_path, key):
+    store = LocalStore(tmp_path / "out")
+    for act in (lambda: store.write(key, b"x"), lambda: store.read(key)):
+        with pytest.raises(StorageError) as told:
+            act()
+        assert told.value.reason == "bad_location"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_no_link_leads_what_is_written_out_of_a_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/exports").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked").symlink_to(tmp_path / "out")
+    store = LocalStore(tmp_path / "linked")
+    with pytest.raises(StorageError, match="a link leads outside"):
+        store.write("exports/a/b.srt", b"x")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    store.write("inside/b.srt", b"x")  # the folder itself may be a link
+    assert (tmp_path / "out/inside/b.srt").exists()
