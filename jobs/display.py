@@ -1,5 +1,6 @@
 """What a run shows on the terminal: one moving line, or a plain one now and then for logs."""
 
+import logging
 import sys
 import time
 from types import TracebackType
@@ -15,14 +16,16 @@ from pipeline.cluster.progress import Progress
 LINE_EVERY_S = 30.0
 HOUR_S = 3600
 
+log = logging.getLogger(__name__)
+
 
 class Display:
     """`with Display(output, quiet) as display:` then `show` as often as you like."""
 
-    def __init__(self, output: str, quiet: bool) -> None:
-        self._output = output
+    def __init__(self, output: str, quiet: bool, is_logged: bool = False) -> None:
+        self._output, self._is_logged = output, is_logged
         self._console = Console(stderr=True, highlight=False)
-        self._bar = None if quiet or not sys.stderr.isatty() else _bar(self._console)
+        self._bar = None if quiet or is_logged or not sys.stderr.isatty() else _bar(self._console)
         self._task: TaskID | None = None
         self._told_at_s = -LINE_EVERY_S
         self._told_state = ""
@@ -51,11 +54,19 @@ class Display:
                 description=line(progress),
             )
         elif self._is_due(progress):
-            counted = f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
-            self._console.print(f"{counted} · {line(progress)}", soft_wrap=True, markup=False)
+            self._tell(progress)
+
+    def _tell(self, progress: Progress) -> None:
+        if self._is_logged:
+            log.info("progress", extra=progress.document() | {"history": []})
+            return
+        counted = f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
+        self._console.print(f"{counted} · {line(progress)}", soft_wrap=True, markup=False)
 
     def summarise(self, progress: Progress) -> None:
         """The end of the run, and what to type next."""
+        if self._is_logged:
+            return
         self._console.print(_table(progress))
         for command in next_commands(progress, self._output):
             self._console.print(f"  {command}", soft_wrap=True, markup=False)

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ FORMATS = ("text", "json")
 TEXT = "%(levelname)s %(name)s: %(message)s"
 # Ray's own, of every process on the machine of the driver.
 RAW_FOLDER = "raw"
+PUBLISH_S = 60.0
 _PLAIN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,12 @@ class LogConfig:
     format: str = field(
         default="text", metadata={"help": "lines on stderr: text or json", "choices": FORMATS}
     )
-    level: str = field(
-        default="warning", metadata={"help": "least important line shown", "choices": LEVELS}
+    level: str | None = field(
+        default=None,
+        metadata={
+            "help": "least important line shown; null: warning as text, info as json",
+            "choices": LEVELS,
+        },
     )
     publish: bool = field(
         default=True, metadata={"help": "keep a log of the driver, as JSON, beside the output"}
@@ -45,11 +51,15 @@ class LogConfig:
     )
 
     def __post_init__(self) -> None:
-        for name, choices in (("format", FORMATS), ("level", LEVELS)):
+        for name, choices in (("format", FORMATS), ("level", (None, *LEVELS))):
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"log.{name} is one of {', '.join(choices)}, not {getattr(self, name)}"
-                )
+                told = ", ".join(filter(None, choices))
+                raise ValueError(f"log.{name} is one of {told}, not {getattr(self, name)}")
+
+    @property
+    def shown(self) -> str:
+        """The level of stderr, as logging names it."""
+        return (self.level or ("info" if self.format == "json" else "warning")).upper()
 
 
 class JsonLines(logging.Formatter):
@@ -68,19 +78,27 @@ class JsonLines(logging.Formatter):
         return json.dumps(told, default=str)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Log:
     """The log of one attempt while it is being written."""
 
     config: LogConfig
-    name: str
     path: Path
+    _published_at_s: float | None = None  # None: nobody has begun to work yet
+
+    def keep_pace(self, store: Store, session: Path | None) -> None:
+        """Publish now and then; called again and again by whoever holds the lease."""
+        if self._published_at_s is None:
+            self._published_at_s = time.monotonic()
+        if time.monotonic() - self._published_at_s > PUBLISH_S:
+            self.publish(store, session)
 
     def publish(self, store: Store, session: Path | None) -> None:
-        """Put it beside the output; what goes wrong with that ends no run."""
-        if not self.config.publish:
+        """Put it beside the output, unless that is another's; trouble with it ends no run."""
+        if not self.config.publish or self._published_at_s is None:
             return
-        files = {self.name: self.path}
+        self._published_at_s = time.monotonic()
+        files = {self.path.name: self.path}
         if self.config.raw and session is not None:
             files |= _raw(session)
         try:
@@ -101,14 +119,14 @@ def logged(config: LogConfig) -> Iterator[Log]:
         kept.setFormatter(JsonLines())
         shown = logging.StreamHandler(sys.stderr)
         shown.setFormatter(JsonLines() if config.format == "json" else logging.Formatter(TEXT))
-        shown.setLevel(config.level.upper())
+        shown.setLevel(config.shown)
         root.handlers[:] = [shown, kept]
         # Libraries tell of their requests, and those of keys, on lower levels.
         root.setLevel(logging.WARNING)
         for ours in ("pipeline", "jobs"):
             logging.getLogger(ours).setLevel(min(logging.INFO, shown.level))
         try:
-            yield Log(config, name, Path(folder) / name)
+            yield Log(config, Path(folder) / name)
         finally:
             root.setLevel(before[0])
             root.handlers[:] = before[1]

@@ -18,6 +18,7 @@ from omegaconf import MISSING, OmegaConf
 from jobs.command import INTERRUPTED, run_job
 from jobs.config import Job
 from jobs.display import Display
+from jobs.logs import Log, LogConfig, logged
 from pipeline.audio.channels import mix
 from pipeline.audio.cut import ShardConfig
 from pipeline.audio.decode import DecodeConfig, Sound
@@ -28,7 +29,7 @@ from pipeline.cluster.listening import load_listener
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import pool_for
 from pipeline.cluster.run import Order, PaceConfig, transcribe
-from pipeline.cluster.session import connected
+from pipeline.cluster.session import connected, session_folder
 from pipeline.engine.config import EngineConfig
 from pipeline.guards.config import GuardsConfig
 from pipeline.guards.inspection import guarded
@@ -38,7 +39,7 @@ from pipeline.planning import PlanningConfig, plan
 from pipeline.records import primary_language
 from pipeline.storage.contents import Contents
 from pipeline.storage.lease import LeaseConfig
-from pipeline.storage.opening import S3Config
+from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.plans import write_plan
 from pipeline.storage.retrying import RETRIES
 from pipeline.storage.run import Settings
@@ -83,6 +84,7 @@ class TranscribeConfig:
     quiet: bool = field(
         default=False, metadata={"help": "a line now and then instead of a moving display"}
     )
+    log: LogConfig = field(default_factory=LogConfig, metadata={"help": "what is told on the way"})
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "who listens"}
     )
@@ -126,17 +128,30 @@ class TranscribeConfig:
 
 def transcribe_archive(config: TranscribeConfig) -> int:
     """Do what is left to do; the exit code."""
+    with logged(config.log) as kept:
+        return _transcribe(config, kept)
+
+
+def _transcribe(config: TranscribeConfig, kept: Log) -> int:
     checkpoint = open_model(config.model)
     primers = _primers(config, checkpoint.config.mimi.sample_rate_hz)
+    store = open_store(config.output, config.s3)
     with connected(config.ray, config.cluster):
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
             _plan(config) as path,
             _stopped_by_signals() as stop,
-            Display(config.output, config.quiet) as display,
+            Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
-            order = _order(config, checkpoint, primers, path)
-            progress = transcribe(order, pool, stop, display.show)
+
+            def tell(progress: Progress) -> None:
+                display.show(progress)
+                kept.keep_pace(store, session_folder())
+
+            try:
+                progress = transcribe(_order(config, checkpoint, primers, path), pool, stop, tell)
+            finally:
+                kept.publish(store, session_folder())
     display.summarise(progress)
     return exit_code(progress, config.failures.max)
 

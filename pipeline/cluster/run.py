@@ -91,6 +91,7 @@ def transcribe(
         run = begin(store, order.plan, order.settings)
         store.write(CONFIG_KEY, order.config_text.encode())
         publisher = _publisher(store, lease, order)
+        log.info("run %s begins or goes on", run.run_id, extra={"run_id": run.run_id})
         attempt = _Attempt(store, publisher, _progress(store, publisher, run.run_id), order.pace)
         try:
             attempt.work_off(order, pool, stop, tell)
@@ -172,6 +173,7 @@ class _Attempt:
         self._spent_by_stage[PUBLISH_STAGE] += watch.take()
         self.progress.show(visible)
         tell_published(visible)
+        _log(visible)
         self._published_at_s = time.monotonic()
 
     def finish(self) -> None:
@@ -187,6 +189,7 @@ class _Attempt:
 
     def end(self, state: str, detail: str = "") -> None:
         self.progress.state, self.progress.detail = state, detail
+        log.info("the run is %s", state, extra={"state": state, "detail": detail})
         self._write_status()
 
     def _receive(self, batch: list[dict[str, Any]]) -> None:
@@ -231,6 +234,18 @@ class _Attempt:
             self._store.write(STATUS_KEY, document.encode())
         except StorageError as error:
             log.warning("the heartbeat could not be written: %s", error)
+
+
+def _log(visible: Visible) -> None:
+    for failure in visible.failures:
+        where = {"uri": failure.recording.uri, "stage": failure.stage, "reason": failure.reason}
+        log.info("no transcript", extra=where | {"detail": failure.detail})
+    if visible.results:
+        numbers = {
+            "num_transcripts": len(visible.transcripts),
+            "num_failures": len(visible.failures),
+        }
+        log.info("published", extra=numbers)
 
 
 def _occupancy(before: list[EngineTold], now: list[EngineTold]) -> float | None:

@@ -39,6 +39,13 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def session_folder() -> Path | None:
+    """Where Ray keeps what its processes here write; None if that is not on this machine."""
+    node = ray._private.worker._global_node
+    folder = None if node is None else Path(node.get_session_dir_path())
+    return folder if folder is not None and folder.is_dir() else None
+
+
 def _join(address: str) -> None:
     ray.init(address=address, log_to_driver=False, configure_logging=False)
 

@@ -1,0 +1,64 @@
+"""What a command logs, for people and for machines, and what is kept beside the output."""
+
+import json
+import logging
+
+import pytest
+
+from jobs.logs import LogConfig, logged
+from pipeline.storage.opening import S3Config, open_store
+
+log = logging.getLogger("pipeline.tests")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "out"), S3Config())
+
+
+def test_json_lines_hold_what_was_said_and_what_was_meant(capsys):
+    with logged(LogConfig(format="json")):
+        log.info("said %d", 2, extra={"uri": "a\nb", "num_words": 3})
+        try:
+            raise ValueError("no")
+        except ValueError:
+            log.exception("it failed")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["level"], first["message"], first["logger"]) == ("info", "said 2", log.name)
+    assert (first["uri"], first["num_words"]) == ("a\nb", 3)
+    assert second["error"].splitlines()[-1] == "ValueError: no"
+
+
+def test_people_see_warnings_and_the_kept_log_has_more(capsys, store):
+    with logged(LogConfig()) as kept:
+        log.info("quiet")
+        log.warning("loud")
+        kept.keep_pace(store, None)
+        kept.publish(store, None)
+    assert capsys.readouterr().err == "WARNING pipeline.tests: loud\n"
+    (entry,) = store.entries("_run/logs/2")
+    lines = [json.loads(line) for line in store.read(entry.key).splitlines()]
+    assert [line["message"] for line in lines] == ["quiet", "loud"]
+
+
+def test_raw_logs_stay_where_they_are_unless_asked(store, tmp_path):
+    (tmp_path / "session_1/logs/old").mkdir(parents=True)
+    (tmp_path / "session_1/logs/old/worker.out").write_text("raw")
+    for wanted, expected in ((False, []), (True, ["_run/logs/raw/session_1/old/worker.out"])):
+        with logged(LogConfig(raw=wanted)) as kept:
+            kept.keep_pace(store, None)
+            kept.publish(store, tmp_path / "session_1")
+        assert [entry.key for entry in store.entries("_run/logs/raw")] == expected
+
+
+def test_an_output_that_is_anothers_gets_no_log(store):
+    with logged(LogConfig()) as kept:
+        kept.publish(store, None)
+    assert not list(store.entries())
+
+
+def test_logging_is_as_before_afterwards():
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    with logged(LogConfig()):
+        pass
+    assert (logging.getLogger().handlers, logging.getLogger().level) == before
