@@ -31,7 +31,7 @@ class MoshiPeer:
         from moshi.models.lm import LMGen
 
         dtype = speech.language_model.norm.scale_D.dtype
-        language_model = _language_model(speech.language_model.config, speech.device, dtype)
+        language_model = _language_model(speech.language_model.config, dtype)
         _fill(language_model, speech.language_model.native_tensors())
         mimi = _mimi(speech.mimi.config, speech.device)
         _fill(mimi, speech.mimi.native_tensors())
@@ -79,7 +79,7 @@ def _fill(module: nn.Module, places: dict[str, NativeTensor]) -> None:
         theirs = name.replace("in_proj_weight", "in_projs.0.weight")
         theirs = theirs.replace("self_attn.out_proj.weight", "self_attn.out_projs.0.weight")
         tensors[theirs] = tensors.pop(name)
-    missing, surplus = module.load_state_dict(tensors, strict=False)
+    missing, surplus = module.load_state_dict(tensors, strict=False, assign=True)
     heard = [name for name in missing if not name.startswith(("decoder", "upsample"))]
     heard = [name for name in heard if not name.endswith(("output_proj.weight", "_initialized"))]
     if heard or surplus:
@@ -117,7 +117,8 @@ def _mimi(config: MimiConfig, device: torch.device) -> Any:
     return mimi.eval().requires_grad_(False)
 
 
-def _language_model(config: LanguageModelConfig, device: torch.device, dtype: torch.dtype) -> Any:
+def _language_model(config: LanguageModelConfig, dtype: torch.dtype) -> Any:
+    """Without weights yet: drawing them would take long."""
     from moshi.models.lm import LMModel
 
     hidden_scale: Any = config.ffn_dim * 3 / 2 / config.dim
@@ -142,7 +143,7 @@ def _language_model(config: LanguageModelConfig, device: torch.device, dtype: to
         depformer_dim=8,
         depformer_num_heads=2,
         depformer_num_layers=1,
-        device=device,
+        device="meta",
         dtype=dtype,
     )
     return model.eval().requires_grad_(False)

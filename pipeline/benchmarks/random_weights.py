@@ -12,6 +12,8 @@ from pipeline.model.mimi import Mimi
 from pipeline.model.quantizer import ResidualCodebooks
 from pipeline.model.speech_to_text import SpeechToText
 
+PERIOD = 1_000_003  # a prime: it divides no width
+
 
 @torch.no_grad()
 def random_speech(
@@ -37,7 +39,14 @@ def draw(module: nn.Module) -> None:
         if tensor.dim() == 1:
             tensor.fill_(0.0 if name.endswith("bias") else 1.0)
         else:
-            tensor.normal_(std=tensor[0].numel() ** -0.5)
+            _fill(tensor, std=tensor[0].numel() ** -0.5)
+
+
+def _fill(tensor: Tensor, std: float) -> None:
+    """The same normal numbers over and over: a billion of them would take longer than all else."""
+    drawn = (torch.randn(PERIOD, device=tensor.device) * std).to(tensor.dtype)
+    for piece in tensor.view(-1).split(PERIOD):
+        piece.copy_(drawn[: len(piece)])
 
 
 def _spread(codebooks: ResidualCodebooks, latents_BFD: Tensor) -> None:

@@ -27,11 +27,13 @@ class TransformersPeer:
     def like(cls, speech: SpeechToText) -> Self:
         """The same model; `speech` must not be packed yet and takes this one's weights."""
         from transformers import KyutaiSpeechToTextForConditionalGeneration
+        from transformers.initialization import no_init_weights
 
         dtype = speech.language_model.norm.scale_D.dtype
-        model = KyutaiSpeechToTextForConditionalGeneration._from_config(
-            _config(speech.config), dtype=dtype
-        )
+        with no_init_weights():
+            model = KyutaiSpeechToTextForConditionalGeneration._from_config(
+                _config(speech.config), dtype=dtype
+            )
         model.to(speech.device).eval().requires_grad_(False)
         model.codec_model.float()
         _draw(model)
