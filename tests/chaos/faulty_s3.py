@@ -43,8 +43,7 @@ class FaultyS3:
     def __init__(self, server_port: int, faults: Faults) -> None:
         self.faults = faults
         handler = type("Handler", (_Handler,), {"server_port": server_port, "faults": faults})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -59,6 +58,13 @@ class FaultyS3:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that are killed leave in the middle of a sentence."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,174 @@
+"""One attempt at a run as a process of its own, to be killed.
+
+Files, decoding, cutting, commits and tables are real; only the listener is made up, and what it
+says of a shard depends on the shard's samples alone.
+"""
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.process import BaseProcess as Process
+from pathlib import Path
+from types import SimpleNamespace
+from zlib import crc32
+
+from pipeline.audio.cut import ShardConfig
+from pipeline.cluster.audio_reader import AudioReader, SourceConfig
+from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.dataset import Stages
+from pipeline.cluster.resources import pool_for
+from pipeline.cluster.rows import Cut, CutShard
+from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.session import connected
+from pipeline.guards.config import GuardsConfig
+from pipeline.planning import PlanningConfig, plan
+from pipeline.records import Recording, ShardTranscript, Word
+from pipeline.storage.contents import Contents
+from pipeline.storage.lease import LeaseConfig
+from pipeline.storage.opening import S3Config
+from pipeline.storage.plans import write_plan
+from pipeline.storage.scratch import ScratchConfig
+from pipeline.storage.sources import recordings
+
+RATE_HZ = 24_000
+WORD_S = 0.25
+SHARD = ShardConfig(max_s=3.0, search_s=1.0, overlap_s=0.4)
+SLOTS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What there is to do and where; the same one again is the same command again."""
+
+    input: str
+    output: str
+    scratch: str
+    address: str | None = None  # None: a Ray of its own
+    endpoint: str | None = None
+    pause_s: float = 0.2  # what hearing a shard takes
+    life_s: float = 10.0
+    num_actors: int = 2
+
+    def begin(self, log: Path) -> Process:
+        """In a process that has imported everything before it was born."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        process = context.Process(target=_work_alone, args=(self, log), daemon=True)
+        process.start()
+        return process
+
+
+class SlowReader:
+    """The real one, busy for long enough to be met at work."""
+
+    def __init__(self, reader: AudioReader, pause_s: float) -> None:
+        self._reader, self._pause_s = reader, pause_s
+
+    def __call__(self, recording: Recording) -> Iterator[Cut]:
+        for cut in self._reader(recording):
+            time.sleep(self._pause_s)
+            yield cut
+
+
+class SamplesListener:
+    """A word for every quarter of a second, spelt by the samples."""
+
+    has_died = False
+
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self.tally = SimpleNamespace(num_slot_steps=0, num_live_steps=0)
+
+    async def hear(self, cut: CutShard) -> ShardTranscript:
+        await asyncio.sleep(self._pause_s)
+        return ShardTranscript(
+            shard=cut.shard,
+            words=tuple(_words(cut)),
+            tokens=(),
+            token_confidences=(),
+            speech=cut.speech,
+            num_redecoded=0,
+            model="samples",
+            model_revision="1",
+        )
+
+
+def _words(cut: CutShard) -> Iterator[Word]:
+    step = round(WORD_S * RATE_HZ)
+    for start in range(0, len(cut.samples_N) - step + 1, step):
+        said = crc32(cut.samples_N[start : start + step].tobytes())
+        yield Word(f"w{said}", start / RATE_HZ, (start + step) / RATE_HZ, said / 2**32)
+
+
+def order(attempt: Attempt, plan_path: Path) -> Order:
+    s3 = S3Config(endpoint=attempt.endpoint)
+    reader = AudioReader(
+        sample_rate_hz=RATE_HZ,
+        source=SourceConfig(scratch=ScratchConfig(folder=attempt.scratch)),
+        shard=SHARD,
+        guards=GuardsConfig(),
+        s3=s3,
+    )
+    return Order(
+        plan=plan_path,
+        settings={"model": "samples"},
+        stages=Stages(
+            make_reader=partial(SlowReader, reader, attempt.pause_s),
+            make_listener=partial(SamplesListener, attempt.pause_s),
+            output=attempt.output,
+            s3=s3,
+        ),
+        examine=_itself,
+        cluster=_cluster(attempt),
+        pace=PaceConfig(publish_s=1.0, heartbeat_s=1.0),
+        lease=LeaseConfig(life_s=attempt.life_s),
+    )
+
+
+def _itself(given):
+    return given
+
+
+def _cluster(attempt: Attempt) -> ClusterConfig:
+    return ClusterConfig(
+        num_actors=attempt.num_actors,
+        cpus_per_actor=0.5,
+        num_decoders=2,
+        cpus_per_decoder=0.5,
+        rows_in_flight=2 * SLOTS,
+        object_store_gib=0.1,
+        wait_s=30.0,
+    )
+
+
+def work(attempt: Attempt) -> None:
+    with (
+        connected(RayConfig(address=attempt.address), _cluster(attempt)),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        path = Path(folder) / "plan.parquet"
+        found = recordings(attempt.input, S3Config(endpoint=attempt.endpoint))
+        write_plan(plan(found, Contents().name, PlanningConfig()), path)
+        pool = pool_for(_cluster(attempt), SLOTS)
+        transcribe(order(attempt, path), pool, threading.Event(), lambda progress: None)
+
+
+def _work_alone(attempt: Attempt, log: Path) -> None:
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    logging.basicConfig(stream=sys.stderr)
+    work(attempt)
+
+
+if __name__ == "__main__":
+    _work_alone(Attempt(**json.loads(sys.argv[1])), Path(sys.argv[2]))

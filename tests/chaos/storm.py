@@ -1,0 +1,200 @@
+"""Runs that are struck at random moments, each held to an undisturbed one.
+
+`python -m tests.chaos.storm --moments 100 --seed 1 --results FILE` kills drivers, transcribers,
+decoders and raylets of real runs over a real S3 server behind a proxy that breaks a tenth of the
+requests, gives the same command again until it succeeds, and compares the tables.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess as Process
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tests.chaos.attempt import Attempt
+from tests.chaos.faulty_s3 import Faults, FaultyS3
+from tests.chaos.raylets import Raylets, kill
+from tests.chaos.tables import Watcher, archive, store_at, tables
+from tests.s3_server import S3Server
+
+# How often each is struck, relative to the others.
+VICTIMS = {"driver": 6, "transcriber": 6, "decoder": 6, "raylet": 4, "drained": 1, "frozen": 1}
+TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_remaining"}
+STRIKES_PER_RUN = 5
+MAX_ATTEMPTS = 12
+GIVE_UP_S = 600.0
+NUM_NODES = 2
+
+
+@dataclass
+class Storm:
+    """Strikes a number of times; `complaints` stays empty if nothing can be told afterwards."""
+
+    attempt: Attempt
+    raylets: Raylets
+    endpoint: str  # of the S3 server itself, where nothing goes wrong
+    folder: Path
+    seed: int
+    struck: Counter[str] = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)
+    complaints: list[str] = field(default_factory=list)
+    num_runs: int = 0
+    num_looks: int = 0
+    undisturbed_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def rage(self, num_moments: int, until_s: float) -> None:
+        began_s = time.monotonic()
+        calm = replace(self.attempt, output=f"{self.attempt.output}/calm", endpoint=self.endpoint)
+        self._end(calm.begin(self._log("calm")), "calm")
+        self.undisturbed_s = time.monotonic() - began_s
+        self._expected = tables(store_at(calm.output, self.endpoint))
+        while self.struck.total() < num_moments and time.monotonic() < until_s:
+            self._one_run(min(STRIKES_PER_RUN, num_moments - self.struck.total()))
+
+    def _one_run(self, num_strikes: int) -> None:
+        self.num_runs += 1
+        name = f"run{self.num_runs:03d}"
+        attempt = replace(self.attempt, output=f"{self.attempt.output}/{name}")
+        store = store_at(attempt.output, self.endpoint)
+        with Watcher(store) as watcher:
+            self._weather(attempt, name, num_strikes)
+        self.num_looks += watcher.num_looks
+        complaints = [f"{name}: {complaint}" for complaint in watcher.complaints]
+        if tables(store) != self._expected:
+            complaints.append(f"{name}: the tables are not those of an undisturbed run")
+        self.complaints += complaints
+        sys.stdout.write(f"{name}: {dict(self.struck)} {complaints or 'the same'}\n")
+        sys.stdout.flush()
+
+    def _weather(self, attempt: Attempt, name: str, num_strikes: int) -> None:
+        """The same command until it succeeds, struck a few times."""
+        for _ in range(MAX_ATTEMPTS):
+            process = attempt.begin(self._log(name))
+            while num_strikes and process.is_alive():
+                process.join(self._random.uniform(0, self.undisturbed_s * 0.6))
+                num_strikes -= process.is_alive() and self._strike(process, attempt, name)
+            if self._end(process, name) == 0:
+                return
+        self.complaints.append(f"{name}: {MAX_ATTEMPTS} attempts did not finish it")
+
+    def _strike(self, process: Process, attempt: Attempt, name: str) -> bool:
+        """Whether the victim that was drawn was there to be hit."""
+        victim = self._random.choices(list(VICTIMS), list(VICTIMS.values()))[0]
+        if victim == "driver":
+            process.kill()
+        elif victim == "frozen":
+            self._freeze(process, attempt, name)
+        elif victim == "raylet":
+            self.raylets.lose(self._random.randrange(NUM_NODES))
+            self.raylets.join()
+        elif victim == "drained":
+            self.raylets.join()
+            self.raylets.drain(0)
+            self.raylets.lose(0)
+        elif not (pids := self.raylets.workers(TASK_OF[victim])):
+            return False
+        else:
+            kill(self._random.choice(pids))
+        self.struck[victim] += 1
+        return True
+
+    def _freeze(self, process: Process, attempt: Attempt, name: str) -> None:
+        """Stop a driver for so long that another one takes over, then let it go on."""
+        kill(process.pid, signal.SIGSTOP)
+        follower = attempt.begin(self._log(name))
+        follower.join(attempt.life_s + self._random.uniform(0, self.undisturbed_s))
+        kill(process.pid, signal.SIGCONT)
+        self._end(process, name)
+        if self._end(follower, name):
+            self.complaints.append(f"{name}: the follower of a frozen driver failed")
+
+    def _end(self, process: Process, name: str) -> int | None:
+        process.join(GIVE_UP_S)
+        if process.is_alive():
+            self.complaints.append(f"{name}: an attempt hung")
+            process.kill()
+            process.join()
+        self.endings[self._ending(process.exitcode, name)] += 1
+        return process.exitcode
+
+    def _ending(self, code: int | None, name: str) -> str:
+        """What an attempt that gave up by itself said last."""
+        if code != 1:
+            return str(code)
+        lines = self._log(name).read_text(errors="replace").strip().splitlines()
+        return f"1 ({lines[-1] if lines else 'silent'})"
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+
+def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep: bool) -> int:
+    """The number of complaints."""
+    folder = Path(mkdtemp(prefix="nightscribe-storm-"))
+    with ExitStack() as stack:
+        server = stack.enter_context(S3Server())
+        os.environ.update(server.environment)
+        proxy = stack.enter_context(FaultyS3(server.port, Faults(0.1, seed)))
+        raylets = stack.enter_context(Raylets(NUM_NODES))
+        bucket = f"s3://{server.new_bucket()}"
+        archive(store_at(f"{bucket}/in", server.endpoint), num_recordings, seed)
+        attempt = Attempt(
+            input=f"{bucket}/in",
+            output=f"{bucket}/out",
+            scratch=str(folder / "scratch"),
+            address=raylets.address,
+            endpoint=proxy.endpoint,
+        )
+        raging = Storm(attempt, raylets, server.endpoint, folder, seed)
+        raging.rage(num_moments, time.monotonic() + limit_s)
+        sys.stdout.write(told(raging, proxy.faults))
+    if not raging.complaints and not keep:
+        shutil.rmtree(folder)
+    return len(raging.complaints)
+
+
+def told(storm: Storm, faults: Faults) -> str:
+    lines = [
+        f"| moments struck | {storm.struck.total()} |",
+        *[f"| of them: {victim} | {storm.struck[victim]} |" for victim in VICTIMS],
+        f"| runs, each compared with an undisturbed one | {storm.num_runs} |",
+        f"| attempts by exit code | {_told(storm.endings, '; ')} |",
+        f"| requests to S3 broken | {faults.seen.total()}: {_told(faults.seen)} |",
+        f"| looks of a reader meanwhile | {storm.num_looks} |",
+        f"| seconds of the undisturbed run | {storm.undisturbed_s:.0f} |",
+        f"| complaints | {len(storm.complaints)} |",
+        "",
+        *[f"- {complaint}" for complaint in storm.complaints],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _told(counts: Counter[str], between: str = ", ") -> str:
+    return between.join(f"{name}: {count}" for name, count in counts.most_common())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--moments", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--recordings", type=int, default=16)
+    parser.add_argument("--limit-s", type=float, default=4 * 3600.0)
+    parser.add_argument("--keep", action="store_true", help="keep the logs of every attempt")
+    asked = parser.parse_args()
+    complaints = storm(asked.moments, asked.seed, asked.limit_s, asked.recordings, asked.keep)
+    sys.exit(complaints > 0)
+
+
+if __name__ == "__main__":
+    main()
