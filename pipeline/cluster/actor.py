@@ -17,12 +17,14 @@ from pipeline.cluster.ledger import EngineTold, LedgerHandle, here
 from pipeline.cluster.metrics import tell_heard, watch
 from pipeline.cluster.room import Room
 from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
+from pipeline.cluster.stacks import answer_with_stacks
 from pipeline.cluster.stopwatch import Stopwatch
 from pipeline.records import Failure, ShardTranscript
 from pipeline.storage.rows import Outcome
 
 STAGE = "transcribe"
 LOADING_STAGE = "load the model"
+TELL_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class TranscribingActor:
         rows_in_flight: int,
         max_kills: int,
     ) -> None:
+        answer_with_stacks()
         self._ledger, self._watch = ledger, Stopwatch()
         with self._watch:
             self._listener = make_listener()
@@ -61,6 +64,7 @@ class TranscribingActor:
         self._room = Room()
         self._node = here()
         self._name = f"{os.getpid()} on {self._node}"
+        self._telling: asyncio.Task[None] | None = None
         self.num_in_flight = 0
         watch(self)
 
@@ -69,6 +73,7 @@ class TranscribingActor:
         return self._listener.tally
 
     async def __call__(self, table: pa.Table) -> pa.Table:
+        self._telling = self._telling or asyncio.create_task(self._tell_now_and_then())
         with self._watch:
             heard = await self._hear_block(table)
         self._ledger.spend.remote(STAGE, self._watch.take())
@@ -81,6 +86,16 @@ class TranscribingActor:
             return outcome_table([])
         outcomes = await asyncio.gather(*map(self._outcome, cuts, kills))
         return outcome_table([outcome for outcome in outcomes if outcome is not None])
+
+    async def _tell_now_and_then(self) -> None:
+        """A shard may last for hours; its steps are signs of life."""
+        while True:
+            await asyncio.sleep(TELL_S)
+            self._ledger.tell.remote(self._name, self._told())
+
+    def _told(self) -> EngineTold:
+        tally = self.tally
+        return EngineTold(tally.num_slot_steps, tally.num_live_steps)
 
     async def _outcome(self, cut: Cut, kills: int) -> Outcome | None:
         if isinstance(cut, Failure):
@@ -109,9 +124,7 @@ class TranscribingActor:
             return _failure(cut, "not_transcribed", f"{type(error).__name__}: {error}")
         finally:
             self.num_in_flight -= 1
-            tally = self._listener.tally
-            told = EngineTold(tally.num_slot_steps, tally.num_live_steps)
-            self._ledger.end.remote(_name(cut), self._name, told)
+            self._ledger.end.remote(_name(cut), self._name, self._told())
 
     def _end_if_dead(self, error: Exception) -> None:
         if self._listener.has_died:

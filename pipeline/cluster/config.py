@@ -41,7 +41,8 @@ class ClusterConfig:
         default=0.0, metadata={"help": "how long to wait for machines that are not there yet"}
     )
     no_progress_s: float = field(
-        default=4 * 3600.0, metadata={"help": "give up when nothing was finished for this long"}
+        default=1800.0,
+        metadata={"help": "when nothing moved for this long, tell where every worker is and end"},
     )
     block_mib: float = field(
         default=8.0, metadata={"help": "samples that travel from decoder to transcriber at once"}

@@ -19,6 +19,7 @@ from pipeline.cluster.ledger import LedgerHandle
 from pipeline.cluster.reading import Reader, read_remaining
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import receipt_table, remaining_table
+from pipeline.cluster.stacks import answer_with_stacks
 from pipeline.cluster.stopwatch import Stopwatch
 from pipeline.publishing import Remaining
 from pipeline.storage.opening import S3Config, open_store
@@ -111,6 +112,7 @@ def _transcribed(
 
 def write_part(table: pa.Table, output: str, s3: S3Config, ledger: LedgerHandle) -> pa.Table:
     """On a CPU worker: commit what an actor has heard."""
+    answer_with_stacks()
     outcomes = [outcome_of(row) for row in table.to_pylist()]
     if not outcomes:
         return receipt_table([], [])
@@ -137,7 +139,8 @@ def _set_up_context(config: ClusterConfig) -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = int(config.block_mib * 2**20)
-    context.execution_no_progress_timeout_s = config.no_progress_s
+    # The watchdog knows more about a run that stands still.
+    context.execution_no_progress_timeout_s = -1
     context.max_consecutive_actor_init_deaths = ACTOR_INIT_DEATHS
     # Ray would drop what a failed block held; here, what can fail is a row.
     context.max_errored_blocks = 0

@@ -64,7 +64,10 @@ class Ledger:
     def end(self, name: str, actor: str = "", told: EngineTold | None = None) -> None:
         self.begun.pop(name, None)
         if told is not None:
-            self.engines[actor] = told
+            self.tell(actor, told)
+
+    def tell(self, actor: str, told: EngineTold) -> None:
+        self.engines[actor] = told
 
     def spend(self, stage: str, spent: Spent) -> None:
         """Add what a worker of this stage did and waited."""
@@ -73,6 +76,10 @@ class Ledger:
     def spent(self) -> dict[str, Spent]:
         """What all workers of each stage did and waited, together."""
         return self.spent_by_stage
+
+    def open_names(self) -> list[str]:
+        """What was begun and has not ended, the oldest first."""
+        return list(self.begun)
 
     def drain(self) -> None:
         """Let what was begun end, and nothing else begin."""
@@ -89,6 +96,8 @@ class LedgerHandle(Protocol):
     look_up: Any
     begin: Any
     end: Any
+    tell: Any
+    open_names: Any
     drain: Any
     spend: Any
     spent: Any

@@ -9,6 +9,7 @@ import ray
 from pipeline.cluster.ledger import LedgerHandle, here
 from pipeline.cluster.metrics import tell_decoded
 from pipeline.cluster.rows import Cut, CutShard, cut_table, remaining_of
+from pipeline.cluster.stacks import answer_with_stacks
 from pipeline.cluster.stopwatch import Stopwatch, handed_on
 from pipeline.publishing import Remaining
 from pipeline.records import Failure, Recording
@@ -24,6 +25,7 @@ def read_remaining(
     table: pa.Table, make_reader: Callable[[], Reader], ledger: LedgerHandle, max_kills: int
 ) -> Iterator[pa.Table]:
     """One row for each shard that is still to be heard and for each failure."""
+    answer_with_stacks()
     read, watch = make_reader(), Stopwatch()
     for remaining in remaining_of(table):
         cuts = _read_one(remaining, read, ledger, max_kills)

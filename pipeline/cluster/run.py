@@ -22,11 +22,12 @@ from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import receipt_of
 from pipeline.cluster.stopwatch import Spent, Stopwatch
+from pipeline.cluster.watchdog import Watchdog
 from pipeline.planning import duplicates
 from pipeline.publishing import Publisher, Visible
 from pipeline.records import Transcript
 from pipeline.storage.errors import StorageError
-from pipeline.storage.lease import Lease, LeaseConfig, take
+from pipeline.storage.lease import Lease, LeaseConfig, LeaseLostError, take
 from pipeline.storage.opening import open_store
 from pipeline.storage.published import published_failures
 from pipeline.storage.run import Settings, begin, stored_plan
@@ -36,6 +37,7 @@ STATUS_KEY = "_run/status.json"
 CONFIG_KEY = "_run/config.yaml"
 PUBLISH_STAGE = "publish"
 TICK_S = 0.5
+MAX_NAMES = 200
 LEDGER_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -82,8 +84,8 @@ def transcribe(
 ) -> Progress:
     """Do what is left of the run until it is finished, or drained because `stop` was set.
 
-    Raises LeaseHeldError, AnotherRunError, StorageError or RunBrokenError; the same order
-    continues where this attempt ended, whatever ended it.
+    Raises LeaseHeldError, AnotherRunError, StorageError, StalledError or RunBrokenError; the same
+    order continues where this attempt ended, whatever ended it.
     """
     store = open_store(order.stages.output, order.stages.s3)
     with take(store, order.lease) as lease:
@@ -93,15 +95,19 @@ def transcribe(
         publisher = _publisher(store, lease, order)
         log.info("run %s begins or goes on", run.run_id, extra={"run_id": run.run_id})
         attempt = _Attempt(store, publisher, _progress(store, publisher, run.run_id), order.pace)
-        try:
-            attempt.work_off(order, pool, stop, tell)
-        except KeyboardInterrupt:
-            attempt.end("stopped", "ended before what was begun was finished")
-            raise
-        except BaseException as error:
-            attempt.end("failed", " ".join(str(error).split()))
-            raise
-        attempt.finish()
+        with Watchdog(store, order.cluster.no_progress_s, attempt.where) as watchdog:
+            try:
+                attempt.work_off(order, pool, stop, tell, watchdog)
+                attempt.finish()
+            except LeaseLostError:
+                # The heartbeat is another run's now.
+                raise
+            except KeyboardInterrupt:
+                attempt.end("stopped", "ended before what was begun was finished")
+                raise
+            except BaseException as error:
+                attempt.end("failed", " ".join(str(error).split()))
+                raise
         tell(attempt.progress)
         return attempt.progress
 
@@ -141,6 +147,7 @@ class _Attempt:
         self._store, self._publisher, self._pace = store, publisher, pace
         self._published_at_s = self._beaten_at_s = time.monotonic()
         self._heard: list[EngineTold] = []
+        self._ledger: LedgerHandle | None = None
         self._spent_by_stage = {PUBLISH_STAGE: Spent()}
 
     def work_off(
@@ -149,10 +156,11 @@ class _Attempt:
         pool: Pool,
         stop: threading.Event,
         tell: Callable[[Progress], None],
+        watchdog: Watchdog,
     ) -> None:
         if not self.progress.num_left:
             return
-        ledger = open_ledger()
+        ledger = self._ledger = open_ledger()
         remaining = self._publisher.remaining(stored_plan(self._store))
         rows = receipts(
             remaining, self.progress.num_left, order.stages, ledger, pool, order.cluster
@@ -163,7 +171,23 @@ class _Attempt:
             self._drain_if_asked(stop, ledger)
             self._keep_pace(ledger)
             tell(self.progress)
+            watchdog.see(self._sign())
         self._listen_to(ledger)
+
+    def where(self) -> str:
+        """Where it stands, for whoever wonders why it does not move."""
+        lines = [f"{self.progress.state}, {self.progress.num_shards} shards committed"]
+        if self._ledger is not None:
+            names = ray.get(self._ledger.open_names.remote(), timeout=LEDGER_TIMEOUT_S)
+            lines += ["begun and not ended, the oldest first:", *names[:MAX_NAMES]]
+        num_nodes = sum(node["Alive"] for node in ray.nodes())
+        lines.append(f"{num_nodes} nodes, idle on them: {ray.available_resources()}")
+        return "\n".join(lines)
+
+    def _sign(self) -> tuple[int, ...]:
+        """Changes whenever anything is finished, be it a step of an engine."""
+        num_steps = sum(one.num_live_steps for one in self._heard)
+        return self.progress.num_shards, self.progress.num_transcripts, num_steps
 
     def publish(self) -> None:
         """Show readers what is complete."""

@@ -12,6 +12,9 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
 
+# A busy machine is no reason to fail; Ray reads it once.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+
 from ray.cluster_utils import Cluster
 
 ROOT = Path(__file__).parent.parent.parent

@@ -26,7 +26,7 @@ from tests.chaos.tables import Watcher, archive, store_at, tables
 from tests.s3_server import S3Server
 
 # How often each is struck, relative to the others.
-VICTIMS = {"driver": 6, "transcriber": 6, "decoder": 6, "raylet": 4, "drained": 1, "frozen": 1}
+VICTIMS = {"driver": 6, "transcriber": 9, "decoder": 9, "raylet": 4, "drained": 1, "frozen": 1}
 TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_remaining"}
 STRIKES_PER_RUN = 5
 MAX_ATTEMPTS = 12
@@ -54,9 +54,10 @@ class Storm:
         self._random = random.Random(self.seed)
 
     def rage(self, num_moments: int, until_s: float) -> None:
-        began_s = time.monotonic()
         calm = replace(self.attempt, output=f"{self.attempt.output}/calm", endpoint=self.endpoint)
-        self._end(calm.begin(self._log("calm")), "calm")
+        began_s = time.monotonic()
+        if self._end(calm.begin(self._log("calm")), "calm"):
+            raise RuntimeError("the run that nobody disturbs did not finish")
         self.undisturbed_s = time.monotonic() - began_s
         self._expected = tables(store_at(calm.output, self.endpoint))
         while self.struck.total() < num_moments and time.monotonic() < until_s:
@@ -83,14 +84,19 @@ class Storm:
             process = attempt.begin(self._log(name))
             while num_strikes and process.is_alive():
                 process.join(self._random.uniform(0, self.undisturbed_s * 0.6))
-                num_strikes -= process.is_alive() and self._strike(process, attempt, name)
+                if process.is_alive():
+                    self._strike(process, attempt, name)
+                    num_strikes -= 1
             if self._end(process, name) == 0:
                 return
         self.complaints.append(f"{name}: {MAX_ATTEMPTS} attempts did not finish it")
 
-    def _strike(self, process: Process, attempt: Attempt, name: str) -> bool:
-        """Whether the victim that was drawn was there to be hit."""
-        victim = self._random.choices(list(VICTIMS), list(VICTIMS.values()))[0]
+    def _strike(self, process: Process, attempt: Attempt, name: str) -> None:
+        """Hit one of those who are there at this moment."""
+        pids = {victim: self.raylets.workers(task) for victim, task in TASK_OF.items()}
+        there = {name: weight for name, weight in VICTIMS.items() if pids.get(name, True)}
+        (victim,) = self._random.choices(list(there), list(there.values()))
+        self.struck[victim] += 1
         if victim == "driver":
             process.kill()
         elif victim == "frozen":
@@ -102,12 +108,8 @@ class Storm:
             self.raylets.join()
             self.raylets.drain(0)
             self.raylets.lose(0)
-        elif not (pids := self.raylets.workers(TASK_OF[victim])):
-            return False
         else:
-            kill(self._random.choice(pids))
-        self.struck[victim] += 1
-        return True
+            kill(self._random.choice(pids[victim]))
 
     def _freeze(self, process: Process, attempt: Attempt, name: str) -> None:
         """Stop a driver for so long that another one takes over, then let it go on."""

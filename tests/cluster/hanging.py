@@ -1,0 +1,103 @@
+"""A run that hangs for good, in its workers or in its driver.
+
+`python -m tests.cluster.hanging workers OUTPUT` or `... driver OUTPUT`
+"""
+
+import logging
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from pipeline.cluster import run, watchdog
+from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.resources import Pool
+from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.session import connected
+from tests.cluster.stages import plan_file, read, recording, stages
+
+PATIENCE_S = 15.0
+CLUSTER = ClusterConfig(no_progress_s=PATIENCE_S, object_store_gib=0.1)
+
+
+class HangingListener:
+    """Holds on to the loop of its actor and lets nothing else happen."""
+
+    has_died = False
+
+    def __init__(self, output):
+        self._output = output
+
+    async def hear(self, cut):
+        hang_in_the_transcriber(self._output)
+
+    @property
+    def tally(self):
+        return type("Tally", (), {"num_slot_steps": 0, "num_live_steps": 0})
+
+
+def hang_in_the_transcriber(output):
+    hang(output, "transcriber")
+
+
+def hang_in_the_decoder(output, recording):
+    if recording.uri.endswith("-0001.wav"):
+        hang(output, "decoder")
+    yield from read(recording)
+
+
+def hang_in_the_driver(output, transcript):
+    hang(output, "driver")
+
+
+def hang(output, part):
+    (output / f"{part}-hangs").touch()
+    time.sleep(10**6)
+
+
+def move_until(*parts):
+    """Let the run look alive until these hang: it may take a busy machine long to come so far."""
+
+    def sign(attempt):
+        output = attempt._store.folder
+        return all((output / f"{p}-hangs").exists() for p in parts) or time.monotonic()
+
+    run._Attempt._sign = sign
+
+
+def order(part: str, output: Path) -> Order:
+    output.mkdir(parents=True)
+    made = stages(output)
+    return Order(
+        plan=plan_file([recording(n) for n in range(4)], output.parent),
+        settings={"model": "hashing"},
+        stages=type(made)(
+            make_reader=partial(
+                _itself, partial(hang_in_the_decoder, output) if part == "workers" else read
+            ),
+            make_listener=partial(HangingListener, output)
+            if part == "workers"
+            else made.make_listener,
+            output=made.output,
+            s3=made.s3,
+        ),
+        examine=partial(hang_in_the_driver, output) if part == "driver" else _itself,
+        cluster=CLUSTER,
+        pace=PaceConfig(publish_s=0.5, heartbeat_s=0.5),
+    )
+
+
+def _itself(given):
+    return given
+
+
+if __name__ == "__main__":
+    logging.basicConfig()
+    watchdog.GRACE_S = 15.0
+    move_until(*(["driver"] if sys.argv[1] == "driver" else ["transcriber", "decoder"]))
+    with connected(RayConfig(), CLUSTER):
+        pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
+        transcribe(
+            order(sys.argv[1], Path(sys.argv[2])), pool, threading.Event(), lambda progress: None
+        )

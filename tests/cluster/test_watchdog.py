@@ -1,0 +1,117 @@
+"""A run that stands still says where and ends; it never hangs."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster import watchdog as watchdogs
+from pipeline.cluster.watchdog import STALLED_KEY, StalledError, Watchdog
+from pipeline.storage.errors import StorageError
+from pipeline.storage.opening import S3Config, open_store
+
+ROOT = Path(__file__).parent.parent.parent
+GIVE_UP_S = 500
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path), S3Config())
+
+
+@pytest.fixture(autouse=True)
+def ended(monkeypatch):
+    """When the process would have been ended, instead of ending it."""
+    asked = []
+    monkeypatch.setattr(watchdogs, "end_for_sure", asked.append)
+    monkeypatch.setattr(watchdogs, "stacks_of_cluster", lambda timeout_s: "stacks of workers")
+    return asked
+
+
+def until_it_raises(watchdog):
+    deadline_s = time.monotonic() + GIVE_UP_S
+    while time.monotonic() < deadline_s:
+        watchdog.see("the same")
+        time.sleep(0.05)
+
+
+def test_a_run_that_moves_is_left_alone(store):
+    with Watchdog(store, 0.3, str) as watchdog:
+        for sign in range(30):
+            time.sleep(0.03)
+            watchdog.see(sign)
+    assert list(store.entries()) == []
+
+
+def test_a_run_that_stands_still_says_where_and_stops(store, ended):
+    began_s = time.monotonic()
+    with (
+        pytest.raises(StalledError, match=r"nothing was finished for \d+ s; .*stalled.txt"),
+        Watchdog(store, 0.5, lambda: "shard 7 was begun") as watchdog,
+    ):
+        until_it_raises(watchdog)
+    assert time.monotonic() - began_s >= 0.5
+    told = store.read(STALLED_KEY).decode()
+    assert "shard 7 was begun" in told
+    assert "stacks of workers" in told
+    assert "until_it_raises" in told  # where this very driver stands
+    assert ended[-1] == watchdogs.GRACE_S
+
+
+def test_a_store_that_does_not_answer_leaves_the_stacks_in_the_log(store, monkeypatch, caplog):
+    def unreachable(*_):
+        raise StorageError("unreachable", "s3://here")
+
+    monkeypatch.setattr(type(store), "write", unreachable)
+    with (
+        pytest.raises(StalledError, match="the log tells"),
+        Watchdog(store, 0.3, lambda: "shard 7 was begun") as watchdog,
+    ):
+        until_it_raises(watchdog)
+    assert "shard 7 was begun" in caplog.text
+
+
+def test_a_run_that_goes_on_while_everybody_is_asked_is_left_alone(store):
+    with Watchdog(store, 0.3, lambda: watchdog.see("moved") or "asked") as watchdog:
+        time.sleep(0.5)
+        watchdog.see("moved again")
+    assert b"asked" in store.read(STALLED_KEY)
+
+
+def hung(part, output):
+    """How a run ends of which that part hangs."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.cluster.hanging", part, str(output)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=GIVE_UP_S,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(GIVE_UP_S + 60)
+def test_a_run_with_hanging_workers_ends_with_their_stacks(tmp_path):
+    run = hung("workers", tmp_path / "out")
+    assert run.returncode == 1, run.stderr
+    told = (tmp_path / "out" / STALLED_KEY).read_text()
+    assert "hang_in_the_transcriber" in told
+    assert "hang_in_the_decoder" in told
+    assert "begun and not ended" in told
+    status = json.loads((tmp_path / "out/_run/status.json").read_text())
+    assert status["state"] == "failed"
+    assert "nothing was finished" in status["detail"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(GIVE_UP_S + 60)
+def test_a_driver_that_hangs_is_ended_with_its_stack(tmp_path):
+    run = hung("driver", tmp_path / "out")
+    assert run.returncode == 1, run.stderr
+    for told in (run.stderr, (tmp_path / "out" / STALLED_KEY).read_text()):
+        assert "hang_in_the_driver" in told
