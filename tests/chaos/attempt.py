@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
-from types import SimpleNamespace
 from zlib import crc32
 
 from pipeline.audio.cut import ShardConfig
@@ -29,6 +28,7 @@ from pipeline.cluster.resources import pool_for
 from pipeline.cluster.rows import Cut, CutShard
 from pipeline.cluster.run import Order, PaceConfig, transcribe
 from pipeline.cluster.session import connected
+from pipeline.engine.engine import Tally
 from pipeline.guards.config import GuardsConfig
 from pipeline.planning import PlanningConfig, plan
 from pipeline.records import Recording, ShardTranscript, Word
@@ -86,7 +86,7 @@ class SamplesListener:
 
     def __init__(self, pause_s: float) -> None:
         self._pause_s = pause_s
-        self.tally = SimpleNamespace(num_slot_steps=0, num_live_steps=0)
+        self.tally = Tally()
 
     async def hear(self, cut: CutShard) -> ShardTranscript:
         await asyncio.sleep(self._pause_s)
