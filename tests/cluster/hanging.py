@@ -1,12 +1,10 @@
-"""A run that hangs for good, in its workers or in its driver.
-
-`python -m tests.cluster.hanging workers OUTPUT` or `... driver OUTPUT`
-"""
+"""A run of which one part hangs for good: `python -m tests.cluster.hanging PART OUTPUT`."""
 
 import logging
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,8 +37,7 @@ def hang_in_the_transcriber(output):
 
 
 def hang_in_the_decoder(output, recording):
-    if recording.uri.endswith("-0001.wav"):
-        hang(output, "decoder")
+    hang(output, "decoder")
     yield from read(recording)
 
 
@@ -53,12 +50,11 @@ def hang(output, part):
     time.sleep(10**6)
 
 
-def move_until(*parts):
-    """Let the run look alive until these hang: it may take a busy machine long to come so far."""
+def move_until_hanging(part):
+    """Let the run look alive until then: it may take a busy machine long to come so far."""
 
     def sign(attempt):
-        output = attempt._store.folder
-        return all((output / f"{p}-hangs").exists() for p in parts) or time.monotonic()
+        return (attempt._store.folder / f"{part}-hangs").exists() or time.monotonic()
 
     run._Attempt._sign = sign
 
@@ -66,19 +62,14 @@ def move_until(*parts):
 def order(part: str, output: Path) -> Order:
     output.mkdir(parents=True)
     made = stages(output)
+    hanging = {
+        "decoder": {"make_reader": partial(_itself, partial(hang_in_the_decoder, output))},
+        "transcriber": {"make_listener": partial(HangingListener, output)},
+    }
     return Order(
         plan=plan_file([recording(n) for n in range(4)], output.parent),
         settings={"model": "hashing"},
-        stages=type(made)(
-            make_reader=partial(
-                _itself, partial(hang_in_the_decoder, output) if part == "workers" else read
-            ),
-            make_listener=partial(HangingListener, output)
-            if part == "workers"
-            else made.make_listener,
-            output=made.output,
-            s3=made.s3,
-        ),
+        stages=replace(made, **hanging.get(part, {})),
         examine=partial(hang_in_the_driver, output) if part == "driver" else _itself,
         cluster=CLUSTER,
         pace=PaceConfig(publish_s=0.5, heartbeat_s=0.5),
@@ -92,7 +83,7 @@ def _itself(given):
 if __name__ == "__main__":
     logging.basicConfig()
     watchdog.GRACE_S = 15.0
-    move_until(*(["driver"] if sys.argv[1] == "driver" else ["transcriber", "decoder"]))
+    move_until_hanging(sys.argv[1])
     with connected(RayConfig(), CLUSTER):
         pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
         transcribe(
