@@ -130,6 +130,12 @@ def command_of(pid: int) -> str:
     return _text(Path(f"/proc/{pid}/cmdline"))
 
 
+def parent_of(pid: int) -> int:
+    """For a worker, its raylet; 0 if it is gone."""
+    fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
 def environment_of(pid: int) -> str:
     return _text(Path(f"/proc/{pid}/environ"))
 

@@ -1,0 +1,62 @@
+"""A cluster whose machines come and go: the table of one that nobody touched."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.attempt import Attempt
+from tests.chaos.raylets import Raylets, parent_of
+from tests.chaos.tables import archive, store_at, tables
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]
+
+GIVE_UP_S = 1500.0
+NUM_RECORDINGS = 40
+
+
+def wait_until(is_true, process):
+    deadline_s = time.monotonic() + GIVE_UP_S
+    while not is_true():
+        assert process.is_alive(), "the run ended before it could be disturbed"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def finish(process):
+    process.join(GIVE_UP_S)
+    assert process.exitcode == 0
+
+
+def test_work_spreads_and_nodes_may_be_lost_drained_and_added(tmp_path):
+    archive(store_at(str(tmp_path / "in"), None), NUM_RECORDINGS)
+    with Raylets(3) as raylets:
+        attempt = Attempt(
+            input=str(tmp_path / "in"),
+            output=str(tmp_path / "calm"),
+            scratch=str(tmp_path / "scratch"),
+            address=raylets.address,
+            num_actors=3,
+        )
+        finish(attempt.begin(tmp_path / "calm.log"))
+        disturbed = replace(attempt, output=str(tmp_path / "out"))
+        store = store_at(disturbed.output, None)
+        process = disturbed.begin(tmp_path / "out.log")
+        seen = set()
+
+        def is_spread():
+            seen.update(map(parent_of, raylets.workers("TranscribingActor")))
+            seen.update(map(parent_of, raylets.workers("read_remaining")))
+            return len(seen) >= 2 and list(store.entries("_run/parts/"))
+
+        wait_until(is_spread, process)
+        raylets.lose(0)
+        raylets.join()
+        num_parts = len(list(store.entries("_run/parts/")))
+        wait_until(lambda: len(list(store.entries("_run/parts/"))) > num_parts, process)
+        raylets.drain(0)
+        raylets.join()
+        raylets.lose(0)
+        finish(process)
+        assert tables(store) == tables(store_at(attempt.output, None))
+        assert len(tables(store)[0]) == NUM_RECORDINGS
