@@ -8,11 +8,13 @@ from pathlib import Path
 from tempfile import gettempdir
 
 import ray
+from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
 from pipeline.cluster.config import ClusterConfig, RayConfig
 
 # Decoder, transcriber and writer run side by side; Ray counts CPUs, the kernel shares them.
 MIN_CPUS = 4
+START_ATTEMPTS = 3
 # Ray puts the folder's name into names of sockets, which must be short.
 TEMP_FOLDER = "nightscribe-ray"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -50,6 +52,13 @@ def _join(address: str) -> None:
     ray.init(address=address, log_to_driver=False, configure_logging=False)
 
 
+# A busy machine may need more than the half minute that Ray waits for itself.
+@retry(
+    retry=retry_if_exception_message(match=".*timed out during startup"),
+    stop=stop_after_attempt(START_ATTEMPTS),
+    before_sleep=lambda _: ray.shutdown(),
+    reraise=True,
+)
 def _start(config: ClusterConfig) -> None:
     gib = config.object_store_gib
     ray.init(

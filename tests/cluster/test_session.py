@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pipeline.cluster.config import ClusterConfig, RayConfig
-from pipeline.cluster.session import ClusterUnreachableError, connected, cpus_here
+from pipeline.cluster.session import START_ATTEMPTS, ClusterUnreachableError, connected, cpus_here
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,10 @@ def test_a_container_uses_no_more_cpus_than_it_may(tmp_path, quota, most):
 
 
 def test_whatever_keeps_ray_from_starting_is_one_sentence(monkeypatch):
+    attempts = []
+
     def overloaded(**given):
+        attempts.append(given)
         raise Exception("The current node timed out during startup.\nSomething is overloaded.")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -29,3 +32,4 @@ def test_whatever_keeps_ray_from_starting_is_one_sentence(monkeypatch):
         connected(RayConfig(), ClusterConfig()),
     ):
         raise AssertionError
+    assert len(attempts) == START_ATTEMPTS
