@@ -71,7 +71,9 @@ def _graph(
     config: ClusterConfig,
 ) -> ray.data.Dataset:
     per_task = recordings_per_task(num_recordings, pool.num_decoders)
-    recordings = ray.data.from_arrow(list(_blocks(remaining, per_task)))
+    # One at a time: a plan of a million recordings lies in the object store and not in the driver.
+    blocks = [ray.put(table) for table in _blocks(remaining, per_task)]
+    recordings = ray.data.from_arrow_refs(blocks)
     cut = recordings.map_batches(
         read_remaining,  # type: ignore[arg-type] # Ray types no functions with fn_args
         batch_size=None,
