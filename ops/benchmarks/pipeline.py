@@ -32,7 +32,7 @@ from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig, RayConfig
 from pipeline.cluster.dataset import Stages
-from pipeline.cluster.listening import load_listener
+from pipeline.cluster.listening import TranscriberListener
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import CutShard
@@ -213,10 +213,10 @@ def bare(transcriber: Transcriber, groups: list[list[Clip]]) -> Took:
 
 
 def tiny_listener(diary: Diary):
-    listener = load_listener(MODEL, ENGINE, ONCE, False, {})
+    transcriber = Transcriber.load(MODEL, ENGINE)
     # The first round of a process prepares what later ones use: that is start-up.
-    listener._transcriber.submit(Clip("silence", np.zeros(RATE_HZ, np.int16))).result()
-    return diary.kept_by(listener)
+    transcriber.submit(Clip("silence", np.zeros(RATE_HZ, np.int16))).result()
+    return diary.kept_by(TranscriberListener(transcriber, MODEL.name, "", ONCE))
 
 
 def reader(shard: ShardConfig) -> AudioReader:
