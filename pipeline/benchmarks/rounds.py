@@ -4,12 +4,20 @@ T steps, S slots.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from pipeline.engine.step_model import Chunk, Steps
 from pipeline.model.slotted import SlottedModel
+
+
+class Hears(Protocol):
+    """A model that encodes."""
+
+    @property
+    def frame_samples(self) -> int: ...
 
 
 def round_at(position: int, num_steps: int, num_slots: int) -> Steps:
@@ -32,7 +40,7 @@ def noise(num_samples: int, seed: int = 0) -> np.ndarray:
     return (draws * 3000).clip(-32768, 32767).astype(np.int16)
 
 
-def one_chunk(model: SlottedModel, num_frames: int, num_jobs: int = 1) -> Chunk:
+def one_chunk(model: Hears, num_frames: int, num_jobs: int = 1) -> Chunk:
     """The beginning of so many streams."""
     return Chunk(
         num_frames=num_frames,

@@ -12,6 +12,7 @@ from pipeline.benchmarks.codec_numbers import CodecNumbers, measure_numbers
 from pipeline.benchmarks.curve import CurvePoint, curve, weights_bytes
 from pipeline.benchmarks.machine import name_of as machine_of
 from pipeline.benchmarks.machine import today
+from pipeline.benchmarks.passes import FRAMES, PassCost, measure_pass
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
 from pipeline.benchmarks.table import Cell, Table
@@ -74,6 +75,7 @@ class SizeResult:
     points: list[tuple[str, CurvePoint]]  # with the numbers of the cache
     codec: list[CodecNumbers]
     heard: list[tuple[str, Throughput]]
+    passes: list[PassCost]
     refused: list[str]  # what the device cannot do, a sentence each
 
     def of(self, workload: str, cache: str) -> float:
@@ -100,6 +102,7 @@ def measure_suite(terms: SuiteTerms) -> Suite:
     tables = [
         _curve_table(results, bandwidth),
         _codec_table(results),
+        _passes_table(results),
         _throughput_table(results),
         _summary(results, terms.device, bandwidth),
     ]
@@ -110,7 +113,7 @@ def _measure_size(size: str, terms: SuiteTerms) -> SizeResult:
     config = config_of(size)
     speech = random_speech(config, terms.device, dtype_of("auto", terms.device))
     codec = list(measure_numbers(speech.mimi, terms.encode_rows, ROUND_STEPS))
-    result = SizeResult(size, [], codec, [], [])
+    result = SizeResult(size, [], codec, [], [], [])
     read_bytes = weights_bytes(speech.language_model)
     for cache in CACHES:
         try:
@@ -119,6 +122,7 @@ def _measure_size(size: str, terms: SuiteTerms) -> SizeResult:
             result.refused.append(f"{error}.")
             continue
         _measure_cache(speech, dtype, read_bytes, terms, result)
+    _measure_passes(speech, terms, result)
     return result
 
 
@@ -143,6 +147,17 @@ def _measure_cache(
         result.heard.append((cache, hear(model, speech.config, workload, terms.device)))
     del model
     _release(terms.device)
+
+
+def _measure_passes(speech: SpeechToText, terms: SuiteTerms, result: SizeResult) -> None:
+    """Over as many slots as the curve knows a step of and the rest is measured on."""
+    plain = name_of(dtype_of("auto", terms.device))
+    steps = {point.num_slots: point.in_rounds_s for cache, point in result.points if cache == plain}
+    num_slots = max([size for size in steps if size <= terms.num_slots] or [min(steps)])
+    for num_frames in FRAMES:
+        cost = measure_pass(speech, num_slots, num_frames, steps[num_slots], terms.num_rounds)
+        result.passes.append(cost)
+        _release(terms.device)
 
 
 def _slotted(speech: SpeechToText, num_slots: int, dtype: torch.dtype) -> SlottedModel:
@@ -242,6 +257,27 @@ def _codec_table(results: Sequence[SizeResult]) -> Table:
         notes=(
             "Flipped: beside strict fp32, of noise, with random weights; a flip in one codebook "
             "changes what all later ones of the frame are asked.",
+        ),
+    )
+
+
+def _passes_table(results: Sequence[SizeResult]) -> Table:
+    return Table(
+        title="Several frames in one pass",
+        columns=("size", "slots", "frames", "ms a pass", "frames that must be right to gain"),
+        rows=[
+            (
+                result.size,
+                cost.num_slots,
+                cost.num_frames,
+                1e3 * cost.pass_s,
+                cost.frames_to_gain,
+            )
+            for result in results
+            for cost in result.passes
+        ],
+        notes=(
+            "Every window full. Random weights do not tell how many frames of a pass are right.",
         ),
     )
 

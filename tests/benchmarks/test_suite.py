@@ -26,11 +26,13 @@ def suite():
 
 
 def test_everything_is_measured(suite):
-    steps, codec, heard, summary = (parsed(table.markdown()) for table in suite.tables)
+    steps, codec, passes, heard, summary = (parsed(table.markdown()) for table in suite.tables)
     assert [(row["cache"], row["slots"]) for row in steps] == [
         (cache, slots) for cache in ("float32", "int8", "float8") for slots in ("8", "16")
     ]
     assert [row["numbers"] for row in codec] == ["fp32", "TF32 convolutions", "TF32"]
+    assert [(row["frames"], row["slots"]) for row in passes] == [("2", "8"), ("3", "8"), ("4", "8")]
+    assert all(float(row["frames that must be right to gain"]) > 0 for row in passes)
     assert codec[0]["codes flipped, %"] == "0"
     assert {row["clips"] for row in heard} == {"long", "short", "shards"}
     assert len(heard) == 9
@@ -72,7 +74,7 @@ def test_plans_read_what_a_gpu_was_measured_at(monkeypatch, tmp_path):
     monkeypatch.setattr(suites, "dtype_of", lambda name, device: torch.bfloat16)
     workload = Workload(name="long", shortest_s=60, longest_s=60, num_clips=8)
     heard = Throughput(workload=workload, sound_s=480, wall_s=2, occupancy=1)
-    result = SizeResult("1b", [], [], [("bfloat16", heard)], [])
+    result = SizeResult("1b", [], [], [("bfloat16", heard)], [], [])
     measured = suites._for_plans([result], torch.device("cuda"))
     (tmp_path / "suite.json").write_text(json.dumps(measured))
     (read,) = read_benchmarks(tmp_path)

@@ -1,0 +1,63 @@
+"""What a pass over several frames costs beside a step of one, every window full.
+
+How many frames of a pass are right depends on what is said, which random weights do not tell; that
+many or more must be for passes to gain.
+
+S slots, W columns of a round.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from pipeline.benchmarks.rounds import one_chunk
+from pipeline.benchmarks.timing import timed
+from pipeline.engine.leaping import Leaps
+from pipeline.model.leaping import LeapingModel
+from pipeline.model.speech_to_text import SpeechToText
+
+ROUND_STEPS = 25
+FRAMES = (2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassCost:
+    """A pass over so many frames of so many slots."""
+
+    num_frames: int
+    num_slots: int
+    pass_s: float
+    step_s: float  # of a single frame, over as many slots
+
+    @property
+    def frames_to_gain(self) -> float:
+        """Of a pass, on average: from so many right ones on, it is quicker than single steps."""
+        return self.pass_s / self.step_s
+
+
+def measure_pass(
+    speech: SpeechToText, num_slots: int, num_frames: int, step_s: float, num_rounds: int
+) -> PassCost:
+    """The middle of some rounds, after one that does not count."""
+    num_passes = -(-ROUND_STEPS // num_frames)
+    model = LeapingModel(speech, num_slots, num_frames, num_passes)
+    run = _round(model, 2 * speech.config.language_model.context)
+    run()
+    spent = [timed(run, speech.device).wall_s / num_passes for _ in range(num_rounds)]
+    return PassCost(num_frames=num_frames, num_slots=num_slots, pass_s=median(spent), step_s=step_s)
+
+
+def _round(model: LeapingModel, position: int) -> Callable[[], object]:
+    num_slots, width = model.num_slots, model.frames_per_pass * model.num_passes
+    leaps = Leaps(
+        positions_S=np.full(num_slots, position, np.int64),
+        left_S=np.full(num_slots, 2 * width, np.int64),
+        frames_SW=np.zeros((num_slots, 2 * width), np.int64),
+        forced_SW=np.full((num_slots, 2 * width), -1, np.int64),
+        temperatures_S=np.zeros(num_slots, np.float32),
+        seeds_S=np.zeros(num_slots, np.int64),
+    )
+    codes = model.encode(one_chunk(model, num_frames=1))
+    return lambda: model.run(leaps, codes)
