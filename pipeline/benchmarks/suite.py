@@ -8,22 +8,29 @@ from typing import Self
 import torch
 
 from pipeline.benchmarks.bandwidth import copy_bytes_per_s
-from pipeline.benchmarks.codec_numbers import CodecNumbers, measure_numbers
-from pipeline.benchmarks.curve import CurvePoint, curve, weights_bytes
+from pipeline.benchmarks.codec_numbers import measure_numbers
+from pipeline.benchmarks.curve import ROUND_STEPS, curve, weights_bytes
 from pipeline.benchmarks.machine import name_of as machine_of
 from pipeline.benchmarks.machine import today
-from pipeline.benchmarks.passes import FRAMES, PassCost, measure_pass
+from pipeline.benchmarks.passes import FRAMES, measure_pass
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
-from pipeline.benchmarks.table import Cell, Table
-from pipeline.benchmarks.throughput import Throughput, Workload, hear
+from pipeline.benchmarks.suite_tables import (
+    SizeResult,
+    codec_table,
+    curve_table,
+    passes_table,
+    summary_table,
+    throughput_table,
+)
+from pipeline.benchmarks.table import Table
+from pipeline.benchmarks.throughput import Workload, hear
 from pipeline.model.fitting import SMALLEST_BUCKET, footprint
 from pipeline.model.numbers import Numbers
 from pipeline.model.placement import cache_dtype_of, dtype_of, free_bytes_of, name_of
 from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
 
-ROUND_STEPS = 25
 CACHES = ("auto", "int8", "float8")
 KEPT_SHARE = 0.9  # of the free memory
 LONG_BUDGET_S = 35.0  # of a GPU's time, for long recordings
@@ -67,26 +74,6 @@ class SuiteTerms:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SizeResult:
-    """Everything about one size of the model."""
-
-    size: str
-    points: list[tuple[str, CurvePoint]]  # with the numbers of the cache
-    codec: list[CodecNumbers]
-    heard: list[tuple[str, Throughput]]
-    passes: list[PassCost]
-    refused: list[str]  # what the device cannot do, a sentence each
-
-    def of(self, workload: str, cache: str) -> float:
-        """Times real time of a workload."""
-        return next(
-            heard.times_real_time
-            for numbers, heard in self.heard
-            if (heard.workload.name, numbers) == (workload, cache)
-        )
-
-
 @dataclass(slots=True)
 class Suite:
     """What was measured."""
@@ -100,11 +87,11 @@ def measure_suite(terms: SuiteTerms) -> Suite:
     bandwidth = copy_bytes_per_s(terms.device)
     results = [_measure_size(size, terms) for size in terms.sizes]
     tables = [
-        _curve_table(results, bandwidth),
-        _codec_table(results),
-        _passes_table(results),
-        _throughput_table(results),
-        _summary(results, terms.device, bandwidth),
+        curve_table(results, bandwidth),
+        codec_table(results),
+        passes_table(results),
+        throughput_table(results),
+        summary_table(results, terms.device, bandwidth),
     ]
     return Suite(tables, _for_plans(results, terms.device))
 
@@ -200,147 +187,6 @@ def _release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _curve_table(results: Sequence[SizeResult], bandwidth: float) -> Table:
-    return Table(
-        title="A step over more and more slots, every window full",
-        columns=(
-            "size",
-            "cache",
-            "slots",
-            "ms a step",
-            "times real time",
-            "GB read a step",
-            "share of the copy's GB/s, %",
-            "alone, ms p50",
-            "alone, ms p99",
-        ),
-        rows=[
-            (
-                result.size,
-                cache,
-                point.num_slots,
-                1e3 * point.in_rounds_s,
-                point.times_real_time,
-                point.read_bytes / 1e9,
-                100 * point.bytes_per_s / bandwidth,
-                1e3 * point.median_s,
-                1e3 * point.slowest_s,
-            )
-            for result in results
-            for cache, point in result.points
-        ],
-        notes=(
-            f"A copy reads and writes {bandwidth / 1e9:,.0f} GB/s. Steps in rounds of "
-            f"{ROUND_STEPS}; alone: with a look of the host after each. The language model only.",
-            *dict.fromkeys(sentence for result in results for sentence in result.refused),
-        ),
-    )
-
-
-def _codec_table(results: Sequence[SizeResult]) -> Table:
-    return Table(
-        title="Mimi alone, by how it multiplies",
-        columns=("size", "numbers", "times real time", "codes flipped, %", "first codebook's, %"),
-        rows=[
-            (
-                result.size,
-                numbers.name,
-                numbers.times_real_time,
-                100 * numbers.flipped,
-                100 * numbers.flipped_first,
-            )
-            for result in results
-            for numbers in result.codec
-        ],
-        notes=(
-            "Flipped: beside strict fp32, of noise, with random weights; a flip in one codebook "
-            "changes what all later ones of the frame are asked.",
-        ),
-    )
-
-
-def _passes_table(results: Sequence[SizeResult]) -> Table:
-    return Table(
-        title="Several frames in one pass",
-        columns=("size", "slots", "frames", "ms a pass", "frames that must be right to gain"),
-        rows=[
-            (
-                result.size,
-                cost.num_slots,
-                cost.num_frames,
-                1e3 * cost.pass_s,
-                cost.frames_to_gain,
-            )
-            for result in results
-            for cost in result.passes
-        ],
-        notes=(
-            "Every window full. Random weights do not tell how many frames of a pass are right.",
-        ),
-    )
-
-
-def _throughput_table(results: Sequence[SizeResult]) -> Table:
-    return Table(
-        title="Sound to tokens",
-        columns=(
-            "size",
-            "cache",
-            "clips",
-            "seconds each",
-            "how many",
-            "wall s",
-            "times real time",
-            "occupancy",
-            "Mimi alone would take, %",
-        ),
-        rows=[
-            (
-                result.size,
-                cache,
-                heard.workload.name,
-                f"{heard.workload.shortest_s:.3g} to {heard.workload.longest_s:.3g}",
-                heard.workload.num_clips,
-                heard.wall_s,
-                heard.times_real_time,
-                heard.occupancy,
-                100 * heard.times_real_time / result.codec[0].times_real_time,
-            )
-            for result in results
-            for cache, heard in result.heard
-        ],
-        notes=(
-            "From int16 in the host's memory to tokens there; prefix, flush and overlap are heard "
-            "but not counted. Mimi as torch multiplies unless told otherwise; its share: of the "
-            "wall time, in strict fp32, did nothing run beside it.",
-        ),
-    )
-
-
-def _summary(results: Sequence[SizeResult], device: torch.device, bandwidth: float) -> Table:
-    plain = name_of(dtype_of("auto", device))
-    rows: list[tuple[Cell, ...]] = []
-    for result in results:
-        points = [point for cache, point in result.points if cache == plain]
-        live = [point.num_slots for point in points if point.keeps_up]
-        best = max(point.bytes_per_s for point in points) / bandwidth
-        speeds = [result.of(name, plain) for name in ("long", "short", "shards")]
-        rows.append((result.size, *speeds, max(live, default=0), 100 * best))
-    return Table(
-        title=f"In short: {machine_of(device)}, {plain}",
-        columns=(
-            "size",
-            "long, x real time",
-            "short, x real time",
-            "shards, x real time",
-            "live streams",
-            "best share of bandwidth, %",
-        ),
-        rows=rows,
-        notes=("Live streams: the largest number of slots measured whose p99 step keeps up.",),
-    )
 
 
 def _for_plans(results: Sequence[SizeResult], device: torch.device) -> list[dict[str, object]]:

@@ -10,7 +10,8 @@ from pipeline.benchmarks.bandwidth import copy_bytes_per_s
 from pipeline.benchmarks.curve import CurvePoint
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import config_of
-from pipeline.benchmarks.suite import SizeResult, SuiteTerms, measure_suite
+from pipeline.benchmarks.suite import SuiteTerms, measure_suite
+from pipeline.benchmarks.suite_tables import SizeResult
 from pipeline.benchmarks.throughput import Throughput, Workload
 from pipeline.model.fitting import footprint
 from pipeline.model.numbers import Numbers
