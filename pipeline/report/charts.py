@@ -6,7 +6,7 @@ from html import escape
 from math import floor, log10
 
 WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 56, 28, 12, 28
+LEFT, RIGHT, TOP, BOTTOM = 64, 34, 12, 34
 MAX_TIME_MARKS = 6
 
 

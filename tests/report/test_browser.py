@@ -133,6 +133,21 @@ def test_search_finds_words_and_names(browser):
         assert sum(row.is_displayed() for row in rows) == shown
 
 
+def test_rows_are_sorted_and_filtered_by_a_click(browser):
+    def names():
+        rows = browser.find_elements(By.CSS_SELECTOR, "#recordings tbody tr")
+        return [row.text.split()[0] for row in rows if row.is_displayed()]
+
+    browser.find_element(By.CSS_SELECTOR, "#recordings th[data-by=length]").click()
+    assert names()[-1] == "silent.wav"
+    browser.find_element(By.CSS_SELECTOR, "#recordings th[data-by=length]").click()
+    assert names()[0] == "silent.wav"
+    browser.find_element(By.CSS_SELECTOR, "#filters [data-status=partial]").click()
+    assert names() == ["storm.mp3"]
+    open_recording(browser, "storm")
+    assert not browser.find_element(By.ID, "next").is_displayed()
+
+
 def test_a_recording_without_sound_or_words_says_so(browser):
     open_recording(browser, "silent")
     assert browser.find_element(By.ID, "soundless").is_displayed()

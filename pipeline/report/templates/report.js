@@ -1,7 +1,7 @@
 "use strict";
 const PAGES = new Map(JSON.parse(document.getElementById("data").textContent).map((page) => [page.id, page]));
 const SOUNDS = JSON.parse(document.getElementById("sounds").textContent);
-const SURE = 0.9, UNSURE = 0.6, PAUSE_S = 0.8;
+const SURE = 0.9, UNSURE = 0.6, PAUSE_S = 0.8, PARAGRAPH_PAUSE_S = 2, PARAGRAPH_WORDS = 40;
 const find = (id) => document.getElementById(id);
 const player = find("player"), waveform = find("waveform");
 let page = null, spans = [], spoken = null, soundUrl = null;
@@ -28,17 +28,33 @@ function showAddressed() {
 }
 
 function showRecording() {
-  find("name").textContent = page.name;
-  const about = [clock(page.duration_s), page.status, `${page.words.length} words`];
+  const cut = page.name.lastIndexOf("/") + 1;
+  find("name").textContent = page.name.slice(cut);
+  find("folder").textContent = page.name.slice(0, cut);
+  const about = [clock(page.duration_s), `${page.words.length} words`];
   if (page.language) about.push(page.language);
   if (page.confidence !== null) about.push(`confidence ${(100 * page.confidence).toFixed(1)}%`);
   if (page.wer !== null) about.push(`WER ${(100 * page.wer).toFixed(1)}%`);
-  find("about").textContent = about.join(" \u00b7 ");
+  const status = element("span", page.status);
+  status.className = `status ${page.status}`;
+  find("about").replaceChildren(status, ...about.map((part) => element("span", part)));
   find("reasons").replaceChildren(...page.reasons.map((reason) => element("li", reason)));
+  const shown = rows().filter((row) => !row.hidden).map((row) => row.dataset.id), here = shown.indexOf(page.id);
+  pointTo(find("previous"), shown[here - 1]);
+  pointTo(find("next"), shown[here + 1]);
   find("truth").hidden = !page.reference;
   find("truth").querySelector("p").textContent = page.reference || "";
   showWords();
   showSound();
+}
+
+function pointTo(link, id) {
+  link.hidden = !id;
+  link.href = `#${id || ""}`;
+}
+
+function rows() {
+  return [...document.querySelectorAll("#recordings tbody tr")];
 }
 
 function element(tag, text) {
@@ -60,7 +76,26 @@ function showWords() {
     span.dataset.start = start_s;
     return span;
   });
-  find("words").replaceChildren(...spans.flatMap((span) => [span, " "]));
+  find("words").replaceChildren(...paragraphs());
+}
+
+function paragraphs() {
+  const made = [];
+  let line = null, num_words = 0, end_s = -Infinity;
+  page.words.forEach(([text, start_s, word_end_s], index) => {
+    const ended = index && /[.?!\u2026]["'\u201d)]*$/.test(page.words[index - 1][0]);
+    if (!line || start_s - end_s > PARAGRAPH_PAUSE_S || (ended && num_words >= PARAGRAPH_WORDS)) {
+      const paragraph = document.createElement("p");
+      line = document.createElement("div");
+      paragraph.append(element("time", clock(start_s)), line);
+      made.push(paragraph);
+      num_words = 0;
+    }
+    line.append(spans[index], " ");
+    num_words += 1;
+    end_s = Math.min(word_end_s, start_s + 1);
+  });
+  return made;
 }
 
 function showSound() {
@@ -126,11 +161,22 @@ function everyFrame() {
 
 function search() {
   const wanted = find("search").value.toLowerCase();
-  for (const row of document.querySelectorAll("#recordings tbody tr")) {
-    const { name, words } = PAGES.get(row.dataset.id);
+  const pressed = [...document.querySelectorAll("#filters [aria-pressed=true]")].map((button) => button.dataset.status);
+  for (const row of rows()) {
+    const { name, status, words } = PAGES.get(row.dataset.id);
     const text = `${name} ${words.map((word) => word[0]).join(" ")}`.toLowerCase();
-    row.hidden = !text.includes(wanted);
+    row.hidden = !text.includes(wanted) || (pressed.length > 0 && !pressed.includes(status));
   }
+}
+
+function sortBy(head) {
+  const by = head.dataset.by, isNumber = head.classList.contains("number");
+  const down = head.getAttribute("aria-sort") === "ascending" || (isNumber && !head.hasAttribute("aria-sort"));
+  head.parentElement.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const order = (a, b) => isNumber ? a.dataset[by] - b.dataset[by] : a.dataset[by].localeCompare(b.dataset[by]);
+  const sorted = rows().sort((a, b) => down ? order(b, a) : order(a, b));
+  document.querySelector("#recordings tbody").append(...sorted);
 }
 
 find("words").addEventListener("click", (event) => {
@@ -147,4 +193,14 @@ window.addEventListener("resize", drawWaveform);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawWaveform);
 window.addEventListener("hashchange", showAddressed);
 if (find("search")) find("search").addEventListener("input", search);
+for (const button of document.querySelectorAll("#filters button")) {
+  button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "true" ? "false" : "true");
+    search();
+  });
+}
+for (const head of document.querySelectorAll("#recordings th")) {
+  head.addEventListener("click", () => sortBy(head));
+  head.addEventListener("keydown", (event) => event.key === "Enter" && sortBy(head));
+}
 showAddressed();
