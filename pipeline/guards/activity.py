@@ -1,4 +1,4 @@
-"""Where somebody speaks, by loudness, from samples as they stream past.
+"""Where somebody speaks, by how loud it is and how it rises and falls, from samples as they pass.
 
 Remembers one level per 20 ms of audio, never the audio: about 700 kB for an hour.
 """
@@ -14,6 +14,10 @@ FULL_SCALE = 32768.0
 SILENCE_DBFS = -96.0
 # Of the levels of a recording with any pauses, the lowest tenth is its noise.
 NOISE_QUANTILE = 0.1
+# Shorter sounds are too short to tell music from a vowel.
+MIN_STEADY_S = 2
+# What lies between is how far the level rises and falls within a second.
+RISE_AND_FALL = (0.1, 0.9)
 
 
 class SpeechListener:
@@ -46,8 +50,19 @@ class SpeechListener:
         )
         spoken = _without_short_runs(~_without_short_runs(~loud, min_pause), min_speech)
         return tuple(
-            Span(first * self._window_s, end * self._window_s) for first, end in _runs(spoken)
+            Span(first * self._window_s, end * self._window_s)
+            for first, end in _runs(spoken)
+            if not self._is_steady(levels[first:end])
         )
+
+    def _is_steady(self, levels: NDArray[np.float32]) -> bool:
+        """Whether it hardly rises and falls within a second, as syllables do: music, or noise."""
+        num_seconds = len(levels) // LEVELS_PER_S
+        if num_seconds < MIN_STEADY_S:
+            return False
+        levels_SL = levels[: num_seconds * LEVELS_PER_S].reshape(num_seconds, LEVELS_PER_S)
+        low_S, high_S = np.quantile(levels_SL, RISE_AND_FALL, axis=1)
+        return float(np.median(high_S - low_S)) < self._config.min_modulation_db
 
     def _threshold_dbfs(self, levels: NDArray[np.float32]) -> float:
         above_noise = float(np.quantile(levels, NOISE_QUANTILE)) + self._config.speech_margin_db

@@ -15,6 +15,9 @@ class GuardsConfig:
     speech_margin_db: float = _option(12.0, "speech is this much louder than the noise around it")
     quietest_speech_dbfs: float = _option(-50.0, "anything quieter is no speech")
     loudest_noise_dbfs: float = _option(-25.0, "anything louder is taken for speech")
+    min_modulation_db: float = _option(
+        6.0, "what rises and falls less within a second is music or noise; 0 takes all for speech"
+    )
     min_speech_s: float = _option(0.1, "shorter sounds are no speech")
     min_pause_s: float = _option(0.3, "shorter pauses do not interrupt speech")
 

@@ -43,7 +43,8 @@ def test_a_click_is_no_speech_and_a_short_pause_does_not_end_it():
 
 
 def test_speech_without_any_pause_is_still_found():
-    assert total_s(spans_of(noise(5, -18))) == pytest.approx(5, abs=0.1)
+    syllables = [noise(0.12, -12 - 14 * (index % 2), seed=index) for index in range(42)]
+    assert total_s(spans_of(np.concatenate(syllables))) == pytest.approx(5, abs=0.1)
 
 
 @settings(max_examples=25)
@@ -66,3 +67,19 @@ def test_an_hour_is_remembered_in_less_than_a_megabyte():
     tracemalloc.stop()
     assert kept_bytes < 1_000_000
     assert total_s(listener.spans()) == pytest.approx(3600, rel=0.25)
+
+
+def test_loud_noise_and_held_chords_are_no_speech_unless_asked_for():
+    time_s = np.arange(10 * RATE_HZ) / RATE_HZ
+    chord = sum(np.sin(2 * np.pi * hertz * time_s) for hertz in (220, 277.2, 329.6))
+    swell = 0.8 + 0.2 * np.sin(2 * np.pi * 0.7 * time_s)
+    music = (chord * swell * 6000).astype(np.int16)
+    for sound in (music, noise(10, -18)):
+        assert spans_of(sound) == ()
+        assert total_s(speech_spans(sound, RATE_HZ, GuardsConfig(min_modulation_db=0))) > 9
+
+
+def test_speech_over_quiet_music_is_speech():
+    time_s = np.arange(10 * RATE_HZ) / RATE_HZ
+    chord = (np.sin(2 * np.pi * 220 * time_s) * 900).astype(np.int16)
+    assert total_s(spans_of(babble(10) + chord)) > 7

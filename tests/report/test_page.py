@@ -42,7 +42,7 @@ def test_the_page_holds_every_section(html):
         "Recordings",
     ):
         assert f">{heading}</h2>" in html
-    assert "3 of 1204 recordings are here" in html
+    assert "3 of 1,204 recordings are here" in html
     assert "decode: corrupt" in html
 
 
