@@ -148,7 +148,8 @@ class _Attempt:
         self._published_at_s = self._beaten_at_s = time.monotonic()
         self._heard: list[EngineTold] = []
         self._ledger: LedgerHandle | None = None
-        self._spent_by_stage = {PUBLISH_STAGE: Spent()}
+        self._spent_by_stage: dict[str, Spent] = {}
+        self._publishing = Spent()
 
     def work_off(
         self,
@@ -194,7 +195,7 @@ class _Attempt:
         watch = Stopwatch()
         with watch:
             visible: Visible = self._publisher.publish()
-        self._spent_by_stage[PUBLISH_STAGE] += watch.take()
+        self._publishing += watch.take()
         self.progress.show(visible)
         tell_published(visible)
         _log(visible)
@@ -252,7 +253,7 @@ class _Attempt:
         self._spent_by_stage.update(spent)
 
     def _write_status(self) -> None:
-        self.progress.spend(self._spent_by_stage)
+        self.progress.spend({**self._spent_by_stage, PUBLISH_STAGE: self._publishing})
         document = json.dumps(self.progress.document(), indent=2) + "\n"
         try:
             self._store.write(STATUS_KEY, document.encode())

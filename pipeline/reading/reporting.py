@@ -26,6 +26,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.store import Store
 
 MAX_SHARES = 20
+MAX_CONFUSIONS = 10
 
 Listen = Callable[[Recording, float], Sound | None]
 
@@ -147,7 +148,7 @@ def compose(
 def progress_of(status: Mapping[str, Any]) -> list[Progress]:
     """The history of the run, as its driver told it."""
     return [
-        Progress(elapsed_s, heard_s, occupancy or 0.0)
+        Progress(elapsed_s, heard_s, occupancy)
         for elapsed_s, heard_s, occupancy in status.get("history", [])
     ]
 
@@ -175,7 +176,9 @@ def _top(amounts: Counter[str]) -> list[Share]:
 
 def _word_errors(totals: Totals) -> WordErrors:
     names = ("substitutions", "deletions", "insertions")
-    shares = [[Share(words, times) for words, times in totals[name][:MAX_SHARES]] for name in names]
+    shares = [
+        [Share(words, times) for words, times in totals[name][:MAX_CONFUSIONS]] for name in names
+    ]
     return WordErrors(_score_facts(totals), *shares)
 
 

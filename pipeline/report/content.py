@@ -20,7 +20,7 @@ class Progress:
 
     elapsed_s: float
     audio_s: float
-    occupancy: float
+    occupancy: float | None  # None: nobody told
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,10 @@ def _charts(report: Report) -> dict[str, Markup]:
     moments = rates(report.progress)
     times_s = [rate.elapsed_s for rate in moments]
     speed = Line("Throughput, times real time", times_s, [r.times_real_time for r in moments])
-    shares = [100 * rate.occupancy for rate in moments]
-    occupancy = Line("Occupancy of the slots, percent", times_s, shares)
+    told = [(r.elapsed_s, 100 * r.occupancy) for r in moments if r.occupancy is not None]
+    occupancy = Line(
+        "Occupancy of the slots, percent", [at_s for at_s, _ in told], [share for _, share in told]
+    )
     return {
         "throughput": Markup(line_chart(speed)),
         "occupancy": Markup(line_chart(occupancy, highest=100.0)),

@@ -33,11 +33,11 @@ def test_the_page_holds_every_section(html):
     for heading in (
         "What ran",
         "How fast",
-        "Who waited",
+        "Who waited for whom",
         "Hours by folder",
-        "Recordings by status",
+        "How it ended",
         "Guard findings",
-        "Failures",
+        "Failures by reason",
         "Against the reference",
         "Recordings",
     ):

@@ -31,7 +31,7 @@ function showRecording() {
   const cut = page.name.lastIndexOf("/") + 1;
   find("name").textContent = page.name.slice(cut);
   find("folder").textContent = page.name.slice(0, cut);
-  const about = [clock(page.duration_s), `${page.words.length} words`];
+  const about = [clock(page.duration_s), `${page.words.length} word${page.words.length === 1 ? "" : "s"}`];
   if (page.language) about.push(page.language);
   if (page.confidence !== null) about.push(`confidence ${(100 * page.confidence).toFixed(1)}%`);
   if (page.wer !== null) about.push(`WER ${(100 * page.wer).toFixed(1)}%`);
