@@ -1,0 +1,146 @@
+"""What several frames in one pass bring: how many of a pass are right, and what a wider pass costs.
+
+    python -m ops.benchmarks.several_frames right models/tiny samples 2 3 4 6 8
+    python -m ops.benchmarks.several_frames cost 1b 2 1,8,32 2 4 8     # size, layers, slots, frames
+
+`right` hears every recording of a folder, long ones in pieces of a minute, and counts. `cost` times
+a step of one frame and passes of several over full rings of random weights, in turns. What is
+gained is the frames that are right times the one, divided by the other. Prints Markdown.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ops.benchmarks.precisions import clips_of
+from pipeline.benchmarks.random_weights import draw
+from pipeline.benchmarks.sizes import config_of
+from pipeline.benchmarks.timing import in_turns, medians
+from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.leaping import LeapingEngine
+from pipeline.model.checkpoints.open import Checkpoint, open_checkpoint
+from pipeline.model.conversation import Interpreter
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.leaping import LeapingModel
+from pipeline.model.packing import pack
+from pipeline.model.slotted import SlottedModel
+from pipeline.model.speech_to_text import SpeechToText
+from pipeline.transcriber import Clip, HeardClip, Transcriber, conversation
+
+NUM_SLOTS, ROUND_STEPS, REPEATS = 8, 25, 7
+CPU = torch.device("cpu")
+
+
+class Counting:
+    """How many steps the passes of a model made, in slots that had enough left for all of them."""
+
+    def __init__(self, model: LeapingModel) -> None:
+        self.num_steps = self.num_passes = 0
+        self._model, self._run, model.run = model, model.run, self
+
+    def __call__(self, leaps, codes):
+        leapt = self._run(leaps, codes)
+        is_busy_S = leaps.left_S >= self._model.num_passes * self._model.frames_per_pass
+        self.num_steps += int(leapt.num_steps_S[is_busy_S].sum())
+        self.num_passes += self._model.num_passes * int(is_busy_S.sum())
+        return leapt
+
+
+def guess_padding(model: LeapingModel) -> None:
+    """Let a model guess nothing but padding."""
+    plain = model._guess
+
+    def guess(said_ST, num_steps_S):
+        plain(said_ST, num_steps_S)
+        model._tables.text_ST[:, 1:] = model._padding[:, 1:]
+
+    model._guess = guess
+
+
+def right(checkpoint_name: str, folder: str, *widths: str) -> None:
+    checkpoint = open_checkpoint(checkpoint_name)
+    clips = list(clips_of(Path(folder), checkpoint.config.mimi.sample_rate_hz))
+    single = SlottedModel(_speech(checkpoint), NUM_SLOTS, ROUND_STEPS)
+    said, plain_s = _heard(
+        Engine(single, ScheduleConfig(round_steps=ROUND_STEPS)), checkpoint, clips
+    )
+    padding_id = checkpoint.config.language_model.padding_id
+    tokens = np.concatenate([heard.tokens_T for heard in said.values()])
+    sys.stdout.write(f"{len(tokens)} tokens, {np.mean(tokens == padding_id):.1%} padding\n\n")
+    sys.stdout.write("| frames of a pass | guesses | right | tokens alike | processor time |\n")
+    sys.stdout.write("|--:|---|--:|--:|--:|\n")
+    for width in map(int, widths):
+        for guesses in ("padding", "the last pass, then padding"):
+            model = LeapingModel(_speech(checkpoint), NUM_SLOTS, width, -(-ROUND_STEPS // width))
+            if guesses == "padding":
+                guess_padding(model)
+            count = Counting(model)
+            found, spent_s = _heard(LeapingEngine(model), checkpoint, clips)
+            alike = [found[name].tokens_T == heard.tokens_T for name, heard in said.items()]
+            sys.stdout.write(
+                f"| {width} | {guesses} | {count.num_steps / count.num_passes:.2f} "
+                f"| {np.concatenate(alike).mean():.2%} | {spent_s / plain_s:.2f} |\n"
+            )
+            sys.stdout.flush()
+
+
+def _speech(checkpoint: Checkpoint) -> SpeechToText:
+    return SpeechToText.load(
+        checkpoint.config,
+        checkpoint.mimi_tensors(),
+        checkpoint.language_model_tensors(),
+        CPU,
+        torch.float32,
+    )
+
+
+def _heard(
+    engine: Engine, checkpoint: Checkpoint, clips: list[Clip]
+) -> tuple[dict[str, HeardClip], float]:
+    interpreter = Interpreter(
+        config=checkpoint.config,
+        tokenizer=checkpoint.tokenizer,
+        domains={},
+        default_domain=None,
+    )
+    transcriber = Transcriber(engine, conversation(interpreter))
+    began_s = time.process_time()
+    heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
+    return heard, time.process_time() - began_s
+
+
+def cost(size: str, num_layers: str, slots: str, *widths: str) -> None:
+    config = config_of(size, int(num_layers)).language_model
+    model = LanguageModel(config).eval().requires_grad_(False)
+    draw(model)
+    pack(model, max(map(int, slots.split(","))))
+    names = " | ".join(f"{width} frames" for width in widths)
+    sys.stdout.write(f"{size}, {num_layers} layers, float32, ring full, medians of {REPEATS}\n\n")
+    sys.stdout.write(f"| slots | a step, ms | {names} |\n|--:|--:|{'--:|' * len(widths)}\n")
+    for num_slots in map(int, slots.split(",")):
+        passes = {width: _pass(model, num_slots, width) for width in (1, *map(int, widths))}
+        times = {w: medians(spent) for w, spent in in_turns(passes, REPEATS, CPU).items()}
+        step_s = times[1].processor_s
+        ratios = " | ".join(f"{times[int(w)].processor_s / step_s:.2f}" for w in widths)
+        sys.stdout.write(f"| {num_slots} | {step_s * 1e3:.1f} | {ratios} |\n")
+        sys.stdout.flush()
+
+
+def _pass(model: LanguageModel, num_slots: int, width: int):
+    config = model.config
+    codes = torch.randint(0, config.audio_card, (num_slots, width, config.num_codebooks))
+    text = torch.randint(0, config.text_card, (num_slots, width))
+    cache = model.empty_cache(num_slots, width)
+    for kept in (cache.keys, cache.values):
+        kept.numbers_LBHCE.normal_()
+    cache.next_positions_B.fill_(2 * cache.capacity)
+    never_S, reach = torch.zeros(num_slots, dtype=torch.bool), (cache.capacity,) * num_slots
+    return lambda: model.extend(codes, text, cache, never_S, reach).logits_STV.argmax(-1)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"right": right, "cost": cost}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,92 @@
+"""Which way attention takes where, and that on a CPU the ways agree."""
+
+import pytest
+import torch
+
+from pipeline.model import mixing
+from pipeline.model.attention import RingCache, Window
+from pipeline.model.keeping import Entries
+
+
+@pytest.fixture
+def took(monkeypatch):
+    """The names of the ways that were taken."""
+    taken = []
+    for name in ("_mix_many", "_mix_few_on_cpu", "_mix_one_by_length"):
+        monkeypatch.setattr(mixing, name, lambda *args, name=name: taken.append(name))
+    monkeypatch.setattr(mixing, "_own_kernel", lambda: lambda *args: taken.append("own kernel"))
+    monkeypatch.setattr(mixing, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
+    return taken
+
+
+def mix_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
+    """Attention as a model asks for it, on a device that only knows shapes."""
+    cache = RingCache.empty((1, 2, 3, 32 + num_queries - 1, 16), torch.device(device), dtype)
+    sight = cache.advance(num_queries).sight(Window(32, block), None)
+    queries = torch.zeros(2, 3, num_queries, 16, device=device)
+    mixing.mix(queries, cache.keys.layer(0), cache.values.layer(0), sight)
+
+
+def test_one_query_of_sixteen_bits_goes_to_flash(took):
+    mix_on("meta")
+    assert took == ["_mix_one_by_length"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8, torch.float8_e4m3fn])
+def test_numbers_that_flash_does_not_know_go_to_our_kernel(took, dtype):
+    mix_on("meta", dtype)
+    assert took == ["own kernel"]
+
+
+def test_a_ring_with_entries_to_hide_goes_to_our_kernel(took):
+    mix_on("meta", num_queries=4)
+    assert took == ["own kernel"]
+
+
+def test_without_triton_torch_serves(took, monkeypatch):
+    monkeypatch.setattr(mixing, "_own_kernel", lambda: None)
+    mix_on("meta", torch.int8)
+    assert took == ["_mix_many"]
+
+
+def test_many_queries_and_blocks_of_them_go_to_torch(took):
+    mix_on("meta", num_queries=9)
+    mix_on("cpu", num_queries=9)
+    mix_on("meta", num_queries=2, block=2)
+    assert took == ["_mix_many"] * 3
+
+
+def test_a_cpu_never_asks_for_a_gpus_ways(took):
+    for dtype in (torch.float32, torch.bfloat16, torch.int8):
+        mix_on("cpu", dtype)
+    mix_on("cpu", num_queries=4)
+    assert took == ["_mix_few_on_cpu"] * 4
+
+
+def test_what_is_missing_for_our_kernel_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(mixing, "find_spec", lambda name: None)
+    assert mixing._own_kernel.__wrapped__() is None
+    assert "Triton is not installed" in caplog.text
+
+
+def test_our_kernel_needs_a_compiler(monkeypatch, caplog):
+    monkeypatch.setattr(mixing, "find_spec", lambda name: name)
+    monkeypatch.setattr(mixing.shutil, "which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    assert mixing._own_kernel.__wrapped__() is None
+    assert "no C compiler" in caplog.text
+
+
+@pytest.mark.parametrize("num_queries", [1, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_few_queries_are_mixed_as_many_are(dtype, num_queries):
+    torch.manual_seed(0)
+    keys, values = (Entries(torch.randn(2, 3, 40, 16).to(dtype)) for _ in range(2))
+    queries_BHTE = torch.randn(2, 3, num_queries, 16).to(dtype)
+    visible_BTC = torch.rand(2, num_queries, 40) < 0.5
+    visible_BTC[:, :, 0] = True
+    sight = mixing.Sight(visible_BTC, reach_B=(40, 40))
+    few = mixing._mix_few_on_cpu(queries_BHTE, keys, values, sight)
+    many = mixing._mix_many(queries_BHTE, keys, values, sight)
+    tolerance = 1e-6 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(few, many, rtol=0, atol=tolerance)

@@ -1,0 +1,163 @@
+"""What only a GPU can show: graphs, flash attention, eight bits, a host that never waits."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.benchmarks.random_weights import random_speech
+from pipeline.benchmarks.sizes import config_of
+from pipeline.engine.ahead import Ahead
+from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.slots import Listed, Slots
+from pipeline.engine.stream import Stream
+from pipeline.model import mixing
+from pipeline.model.attention import RingCache, Window
+from pipeline.model.leaping import LeapingModel
+from pipeline.model.placement import CACHES
+from pipeline.model.slotted import SlottedModel
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"),
+    # Triton 3.9 announces a change of its next version at its first compilation.
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
+]
+
+GPU = torch.device("cuda")
+CONFIG = config_of("toy")
+ROUND_STEPS = 9
+FRAMES = (50, 3, 61, 1, 30, 44, 12)  # the ring of 24 positions wraps twice
+TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1, "float8": 4e-1}
+
+
+def capable_of(cache):
+    if cache == "float8" and torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this GPU has no float8")
+
+
+def speech_in(dtype):
+    return random_speech(CONFIG, GPU, dtype)
+
+
+def streams():
+    for index, num_frames in enumerate(FRAMES):
+        noise_N = np.random.default_rng(index).normal(0, 4000, num_frames * 1920)
+        yield Stream(index, noise_N.clip(-32768, 32767).astype(np.int16), num_frames)
+
+
+def heard_by(model, wanted, reproducible=True):
+    config = ScheduleConfig(round_steps=ROUND_STEPS, reproducible=reproducible)
+    return tokens_of(Engine(model, config), wanted)
+
+
+def tokens_of(engine, wanted):
+    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(wanted)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_recorded_step_says_what_a_called_one_says(dtype):
+    speech = speech_in(dtype)
+    recorded, called = (
+        heard_by(SlottedModel(speech, 16, ROUND_STEPS, use_graphs=use_graphs), streams())
+        for use_graphs in (True, False)
+    )
+    assert recorded == called
+    assert len({token for tokens in recorded.values() for token in tokens}) > 5
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_alone_is_together_over_as_many_slots(cache):
+    capable_of(cache)
+    model = SlottedModel(
+        speech_in(torch.bfloat16), 4, ROUND_STEPS, encode_rows=1, cache_dtype=CACHES[cache]
+    )
+    together = heard_by(model, streams())
+    for stream in streams():
+        assert heard_by(model, [stream]) == {stream.stream_id: together[stream.stream_id]}
+
+
+def test_alone_is_together_over_any_slots_in_fp32():
+    speech = speech_in(torch.float32)
+    one, many = (
+        heard_by(SlottedModel(speech, slots, ROUND_STEPS, encode_rows=1), streams(), False)
+        for slots in (1, 16)
+    )
+    assert one == many
+
+
+def ring(dtype, num_queries):
+    """Rows that have heard little, much, and all that the ring holds; width of the 1B model."""
+    torch.manual_seed(0)
+    shape = (1, 4, 16, 750 + num_queries - 1, 128)
+    cache = RingCache.empty(shape, GPU, dtype)
+    everywhere = torch.arange(cache.capacity, device=GPU).expand(4, -1)
+    for kept in (cache.keys, cache.values):
+        kept.write(0, everywhere, torch.randn(4, cache.capacity, 16, 128, device=GPU))
+    cache.next_positions_B.copy_(torch.tensor([0, 255, 749, 450_000]))
+    sight = cache.advance(num_queries).sight(Window(750), None)
+    queries = torch.randn(4, 16, num_queries, 128, device=GPU, dtype=torch.bfloat16)
+    return queries, cache.keys.layer(0), cache.values.layer(0), sight
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_flash_attention_says_what_the_plain_way_says(dtype):
+    queries, keys, values, sight = ring(dtype, num_queries=1)
+    if not mixing._has_flash(keys):
+        pytest.skip("this torch or this GPU has no flash attention by length")
+    found = mixing._mix_one_by_length(queries, keys, values, sight.newest_B)
+    plain = mixing._mix_many(queries, keys, values, sight)
+    torch.testing.assert_close(found.float(), plain.float(), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("num_queries", [1, 4])
+@pytest.mark.parametrize("cache", CACHES)
+def test_our_kernel_says_what_the_plain_way_says(cache, num_queries):
+    capable_of(cache)
+    queries, keys, values, sight = ring(CACHES[cache], num_queries)
+    kernel = mixing._own_kernel()
+    assert kernel is not None
+    found = kernel(queries, keys, values, sight.newest_B, sight.context)
+    plain = mixing._mix_many(queries, keys, values, sight)
+    torch.testing.assert_close(found.float(), plain.float(), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("cache", TOLERANCES)
+def test_a_cache_of_fewer_bits_moves_logits_little(cache):
+    capable_of(cache)
+    model = speech_in(torch.float32).language_model
+    codes = torch.randint(0, 64, (3, 60, model.config.num_codebooks), device=GPU)
+    text = torch.randint(0, 100, (3, 60), device=GPU)
+    logits = {}
+    for name in ("float32", cache):
+        ring_cache = model.empty_cache(3, dtype=CACHES[name])
+        never = torch.zeros(3, dtype=torch.bool, device=GPU)
+        steps = zip(codes.split(1, 1), text.split(1, 1), strict=True)
+        logits[name] = torch.cat([model.extend(*s, ring_cache, never).logits_STV for s in steps], 1)
+    moved = (logits[cache] - logits["float32"]).abs().max()
+    assert moved <= TOLERANCES[cache] * logits["float32"].std()
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+@pytest.mark.parametrize("cache", ["bfloat16", "int8"])
+def test_the_host_never_waits_inside_a_round(cache, use_graphs):
+    model = SlottedModel(
+        speech_in(torch.bfloat16), 8, ROUND_STEPS, use_graphs=use_graphs, cache_dtype=CACHES[cache]
+    )
+    heard_by(model, streams())  # what is chosen or compiled once, is before
+    planned = Slots(model.bucket_sizes, ROUND_STEPS).plan(Listed(streams()), wait=True)
+    chunk, steps = Ahead(model.frame_samples, ROUND_STEPS).prepare(planned)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        said = model.run(steps, [model.encode(chunk)])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert said.wait().tokens_TS.any()
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+def test_several_frames_a_pass_say_what_single_steps_say(use_graphs):
+    speech = speech_in(torch.float32)
+    leaping = LeapingModel(speech, 4, 3, 3, use_graphs=use_graphs)
+    single = heard_by(SlottedModel(speech, 4, ROUND_STEPS, encode_rows=1), streams())
+    assert tokens_of(LeapingEngine(leaping), streams()) == single
