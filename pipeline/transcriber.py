@@ -18,12 +18,13 @@ import numpy as np
 
 from pipeline.engine.config import EngineConfig
 from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.leaping import LeapingEngine
 from pipeline.engine.stream import Heard, Stream
 from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
+from pipeline.model.checkpoints.open import Checkpoint, open_model
 from pipeline.model.conversation import Interpreter, Prompt
 from pipeline.model.decoding import Script
-from pipeline.model.loading import load_slotted
+from pipeline.model.loading import load_leaping, load_slotted
 from pipeline.records import Word
 
 
@@ -160,7 +161,7 @@ class _Order:
 class Transcriber:
     """Keeps one engine busy with clips, in the caller's thread or in its own."""
 
-    def __init__(self, engine: Engine, conversation: Conversation) -> None:
+    def __init__(self, engine: Engine | LeapingEngine, conversation: Conversation) -> None:
         self.engine = engine
         self._conversation = conversation
         self._orders = _Orders(self._stream)
@@ -171,15 +172,13 @@ class Transcriber:
     def load(cls, model: ModelConfig, engine: EngineConfig) -> Self:
         """Open a checkpoint and put it on the device, with as many slots as fit."""
         checkpoint = open_model(model)
-        slotted = load_slotted(checkpoint, engine)
         interpreter = Interpreter(
             config=checkpoint.config,
             tokenizer=checkpoint.tokenizer,
             domains=model.domains,
             default_domain=model.domain,
         )
-        schedule = ScheduleConfig(round_steps=engine.round_steps, reproducible=engine.reproducible)
-        return cls(Engine(slotted, schedule), conversation(interpreter))
+        return cls(_engine(checkpoint, engine), conversation(interpreter))
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[HeardClip]:
         """Yield each clip as it is finished; the next is pulled when a slot is free for it.
@@ -239,6 +238,13 @@ class Transcriber:
         return HeardClip(
             clip.clip_id, words, heard.tokens_T, heard.confidences_T, heard.heads_TH, turn_ends_s
         )
+
+
+def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine | LeapingEngine:
+    if config.frames_per_pass > 1:
+        return LeapingEngine(load_leaping(checkpoint, config))
+    schedule = ScheduleConfig(round_steps=config.round_steps, reproducible=config.reproducible)
+    return Engine(load_slotted(checkpoint, config), schedule)
 
 
 class _Orders:

@@ -53,6 +53,13 @@ def test_a_loaded_transcriber_says_what_the_plain_model_says(clips, plain, trans
         assert heard[clip.clip_id].tokens_T[1:].tolist() == expected
 
 
+def test_several_frames_a_pass_change_no_token(clips, transcriber):
+    leaping = EngineConfig(device="cpu", num_slots=2, frames_per_pass=3)
+    heard = {one.clip_id: one for one in Transcriber.load(TINY, leaping).transcribe(clips)}
+    for plain in transcriber.transcribe(clips):
+        assert heard[plain.clip_id].tokens_T.tolist() == plain.tokens_T.tolist()
+
+
 def test_a_prompted_clip_and_a_drawn_one_are_heard_beside_others_as_by_themselves(
     clips, checkpoint, plain, transcriber
 ):

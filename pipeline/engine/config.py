@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 NUMBERS = ("auto", "float32", "bfloat16", "float16")
 DTYPES = (*NUMBERS, "int8", "int4")
 CACHES = (*NUMBERS, "int8", "float8")
+MOST_FRAMES_PER_PASS = 8  # beyond, hardly a guess is right
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,6 +39,13 @@ class EngineConfig:
     round_steps: int = field(
         default=25, metadata={"help": "steps between two looks at what was said"}
     )
+    frames_per_pass: int = field(
+        default=1,
+        metadata={
+            "help": "frames a stream hears at once, the words between them guessed and, where "
+            "wrong, heard again: the same words, sooner or later as the machine will have it"
+        },
+    )
     graph: bool = field(
         default=True, metadata={"help": "on a GPU, replay recorded steps instead of calling them"}
     )
@@ -49,6 +57,11 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.round_steps < 1:
             raise ValueError(f"engine.round_steps must be positive, not {self.round_steps}")
+        if not 1 <= self.frames_per_pass <= MOST_FRAMES_PER_PASS:
+            raise ValueError(
+                f"engine.frames_per_pass must be from 1 to {MOST_FRAMES_PER_PASS}, "
+                f"not {self.frames_per_pass}"
+            )
         if self.dtype not in DTYPES:
             raise ValueError(f"engine.dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
         if self.cache not in CACHES:

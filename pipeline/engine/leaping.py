@@ -10,6 +10,7 @@ its successor until then. What is said is what `Engine` makes its model say.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +34,8 @@ class Leaps:
     forced_SW: np.ndarray  # int64, the token to say, or -1
     temperatures_S: np.ndarray  # float32
     seeds_S: np.ndarray  # int64
+    prompts_S: np.ndarray  # int64, where in `prompt_tokens_P` the stream's prompt begins
+    prompt_tokens_P: np.ndarray  # int64, prompt after prompt, each ended by -1; the first is empty
 
 
 class Leapt(Protocol):
@@ -117,11 +120,6 @@ class LeapingEngine:
         return any(self._occupants)
 
     def _seated(self, stream: Stream) -> _Occupant:
-        if stream.prompt_tokens:
-            raise ValueError(
-                f"stream {stream.stream_id!r} has a prompt, which is said at times of the model's "
-                "own choice: that takes engine.frames_per_pass=1"
-            )
         return _Occupant(stream, Listening(stream, self._model.num_heads))
 
     def _round(self) -> Iterator[Heard]:
@@ -136,7 +134,8 @@ class LeapingEngine:
                 yield occupant.listening.heard()
 
     def _laid(self, held: Sequence[tuple[int, _Occupant]]) -> tuple[Chunk, Leaps]:
-        leaps = self._idle()
+        leaps = self._idle([occupant.stream for _, occupant in held])
+        begin = 1
         jobs: list[tuple[int, _Occupant, slice]] = []
         for slot, occupant in held:
             span = slice(occupant.next_step, occupant.next_step + self._width)
@@ -150,9 +149,14 @@ class LeapingEngine:
             leaps.seeds_S[slot] = occupant.stream.seed
             forced = occupant.stream.forced_tokens[span]
             leaps.forced_SW[slot, : len(forced)] = forced
+            if occupant.stream.prompt_tokens:
+                leaps.prompts_S[slot] = begin
+                begin += len(occupant.stream.prompt_tokens) + 1
         return self._chunk(jobs), leaps
 
-    def _idle(self) -> Leaps:
+    def _idle(self, streams: Sequence[Stream]) -> Leaps:
+        """A round of which only the prompts are laid out."""
+        prompts = [(*stream.prompt_tokens, -1) for stream in streams if stream.prompt_tokens]
         shape = self._model.num_slots, 2 * self._width
         return Leaps(
             positions_S=np.zeros(shape[0], np.int64),
@@ -161,6 +165,8 @@ class LeapingEngine:
             forced_SW=np.full(shape, -1, np.int64),
             temperatures_S=np.zeros(shape[0], np.float32),
             seeds_S=np.zeros(shape[0], np.int64),
+            prompts_S=np.zeros(shape[0], np.int64),
+            prompt_tokens_P=np.array([-1, *chain.from_iterable(prompts)], np.int64),
         )
 
     def _known_rows(self, slot: int, occupant: _Occupant) -> np.ndarray:

@@ -6,7 +6,8 @@ guesses before it were. What was said after the first wrong one is heard again b
 and is its guess; further ahead padding is, which most tokens are. So the first steps of a pass are
 those that single steps would have made, and at least one is.
 
-S slots, T frames of a pass, W columns of a round, K codebooks, V text tokens, H extra heads.
+S slots, T frames of a pass, W columns of a round, K codebooks, V text tokens, H extra heads,
+P tokens of all prompts.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model.attention import Reach
-from pipeline.model.decoding import draw_each, probabilities_of
+from pipeline.model.decoding import FREE, MOST_PROMPT_TOKENS, draw_each, hold, probabilities_of
 from pipeline.model.encoding import SlottedMimi
 from pipeline.model.language_model import Prediction
 from pipeline.model.packing import pack
@@ -41,6 +42,10 @@ class Leaps(Protocol):
     def temperatures_S(self) -> np.ndarray: ...
     @property
     def seeds_S(self) -> np.ndarray: ...
+    @property
+    def prompts_S(self) -> np.ndarray: ...
+    @property
+    def prompt_tokens_P(self) -> np.ndarray: ...
 
 
 class Leapt(NamedTuple):
@@ -70,6 +75,9 @@ class _Tables:
     left_S: Tensor
     temperatures_S: Tensor
     seeds_S: Tensor
+    prompts_S: Tensor  # where in `prompt_tokens_P` the slot's prompt begins
+    prompt_tokens_P: Tensor
+    num_said_S: Tensor  # of each slot's prompt, kept from round to round
     text_ST: Tensor  # what was said last, then guesses
     codes_SWK: Tensor
     forced_SW: Tensor
@@ -104,6 +112,7 @@ class LeapingModel:
         self._padding = torch.full_like(
             self._tables.text_ST, speech.language_model.config.padding_id
         )
+        self._silent_tokens = torch.tensor(speech.silent_tokens, device=speech.device)
         self._rows_S1 = torch.arange(num_slots, device=speech.device)[:, None]
         kinds = [Kind(num_slots, is_plain) for is_plain in (True, False)]
         self._queues.capture(self._pass, kinds)
@@ -132,6 +141,9 @@ class LeapingModel:
             left_S=table(),
             temperatures_S=table(dtype=torch.float32),
             seeds_S=table(),
+            prompts_S=table(),
+            prompt_tokens_P=torch.full_like(table(MOST_PROMPT_TOKENS + 2).flatten(), FREE),
+            num_said_S=table(),
             text_ST=table(self.frames_per_pass),
             codes_SWK=table(width, self._language_model.config.num_codebooks),
             forced_SW=table(width),
@@ -145,7 +157,8 @@ class LeapingModel:
         """Run every pass of a round and wait for what it says."""
         self._queues.after(codes.done)
         self._lay(leaps, codes)
-        kind = Kind(self.num_slots, not leaps.temperatures_S.any())
+        is_plain = not leaps.temperatures_S.any() and not leaps.prompts_S.any()
+        kind = Kind(self.num_slots, is_plain)
         for index in range(1, self.num_passes + 1):
             # An idle slot stays where it is.
             passes_S = np.where(leaps.left_S > 0, index, 1)
@@ -167,6 +180,8 @@ class LeapingModel:
         tables.forced_SW.copy_(upload(leaps.forced_SW))
         tables.temperatures_S.copy_(upload(leaps.temperatures_S))
         tables.seeds_S.copy_(upload(leaps.seeds_S))
+        tables.prompts_S.copy_(upload(leaps.prompts_S))
+        tables.prompt_tokens_P[: len(leaps.prompt_tokens_P)] = upload(leaps.prompt_tokens_P)
         # Copied before they are overwritten: some of them stay.
         codes_FK = torch.cat((tables.codes_SWK.flatten(0, 1), codes.codes_JFK.flatten(0, 1)))
         rows = upload(leaps.frames_SW).flatten()
@@ -180,10 +195,14 @@ class LeapingModel:
         prediction = self._language_model.extend(
             ahead.codes_STK, ahead.text_ST, cache, is_fresh_S, reach
         )
-        said_ST = self._chosen(prediction.logits_STV, ahead, kind)
+        due_S = self._due(is_fresh_S)
+        said_ST = self._chosen(prediction.logits_STV, ahead, None if kind.is_plain else due_S)
         self._write(ahead.columns_ST, said_ST, prediction)
         is_right_ST = ahead.text_ST[:, 1:] == said_ST[:, :-1]
         num_right_S = 1 + is_right_ST.long().cumprod(dim=1).sum(dim=1)
+        # What may be said inside a prompt is known for the next step alone.
+        num_right_S = num_right_S.masked_fill(due_S != FREE, 1)
+        tables.num_said_S += said_ST[:, 0] == due_S
         num_steps_S = torch.minimum(num_right_S, tables.left_S - tables.num_steps_S)
         self._guess(said_ST, num_steps_S)
         tables.num_steps_S += num_steps_S
@@ -202,21 +221,29 @@ class LeapingModel:
             tables.text_ST.masked_fill(is_start_ST, config.text_start_id),
         )
 
-    def _chosen(self, logits_STV: Tensor, ahead: _Ahead, kind: Kind) -> Tensor:
-        """What every slot says at each step: forced, drawn or simply the likeliest."""
+    def _due(self, is_fresh_S: Tensor) -> Tensor:
+        """The next token of every slot's prompt, if it is inside one."""
+        tables = self._tables
+        tables.num_said_S.masked_fill_(is_fresh_S, 0)
+        return tables.prompt_tokens_P.index_select(0, tables.prompts_S + tables.num_said_S)
+
+    def _chosen(self, logits_STV: Tensor, ahead: _Ahead, due_S: Tensor | None) -> Tensor:
+        """What every slot says: forced, held to what is due, drawn or simply the likeliest."""
         forced_ST = self._tables.forced_SW[self._rows_S1, ahead.columns_ST]
-        if kind.is_plain:
+        if due_S is None:
             chosen_ST = logits_STV.argmax(dim=-1)
         else:
-            shape = forced_ST.shape
-            temperatures, seeds = (
-                per_slot[:, None].expand(shape).flatten()
-                for per_slot in (self._tables.temperatures_S, self._tables.seeds_S)
-            )
-            positions = ahead.positions_ST.flatten()
-            drawn = draw_each(logits_STV.flatten(0, 1), temperatures, seeds, positions)
-            chosen_ST = drawn.view(shape)
+            held_S1V = hold(logits_STV[:, 0], due_S, self._silent_tokens)[:, None]
+            chosen_ST = self._drawn(torch.cat((held_S1V, logits_STV[:, 1:]), 1), ahead.positions_ST)
         return torch.where(forced_ST < 0, chosen_ST, forced_ST)
+
+    def _drawn(self, logits_STV: Tensor, positions_ST: Tensor) -> Tensor:
+        def each(x_S: Tensor) -> Tensor:
+            return x_S[:, None].expand_as(positions_ST).flatten()
+
+        temperatures, seeds = each(self._tables.temperatures_S), each(self._tables.seeds_S)
+        drawn = draw_each(logits_STV.flatten(0, 1), temperatures, seeds, positions_ST.flatten())
+        return drawn.view_as(positions_ST)
 
     def _write(self, columns_ST: Tensor, said_ST: Tensor, prediction: Prediction) -> None:
         """Of what is written here, the next pass overwrites what was not right."""

@@ -1,19 +1,25 @@
 """Puts a checkpoint on a device with as many slots as its memory takes."""
 
 import logging
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol, TypeVar
 
 import torch
 
 from pipeline.model.checkpoints.open import Checkpoint
 from pipeline.model.config import SpeechToTextConfig
 from pipeline.model.fitting import SMALLEST_BUCKET, Footprint, encode_rows, footprint
+from pipeline.model.leaping import LeapingModel
 from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
 from pipeline.model.placement import CACHES, DTYPES, capability_of, device_of, free_bytes_of
 from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
 
 log = logging.getLogger(__name__)
+
+Model = TypeVar("Model")
 
 CPU_SLOTS = 8  # a CPU gains little from more
 
@@ -26,7 +32,18 @@ class Wishes(Protocol):
     cache: str
     num_slots: int | None
     round_steps: int
+    frames_per_pass: int
     graph: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    """A model on its device, and how many slots its memory takes."""
+
+    speech: SpeechToText
+    numbers: Numbers
+    needs: Footprint
+    num_slots: int
 
 
 def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
@@ -34,6 +51,38 @@ def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
 
     Raises ValueError, before a weight is read, if not even the weights fit.
     """
+    fitted = _fitted(checkpoint, wishes)
+    return _with_slots(
+        fitted.num_slots,
+        lambda num_slots: SlottedModel(
+            fitted.speech,
+            num_slots,
+            wishes.round_steps,
+            encode_rows=fitted.needs.encode_rows,
+            use_graphs=wishes.graph,
+            cache_dtype=CACHES[fitted.numbers.cache],
+        ),
+    )
+
+
+def load_leaping(checkpoint: Checkpoint, wishes: Wishes) -> LeapingModel:
+    """As `load_slotted`, a model that hears several frames in one pass."""
+    fitted = _fitted(checkpoint, wishes)
+    return _with_slots(
+        fitted.num_slots,
+        lambda num_slots: LeapingModel(
+            fitted.speech,
+            num_slots,
+            wishes.frames_per_pass,
+            ceil(wishes.round_steps / wishes.frames_per_pass),
+            encode_rows=fitted.needs.encode_rows,
+            use_graphs=wishes.graph,
+            cache_dtype=CACHES[fitted.numbers.cache],
+        ),
+    )
+
+
+def _fitted(checkpoint: Checkpoint, wishes: Wishes) -> _Fitted:
     device = device_of(wishes.device)
     numbers = numbers_of(wishes.dtype, wishes.cache, capability_of(device), str(device))
     free_bytes = free_bytes_of(device)
@@ -43,7 +92,8 @@ def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
         _refuse_if_hopeless(needs, str(device), free_bytes)
     num_slots = num_slots or (SMALLEST_BUCKET if device.type == "cuda" else 1)
     log.info("%s", told(str(device), numbers, num_slots, needs))
-    return _with_slots(_loaded(checkpoint, numbers, device), num_slots, needs, numbers, wishes)
+    speech = _loaded(checkpoint, numbers, device)
+    return _Fitted(speech=speech, numbers=numbers, needs=needs, num_slots=num_slots)
 
 
 def needs_of(
@@ -93,19 +143,10 @@ def _loaded(checkpoint: Checkpoint, numbers: Numbers, device: torch.device) -> S
     )
 
 
-def _with_slots(
-    speech: SpeechToText, num_slots: int, needs: Footprint, numbers: Numbers, wishes: Wishes
-) -> SlottedModel:
+def _with_slots(num_slots: int, build: Callable[[int], Model]) -> Model:
     while True:
         try:
-            return SlottedModel(
-                speech,
-                num_slots,
-                wishes.round_steps,
-                encode_rows=needs.encode_rows,
-                use_graphs=wishes.graph,
-                cache_dtype=CACHES[numbers.cache],
-            )
+            return build(num_slots)
         except torch.OutOfMemoryError:
             if num_slots == 1:
                 raise

@@ -2,6 +2,7 @@
 
 import random
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,9 +148,14 @@ def test_a_slot_remembers_nothing_of_the_stream_before(speech, single):
     assert_alike(by_leaps(model, reversed(list(streams_of()))), single)
 
 
-def test_a_prompt_is_refused(speech):
-    with pytest.raises(ValueError, match=r"stream 0 has a prompt.*frames_per_pass=1"):
-        by_leaps(leaping(speech), streams_of(prompt_tokens=(5,)))
+def test_prompts_are_said_at_the_times_of_single_steps(speech, single):
+    prompted = [
+        replace(stream, prompt_tokens=tuple(range(20, 20 + 3 * (stream.stream_id % 3))))
+        for stream in streams_of()
+    ]
+    expected = by_single_steps(speech, prompted)
+    assert any(expected[i].tokens_T.tolist() != single[i].tokens_T.tolist() for i in single)
+    assert_alike(by_leaps(leaping(speech), prompted), expected)
 
 
 def test_the_host_never_waits_inside_a_pass(speech):
