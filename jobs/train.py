@@ -170,7 +170,7 @@ def _device(name: str) -> torch.device:
 
 def _tell(line: dict[str, Any]) -> None:
     shown = "  ".join(f"{name} {value}" for name, value in line.items())
-    Console(highlight=False).print(shown)
+    Console(highlight=False).print(shown, soft_wrap=True)
 
 
 JOB = Job(name="train", config=TrainConfig, run=train, positional=("manifest",))
