@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from jobs.keys import Key, keys_of, nearest
@@ -89,7 +89,7 @@ def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
         else:
             written = word if multirun else _with_quoted_text(job, word)
         try:
-            yield parser.parse_override(_opened(job, written))
+            yield parser.parse_override(written)
         except HydraException as error:
             raise ConfigError(f"{word}: the value cannot be read ({error})") from None
 
@@ -114,11 +114,6 @@ def _with_quoted_text(job: Job, word: str) -> str:
     if key is None or not key.is_text or value[:1] in ("'", '"') or value in ("null", "???"):
         return word
     return f"{path}={_quoted(value)}"
-
-
-def _opened(job: Job, word: str) -> str:
-    """Hydra wants a sign before keys that no schema names."""
-    return f"++{word}" if _is_ones_own(job.keys, word.partition("=")[0]) else word
 
 
 def _is_ones_own(keys: dict[str, Key], path: str) -> bool:
@@ -190,15 +185,26 @@ def _missing(job: Job, path: str) -> str:
 
 
 def _composed(job: Job, overrides: list[Override]) -> DictConfig:
-    lines = [override.input_line or "" for override in overrides]
+    own = [override for override in overrides if _is_ones_own(job.keys, override.key_or_group)]
+    lines = [override.input_line or "" for override in overrides if override not in own]
     try:
         composed = compose(job.name, overrides=lines)
+        # What a key of one's own holds may be an object, which Hydra does not make; merging does.
+        with open_dict(composed):
+            composed.merge_with(*map(_nested, own))
         OmegaConf.resolve(composed)
         return composed
     except OmegaConfBaseException as error:
         raise ConfigError(_sentence(job, lines, error)) from None
     except HydraException as error:
         raise ConfigError(_sentence(job, lines, error.__cause__ or error)) from None
+
+
+def _nested(override: Override) -> dict[str, Any]:
+    value = override.value()
+    for name in reversed(override.key_or_group.split(".")):
+        value = {name: value}
+    return value
 
 
 def _sentence(job: Job, lines: list[str], error: BaseException) -> str:

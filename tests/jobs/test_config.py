@@ -12,11 +12,20 @@ from pipeline.engine.config import EngineConfig
 
 
 @dataclass(kw_only=True, slots=True)
+class Accent:
+    """What a key of one's own may hold."""
+
+    sounds: list[int] = field(default_factory=list)
+    strength: int = 1
+
+
+@dataclass(kw_only=True, slots=True)
 class VoiceConfig:
     """A group without named choices."""
 
     pitch: int = field(default=3, metadata={"help": "how high"})
     domains: dict[str, list[int]] = field(default_factory=dict, metadata={"help": "by name"})
+    accents: dict[str, Accent] = field(default_factory=dict, metadata={"help": "by name"})
 
 
 @dataclass(kw_only=True, slots=True)
@@ -95,6 +104,13 @@ def test_null_lists_and_keys_of_ones_own_are_understood(job):
     config = one(job, "a", "limit_s=null", "names=[x,y]", "voice.domains.law=[1,2]")
     assert (config.limit_s, config.names) == (None, ["x", "y"])
     assert config.voice.domains == {"law": [1, 2]}
+
+
+def test_a_key_of_ones_own_may_hold_keys(job):
+    words = ("voice.accents.east.sounds=[1,2]", "voice.accents.east.strength=3")
+    assert one(job, "a", *words).voice.accents == {"east": Accent(sounds=[1, 2], strength=3)}
+    with pytest.raises(ConfigError, match="strength"):
+        one(job, "a", "voice.accents.east.strength=much")
 
 
 @pytest.mark.parametrize(
