@@ -73,7 +73,7 @@ def _graph(
     per_task = recordings_per_task(num_recordings, pool.num_decoders)
     # One at a time: a plan of a million recordings lies in the object store and not in the driver.
     blocks = [ray.put(table) for table in _blocks(remaining, per_task)]
-    recordings = ray.data.from_arrow_refs(blocks)
+    recordings = ray.data.from_arrow_refs(blocks)  # type: ignore[arg-type] # two names of one type
     cut = recordings.map_batches(
         read_remaining,  # type: ignore[arg-type] # Ray types no functions with fn_args
         batch_size=None,
