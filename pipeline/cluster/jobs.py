@@ -9,11 +9,18 @@ from typing import Any
 
 import aiohttp
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import (
+    retry,
+    retry_if_exception_message,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_fixed,
+)
 
 POLL_S = 1.0
 # A head that is busy, or a connection that broke, is no reason to lose sight of a job.
 PATIENCE_S = 600.0
+START_S = 120.0
 PAUSE_S = 5.0
 LOST = (RuntimeError, OSError, aiohttp.ClientError)
 NO_EXIT_CODE = 1
@@ -49,6 +56,8 @@ class Jobs:
 
     def __init__(self, dashboard: str) -> None:
         self._dashboard = dashboard
+        # Of every file that stays here it would tell a line.
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             self._client = JobSubmissionClient(dashboard)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -56,11 +65,21 @@ class Jobs:
 
     def submit(self, job: RayJob) -> str:
         try:
-            return self._client.submit_job(
-                entrypoint=job.command, runtime_env=job.runtime_env, submission_id=job.job_id
-            )
+            return self._submitted(job)
         except (RuntimeError, ValueError) as error:
             raise JobRefusedError(self._sentence("refused the job", error)) from error
+
+    # A head that was started a moment ago has no agent yet.
+    @retry(
+        retry=retry_if_exception_message(match=".*try again later"),
+        stop=stop_after_delay(START_S),
+        wait=wait_fixed(POLL_S),
+        reraise=True,
+    )
+    def _submitted(self, job: RayJob) -> str:
+        return self._client.submit_job(
+            entrypoint=job.command, runtime_env=job.runtime_env, submission_id=job.job_id
+        )
 
     async def follow(self, job_id: str, write: Callable[[str], Any]) -> None:
         """Hand on the log as it grows, to its end or until the connection is lost."""

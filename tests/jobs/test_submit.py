@@ -37,6 +37,12 @@ class Losing:
             raise ConnectionError("refused")
         return self._info
 
+    def submit_job(self, **given):
+        self._num_asked += 1
+        if self._num_asked < 3:
+            raise RuntimeError("status code 500: No available agent, please try again later..")
+        return "night"
+
     async def tail_job_logs(self, job_id: str):
         yield "first line\n"
         raise RuntimeError("WebSocket connection closed unexpectedly")
@@ -55,6 +61,12 @@ def test_a_lost_connection_is_not_the_end_of_a_job(monkeypatch, status, code, ex
         follow.send(None)
     assert told == ["first line\n"]
     assert cluster.exit_code("job") == expected
+
+
+def test_a_head_that_has_just_begun_is_asked_again(monkeypatch):
+    monkeypatch.setattr(jobs, "JobSubmissionClient", lambda _: Losing(JobStatus.PENDING, 0))
+    cluster = jobs.Jobs("http://head:8265")
+    assert cluster.submit(jobs.RayJob(command="x", folder=None)) == "night"
 
 
 def free_port() -> int:
