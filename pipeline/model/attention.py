@@ -59,7 +59,7 @@ Reach = int | tuple[int, ...] | None
 class RingPlaces(NamedTuple):
     """Where one call writes in the ring, and the position each of its entries then holds."""
 
-    writes_BT: Tensor
+    writes: tuple[Tensor, Tensor]  # rows and entries
     positions_BT: Tensor
     held_positions_BC: Tensor  # negative: nothing of this stream
 
@@ -123,15 +123,16 @@ class RingCache:
         entries = torch.arange(self.capacity, device=new.device)
         newest_B1 = positions_BT[:, -1:]
         held_BC = newest_B1 - (newest_B1 - entries) % self.capacity
+        rows_B1 = torch.arange(len(positions_BT), device=new.device)[:, None]
         self.next_positions_B += num_positions
-        return RingPlaces(positions_BT % self.capacity, positions_BT, held_BC)
+        return RingPlaces((rows_B1, positions_BT % self.capacity), positions_BT, held_BC)
 
     def extend(
         self, layer: int, keys_BTHE: Tensor, values_BTHE: Tensor, places: RingPlaces
     ) -> tuple[Entries, Entries]:
         """Write one layer's new keys and values; returns all the ring holds of it."""
-        self.keys.write(layer, places.writes_BT, keys_BTHE)
-        self.values.write(layer, places.writes_BT, values_BTHE)
+        self.keys.write(layer, places.writes, keys_BTHE)
+        self.values.write(layer, places.writes, values_BTHE)
         return self.keys.layer(layer), self.values.layer(layer)
 
 

@@ -95,18 +95,17 @@ class Kept:
     def layer(self, layer: int) -> Entries:
         return Entries(*(tensor[layer] for tensor in self.tensors()))
 
-    def write(self, layer: int, writes_BT: Tensor, x_BTHE: Tensor) -> None:
-        """Keep a layer's new vectors in these entries."""
+    def write(self, layer: int, places: tuple[Tensor, Tensor], x_BTHE: Tensor) -> None:
+        """Keep a layer's new vectors in these rows and entries."""
         numbers_BHCE, scales_BHC = self.layer(layer)
-        rows_B1 = torch.arange(len(writes_BT), device=writes_BT.device)[:, None]
         # index_put, not scatter: on CPU a bf16 scatter is three orders of magnitude slower.
         if scales_BHC is None:
             new_BTHE = x_BTHE.to(numbers_BHCE.dtype)
         else:
             new_BTHE, scales_BTH = in_eight_bits(x_BTHE, numbers_BHCE.dtype)
-            scales_BHC.transpose(1, 2).index_put_((rows_B1, writes_BT), scales_BTH)
+            scales_BHC.transpose(1, 2).index_put_(places, scales_BTH)
         numbers_BCHE = _movable(numbers_BHCE).transpose(1, 2)
-        numbers_BCHE.index_put_((rows_B1, writes_BT), _movable(new_BTHE))
+        numbers_BCHE.index_put_(places, _movable(new_BTHE))
 
 
 def _movable(numbers: Tensor) -> Tensor:
