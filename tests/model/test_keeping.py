@@ -100,7 +100,9 @@ def test_neighbours_never_change_a_slot(speech, heard, name):
 def test_a_moved_row_is_the_row(name):
     kept = Kept.empty((2, 4, 3, 6, 8), torch.device("cpu"), CACHE_DTYPES[name])
     for layer in range(2):
-        kept.write(layer, torch.arange(6).expand(4, 6), torch.randn(4, 6, 3, 8))
+        kept.write(
+            layer, (torch.arange(4)[:, None], torch.arange(6).expand(4, 6)), torch.randn(4, 6, 3, 8)
+        )
     source, target = torch.tensor([3]), torch.tensor([1])
     kept.put(target, kept.rows(source))
     moved, wanted = kept.rows(target), kept.rows(source)

@@ -191,7 +191,7 @@ def test_fewer_codebooks_are_those_of_the_file_s_first_tables(moshi):
 
 def test_bf16_rounds_where_the_reference_rounds_when_it_adds_in_order(monkeypatch):
     # The reference's fused attention rounds its weights to bf16; ours on a CPU keeps them in fp32.
-    monkeypatch.setattr(mixing, "_mix_one_on_cpu", mixing._mix_many)
+    monkeypatch.setattr(mixing, "_mix_few_on_cpu", mixing._mix_many)
     moshi = random_moshi_language_model(CONFIG, seed=3, dtype=torch.bfloat16)
     model = load(CONFIG, moshi, torch.bfloat16)
     codes, text = random_inputs(CONFIG, num_slots=3)

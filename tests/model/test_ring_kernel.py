@@ -36,7 +36,8 @@ def ring(next_positions, context, num_queries, dtype=torch.float32, width=WIDTH)
     torch.manual_seed(len(next_positions) + context)
     shape = (1, len(next_positions), HEADS, context + num_queries - 1, width)
     cache = RingCache.empty(shape, DEVICE, dtype)
-    everywhere = torch.arange(cache.capacity, device=DEVICE).expand(shape[1], -1)
+    rows = torch.arange(shape[1], device=DEVICE)[:, None]
+    everywhere = rows, torch.arange(cache.capacity, device=DEVICE).expand(shape[1], -1)
     for kept in (cache.keys, cache.values):
         kept.write(0, everywhere, torch.randn(shape[1], cache.capacity, HEADS, width).to(DEVICE))
     cache.next_positions_B.copy_(torch.tensor(next_positions))
