@@ -115,6 +115,14 @@ def test_a_holder_that_was_followed_learns_it_and_leaves_its_follower_alone(stor
             follower.check()
 
 
+def test_a_machine_that_was_frozen_with_its_clock_learns_from_the_store(store):
+    frozen = take(store, LeaseConfig(life_s=0.01))
+    frozen._life_s = 3600.0  # as if no time had passed
+    frozen.check()
+    with take(store, LONG), pytest.raises(LeaseLostError):
+        frozen.check()
+
+
 def test_a_claim_on_a_number_long_gone_by_is_withdrawn(store):
     take(store, LeaseConfig(life_s=0.01))
     late = leases.Lease(store, 2, 3600.0)  # looked, then slept before it claimed
