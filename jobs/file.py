@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,12 @@ from pipeline.guards.config import GuardsConfig
 from pipeline.guards.inspection import inspect
 from pipeline.guards.redecoding import Attempt, hear_attempts, redecode
 from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import Checkpoint, open_model
-from pipeline.model.conversation import Interpreter, Prompt
-from pipeline.model.decoding import Sampling
-from pipeline.model.numbers import WEIGHT_BITS
-from pipeline.model.placement import device_of, dtype_of
-from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.checkpoints.open import open_model
+from pipeline.model.conversation import Prompt
 from pipeline.records import Word
 from pipeline.rendering.document import RenderingConfig, monologue
 from pipeline.rendering.formats import FORMATS, render
+from pipeline.transcriber import Clip, Transcriber
 
 STANDARD_INPUT = "-"
 TIME_DECIMALS = 3
@@ -110,68 +107,32 @@ def transcribe_file(config: FileConfig) -> int:
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     # Before the weights are read, which takes longer than to find a file unreadable.
     samples_N = samples_of(config.audio, config.channel, config.decode, rate_hz)
-    prompt = _prompt(config, rate_hz)
-    interpreter = Interpreter(
-        config=checkpoint.config,
-        tokenizer=checkpoint.tokenizer,
-        domains=config.model.domains,
-        default_domain=config.model.domain,
-    )
-    listener = _Listener(_model(checkpoint, config.engine), interpreter, prompt)
-    words, tokens_F = listener.hear(samples_N, Sampling())
+    clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
+    transcriber = Transcriber.of(checkpoint, config.model, replace(config.engine, num_slots=1))
+    (heard,) = transcriber.transcribe([clip])
     transcript = FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=_guarded(words, samples_N, rate_hz, listener, config),
-        tokens=tokens_F,
+        words=_guarded(heard.words, clip, rate_hz, transcriber, config),
+        tokens=heard.tokens_T[1:].tolist(),
     )
     sys.stdout.write(written(transcript, config))
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Listener:
-    """A model that is told the same before everything it hears."""
-
-    model: SpeechToText
-    interpreter: Interpreter
-    prompt: Prompt
-
-    def hear(
-        self, samples_N: NDArray[np.int16], sampling: Sampling
-    ) -> tuple[list[Word], list[int]]:
-        """The words, and the token said on hearing each frame."""
-        heard = self.model.hear(
-            self.interpreter.heard_samples(samples_N, self.prompt)[None],
-            [self.interpreter.script(self.prompt)],
-            sampling,
-        )
-        tokens_F = heard.tokens_SF[0].tolist()
-        words = self.interpreter.words(
-            [int(heard.start_tokens_S[0]), *tokens_F],
-            [1.0, *heard.probabilities_SF[0].tolist()],
-            len(samples_N),
-            self.prompt,
-        )
-        return words, tokens_F
-
-
 def _guarded(
-    words: list[Word],
-    samples_N: NDArray[np.int16],
-    rate_hz: int,
-    listener: _Listener,
-    config: FileConfig,
+    words: list[Word], clip: Clip, rate_hz: int, transcriber: Transcriber, config: FileConfig
 ) -> list[Word]:
     """The words after stalled spans were heard again; what is still suspicious is told."""
 
     def hear(attempt: Attempt) -> list[Word]:
-        return listener.hear(attempt.samples_N, Sampling(temperature=attempt.temperature))[0]
+        again = replace(clip, samples_N=attempt.samples_N, temperature=attempt.temperature)
+        (heard,) = transcriber.transcribe([again])
+        return heard.words
 
-    speech = speech_spans(samples_N, rate_hz, config.guards)
-    redecoded = hear_attempts(
-        redecode(samples_N, rate_hz, words, speech, config.guards), hear
-    ).words
+    speech = speech_spans(clip.samples_N, rate_hz, config.guards)
+    attempts = redecode(clip.samples_N, rate_hz, words, speech, config.guards)
+    redecoded = hear_attempts(attempts, hear).words
     for one in inspect(redecoded, speech, None, config.guards).findings:
         where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
         sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
@@ -229,18 +190,6 @@ def _prompt(config: FileConfig, rate_hz: int) -> Prompt:
         samples_N = samples_of(config.prompt.audio, None, config.decode, rate_hz)
     return Prompt(
         domain=config.domain or config.model.domain, text=config.prompt.text, samples_N=samples_N
-    )
-
-
-def _model(checkpoint: Checkpoint, config: EngineConfig) -> SpeechToText:
-    device = device_of(config.device)
-    return SpeechToText.load(
-        checkpoint.config,
-        checkpoint.mimi_tensors(),
-        checkpoint.language_model_tensors(),
-        device,
-        dtype_of(config.dtype, device),
-        weight_bits=WEIGHT_BITS.get(config.dtype),
     )
 
 

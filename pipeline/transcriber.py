@@ -171,7 +171,11 @@ class Transcriber:
     @classmethod
     def load(cls, model: ModelConfig, engine: EngineConfig) -> Self:
         """Open a checkpoint and put it on the device, with as many slots as fit."""
-        checkpoint = open_model(model)
+        return cls.of(open_model(model), model, engine)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, model: ModelConfig, engine: EngineConfig) -> Self:
+        """As `load`, of a checkpoint that is open already."""
         interpreter = Interpreter(
             config=checkpoint.config,
             tokenizer=checkpoint.tokenizer,

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
 from pipeline.model.fitting import (
@@ -90,6 +91,11 @@ def test_narrower_numbers_take_less_and_leave_more_slots():
 )
 def test_the_published_models_have_their_published_sizes(model, num_weights):
     assert needs_of(model).weights == pytest.approx(2 * num_weights, rel=0.002)
+
+
+@pytest.mark.parametrize("size", ["1b", "2.6b"])
+def test_published_sizes_are_those_that_are_measured(size):
+    assert config_of(size) == PUBLISHED[PUBLISHED_NAMES[size]]
 
 
 def test_less_is_encoded_at_once_where_memory_is_small():
