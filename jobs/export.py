@@ -42,7 +42,10 @@ class ExportConfig:
 
 def export(config: ExportConfig) -> int:
     store = open_store(config.run, config.s3)
-    names = Names(published_uris(store))
+    uris = list(published_uris(store))
+    if not uris:
+        raise ValueError(f"{config.run}: there is no run to export, or nothing was finished yet")
+    names = Names(uris)
     wanted = Wanted(
         formats=config.formats, rendering=config.rendering, speakers=tuple(config.speakers)
     )

@@ -45,6 +45,11 @@ class ReportConfig:
     )
     s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
 
+    def __post_init__(self) -> None:
+        for name in ("max_pages", "max_sound_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
 
 def report(config: ReportConfig) -> int:
     store = open_store(config.run, config.s3)

@@ -54,6 +54,14 @@ def test_export_refuses_a_format_there_is_not(nightscribe, run):
     assert "there is no format 'docx'; there are text, words, json" in err
 
 
+def test_what_is_no_run_is_neither_exported_nor_reported(nightscribe, tmp_path, run):
+    code, _, err = nightscribe("export", str(tmp_path / "none"), "formats=[srt]")
+    assert (code, "there is no run to export" in err) == (2, True)
+    assert not (tmp_path / "none").exists()
+    code, _, err = nightscribe("report", run, "max_pages=-1")
+    assert (code, "max_pages must not be negative, got -1" in err) == (2, True)
+
+
 def test_show_prints_one_transcript(nightscribe, run):
     code, out, _ = nightscribe("show", run, "talks/two")
     assert code == 0
