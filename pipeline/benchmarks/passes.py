@@ -58,6 +58,8 @@ def _round(model: LeapingModel, position: int) -> Callable[[], object]:
         forced_SW=np.full((num_slots, 2 * width), -1, np.int64),
         temperatures_S=np.zeros(num_slots, np.float32),
         seeds_S=np.zeros(num_slots, np.int64),
+        prompts_S=np.zeros(num_slots, np.int64),
+        prompt_tokens_P=np.array([-1], np.int64),
     )
     codes = model.encode(one_chunk(model, num_frames=1))
     return lambda: model.run(leaps, codes)
