@@ -54,7 +54,7 @@ def _everything(server, place, temporary) -> dict[str, bytes]:
             *config,
         ],
         "status": ["status", out],
-        "report": ["report", out, f"to={place}/report.html"],
+        "report": ["report", out],
         "export": ["export", out, "formats=[json]", f"to={place}/exports"],
         "password": ["plan", "x", f"s3.endpoint=http://user:{PASSWORD}@127.0.0.1:9"],
         "signed": ["plan", f"https://user:{PASSWORD}@h/a.wav?X-Amz-Signature={SIGNATURE}"],
@@ -125,7 +125,7 @@ def test_the_search_looked_at_everything(written):
     names = " ".join(written)
     for part in ("config.yaml", "status.json", "plan.parquet", "failures/", "transcripts/"):
         assert part in names
-    for part in ("report.html", "exports/", "logs/raw/", "index.json", "raylet.out"):
+    for part in ("_run/report.html", "exports/", "logs/raw/", "index.json", "raylet.out"):
         assert part in names
     for name in ("password", "signed", "refused"):
         assert written[f"exit code of {name}"] == b"2"
