@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,15 +143,18 @@ def trespasses(trial: Trial) -> list[str]:
         for one in trial.calls
         if secret in (one.path, one.reached) or one.call == "connect" or _is_foreign(one, trial)
     ]
+    return found + [f"one ffmpeg opened {paths}" for paths in _opened(trial) if len(paths) > 1]
+
+
+def _opened(trial: Trial) -> Iterator[set[str]]:
+    """The files of the corpus that each ffmpeg opened; numbers of processes come again."""
     opened: dict[int, set[str]] = defaultdict(set)
-    for one in _of_ffmpeg(trial):
-        if one.path.startswith(f"{trial.folder}/"):
+    for one in trial.calls:
+        if one.call == "execve":
+            yield opened.pop(one.process, set())
+        elif not _is_ours(one) and one.path.startswith(f"{trial.folder}/"):
             opened[one.process].add(one.path)
-    return found + [f"one ffmpeg opened {paths}" for paths in opened.values() if len(paths) > 1]
-
-
-def _of_ffmpeg(trial: Trial) -> list[Asked]:
-    return [one for one in trial.calls if not _is_ours(one)]
+    yield from opened.values()
 
 
 def _is_ours(one: Asked) -> bool:
