@@ -13,6 +13,7 @@ from tenacity import (
     retry,
     retry_if_exception_message,
     retry_if_exception_type,
+    stop_after_attempt,
     stop_after_delay,
     wait_fixed,
 )
@@ -21,6 +22,7 @@ POLL_S = 1.0
 # A head that is busy, or a connection that broke, is no reason to lose sight of a job.
 PATIENCE_S = 600.0
 START_S = 120.0
+CONNECT_ATTEMPTS = 4
 PAUSE_S = 5.0
 LOST = (RuntimeError, OSError, aiohttp.ClientError)
 NO_EXIT_CODE = 1
@@ -59,7 +61,7 @@ class Jobs:
         # Of every file that stays here it would tell a line.
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
-            self._client = JobSubmissionClient(dashboard)
+            self._client = _client_of(dashboard)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise JobRefusedError(self._sentence("does not answer", error)) from error
 
@@ -113,6 +115,16 @@ class Jobs:
     def _sentence(self, what: str, error: BaseException) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"the cluster at {self._dashboard} {what}: {lines[-1] if lines else error}"
+
+
+@retry(
+    retry=retry_if_exception_type(ConnectionError),
+    stop=stop_after_attempt(CONNECT_ATTEMPTS),
+    wait=wait_fixed(POLL_S),
+    reraise=True,
+)
+def _client_of(dashboard: str) -> JobSubmissionClient:
+    return JobSubmissionClient(dashboard)
 
 
 def _patiently(ask: Callable[[], JobDetails]) -> JobDetails:

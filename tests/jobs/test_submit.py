@@ -90,7 +90,7 @@ def head():
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
     )
     try:
-        wait_for(f"http://127.0.0.1:{port}/api/jobs/")
+        wait_for(f"http://127.0.0.1:{port}/api/jobs/", started)
         yield f"http://127.0.0.1:{port}", folder
     finally:
         os.killpg(started.pid, signal.SIGTERM)
@@ -98,9 +98,10 @@ def head():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for(address: str) -> None:
+def wait_for(address: str, head: subprocess.Popen) -> None:
     deadline_s = time.monotonic() + START_S
     while True:
+        assert head.poll() is None, "ray start has ended"
         try:
             urlopen(address, timeout=5).close()
             return
