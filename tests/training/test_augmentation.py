@@ -30,6 +30,14 @@ def test_a_channel_moves_no_sound_ahead_of_its_time():
     assert np.abs(heard_N).argmax() == 12000
 
 
+def test_the_echo_of_the_end_is_not_heard_at_the_beginning():
+    click_N = np.zeros(RATE_HZ, dtype=np.float32)
+    click_N[-1] = 1
+    config = AugmentationConfig(equalise_rate=0, band_limit_rate=0, reverberate_rate=1)
+    heard_N = through_channel(click_N, RATE_HZ, np.random.default_rng(3), config)
+    assert np.abs(heard_N[:12000]).max() < 1e-4
+
+
 def test_noise_keeps_the_asked_distance():
     config = AugmentationConfig(
         equalise_rate=0,

@@ -139,7 +139,7 @@ def test_padding_weighs_as_it_is_asked_to():
 
 def learner_and_batch(padding_weight):
     model = small_model()
-    config = LearningConfig(padding_weight=padding_weight, heads_weight=0)
+    config = LearningConfig(learning_rate=0.1, padding_weight=padding_weight, heads_weight=0)
     batch = next(lessons(model, CourseConfig(num_steps=1, windows_per_step=2)).from_step(0))
     return Learner(model.language_model, config, 1), batch
 
@@ -166,6 +166,17 @@ def test_the_first_position_hears_no_sound_and_the_codec_hears_as_in_a_stream():
     state, fresh = model.mimi.initial_state(1), torch.ones(1, dtype=torch.bool)
     streamed = model.mimi.encode(torch.from_numpy(window.samples_N)[None], state, fresh)[0]
     assert torch.equal(codes_PK[1:], streamed)
+
+
+def test_averages_follow_the_weights_and_forget_those_before():
+    learner, batch = learner_and_batch(padding_weight=0.5)
+    before = weights(learner)
+    learner.learn(batch)
+    moved = [name for name, p in learner.parameters.items() if not torch.equal(p, before[name])]
+    assert moved
+    for name in moved:
+        expected = before[name].lerp(learner.parameters[name], 10 / 11)
+        torch.testing.assert_close(learner.averages[name], expected)
 
 
 def test_swapping_averages_twice_changes_nothing():

@@ -47,7 +47,8 @@ def test_a_taught_student_is_written_with_its_new_vocabulary_and_merged_adapters
     assert taught.tokenizer.encode("ward") == [CONFIG.language_model.text_card]
     before = dict(open_checkpoint(str(folder)).language_model_tensors())
     name = "transformer.layers.0.self_attn.in_proj_weight"
-    assert not torch.equal(dict(taught.language_model_tensors())[name], before[name])
+    written = dict(taught.language_model_tensors())[name]
+    assert (written - before[name]).abs().max() > 0.01  # far more than bf16 rounds
 
 
 def test_beside_adapters_only_the_rows_of_new_pieces_learn(folder):
