@@ -201,7 +201,7 @@ def _composed(job: Job, overrides: list[Override]) -> DictConfig:
 
 
 def _nested(override: Override) -> dict[str, Any]:
-    value = override.value()
+    value: Any = override.value()
     for name in reversed(override.key_or_group.split(".")):
         value = {name: value}
     return value
