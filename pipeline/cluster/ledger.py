@@ -105,8 +105,13 @@ class LedgerHandle(Protocol):
 
 
 def open_ledger() -> LedgerHandle:
-    """A ledger that survives every worker of the run and dies with its driver."""
+    """A ledger that survives every worker of the run and dies with its driver.
+
+    Should its machine be lost, an empty one begins elsewhere: nobody is blamed for what was open.
+    """
     # A CPU of its own would be one less for decoding; on the driver's machine it dies only with it.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    made = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here)
+    made = ray.remote(Ledger).options(
+        num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1
+    )
     return cast(LedgerHandle, made.remote())

@@ -222,9 +222,11 @@ class _Attempt:
         self._publisher.receive(map(receipt_of, batch))
 
     def _drain_if_asked(self, stop: threading.Event, ledger: LedgerHandle) -> None:
-        if stop.is_set() and self.progress.state == "running":
-            self.progress.state = "draining"
-            ledger.drain.remote()
+        if not stop.is_set():
+            return
+        self.progress.state = "draining"
+        # Again and again, as a ledger whose machine was lost has forgotten it.
+        ledger.drain.remote()
 
     def _keep_pace(self, ledger: LedgerHandle) -> None:
         now_s = time.monotonic()
