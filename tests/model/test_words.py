@@ -130,6 +130,12 @@ def test_steps_of_a_prompt_are_left_out():
     assert [word.text for word in words] == ["b"]
 
 
+def test_the_end_of_padding_right_after_a_prompt_starts_its_word():
+    tokens = [PAD] * 6 + [4, END, PAD, 5, PAD]
+    words = reader(Pieces("\u2581a", "\u2581b", "c")).read(tokens, [1.0] * 11, 9.0, first_step=7)
+    assert [(word.text, round(word.start_s, 4)) for word in words] == [("b", 0.16)]
+
+
 def test_a_word_that_a_prompt_began_is_left_out_whole():
     tokens = [*[PAD] * 5, END, A, C, C, B, PAD]
     words = reader(Pieces("\u2581a", "\u2581b", "c")).read(tokens, [1.0] * 11, 9.0, first_step=7)
