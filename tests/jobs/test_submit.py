@@ -80,7 +80,9 @@ def head():
     """The dashboard's address and the folder of a cluster of its own."""
     folder, port = Path(tempfile.mkdtemp(prefix="head-")), free_port()
     ray = str(Path(sys.executable).with_name("ray"))
-    ports = f"--port={free_port()}", f"--dashboard-port={port}"
+    # The agent takes jobs at a port of its own; another Ray of this machine may have the usual one.
+    kinds = "port", "dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port"
+    ports = f"--dashboard-port={port}", *(f"--{kind}={free_port()}" for kind in kinds)
     small = "--num-cpus=4", "--object-store-memory=100000000", "--disable-usage-stats"
     started = subprocess.Popen(
         [ray, "start", "--head", "--block", f"--temp-dir={folder}", *ports, *small],
