@@ -49,7 +49,8 @@ def tokens_of(model):
 def test_too_little_memory_at_the_start_halves_the_slots_instead_of_dying(tiny, room_for, caplog):
     whole = loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=4))
     tried = room_for(5)
-    with caplog.at_level(logging.WARNING):
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger=loading.log.name):
         model = loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=32))
     assert tried == [32, 16, 8, 4]
     assert max(model.bucket_sizes) == 4
