@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.reading.hub import dataset_rows
@@ -57,7 +57,7 @@ def read_references(source: str | None, split: str | None, s3: S3Config) -> Refe
     if is_manifest(source) and not source.startswith(HUB):
         return References(by_key=dict(_of_manifest(manifest_rows(source, s3))))
     name = source.removeprefix(HUB).removeprefix("datasets/")
-    if not _DATASET.fullmatch(name):
+    if not _DATASET.fullmatch(name) or Path(source).exists():
         raise ValueError(
             f"{source} is neither a manifest (.csv, .jsonl, .parquet) nor a data set on the hub "
             "(ORGANISATION/NAME or ORGANISATION/NAME@REVISION)"

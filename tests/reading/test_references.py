@@ -132,6 +132,11 @@ def test_a_data_set_of_sounds_beside_json_lines(hub):
     assert of(found, "/x/a.mp3") == Reference("well then", WORDS)
 
 
+def test_a_file_that_lies_here_is_not_looked_for_on_the_hub():
+    with pytest.raises(ValueError, match=r"alice.opus is neither a manifest"):
+        read_references("samples/alice.opus", None, S3Config())
+
+
 def test_what_cannot_be_a_reference_is_said_in_one_sentence(hub, tmp_path):
     with pytest.raises(ValueError, match="the hub has no data set night/unknown"):
         read_references("night/unknown", None, S3Config())
