@@ -177,4 +177,4 @@ def test_the_heartbeat_of_a_real_run_tells_everything(transcribed):
     assert status["num_done"] == NUM_RECORDINGS
     heard_s = sum(row["duration_s"] for row in rows(output, "transcripts"))
     assert status["heard_s"] == pytest.approx(heard_s, abs=0.01)
-    assert 0 < status["occupancy"] <= 1
+    assert 0 < status["mean_occupancy"] <= 1
