@@ -89,6 +89,15 @@ def _fill(module: nn.Module, places: dict[str, NativeTensor]) -> None:
 def _mimi(config: MimiConfig, device: torch.device) -> Any:
     from moshi.models import loaders
 
+    theirs = mimi_settings(config)
+    mimi = loaders.get_mimi(None, theirs, device, num_codebooks=config.num_codebooks)
+    return mimi.eval().requires_grad_(False)
+
+
+def mimi_settings(config: MimiConfig) -> dict[str, Any]:
+    """A codec's sizes in moshi's words."""
+    from moshi.models import loaders
+
     theirs: Any = deepcopy(loaders._mimi_config)
     theirs["seanet"] |= {
         "dimension": config.seanet_dim,
@@ -113,8 +122,7 @@ def _mimi(config: MimiConfig, device: torch.device) -> Any:
         "input_dimension": config.seanet_dim,
         "output_dimensions": [config.dim],
     }
-    mimi = loaders.get_mimi(None, theirs, device, num_codebooks=config.num_codebooks)
-    return mimi.eval().requires_grad_(False)
+    return theirs
 
 
 def _language_model(config: LanguageModelConfig, dtype: torch.dtype) -> Any:

@@ -5,12 +5,12 @@ branches of its codec are so small that a wrong attention window would go unseen
 """
 
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pipeline.benchmarks.moshi_peer import mimi_settings
 from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.mimi import Mimi
@@ -68,7 +68,7 @@ def random_moshi_mimi(config: MimiConfig, seed: int):
     from moshi.models import loaders
 
     torch.manual_seed(seed)
-    mimi = loaders.get_mimi(None, _moshi_mimi_config(config), num_codebooks=config.num_codebooks)
+    mimi = loaders.get_mimi(None, mimi_settings(config), num_codebooks=config.num_codebooks)
     for name, parameter in mimi.named_parameters():
         if "layer_scale" in name:
             parameter.data.uniform_(0.5, 1.0)
@@ -120,36 +120,6 @@ def _normalize(conv: torch.nn.Conv1d, _, output: Tensor) -> Tensor:
     conv.weight /= deviation
     conv.bias /= deviation
     return output / deviation
-
-
-def _moshi_mimi_config(config: MimiConfig) -> dict:
-    from moshi.models import loaders
-
-    moshi = deepcopy(loaders._mimi_config)
-    moshi["seanet"] |= {
-        "dimension": config.seanet_dim,
-        "n_filters": config.num_filters,
-        "n_residual_layers": config.num_residual_layers,
-        "ratios": list(reversed(config.encoder_ratios)),
-    }
-    moshi["quantizer"] |= {
-        "dimension": config.codebook_dim,
-        "n_q": config.num_codebooks,
-        "bins": config.codebook_size,
-        "input_dimension": config.dim,
-        "output_dimension": config.dim,
-    }
-    moshi["transformer"] |= {
-        "d_model": config.dim,
-        "num_heads": config.num_heads,
-        "num_layers": config.num_layers,
-        "context": config.context,
-        "max_period": config.rope_max_period,
-        "dim_feedforward": config.ffn_dim,
-        "input_dimension": config.seanet_dim,
-        "output_dimensions": [config.dim],
-    }
-    return moshi
 
 
 def random_moshi_language_model(config: LanguageModelConfig, seed: int, dtype=torch.float32):
