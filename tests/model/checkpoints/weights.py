@@ -9,6 +9,7 @@ import sentencepiece
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline.benchmarks.moshi_peer import mimi_settings
 from pipeline.model.config import LanguageModelConfig, MimiConfig
 from tests.model import reference
 
@@ -108,7 +109,7 @@ def write_beside_language_model(directory: Path, weights: Weights, **changes: ob
     """All of a native checkpoint but the language model's weights; `changes` to its config."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "config.json", native_settings(weights) | changes)
-    write_json(directory / "mimi.json", reference._moshi_mimi_config(weights.mimi_config))
+    write_json(directory / "mimi.json", mimi_settings(weights.mimi_config))
     save_file(weights.mimi, directory / "mimi.safetensors")
     write_tokenizer(directory)
 
