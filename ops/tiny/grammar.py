@@ -201,7 +201,7 @@ class _Slots(dict):
         return getattr(self, f"_{slot}")()
 
     def _one(self, words: Sequence[str]) -> str:
-        return words[self._rng.integers(len(words))]
+        return words[int(self._rng.integers(len(words)))]
 
     def _several(self, words: Sequence[str], least: int, most: int) -> str:
         return " ".join(self._one(words) for _ in range(self._rng.integers(least, most + 1)))

@@ -25,10 +25,12 @@ from ops.tiny.codec import load_teacher
 from ops.tiny.pool import LABEL_FILE, SOUND_FILE
 from ops.tiny.sizes import CONFIG, DELAY_FRAMES, MIMI
 from ops.tiny.targets import pool_targets
+from ops.tiny.teacher import Teacher
 from pipeline.model.checkpoints.open import open_checkpoint
 from pipeline.model.native import read
 from pipeline.model.quantizer import ResidualCodebooks
 from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.tokenizer import SentencePieceTokenizer
 from pipeline.training.corruption import CorruptionConfig, corrupted
 from pipeline.training.delayed_text import TextLayout, TimedTokens, delayed_text, heard_text
 from pipeline.training.export import export_checkpoint
@@ -71,7 +73,7 @@ def nearest_map(branch: ResidualCodebooks, rows_KVD: Tensor) -> Tensor:
 class Joint(nn.Module):
     """Latents of the codec to text, with gradients all the way."""
 
-    def __init__(self, model: SpeechToText, teacher: nn.Module) -> None:
+    def __init__(self, model: SpeechToText, teacher: Teacher) -> None:
         super().__init__()
         self.language_model, self.teacher = model.language_model, teacher
         teacher.mimi = model.mimi
@@ -91,7 +93,9 @@ class Joint(nn.Module):
             nearest_map(acoustic, torch.stack(rows[1:])),
         ]
 
-    def forward(self, heard_BTD: Tensor, text_BP: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, heard_BTD: Tensor, text_BP: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """Logits of text, answers of the heads, what the codec tells, and its commitment."""
         latents_BFD = self.teacher.latents(heard_BTD).float()
         quantized = self.teacher.quantizer(latents_BFD)
@@ -167,6 +171,7 @@ class Lessons:
 def train(pool: Path, work: Path, folder: Path, seconds: float) -> None:
     torch.manual_seed(0)
     checkpoint = open_checkpoint(str(folder))
+    assert isinstance(checkpoint.tokenizer, SentencePieceTokenizer)
     tensors = (checkpoint.mimi_tensors(), checkpoint.language_model_tensors())
     model = SpeechToText.load(checkpoint.config, *tensors, "cpu", torch.float32)
     lessons = Lessons(pool, write_heard(pool, model), checkpoint.tokenizer.encode)

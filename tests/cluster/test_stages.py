@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from pipeline.cluster import reading
 from pipeline.cluster.actor import TranscribingActor
 from pipeline.cluster.dataset import write_part
 from pipeline.cluster.ledger import Ledger
@@ -64,7 +63,7 @@ def a_page(living_nodes=("",)):
 
 @pytest.fixture(autouse=True)
 def answers(monkeypatch):
-    monkeypatch.setattr(reading.ray, "get", lambda answer: answer.value)
+    monkeypatch.setattr("ray.get", lambda answer: answer.value)
 
 
 def read_all(remaining, ledger, make=make_reader):

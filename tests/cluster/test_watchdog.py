@@ -76,7 +76,11 @@ def test_a_store_that_does_not_answer_leaves_the_stacks_in_the_log(store, monkey
 
 
 def test_a_run_that_goes_on_while_everybody_is_asked_is_left_alone(store):
-    with Watchdog(store, 0.3, lambda: watchdog.see("moved") or "asked") as watchdog:
+    def stacks():
+        watchdog.see("moved")
+        return "asked"
+
+    with Watchdog(store, 0.3, stacks) as watchdog:
         time.sleep(0.5)
         watchdog.see("moved again")
     assert b"asked" in store.read(STALLED_KEY)

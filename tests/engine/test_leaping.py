@@ -81,8 +81,13 @@ def test_neighbours_slots_and_leaps_never_change_a_stream(num_slots, frames_per_
 def test_a_stream_is_pulled_only_when_a_slot_is_free():
     pulled = []
     engine = LeapingEngine(LeapingHashes(2, 2, 2))
-    streams = (pulled.append(stream.stream_id) or stream for stream in streams_of(LENGTHS))
-    for num_heard, _ in enumerate(engine.hear(streams)):
+
+    def streams():
+        for stream in streams_of(LENGTHS):
+            pulled.append(stream.stream_id)
+            yield stream
+
+    for num_heard, _ in enumerate(engine.hear(streams())):
         assert len(pulled) <= num_heard + 2
 
 

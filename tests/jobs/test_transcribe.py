@@ -6,12 +6,13 @@ from importlib import import_module
 
 import pytest
 
+from jobs.command import INTERRUPTED
 from jobs.config import ConfigError, configurations
 from jobs.display import Display, line, next_commands
 from jobs.submit import JOB as SUBMIT
 from jobs.submit import LEFT_BEHIND, command
-from jobs.transcribe import INTERRUPTED, TOO_MANY_FAILURES, _stopped_by_signals, exit_code
 from jobs.transcribe import JOB as TRANSCRIBE
+from jobs.transcribe import TOO_MANY_FAILURES, _stopped_by_signals, exit_code
 from pipeline.cluster.jobs import RayJob
 from pipeline.cluster.progress import Progress
 

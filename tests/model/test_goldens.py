@@ -25,11 +25,11 @@ def ours() -> SpeechToText:
     config = SpeechToTextConfig(
         mimi=MIMI, language_model=LANGUAGE_MODEL, delay_s=0.0, silence_prefix_s=0.0
     )
-    tensors = [
+    mimi, language_model = (
         [(name, weight(name, place.shape)) for name, place in empty.native_tensors().items()]
         for empty in (Mimi(MIMI), LanguageModel(LANGUAGE_MODEL))
-    ]
-    return SpeechToText.load(config, *tensors, "cpu", torch.float32)
+    )
+    return SpeechToText.load(config, mimi, language_model, "cpu", torch.float32)
 
 
 def test_latents_and_codes_are_those_of_the_reference(ours, golden):

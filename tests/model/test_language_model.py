@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from pipeline.model import mixing
 from pipeline.model.language_model import LanguageModel
@@ -44,7 +45,9 @@ def load(config, moshi, dtype=torch.float32) -> LanguageModel:
     return LanguageModel.load(config, native(moshi.state_dict()), "cpu", dtype)
 
 
-def random_inputs(config, num_slots: int, num_positions: int = NUM_POSITIONS, seed: int = 0):
+def random_inputs(
+    config, num_slots: int, num_positions: int = NUM_POSITIONS, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = num_slots, num_positions
     codes_STK = torch.randint(

@@ -104,11 +104,10 @@ def test_slots_advance_by_different_amounts_side_by_side(speech, single):
 
 
 def test_wrong_guesses_cost_time_and_change_nothing(speech, single):
-    model = leaping(speech)
+    model, wrong_ST = leaping(speech), torch.full((3, 4), 49)
     model._guess = lambda said_ST, num_steps_S: model._tables.text_ST.copy_(
         torch.cat((said_ST.gather(1, (num_steps_S[:, None] - 1).clamp_min(0)), wrong_ST[:, 1:]), 1)
     )
-    wrong_ST = torch.full((3, 4), 49)
     progress = Progress(model)
     assert_alike(by_leaps(model, streams_of()), single)
     assert np.concatenate(progress.rounds).mean() < 1.2 * model.num_passes

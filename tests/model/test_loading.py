@@ -14,6 +14,7 @@ from pipeline.model import loading
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
 from pipeline.model.language_model import LanguageModel
+from pipeline.model.placement import free_bytes_of
 from pipeline.model.published import PUBLISHED
 
 
@@ -94,5 +95,5 @@ def test_every_precision_hears_to_the_end(tiny, dtype):
 
 
 def test_memory_that_may_be_taken_is_some_of_this_machine_s():
-    free_bytes = loading.free_bytes_of(torch.device("cpu"))
+    free_bytes = free_bytes_of(torch.device("cpu"))
     assert 100e6 < free_bytes < 1e14

@@ -71,7 +71,7 @@ def test_what_is_missing_for_our_kernel_is_told(monkeypatch, caplog):
 
 def test_our_kernel_needs_a_compiler(monkeypatch, caplog):
     monkeypatch.setattr(mixing, "find_spec", lambda name: name)
-    monkeypatch.setattr(mixing.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
     assert mixing._own_kernel.__wrapped__() is None
     assert "no C compiler" in caplog.text

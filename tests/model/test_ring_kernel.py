@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.model import mixing
-from pipeline.model.attention import RingCache, Window
+from pipeline.model.attention import RingCache, RingPlaces, Window
 from pipeline.model.keeping import EIGHT_BITS
 from pipeline.model.language_model import LanguageModel
 from tests.model.reference import SMALL_LANGUAGE_MODEL
@@ -31,7 +31,9 @@ def _many_spans_in_a_small_ring(monkeypatch):
     monkeypatch.setattr(ring_kernel, "BLOCK", 16)
 
 
-def ring(next_positions, context, num_queries, dtype=torch.float32, width=WIDTH):
+def ring(
+    next_positions, context, num_queries, dtype=torch.float32, width=WIDTH
+) -> tuple[RingCache, RingPlaces]:
     """A ring full of noise, its rows at these positions, and the places of the next queries."""
     torch.manual_seed(len(next_positions) + context)
     shape = (1, len(next_positions), HEADS, context + num_queries - 1, width)
@@ -52,8 +54,8 @@ def both(cache, places, context, queries_dtype=torch.float32):
     queries_BHTE = queries_BHTE.transpose(1, 2)
     entries = cache.keys.layer(0), cache.values.layer(0)
     sight = places.sight(Window(context), None)
-    plain = [type(x)(x.plain(torch.float32).float()) for x in entries]
-    wanted = mixing._mix_many(queries_BHTE.float(), *plain, sight)
+    keys, values = (type(x)(x.plain(torch.float32).float()) for x in entries)
+    wanted = mixing._mix_many(queries_BHTE.float(), keys, values, sight)
     assert sight.newest_B is not None
     return ring_kernel.mix_ring(queries_BHTE, *entries, sight.newest_B, context), wanted
 
@@ -107,8 +109,11 @@ def test_neighbours_change_no_bit_of_a_row():
     queries = torch.randn(3, HEADS, 1, WIDTH).to(DEVICE)
     newest_B = places.positions_BT[:, -1]
     together = ring_kernel.mix_ring(queries, *entries, newest_B, 70)
+    keys, values = entries
     alone = [
-        ring_kernel.mix_ring(queries[row], *(x.cut(row, 70) for x in entries), newest_B[row], 70)
+        ring_kernel.mix_ring(
+            queries[row], keys.cut(row, 70), values.cut(row, 70), newest_B[row], 70
+        )
         for row in (slice(row, row + 1) for row in range(3))
     ]
     assert torch.equal(together, torch.cat(alone))

@@ -163,8 +163,9 @@ def test_drawn_tokens_depend_on_seed_and_position_alone(ours):
 def test_the_codec_makes_only_the_codes_that_are_heard(pair):
     config = pair.ours.config
     few = replace(config, language_model=replace(config.language_model, num_codebooks=3))
-    tensors = (native(model.state_dict()) for model in (pair.moshi_mimi, pair.moshi_language_model))
-    ours = SpeechToText.load(few, *tensors, "cpu", torch.float32)
+    mimi = native(pair.moshi_mimi.state_dict())
+    language_model = native(pair.moshi_language_model.state_dict())
+    ours = SpeechToText.load(few, mimi, language_model, "cpu", torch.float32)
     codes_SFK = next(ours.encode(noise(1, 20 * 1920)))
     assert codes_SFK.shape[-1] == 3
     assert torch.equal(codes_SFK, next(pair.ours.encode(noise(1, 20 * 1920)))[..., :3])

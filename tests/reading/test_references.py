@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,8 @@ WORDS = (Word("well", 0.5, 0.75, 1.0), Word("then", 1.0, 1.5, 1.0))
 
 class Hub(BaseHTTPRequestHandler):
     """Serves the files of one folder as the data set night/spoken."""
+
+    folder: Path
 
     def do_HEAD(self) -> None:
         self.do_GET()

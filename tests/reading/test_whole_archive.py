@@ -177,7 +177,7 @@ def test_every_export_is_read_back_with_all_words(store, transcripts):
 READERS = {
     ".txt": lambda text: text.split(),
     ".srt": lambda text: " ".join(cue.content for cue in srt.parse(text)).split(),
-    ".vtt": lambda text: " ".join(cue.text for cue in webvtt.from_string(text)).split(),
+    ".vtt": lambda text: " ".join(cue.text for cue in webvtt.from_string(text).captions).split(),
     ".json": lambda text: json.loads(text)["text"].split(),
     ".ctm": lambda text: [row.split()[4] for row in text.splitlines()],
     ".tsv": lambda text: [row.split("\t")[4] for row in text.splitlines()[1:]],

@@ -105,7 +105,7 @@ def take(waiting, num_texts):
 
 @given(spoken_words())
 def test_vtt_is_read_back_with_the_start_of_every_word(words):
-    read = webvtt.from_string(render(monologue("talk", words), "vtt"))
+    read = webvtt.from_string(render(monologue("talk", words), "vtt")).captions
     returned = [word for cue in read for word in word_cues(cue)]
     assert [text for text, _ in returned] == texts_of(words)
     starts_s = [start_s for _, start_s in returned]
@@ -140,7 +140,7 @@ def test_channels_are_speakers_in_every_format(left, right):
     said = [(row["speaker"], row["word"]) for row in rows]
     for name, words in by_speaker.items():
         assert [text for speaker, text in said if speaker == name] == texts_of(words)
-    for cue in webvtt.from_string(render(document, "vtt")):
+    for cue in webvtt.from_string(render(document, "vtt")).captions:
         assert cue.voice in by_speaker
 
 

@@ -62,7 +62,7 @@ def test_a_listing_that_is_not_read_on_stops_asking():
     bucket = Bucket([f"{n % 4}/{n:05d}" for n in range(20_000)])
     listing = list_objects(bucket.page, "")
     assert len(list(islice(listing, 15))) == 15
-    listing.close()
+    del listing
     assert bucket.num_requests < 60
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import sentencepiece
 import torch
-from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
 from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 from pipeline.model.language_model import LanguageModel
