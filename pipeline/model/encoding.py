@@ -49,7 +49,7 @@ class SlottedMimi:
     def encode(self, chunk: Chunk) -> Codes:
         """Encode every job of a chunk, on a queue of its own."""
         shape_JFK = len(chunk.pieces), chunk.num_frames, self._num_codebooks
-        with self._queues.codec():
+        with self._queues.on_device(), self._queues.codec():
             codes_JFK = torch.zeros(shape_JFK, dtype=torch.int64, device=self._queues.device)
             for jobs in self._groups(chunk):
                 self._encode_group(chunk, jobs, codes_JFK)

@@ -114,8 +114,9 @@ class LeapingModel:
         )
         self._silent_tokens = torch.tensor(speech.silent_tokens, device=speech.device)
         self._rows_S1 = torch.arange(num_slots, device=speech.device)[:, None]
-        kinds = [Kind(num_slots, is_plain) for is_plain in (True, False)]
-        self._queues.capture(self._pass, kinds)
+        for is_plain in (True, False):
+            self._queues.capture(self._pass, Kind(num_slots, is_plain))
+        self._queues.join()
 
     @property
     def frame_samples(self) -> int:
@@ -155,7 +156,7 @@ class LeapingModel:
     @torch.inference_mode()
     def run(self, leaps: Leaps, codes: Codes) -> Leapt:
         """Run every pass of a round and wait for what it says."""
-        self._queues.after(codes.done)
+        self._queues.receive(codes.codes_JFK, codes.done)
         self._lay(leaps, codes)
         is_plain = not leaps.temperatures_S.any() and not leaps.prompts_S.any()
         kind = Kind(self.num_slots, is_plain)
@@ -168,9 +169,7 @@ class LeapingModel:
         tables, width = self._tables, self._width
         said = (tables.tokens_SW, tables.confidences_SW, tables.heads_SWH)
         copies = [tables.num_steps_S.clone(), *(table[:, :width].clone() for table in said)]
-        on_host, done = self._queues.download(copies)
-        self._queues.wait(done)
-        return Leapt(*(copy.numpy() for copy in on_host))
+        return Leapt(*self._queues.download(copies).wait())
 
     def _lay(self, leaps: Leaps, codes: Codes) -> None:
         tables, upload = self._tables, self._queues.upload

@@ -1,5 +1,6 @@
 """Puts a checkpoint on a device with as many slots as its memory takes."""
 
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model")
 
 CPU_SLOTS = 8  # a CPU gains little from more
+WANT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 class Wishes(Protocol):
@@ -87,10 +89,8 @@ def _fitted(checkpoint: Checkpoint, wishes: Wishes) -> _Fitted:
     numbers = numbers_of(wishes.dtype, wishes.cache, capability_of(device), str(device))
     free_bytes = free_bytes_of(device)
     needs = needs_of(checkpoint.config, numbers, wishes, device.type, free_bytes)
-    num_slots = wishes.num_slots or fitting_slots(needs, device.type, free_bytes)
-    if not num_slots and device.type == "cuda":
-        _refuse_if_hopeless(needs, str(device), free_bytes)
-    num_slots = num_slots or (SMALLEST_BUCKET if device.type == "cuda" else 1)
+    _refuse_if_hopeless(needs, str(device), free_bytes)
+    num_slots = _slots_to_try(needs, wishes.num_slots, device, free_bytes)
     log.info("%s", told(str(device), numbers, num_slots, needs))
     speech = _loaded(checkpoint, numbers, device)
     return _Fitted(speech=speech, numbers=numbers, needs=needs, num_slots=num_slots)
@@ -123,6 +123,23 @@ def told(device: str, numbers: Numbers, num_slots: int, needs: Footprint) -> str
     return f"{device}: {kinds}, {num_slots} slots: {needs.told(num_slots)}"
 
 
+def _slots_to_try(
+    needs: Footprint, wished: int | None, device: torch.device, free_bytes: int
+) -> int:
+    is_cuda = device.type == "cuda"
+    if wished is None:
+        fitting = fitting_slots(needs, device.type, free_bytes)
+        return fitting or (SMALLEST_BUCKET if is_cuda else 1)
+    most = max(needs.most_slots(free_bytes), 1)
+    if is_cuda or wished <= most:  # a GPU says itself what it cannot hold; a CPU's system kills
+        return wished
+    log.warning(
+        "%d slots take %.1f GB, %s has %.1f GB free; taking %d",
+        *(wished, (needs.fixed + wished * needs.per_slot) / 1e9, device, free_bytes / 1e9, most),
+    )
+    return most
+
+
 def _refuse_if_hopeless(needs: Footprint, device: str, free_bytes: int) -> None:
     needed_bytes = needs.weights + needs.codec_weights
     if needed_bytes > free_bytes:
@@ -147,10 +164,18 @@ def _with_slots(num_slots: int, build: Callable[[int], Model]) -> Model:
     while True:
         try:
             return build(num_slots)
-        except torch.OutOfMemoryError:
-            if num_slots == 1:
+        except (RuntimeError, MemoryError) as error:
+            if num_slots == 1 or not _is_for_want_of_memory(error):
                 raise
         # Outside: while the error is handled, it keeps alive what it failed amidst.
         log.warning("%d slots do not fit; trying %d", num_slots, num_slots // 2)
         num_slots //= 2
+        gc.collect()
         torch.cuda.empty_cache()
+
+
+def _is_for_want_of_memory(error: Exception) -> bool:
+    """A CPU's allocator and the libraries on a GPU have no error of their own for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(sign in str(error) for sign in WANT_OF_MEMORY)

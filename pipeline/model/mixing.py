@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from inspect import signature
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,8 @@ FEW = 8  # queries of a row that are better served by ways of their own
 WORTH_A_ROW = 1 << 17
 ALL_ROWS = slice(None)
 FLASH_CAPABILITY = (8, 0)
+FLASH_SETTINGS = {"seqused_k", "num_splits"}
+FLASH_WIDTH = 8  # a head is as wide as some of these
 COMPILERS = ("gcc", "clang")
 
 
@@ -146,10 +149,17 @@ def _scaled(x_BHTC: Tensor, entries: Entries) -> Tensor:
 
 def _has_flash(keys: Entries) -> bool:
     return (
-        varlen_attn is not None
+        _knows_lengths(varlen_attn)
         and keys.dtype in (torch.bfloat16, torch.float16)
+        and keys.numbers_BHCE.shape[3] % FLASH_WIDTH == 0
         and torch.cuda.get_device_capability(keys.numbers_BHCE.device) >= FLASH_CAPABILITY
     )
+
+
+@cache
+def _knows_lengths(attention: Callable | None) -> bool:
+    """Older versions of torch know it without some of what is asked of it here."""
+    return attention is not None and signature(attention).parameters.keys() >= FLASH_SETTINGS
 
 
 def _mix_one_by_length(

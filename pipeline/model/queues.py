@@ -22,18 +22,40 @@ class Kind(NamedTuple):
     is_plain: bool  # no slot has a prompt or draws its tokens
 
 
+class Homeward(NamedTuple):
+    """Copies on their way to the host."""
+
+    tensors: tuple[Tensor, ...]
+    done: torch.cuda.Event | None
+
+    def wait(self) -> list[np.ndarray]:
+        """Hold the host until they are there."""
+        if self.done is not None:
+            self.done.synchronize()
+        return [tensor.numpy() for tensor in self.tensors]
+
+
 class Queues:
     """CUDA streams, events and graphs of one device, or their absence."""
 
     def __init__(self, device: torch.device, use_graphs: bool) -> None:
         self.device = device
-        self.is_cuda = device.type == "cuda"
+        self.is_cuda = has_queues(device)
         self._use_graphs = use_graphs and self.is_cuda
         self._graphs: dict[Kind, torch.cuda.CUDAGraph] = {}
         if self.is_cuda:
             self._codec = torch.cuda.Stream(device)
             self._home = torch.cuda.Stream(device)
             self._pool = torch.cuda.graph_pool_handle()
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        """What is queued inside runs on this device, whichever the calling thread has in mind."""
+        if not self.is_cuda:
+            yield
+            return
+        with torch.cuda.device(self.device):
+            yield
 
     @contextmanager
     def codec(self) -> Iterator[None]:
@@ -51,14 +73,17 @@ class Queues:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
-    def download(self, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], object]:
-        """Copies on the host, and the sign that they are there."""
+    def download(self, tensors: Sequence[Tensor]) -> Homeward:
+        """Copies on the host, once they are there; the tensors must not be written to again."""
         if not self.is_cuda:
-            return tuple(tensors), None
+            return Homeward(tuple(tensors), None)
         self._home.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._home):
             copies = tuple(self._pinned_copy(tensor) for tensor in tensors)
-            return copies, self.sign()
+            # The host sleeps until then: decoders need its cores.
+            done = torch.cuda.Event(blocking=True)
+            done.record()
+        return Homeward(copies, done)
 
     def _pinned_copy(self, tensor: Tensor) -> Tensor:
         tensor.record_stream(self._home)
@@ -69,15 +94,12 @@ class Queues:
         """Done when everything queued so far on the present queue is."""
         return torch.cuda.current_stream(self.device).record_event() if self.is_cuda else None
 
-    def after(self, sign: object) -> None:
-        """Hold the present queue until a sign."""
-        if isinstance(sign, torch.cuda.Event):
-            torch.cuda.current_stream(self.device).wait_event(sign)
-
-    def wait(self, sign: object) -> None:
-        """Hold the host until a sign."""
-        if isinstance(sign, torch.cuda.Event):
-            sign.synchronize()
+    def receive(self, tensor: Tensor, sign: torch.cuda.Event | None) -> None:
+        """Hold the present queue until a sign, then let it read what another has made."""
+        if sign is not None:
+            present = torch.cuda.current_stream(self.device)
+            present.wait_event(sign)
+            tensor.record_stream(present)
 
     def join(self) -> None:
         """Let neither the steps nor the codec pass the other."""
@@ -87,13 +109,14 @@ class Queues:
             self._codec.wait_stream(steps)
 
     @torch.inference_mode()
-    def capture(self, step: Callable[[Kind, Reach], None], kinds: Sequence[Kind]) -> None:
-        """Record a graph of the step for each kind; call while all slots are idle."""
-        for kind in kinds if self._use_graphs else ():
+    def capture(self, step: Callable[[Kind, Reach], None], kind: Kind) -> None:
+        """Record a graph of one kind of step; call while all slots are idle."""
+        if self._use_graphs:
             self._graphs[kind] = self._captured(partial(step, kind, None))
 
     def _captured(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
+        self.join()
         with torch.cuda.stream(self._codec):  # what is chosen or allocated once, is before
             step()
         self.join()
@@ -107,3 +130,7 @@ class Queues:
             self._graphs[kind].replay()
         else:
             step(kind, None if self.is_cuda else reach)
+
+
+def has_queues(device: torch.device) -> bool:
+    return device.type == "cuda"

@@ -9,6 +9,7 @@ S slots, T steps of a round, K codebooks, V text tokens.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -19,23 +20,21 @@ from pipeline.model.decoding import draw_each, hold, probabilities_of
 from pipeline.model.encoding import SlottedMimi
 from pipeline.model.fitting import SMALLEST_BUCKET
 from pipeline.model.packing import pack
-from pipeline.model.queues import Kind, Queues
+from pipeline.model.queues import Homeward, Kind, Queues
 from pipeline.model.speech_to_text import SpeechToText
 from pipeline.model.tables import Answers, Chunk, Codes, Heard, Steps, Tables
+
+MOVED_AT_ONCE = 4  # slots
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A round on its way to the host; keeps alive what it reads."""
+    """A round on its way to the host."""
 
-    tables: tuple[Tensor, ...]
-    codes: Sequence[Codes]
-    queues: Queues
-    done: object
+    tables: Homeward
 
     def wait(self) -> Answers:
-        self.queues.wait(self.done)
-        return Answers(*(table.numpy() for table in self.tables))
+        return Answers(*self.tables.wait())
 
 
 def halves(num_slots: int) -> list[int]:
@@ -78,8 +77,15 @@ class SlottedModel:
         self._tables = Tables.empty(
             (round_steps, num_slots), self._num_codebooks, self.num_heads, speech.device
         )
-        kinds = [Kind(size, is_plain) for size in self.bucket_sizes for is_plain in (True, False)]
-        self._queues.capture(self._step, kinds)
+        with self._queues.on_device():
+            self._record()
+
+    def _record(self) -> None:
+        """Have a graph of every kind of step, where there are graphs."""
+        for kind in product(self.bucket_sizes, (True, False)):
+            self._tables.step_1.zero_()  # recording makes steps, and a round has only so many
+            self._queues.capture(self._step, Kind(*kind))
+        self._queues.join()
 
     @property
     def frame_samples(self) -> int:
@@ -113,15 +119,15 @@ class SlottedModel:
     @torch.inference_mode()
     def run(self, steps: Steps, codes: Sequence[Codes]) -> Said:
         """Queue every step of a round."""
-        for chunk_codes in codes:
-            self._queues.after(chunk_codes.done)
-        self._tables.lay(steps, codes, self._queues.upload)
-        kind = Kind(steps.num_slots, steps.is_plain)
-        for reach_S in np.minimum(steps.positions_TS + 1, self._cache.capacity).tolist():
-            self._queues.run(self._step, kind, tuple(reach_S))
-        copies = self._tables.said(steps.num_steps, steps.num_slots)
-        on_host, done = self._queues.download(copies)
-        return Said(on_host, codes, self._queues, done)
+        with self._queues.on_device():
+            for chunk_codes in codes:
+                self._queues.receive(chunk_codes.codes_JFK, chunk_codes.done)
+            self._tables.lay(steps, codes, self._queues.upload)
+            kind = Kind(steps.num_slots, steps.is_plain)
+            for reach_S in np.minimum(steps.positions_TS + 1, self._cache.capacity).tolist():
+                self._queues.run(self._step, kind, tuple(reach_S))
+            copies = self._tables.said(steps.num_steps, steps.num_slots)
+            return Said(self._queues.download(copies))
 
     def _step(self, kind: Kind, reach: Reach) -> None:
         """Every slot hears a frame and says a token; where, the tables' own counter tells."""
@@ -158,13 +164,19 @@ class SlottedModel:
     @torch.inference_mode()
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy everything the slots `sources` remember to the slots `targets`."""
-        self._queues.join()
-        rows, places = (self._queues.upload(np.array(slots)) for slots in (sources, targets))
+        with self._queues.on_device():
+            self._queues.join()
+            # What is copied stands in memory twice, and a slot holds a hundred megabytes.
+            for first in range(0, len(sources), MOVED_AT_ONCE):
+                few = slice(first, first + MOVED_AT_ONCE)
+                self._move(*(self._queues.upload(np.array(s[few])) for s in (sources, targets)))
+            self._queues.join()
+
+    def _move(self, rows: Tensor, places: Tensor) -> None:
         self._mimi.move(rows, places)
         self._cache.put(places, self._cache.rows(rows))
         for said_S in (self._last_tokens_S, self._num_said_S):
             said_S.index_copy_(0, places, said_S.index_select(0, rows))
-        self._queues.join()
 
 
 def _unless_forced(chosen_S: Tensor, forced_S: Tensor) -> Tensor:

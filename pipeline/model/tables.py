@@ -67,7 +67,7 @@ class Codes:
     """Codes of a chunk, and the sign that they are there."""
 
     codes_JFK: Tensor
-    done: object
+    done: torch.cuda.Event | None
 
 
 class Answers(NamedTuple):

@@ -17,6 +17,8 @@ from pipeline.model.language_model import LanguageModel
 from pipeline.model.placement import free_bytes_of
 from pipeline.model.published import PUBLISHED
 
+NO_ROOM = torch.OutOfMemoryError("no room")
+
 
 @pytest.fixture(scope="module")
 def tiny():
@@ -28,11 +30,11 @@ def room_for(monkeypatch):
     """Let memory for keys and values run out beyond a number of slots."""
     plain, tried = LanguageModel.empty_cache, []
 
-    def limit(most):
+    def limit(most, error=NO_ROOM):
         def empty_cache(self, num_slots, *args, **kwargs):
             tried.append(num_slots)
             if num_slots > most:
-                raise torch.OutOfMemoryError("no room")
+                raise error
             return plain(self, num_slots, *args, **kwargs)
 
         monkeypatch.setattr(LanguageModel, "empty_cache", empty_cache)
@@ -63,6 +65,46 @@ def test_too_little_memory_at_the_start_halves_the_slots_instead_of_dying(tiny, 
     assert tokens_of(model) == tokens_of(whole)
 
 
+def refused_by_the_allocator():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused_by_the_allocator(),
+        MemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["allocator", "python", "driver", "library"],
+)
+def test_want_of_memory_is_known_by_whatever_name(tiny, room_for, error):
+    tried = room_for(2, error)
+    loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=4))
+    assert tried == [4, 2]
+
+
+def test_what_is_no_want_of_memory_is_told_at_once(tiny, room_for):
+    tried = room_for(2, RuntimeError("expected a different shape"))
+    with pytest.raises(RuntimeError, match="expected a different shape"):
+        loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=4))
+    assert tried == [4]
+
+
+def test_a_cpu_is_not_asked_for_slots_that_its_memory_does_not_hold(tiny, monkeypatch, caplog):
+    monkeypatch.setattr(loading, "free_bytes_of", lambda device: 160_000_000)
+    with caplog.at_level(logging.WARNING, logger=loading.log.name):
+        model = loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=200))
+    taken = max(model.bucket_sizes)
+    assert 1 <= taken < 100
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith("200 slots take ")
+    assert line.endswith(f" GB, cpu has 0.2 GB free; taking {taken}")
+
+
 def test_where_not_even_one_slot_fits_the_error_is_told(tiny, room_for):
     tried = room_for(0)
     with pytest.raises(torch.OutOfMemoryError):
@@ -78,13 +120,19 @@ def test_the_log_says_what_goes_where(tiny, caplog):
     assert line.count(" GB") == 5
 
 
-def test_a_model_that_cannot_fit_a_gpu_is_refused_before_a_weight_is_read(monkeypatch, tiny):
-    monkeypatch.setattr(loading, "device_of", lambda name: torch.device("cuda:0"))
-    monkeypatch.setattr(loading, "capability_of", lambda device: (8, 6))
+@pytest.mark.parametrize(("device", "size"), [("cuda:0", "5.5"), ("cpu", "10.7")])
+@pytest.mark.parametrize("num_slots", [None, 2])
+def test_a_model_that_cannot_fit_is_refused_before_a_weight_is_read(
+    monkeypatch, tiny, device, size, num_slots
+):
+    monkeypatch.setattr(loading, "device_of", lambda name: torch.device(device))
+    monkeypatch.setattr(
+        loading, "capability_of", lambda device: (8, 6) if device.type == "cuda" else None
+    )
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 4_000_000_000)
     unread = replace(tiny, config=PUBLISHED["stt-2.6b-en"])
-    with pytest.raises(ValueError, match=r"takes 5\.5 GB, cuda:0 has 4\.0 GB free; .*int8"):
-        loading.load_slotted(unread, EngineConfig())
+    with pytest.raises(ValueError, match=rf"takes {size} GB, {device} has 4\.0 GB free; .*int8"):
+        loading.load_slotted(unread, EngineConfig(num_slots=num_slots))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])

@@ -43,6 +43,25 @@ def test_a_ring_with_entries_to_hide_goes_to_our_kernel(took):
     assert took == ["own kernel"]
 
 
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        ("varlen_attn", None),
+        # As in torch 2.9, and in a torch whose rounding would depend on the neighbours.
+        ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None),
+        ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None),
+        ("FLASH_CAPABILITY", (9, 1)),
+        ("FLASH_WIDTH", 12),
+    ],
+)
+def test_flash_is_asked_only_for_what_it_knows(monkeypatch, name, replaced):
+    keys = Entries(torch.zeros(2, 3, 32, 16, dtype=torch.bfloat16))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert mixing._has_flash(keys)
+    monkeypatch.setattr(mixing, name, replaced)
+    assert not mixing._has_flash(keys)
+
+
 def test_without_triton_torch_serves(took, monkeypatch):
     monkeypatch.setattr(mixing, "_own_kernel", lambda: None)
     mix_on("meta", torch.int8)
