@@ -12,10 +12,10 @@ from rich.table import Table
 from jobs.command import run_job
 from jobs.config import Job
 from jobs.display import HOUR_S, clock
+from pipeline.reading.pace import STATUS_KEY
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config, open_store
 
-STATUS_KEY = "_run/status.json"
 SILENT_AFTER_S = 120.0
 NOT_FINISHED = 1
 ALIVE = ("running", "draining")

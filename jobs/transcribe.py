@@ -26,9 +26,10 @@ from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig, RayConfig
 from pipeline.cluster.dataset import Stages
 from pipeline.cluster.listening import load_listener
+from pipeline.cluster.order import Order, PaceConfig
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import pool_for
-from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.run import transcribe
 from pipeline.cluster.session import connected, session_folder
 from pipeline.engine.config import EngineConfig
 from pipeline.guards.config import GuardsConfig

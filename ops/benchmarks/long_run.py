@@ -82,9 +82,10 @@ def drive(folder: str, minutes: str) -> None:
     from pipeline.cluster.audio_reader import AudioReader, SourceConfig
     from pipeline.cluster.config import ClusterConfig, RayConfig
     from pipeline.cluster.dataset import Stages
+    from pipeline.cluster.order import Order
     from pipeline.cluster.progress import Progress
     from pipeline.cluster.resources import Pool
-    from pipeline.cluster.run import Order, transcribe
+    from pipeline.cluster.run import transcribe
     from pipeline.cluster.session import connected
     from pipeline.guards.config import GuardsConfig
     from pipeline.planning import PlanningConfig, plan

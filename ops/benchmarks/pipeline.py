@@ -33,10 +33,11 @@ from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig, RayConfig
 from pipeline.cluster.dataset import Stages
 from pipeline.cluster.listening import TranscriberListener
+from pipeline.cluster.order import Order, PaceConfig
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import CutShard
-from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.run import transcribe
 from pipeline.cluster.session import connected
 from pipeline.engine.config import EngineConfig
 from pipeline.guards.config import GuardsConfig

@@ -11,11 +11,14 @@ import logging
 import os
 import resource
 import select
+import signal
 import struct
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -35,6 +38,8 @@ MAX_LINES = 200
 MAX_LINE_BYTES = 4096
 # Hundreds of channels would make a block of seconds a block of gigabytes.
 MAX_BLOCK_BYTES = 16 * 2**20
+# How long the kernel may take over a process that was ended.
+END_S = 10.0
 # Neither credentials nor switches such as FFREPORT are for a program that reads strangers' files.
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -51,7 +56,7 @@ class DecodeConfig:
         default=48 * 3600.0, metadata={"help": "longer recordings are cut off and partial"}
     )
     stall_s: float = field(
-        default=120.0, metadata={"help": "ffmpeg is ended when it says nothing for so long"}
+        default=120.0, metadata={"help": "ffmpeg is ended when it takes so long over a block"}
     )
     max_cpu_s: int = field(
         default=7200, metadata={"help": "processor time that one decoding may take"}
@@ -86,9 +91,7 @@ class Sound:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._listener.join()
+        self._end()
         self._pipe.close()
 
     def __iter__(self) -> Iterator[NDArray[np.int16]]:
@@ -104,25 +107,32 @@ class Sound:
                 yield flat.reshape(columns, self.num_channels)
             if not self._columns_left():
                 self._broken = "too_long"
-                self._process.kill()
                 return
 
     @property
     def outcome(self) -> Outcome:
         """How it went; read it after the last block."""
         if self._broken is None:
-            self._process.wait(self._config.stall_s)
-        else:
-            self._process.kill()
-            self._process.wait()
-        self._listener.join()
+            self._wait()
+        self._end()
         return judge(
             decoded_s=self._num_samples / self._rate_hz,
             stated_s=self._stated_s(),
             lines=list(self._lines),
-            exit_code=self._process.returncode,
+            exit_code=self._process.returncode or 0,
             broken=self._broken,
         )
+
+    def _wait(self) -> None:
+        """Let ffmpeg end by itself: there is nothing left for it to write."""
+        try:
+            self._process.wait(self._config.stall_s)
+        except subprocess.TimeoutExpired:
+            self._broken = "timeout"
+
+    def _end(self) -> None:
+        end(self._process)
+        self._listener.join(END_S)
 
     def _stated_s(self) -> float | None:
         """What the file's own header promises."""
@@ -152,15 +162,18 @@ class Sound:
     def _read(self, num_bytes: int) -> bytes:
         """That many bytes, or what is left of them at the end."""
         parts, missing = [], num_bytes
-        while missing and self._can_read() and (part := self._pipe.read(missing)):
+        deadline_s = time.monotonic() + self._config.stall_s
+        while missing and self._can_read(deadline_s) and (part := self._pipe.read(missing)):
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
 
-    def _can_read(self) -> bool:
-        if select.select([self._pipe], [], [], self._config.stall_s)[0]:
+    def _can_read(self, deadline_s: float) -> bool:
+        left_s = deadline_s - time.monotonic()
+        # What trickles in is a standstill, too: only whole blocks are progress.
+        if self._broken is None and left_s > 0 and select.select([self._pipe], [], [], left_s)[0]:
             return True
-        self._broken = "timeout"
+        self._broken = self._broken or "timeout"
         return False
 
     def _listen(self) -> None:
@@ -181,10 +194,23 @@ def start(command: list[str], config: DecodeConfig) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,  # select must see all that has come
+        start_new_session=True,  # Ctrl-C is for us, and whatever it starts ends with it
         env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     )
     _limit(process.pid, config)
     return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End ffmpeg and what it may have started, however it resists."""
+    if process.poll() is not None:
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        log.warning("ffmpeg, process %d, cannot be ended: its disk may not answer", process.pid)
 
 
 def _limit(pid: int, config: DecodeConfig) -> None:

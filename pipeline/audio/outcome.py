@@ -19,7 +19,7 @@ REASONS = {
     r"Invalid data|could not find|moov atom not found|Header missing|End of file": "not_audio",
 }
 SENTENCES = {
-    "timeout": "ffmpeg stood still and was ended",
+    "timeout": "ffmpeg all but stood still and was ended",
     "too_long": "the recording is longer than the limit",
     "empty": "the file holds no sample",
 }

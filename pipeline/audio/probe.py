@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.audio import ffmpeg
-from pipeline.audio.decode import DecodeConfig, start
+from pipeline.audio.decode import DecodeConfig, end, start
 
 STREAM = re.compile(r"Stream #\d+:\d+.*?: Audio: (\w+).*?, (\d+) Hz, ([^,]+)(?:.*, (\d+) kb/s)?")
 FORMAT = re.compile(r"Input #0, ([\w,]+), from")
@@ -32,12 +32,13 @@ def probe(path: str | Path, config: DecodeConfig) -> Probe | None:
 def what_ffmpeg_says(path: str | Path, config: DecodeConfig) -> str:
     """Its lines about the header of a file, read under the same limits as any decoding."""
     program = ffmpeg.find_ffmpeg(config.ffmpeg)
-    with start(ffmpeg.probing_command(program, str(path)), config) as process:
-        try:
-            said = process.communicate(timeout=config.stall_s)[1]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return f"reading the header took over {config.stall_s:g} s"
+    process = start(ffmpeg.probing_command(program, str(path)), config)
+    try:
+        said = process.communicate(timeout=config.stall_s)[1]
+    except subprocess.TimeoutExpired:
+        return f"reading the header took over {config.stall_s:g} s"
+    finally:
+        end(process)
     return said.decode(errors="replace")
 
 

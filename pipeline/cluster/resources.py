@@ -1,15 +1,29 @@
 """What a run needs of the cluster, and what the cluster lacks, before anything waits for it."""
 
-import time
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import ray
+from tenacity import (
+    RetryCallState,
+    retry,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from pipeline.cluster.config import ClusterConfig
 
 POLL_S = 1.0
+# Ray may take so long to notice that the processes of a job that ended are gone.
+LEAVING_S = 30.0
 MIN_FREE_CPUS = 0.25
+
+Made = TypeVar("Made")
+
+log = logging.getLogger(__name__)
 
 
 class ClusterLacksError(Exception):
@@ -28,19 +42,54 @@ class Pool:
 
 
 def pool_for(config: ClusterConfig, num_slots: int | None) -> Pool:
-    """The workers that fit, waiting as long as the configuration says.
+    """The workers that fit, as soon as the first of them can begin.
 
-    Raises ClusterLacksError, which tells in one sentence what is missing.
+    Raises ClusterLacksError, which tells in one sentence what is missing, once there was time
+    enough for machines to come and for other jobs to end.
     """
-    deadline_s = time.monotonic() + config.wait_s
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        try:
-            return plan_pool(nodes, config, num_slots)
-        except ClusterLacksError:
-            if time.monotonic() >= deadline_s:
-                raise
-            time.sleep(POLL_S)
+    pool = _patiently(lambda: plan_pool(_machines(), config, num_slots), config.wait_s)
+    wait_s = max(config.wait_s, LEAVING_S)
+    _patiently(lambda: check_room(ray.available_resources(), pool, config), wait_s)
+    return pool
+
+
+def _machines() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _patiently(attempt: Callable[[], Made], wait_s: float) -> Made:
+    """What it returns once the cluster lacks nothing for it."""
+    patient = retry(
+        retry=retry_if_exception_type(ClusterLacksError),
+        stop=stop_after_delay(wait_s),
+        wait=wait_fixed(POLL_S),
+        before_sleep=_say_once(wait_s),
+        reraise=True,
+    )
+    return patient(attempt)()
+
+
+def _say_once(wait_s: float) -> Callable[[RetryCallState], None]:
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            log.warning("waiting up to %.0f s: %s", wait_s, state.outcome.exception())
+
+    return say
+
+
+def check_room(free: Mapping[str, float], pool: Pool, config: ClusterConfig) -> None:
+    """Raise ClusterLacksError unless other jobs leave room for one transcriber and one decoder."""
+    needed = {
+        "GPU": pool.gpus_per_actor,
+        "CPU": pool.cpus_per_actor + config.cpus_per_decoder + MIN_FREE_CPUS,
+    }
+    if all(free.get(kind, 0.0) >= amount for kind, amount in needed.items()):
+        return
+    raise ClusterLacksError(
+        f"other jobs hold the cluster: {free.get('GPU', 0.0):g} GPUs and {free.get('CPU', 0.0):g} "
+        f"CPUs are free, a transcriber and a decoder need {needed['GPU']:g} and "
+        f"{needed['CPU']:g}; end those jobs, or let cluster.wait_s wait for them"
+    )
 
 
 def plan_pool(

@@ -3,6 +3,7 @@
 import os
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,28 @@ def test_a_source_that_says_nothing_is_given_up(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
     _, outcome = heard(tmp_path / "a.wav", DecodeConfig(stall_s=0.5))
     assert (outcome.status, outcome.reason) == ("failed", "timeout")
+
+
+@pytest.mark.parametrize(
+    "goes_on",
+    [
+        "sleep 99",
+        "while printf '\\0\\0'; do sleep 0.05; done",
+        "exec >&-; sleep 99",
+        "sleep 99 & wait",
+    ],
+    ids=["hangs", "trickles", "stays", "leaves a child"],
+)
+def test_a_decoder_that_comes_to_no_end_is_ended_with_what_it_gave(tmp_path, goes_on):
+    sound = made(tmp_path / "a.wav", "-ar", str(RATE_HZ))
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\n[ "$1" = -version ] && exit\ncat {sound}\n{goes_on}\n')
+    program.chmod(0o755)
+    began_s = time.monotonic()
+    samples_NC, outcome = heard(sound, DecodeConfig(ffmpeg=str(program), stall_s=0.5))
+    assert time.monotonic() - began_s < 5
+    assert (outcome.status, outcome.reason) == ("partial", "timeout")
+    assert len(samples_NC) >= SECONDS * RATE_HZ
 
 
 def test_a_reader_that_leaves_early_leaves_no_process(tmp_path):

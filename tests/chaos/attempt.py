@@ -24,9 +24,10 @@ from pipeline.audio.cut import ShardConfig
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig, RayConfig
 from pipeline.cluster.dataset import Stages
+from pipeline.cluster.order import Order, PaceConfig
 from pipeline.cluster.resources import pool_for
 from pipeline.cluster.rows import Cut, CutShard
-from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.run import transcribe
 from pipeline.cluster.session import connected
 from pipeline.engine.engine import Tally
 from pipeline.guards.config import GuardsConfig

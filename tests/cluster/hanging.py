@@ -8,10 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.cluster import run, watchdog
+from pipeline.cluster import attempt, watchdog
 from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.order import Order, PaceConfig
 from pipeline.cluster.resources import Pool
-from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.run import transcribe
 from pipeline.cluster.session import connected
 from pipeline.engine.engine import Tally
 from tests.cluster.stages import plan_file, read, recording, stages
@@ -53,10 +54,10 @@ def hang(output, part):
 def move_until_hanging(part):
     """Let the run look alive until then: it may take a busy machine long to come so far."""
 
-    def sign(attempt):
-        return (attempt._store.folder / f"{part}-hangs").exists() or time.monotonic()
+    def sign(self):
+        return (self._store.folder / f"{part}-hangs").exists() or time.monotonic()
 
-    run._Attempt._sign = sign
+    attempt.Attempt._sign = sign
 
 
 def order(part: str, output: Path) -> Order:

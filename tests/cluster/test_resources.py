@@ -2,9 +2,10 @@
 
 import pytest
 
+from pipeline.cluster import resources
 from pipeline.cluster.config import ClusterConfig, calls_per_actor
 from pipeline.cluster.dataset import recordings_per_task
-from pipeline.cluster.resources import ClusterLacksError, plan_pool
+from pipeline.cluster.resources import ClusterLacksError, plan_pool, pool_for
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
 CPU_NODE = {"CPU": 16.0}
@@ -66,6 +67,43 @@ def test_what_is_missing_is_one_sentence_with_numbers(nodes, config, sentence):
         plan_pool(nodes, config, 8)
     assert sentence in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """One machine; what is free of it is told anew each time, and the last of it again."""
+    answers = []
+
+    def free():
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    monkeypatch.setattr(resources.ray, "nodes", lambda: [{"Alive": True, "Resources": GPU_NODE}])
+    monkeypatch.setattr(resources.ray, "available_resources", free)
+    monkeypatch.setattr(resources, "POLL_S", 0.01)
+    monkeypatch.setattr(resources, "LEAVING_S", 0.05)
+    return answers
+
+
+def test_a_cluster_that_others_hold_is_one_sentence_and_not_a_wait_for_ever(cluster, caplog):
+    cluster.append({"CPU": 30.0})
+    with pytest.raises(ClusterLacksError) as told:
+        pool_for(ClusterConfig(num_actors=2), 8)
+    assert str(told.value).startswith("other jobs hold the cluster: 0 GPUs and 30 CPUs are free")
+    assert "\n" not in str(told.value)
+    (said,) = caplog.messages
+    assert said == f"waiting up to 0 s: {told.value}"
+
+
+def test_a_job_that_is_leaving_is_waited_for(cluster, caplog):
+    cluster += [{"CPU": 2.0, "GPU": 8.0}, GPU_NODE]
+    assert pool_for(ClusterConfig(num_actors=2), 8).num_actors == 2
+    assert len(caplog.messages) == 1
+
+
+def test_half_a_free_cluster_is_enough_to_begin(cluster, caplog):
+    cluster.append({"CPU": 12.0, "GPU": 4.0})
+    assert pool_for(ClusterConfig(), 8).num_actors == 8
+    assert not caplog.messages
 
 
 def test_twice_as_many_rows_are_in_flight_as_there_are_slots():

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cluster.config import ClusterConfig
+from pipeline.cluster.order import Order, PaceConfig
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import CutShard
-from pipeline.cluster.run import Order, PaceConfig, transcribe
+from pipeline.cluster.run import transcribe
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.parts import receipts
 from pipeline.transcriber import Clip
@@ -132,6 +133,18 @@ def test_the_heartbeat_tells_how_the_run_ended(local_ray, tmp_path):
     status = json.loads((tmp_path / "out/_run/status.json").read_text())
     assert status["state"] == "finished"
     assert (status["num_done"], status["num_recordings"]) == (1, 1)
+
+
+def test_a_run_that_is_asked_for_again_keeps_what_it_told(local_ray, tmp_path):
+    path = tmp_path / "out/_run/status.json"
+    run(order([recording(n) for n in range(3)], tmp_path))
+    before = json.loads(path.read_text())
+    assert before["mean_occupancy"] > 0
+    path.write_text(json.dumps(before | {"state": "running", "detail": "cut off"}))
+    again = run(order([recording(n) for n in range(3)], tmp_path))
+    now = json.loads(path.read_text())
+    assert (again.num_left, again.state) == (0, "finished")
+    assert now | {"updated_at": ""} == before | {"updated_at": ""}
 
 
 def _store(output):
