@@ -6,8 +6,10 @@ wrote, which may hold a key, a token or a signed address.
 
 import errno
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -26,9 +28,13 @@ DENIED = {
 CHANGED = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 BUSY = {"429", "500", "502", "503", "504", "InternalError", "RequestTimeout", "SlowDown"}
 
+# Object stores refuse what was signed by a clock that differs by more from their own.
+MAX_SKEW_S = 900.0
+
 SENTENCES = {
     "not_found": "there is no such file",
     "denied": "reading or writing is not allowed with the credentials at hand",
+    "clock": "this machine's clock is not that of the object store, which refuses it; set it right",
     "no_credentials": "no credentials were found in the environment, the profile or the machine",
     "changed": "the file is not the one that was planned",
     "outside": "a link that leads out of the folder is not followed; name its target instead",
@@ -40,7 +46,7 @@ SENTENCES = {
     "bad_location": "this is not the name of a file or a bucket",
     "io": "reading or writing failed",
 }
-TRANSIENT = {"busy", "unreachable", "timeout", "truncated"}
+TRANSIENT = {"busy", "clock", "unreachable", "timeout", "truncated"}
 
 
 class StorageError(Exception):
@@ -82,8 +88,14 @@ def _of_reply(error: boto.ClientError, uri: str) -> tuple[str, str, str]:
         ("busy", BUSY),
     ):
         if code in codes or status in codes:
-            return reason, uri, note
+            return "clock" if reason == "denied" and _is_clock_wrong(error) else reason, uri, note
     return "io", uri, note
+
+
+def _is_clock_wrong(error: boto.ClientError) -> bool:
+    """By the date of the reply, as some replies have no body that says so."""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return bool(date) and abs(parsedate_to_datetime(date).timestamp() - time.time()) > MAX_SKEW_S
 
 
 def _of_exception(error: BaseException) -> str:

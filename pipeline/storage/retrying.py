@@ -18,7 +18,7 @@ from pipeline.storage.tables import files, read_rows, side_by_side, write_table
 # By stage; for any other reason the same file fails in the same way again.
 PASSING = {
     "fetch": [
-        *("busy", "denied", "io", "no_credentials", "no_space", "timeout", "truncated"),
+        *("busy", "clock", "denied", "io", "no_credentials", "no_space", "timeout", "truncated"),
         "unreachable",
     ],
     "decode": ["killed", "timeout", "unexpected"],
