@@ -246,7 +246,8 @@ class Transcriber:
 
 def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine | LeapingEngine:
     if config.frames_per_pass > 1:
-        return LeapingEngine(load_leaping(checkpoint, config))
+        leaping = load_leaping(checkpoint, config)
+        return LeapingEngine(leaping, reproducible=config.reproducible)
     schedule = ScheduleConfig(round_steps=config.round_steps, reproducible=config.reproducible)
     return Engine(load_slotted(checkpoint, config), schedule)
 

@@ -35,27 +35,31 @@ CPU = torch.device("cpu")
 
 
 class Counting:
-    """How many steps the passes of a model made, in slots that had enough left for all of them."""
+    """How many steps the passes of a model made, in slots that had enough left for all of them.
+
+    Reads a round as soon as it is queued, as a CPU's engine does.
+    """
 
     def __init__(self, model: LeapingModel) -> None:
         self.num_steps = self.num_passes = 0
         self._model, self._run, model.run = model, model.run, self
 
     def __call__(self, leaps, codes):
-        leapt = self._run(leaps, codes)
-        is_busy_S = leaps.left_S >= self._model.num_passes * self._model.frames_per_pass
-        self.num_steps += int(leapt.num_steps_S[is_busy_S].sum())
+        leaping = self._run(leaps, codes)
+        left_S = leaps.ends_S - leaps.bases_S
+        is_busy_S = left_S >= self._model.num_passes * self._model.frames_per_pass
+        self.num_steps += int(leaping.wait().num_steps_S[is_busy_S].sum())
         self.num_passes += self._model.num_passes * int(is_busy_S.sum())
-        return leapt
+        return leaping
 
 
 def guess_padding(model: LeapingModel) -> None:
     """Let a model guess nothing but padding."""
     plain = model._guess
 
-    def guess(said_ST, num_steps_S):
-        plain(said_ST, num_steps_S)
-        model._tables.text_ST[:, 1:] = model._padding[:, 1:]
+    def guess(tables, said_ST, num_steps_S):
+        plain(tables, said_ST, num_steps_S)
+        tables.text_ST[:, 1:] = model._language_model.config.padding_id
 
     model._guess = guess
 

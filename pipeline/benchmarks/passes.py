@@ -7,14 +7,14 @@ S slots, W columns of a round.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
 from pipeline.benchmarks.rounds import one_chunk
 from pipeline.benchmarks.timing import timed
-from pipeline.engine.leaping import Leaps
+from pipeline.engine.leaps import Leaps
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.speech_to_text import SpeechToText
 
@@ -43,23 +43,19 @@ def measure_pass(
     """The middle of some rounds, after one that does not count."""
     num_passes = -(-ROUND_STEPS // num_frames)
     model = LeapingModel(speech, num_slots, num_frames, num_passes)
-    run = _round(model, 2 * speech.config.language_model.context)
+    run = _round(model, num_slots, 2 * speech.config.language_model.context)
     run()
     spent = [timed(run, speech.device).wall_s / num_passes for _ in range(num_rounds)]
     return PassCost(num_frames=num_frames, num_slots=num_slots, pass_s=median(spent), step_s=step_s)
 
 
-def _round(model: LeapingModel, position: int) -> Callable[[], object]:
-    num_slots, width = model.num_slots, model.frames_per_pass * model.num_passes
-    leaps = Leaps(
-        positions_S=np.full(num_slots, position, np.int64),
-        left_S=np.full(num_slots, 2 * width, np.int64),
-        frames_SW=np.zeros((num_slots, 2 * width), np.int64),
-        forced_SW=np.full((num_slots, 2 * width), -1, np.int64),
-        temperatures_S=np.zeros(num_slots, np.float32),
-        seeds_S=np.zeros(num_slots, np.int64),
-        prompts_S=np.zeros(num_slots, np.int64),
-        prompt_tokens_P=np.array([-1], np.int64),
+def _round(model: LeapingModel, num_slots: int, position: int) -> Callable[[], object]:
+    width = model.frames_per_pass * model.num_passes
+    leaps = replace(
+        Leaps.idle(num_slots, (model.rounds_ahead + 2) * width, []),
+        **dict.fromkeys(
+            ("starts_S", "ends_S", "bases_S", "farthest_S"), np.full(num_slots, position, np.int64)
+        ),
     )
     codes = model.encode(one_chunk(model, num_frames=1))
-    return lambda: model.run(leaps, codes)
+    return lambda: model.run(leaps, codes).wait()

@@ -88,7 +88,7 @@ class Slots:
         if not segments:
             return None
         return Round(
-            num_slots=self._bucket(1 + max(segment.slot for segment in segments)),
+            num_slots=bucket_of(1 + max(segment.slot for segment in segments), self._buckets),
             num_steps=max(segment.round_step + segment.num_steps for segment in segments),
             segments=tuple(segments),
             moves=tuple(moves),
@@ -126,16 +126,23 @@ class Slots:
         return segment
 
     def _compact(self) -> tuple[tuple[int, int], ...]:
-        """Move streams out of the upper slots if fewer slots, of a smaller bucket, would do."""
-        live = [slot for slot, held in enumerate(self._occupants) if held is not None]
-        if not live or self._bucket(len(live)) == self._bucket(live[-1] + 1):
-            return ()
-        sources = [slot for slot in live if slot >= len(live)]
-        targets = [slot for slot in range(len(live)) if self._occupants[slot] is None]
-        for source, target in zip(sources, targets, strict=True):
+        moves = moves_down([held is not None for held in self._occupants], self._buckets)
+        for source, target in moves:
             self._occupants[target] = self._occupants[source]
             self._occupants[source] = None
-        return tuple(zip(sources, targets, strict=True))
+        return moves
 
-    def _bucket(self, num_slots: int) -> int:
-        return next(bucket for bucket in self._buckets if bucket >= num_slots)
+
+def moves_down(is_held: Sequence[bool], buckets: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Moves (source, target) out of the upper slots, if fewer slots, of a smaller bucket, do."""
+    live = [slot for slot, held in enumerate(is_held) if held]
+    if not live or bucket_of(len(live), buckets) == bucket_of(live[-1] + 1, buckets):
+        return ()
+    sources = [slot for slot in live if slot >= len(live)]
+    targets = [slot for slot in range(len(live)) if not is_held[slot]]
+    return tuple(zip(sources, targets, strict=True))
+
+
+def bucket_of(num_slots: int, buckets: Sequence[int]) -> int:
+    """The smallest number of slots that a round may run over to have so many."""
+    return next(bucket for bucket in buckets if bucket >= num_slots)

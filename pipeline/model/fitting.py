@@ -65,21 +65,26 @@ def footprint(
     numbers: Numbers,
     round_steps: int,
     encode_rows: int,
+    *,
     num_graphs: int = 6,
+    frames_per_pass: int = 1,
 ) -> Footprint:
-    """What a checkpoint takes in these numbers."""
+    """What a checkpoint takes in these numbers; a round has so many steps, or a few more."""
     language_model, mimi = config.language_model, config.mimi
-    encoded_s = encode_rows * round_steps / mimi.frame_rate_hz
+    most_steps = frames_per_pass * ceil(round_steps / frames_per_pass)
+    encoded_s = encode_rows * most_steps / mimi.frame_rate_hz
+    codec_state = 4 * _codec_state(mimi, most_steps)
     return Footprint(
         weights=_layer_bytes(language_model, numbers.weights)
         + _table_sizes(language_model) * ITEM_BYTES[numbers.activations]
         + _norm_bytes(language_model, numbers.activations)
         + _head_bytes(language_model, numbers.activations),
         codec_weights=4 * _codec_sizes(mimi),
-        cache_per_slot=_cached_bytes(language_model, numbers.cache),
-        codec_state_per_slot=4 * _codec_state(mimi, round_steps),
+        cache_per_slot=_cached_bytes(language_model, numbers.cache, frames_per_pass),
+        codec_state_per_slot=codec_state,
         encode_rows=encode_rows,
-        encoding=int(encoded_s * ENCODE_BYTES_PER_S),
+        # The state of what is encoded is copied out of its slots.
+        encoding=int(encoded_s * ENCODE_BYTES_PER_S) + encode_rows * codec_state,
         graphs=num_graphs * GRAPH_BYTES,
     )
 
@@ -121,8 +126,9 @@ def _table_sizes(config: LanguageModelConfig) -> int:
     return rows * config.dim
 
 
-def _cached_bytes(config: LanguageModelConfig, numbers: str) -> int:
-    num_vectors = 2 * config.num_layers * config.context * config.num_heads
+def _cached_bytes(config: LanguageModelConfig, numbers: str, frames_per_pass: int) -> int:
+    capacity = config.context + frames_per_pass - 1
+    num_vectors = 2 * config.num_layers * capacity * config.num_heads
     vector_bytes = config.head_dim * ITEM_BYTES[numbers] + SCALE_BYTES.get(numbers, 0)
     return int(num_vectors * vector_bytes)
 
@@ -141,6 +147,6 @@ def _codec_sizes(config: MimiConfig) -> int:
     return config.num_layers * layer + books + convolutions + downsampling
 
 
-def _codec_state(config: MimiConfig, round_steps: int) -> int:
-    capacity = config.context + round_steps * config.positions_per_frame - 1
+def _codec_state(config: MimiConfig, most_frames: int) -> int:
+    capacity = config.context + most_frames * config.positions_per_frame - 1
     return 2 * config.num_layers * capacity * config.dim

@@ -6,12 +6,14 @@ guesses before it were. What was said after the first wrong one is heard again b
 and is its guess; further ahead padding is, which most tokens are. So the first steps of a pass are
 those that single steps would have made, and at least one is.
 
-S slots, T frames of a pass, W columns of a round, K codebooks, V text tokens, H extra heads,
-P tokens of all prompts.
+S slots, T frames of a pass, C columns of a slot, W steps that it may make in a round, K codebooks,
+V text tokens, H extra heads, P tokens of all prompts.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,22 +24,27 @@ from pipeline.model.decoding import FREE, MOST_PROMPT_TOKENS, draw_each, hold, p
 from pipeline.model.encoding import SlottedMimi
 from pipeline.model.language_model import Prediction
 from pipeline.model.packing import pack
-from pipeline.model.queues import Kind, Queues
+from pipeline.model.queues import Homeward, Kind, Queues
+from pipeline.model.slotted import halves
 from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.tables import Chunk, Codes
+from pipeline.model.tables import Chunk, Codes, Upload
 
 
 class Leaps(Protocol):
     """A round, as the engine lays it out."""
 
     @property
-    def positions_S(self) -> np.ndarray: ...
+    def starts_S(self) -> np.ndarray: ...
     @property
-    def left_S(self) -> np.ndarray: ...
+    def ends_S(self) -> np.ndarray: ...
     @property
-    def frames_SW(self) -> np.ndarray: ...
+    def bases_S(self) -> np.ndarray: ...
     @property
-    def forced_SW(self) -> np.ndarray: ...
+    def farthest_S(self) -> np.ndarray: ...
+    @property
+    def frames_SC(self) -> np.ndarray: ...
+    @property
+    def forced_SC(self) -> np.ndarray: ...
     @property
     def temperatures_S(self) -> np.ndarray: ...
     @property
@@ -46,6 +53,8 @@ class Leaps(Protocol):
     def prompts_S(self) -> np.ndarray: ...
     @property
     def prompt_tokens_P(self) -> np.ndarray: ...
+    @property
+    def is_plain(self) -> bool: ...
 
 
 class Leapt(NamedTuple):
@@ -55,6 +64,16 @@ class Leapt(NamedTuple):
     tokens_SW: np.ndarray
     confidences_SW: np.ndarray
     heads_SWH: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Leaping:
+    """A round on its way to the host."""
+
+    tables: Homeward
+
+    def wait(self) -> Leapt:
+        return Leapt(*self.tables.wait())
 
 
 class _Ahead(NamedTuple):
@@ -70,20 +89,47 @@ class _Ahead(NamedTuple):
 class _Tables:
     """All that a round reads and writes."""
 
+    # Kept from round to round.
+    positions_S: Tensor  # where each slot stands
+    num_said_S: Tensor  # of its prompt
+    text_ST: Tensor  # what was said last, then guesses
+    codes_SCK: Tensor
+    # Laid anew.
     num_steps_S: Tensor  # that a slot has made in this round
-    positions_S: Tensor  # where it stood at its beginning
-    left_S: Tensor
+    ends_S: Tensor
+    bases_S: Tensor
+    forced_SC: Tensor
     temperatures_S: Tensor
     seeds_S: Tensor
     prompts_S: Tensor  # where in `prompt_tokens_P` the slot's prompt begins
-    prompt_tokens_P: Tensor
-    num_said_S: Tensor  # of each slot's prompt, kept from round to round
-    text_ST: Tensor  # what was said last, then guesses
-    codes_SWK: Tensor
-    forced_SW: Tensor
+    # Said.
     tokens_SW: Tensor
     confidences_SW: Tensor
     heads_SWH: Tensor
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        return self.positions_S, self.num_said_S, self.text_ST, self.codes_SCK
+
+    def first(self, num_slots: int) -> Self:
+        """The same memory, for the first slots only."""
+        return type(self)(*(getattr(self, field.name)[:num_slots] for field in fields(self)))
+
+    def lay(self, leaps: Leaps, upload: Upload) -> None:
+        self.num_steps_S.zero_()
+        starts_S = upload(leaps.starts_S)
+        self.positions_S.copy_(torch.where(starts_S < 0, self.positions_S, starts_S))
+        self.ends_S.copy_(upload(leaps.ends_S))
+        self.bases_S.copy_(upload(leaps.bases_S))
+        self.forced_SC.copy_(upload(leaps.forced_SC))
+        self.temperatures_S.copy_(upload(leaps.temperatures_S))
+        self.seeds_S.copy_(upload(leaps.seeds_S))
+        self.prompts_S.copy_(upload(leaps.prompts_S))
+
+    def said(self) -> list[Tensor]:
+        """Copies of the answers."""
+        tables = self.num_steps_S, self.tokens_SW, self.confidences_SW, self.heads_SWH
+        return [table.clone() for table in tables]
 
 
 class LeapingModel:
@@ -100,23 +146,27 @@ class LeapingModel:
         use_graphs: bool = True,
         cache_dtype: torch.dtype | None = None,
     ) -> None:
-        self.num_slots, self.frames_per_pass = num_slots, frames_per_pass
-        self.num_passes = num_passes
+        self.frames_per_pass, self.num_passes = frames_per_pass, num_passes
+        self.bucket_sizes = halves(num_slots)
         self._width = frames_per_pass * num_passes
         self._language_model = speech.language_model
         pack(speech.language_model, num_slots * frames_per_pass)
         self._queues = Queues(speech.device, use_graphs=use_graphs)
         self._mimi = SlottedMimi(speech, self._queues, num_slots, self._width, encode_rows)
         self._cache = speech.language_model.empty_cache(num_slots, frames_per_pass, cache_dtype)
-        self._tables = self._empty_tables()
-        self._padding = torch.full_like(
-            self._tables.text_ST, speech.language_model.config.padding_id
+        self._tables = self._empty_tables(num_slots)
+        self._prompt_tokens_P = torch.full(
+            (num_slots * (MOST_PROMPT_TOKENS + 2),), FREE, device=speech.device
         )
         self._silent_tokens = torch.tensor(speech.silent_tokens, device=speech.device)
-        self._rows_S1 = torch.arange(num_slots, device=speech.device)[:, None]
-        for is_plain in (True, False):
-            self._queues.capture(self._pass, Kind(num_slots, is_plain))
-        self._queues.join()
+        with self._queues.on_device():
+            for kind in product(self.bucket_sizes, (True, False)):
+                self._queues.capture(self._pass, Kind(*kind))
+            self._queues.join()
+
+    @property
+    def rounds_ahead(self) -> int:
+        return self._queues.rounds_ahead
 
     @property
     def frame_samples(self) -> int:
@@ -126,93 +176,101 @@ class LeapingModel:
     def num_heads(self) -> int:
         return self._language_model.config.num_extra_heads
 
+    def memory(self) -> Iterator[Tensor]:
+        """Every tensor in which the slots remember what they have heard."""
+        yield from self._mimi.memory()
+        yield from (*self._cache.keys.tensors(), *self._cache.values.tensors())
+
     def encode(self, chunk: Chunk) -> Codes:
         """Encode every job of a chunk, on a queue of its own."""
         return self._mimi.encode(chunk)
 
-    def _empty_tables(self) -> _Tables:
+    def _empty_tables(self, num_slots: int) -> _Tables:
         def table(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.zeros(self.num_slots, *shape, dtype=dtype, device=self._queues.device)
+            return torch.zeros(num_slots, *shape, dtype=dtype, device=self._queues.device)
 
-        # A pass may write past the steps that it makes.
-        width = 2 * self._width
+        num_columns = (self.rounds_ahead + 2) * self._width
         return _Tables(
-            num_steps_S=table(),
             positions_S=table(),
-            left_S=table(),
+            num_said_S=table(),
+            text_ST=table(self.frames_per_pass),
+            codes_SCK=table(num_columns, self._language_model.config.num_codebooks),
+            num_steps_S=table(),
+            ends_S=table(),
+            bases_S=table(),
+            forced_SC=table(num_columns),
             temperatures_S=table(dtype=torch.float32),
             seeds_S=table(),
             prompts_S=table(),
-            prompt_tokens_P=torch.full_like(table(MOST_PROMPT_TOKENS + 2).flatten(), FREE),
-            num_said_S=table(),
-            text_ST=table(self.frames_per_pass),
-            codes_SWK=table(width, self._language_model.config.num_codebooks),
-            forced_SW=table(width),
-            tokens_SW=table(width, dtype=torch.int32),
-            confidences_SW=table(width, dtype=torch.float32),
-            heads_SWH=table(width, self.num_heads, dtype=torch.float32),
+            tokens_SW=table(self._width, dtype=torch.int32),
+            confidences_SW=table(self._width, dtype=torch.float32),
+            heads_SWH=table(self._width, self.num_heads, dtype=torch.float32),
         )
 
     @torch.inference_mode()
-    def run(self, leaps: Leaps, codes: Codes) -> Leapt:
-        """Run every pass of a round and wait for what it says."""
-        self._queues.receive(codes.codes_JFK, codes.done)
-        self._lay(leaps, codes)
-        is_plain = not leaps.temperatures_S.any() and not leaps.prompts_S.any()
-        kind = Kind(self.num_slots, is_plain)
-        for index in range(1, self.num_passes + 1):
-            # An idle slot stays where it is.
-            passes_S = np.where(leaps.left_S > 0, index, 1)
-            farthest_S = leaps.positions_S + passes_S * self.frames_per_pass
-            reach = tuple(np.minimum(farthest_S, self._cache.capacity).tolist())
-            self._queues.run(self._pass, kind, reach)
-        tables, width = self._tables, self._width
-        said = (tables.tokens_SW, tables.confidences_SW, tables.heads_SWH)
-        copies = [tables.num_steps_S.clone(), *(table[:, :width].clone() for table in said)]
-        return Leapt(*self._queues.download(copies).wait())
+    def run(self, leaps: Leaps, codes: Codes) -> Leaping:
+        """Queue every pass of a round."""
+        num_slots = len(leaps.ends_S)
+        kind = Kind(num_slots, leaps.is_plain)
+        with self._queues.on_device():
+            self._queues.receive(codes.codes_JFK, codes.done)
+            self._lay(leaps, codes)
+            for index in range(1, self.num_passes + 1):
+                self._queues.run(self._pass, kind, self._reach(leaps, index))
+            return Leaping(self._queues.download(self._tables.first(num_slots).said()))
+
+    def _reach(self, leaps: Leaps, num_passes: int) -> Reach:
+        """What the ring holds of each slot after so many passes, at most; an idle one stays."""
+        passes_S = np.where(leaps.ends_S > 0, num_passes, 1)
+        farthest_S = leaps.farthest_S + passes_S * self.frames_per_pass
+        return tuple(np.minimum(farthest_S, self._cache.capacity).tolist())
 
     def _lay(self, leaps: Leaps, codes: Codes) -> None:
-        tables, upload = self._tables, self._queues.upload
-        tables.num_steps_S.zero_()
-        tables.positions_S.copy_(upload(leaps.positions_S))
-        tables.left_S.copy_(upload(leaps.left_S))
-        tables.forced_SW.copy_(upload(leaps.forced_SW))
-        tables.temperatures_S.copy_(upload(leaps.temperatures_S))
-        tables.seeds_S.copy_(upload(leaps.seeds_S))
-        tables.prompts_S.copy_(upload(leaps.prompts_S))
-        tables.prompt_tokens_P[: len(leaps.prompt_tokens_P)] = upload(leaps.prompt_tokens_P)
+        upload, tables = self._queues.upload, self._tables.first(len(leaps.ends_S))
+        tables.lay(leaps, upload)
+        self._prompt_tokens_P[: len(leaps.prompt_tokens_P)] = upload(leaps.prompt_tokens_P)
         # Copied before they are overwritten: some of them stay.
-        codes_FK = torch.cat((tables.codes_SWK.flatten(0, 1), codes.codes_JFK.flatten(0, 1)))
-        rows = upload(leaps.frames_SW).flatten()
-        tables.codes_SWK.copy_(codes_FK.index_select(0, rows).view_as(tables.codes_SWK))
+        codes_FK = torch.cat((self._tables.codes_SCK.flatten(0, 1), codes.codes_JFK.flatten(0, 1)))
+        rows = upload(leaps.frames_SC).flatten()
+        tables.codes_SCK.copy_(codes_FK.index_select(0, rows).view_as(tables.codes_SCK))
+
+    @torch.inference_mode()
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy everything the slots `sources` remember to the slots `targets`."""
+        for rows, places in self._queues.moves(sources, targets):
+            self._mimi.move(rows, places)
+            self._cache.put(places, self._cache.rows(rows))
+            for table in self._tables.kept:
+                table.index_copy_(0, places, table.index_select(0, rows))
 
     def _pass(self, kind: Kind, reach: Reach) -> None:
         """Every slot hears its next frames, and keeps what no wrong guess had a part in."""
-        tables, ahead = self._tables, self._ahead()
-        cache, is_fresh_S = self._cache, ahead.positions_ST[:, 0] == 0
-        cache.next_positions_B.copy_(ahead.positions_ST[:, 0])
+        tables, cache = self._tables.first(kind.num_slots), self._cache.first(kind.num_slots)
+        ahead = self._ahead(tables)
+        is_fresh_S = tables.positions_S == 0
+        cache.next_positions_B.copy_(tables.positions_S)
         prediction = self._language_model.extend(
             ahead.codes_STK, ahead.text_ST, cache, is_fresh_S, reach
         )
-        due_S = self._due(is_fresh_S)
-        said_ST = self._chosen(prediction.logits_STV, ahead, None if kind.is_plain else due_S)
-        self._write(ahead.columns_ST, said_ST, prediction)
-        is_right_ST = ahead.text_ST[:, 1:] == said_ST[:, :-1]
-        num_right_S = 1 + is_right_ST.long().cumprod(dim=1).sum(dim=1)
-        # What may be said inside a prompt is known for the next step alone.
-        num_right_S = num_right_S.masked_fill(due_S != FREE, 1)
+        tables.num_said_S.masked_fill_(is_fresh_S, 0)
+        due_S = self._prompt_tokens_P.index_select(0, tables.prompts_S + tables.num_said_S)
+        said_ST = self._chosen(
+            tables, prediction.logits_STV, ahead, None if kind.is_plain else due_S
+        )
+        _write(tables, said_ST, prediction)
         tables.num_said_S += said_ST[:, 0] == due_S
-        num_steps_S = torch.minimum(num_right_S, tables.left_S - tables.num_steps_S)
-        self._guess(said_ST, num_steps_S)
+        num_steps_S = _num_steps(tables, ahead, said_ST, due_S)
+        self._guess(tables, said_ST, num_steps_S)
         tables.num_steps_S += num_steps_S
+        tables.positions_S += num_steps_S
 
-    def _ahead(self) -> _Ahead:
-        tables, config = self._tables, self._language_model.config
-        steps_T = torch.arange(self.frames_per_pass, device=self._queues.device)
-        columns_ST = tables.num_steps_S[:, None] + steps_T
-        positions_ST = tables.positions_S[:, None] + columns_ST
+    def _ahead(self, tables: _Tables) -> _Ahead:
+        config = self._language_model.config
+        later_T = torch.arange(self.frames_per_pass, device=self._queues.device)
+        positions_ST = tables.positions_S[:, None] + later_T
+        columns_ST = positions_ST - tables.bases_S[:, None]
         is_start_ST = positions_ST == 0
-        codes_STK = tables.codes_SWK[self._rows_S1, columns_ST]
+        codes_STK = tables.codes_SCK[_rows_S1(columns_ST), columns_ST]
         return _Ahead(
             columns_ST,
             positions_ST,
@@ -220,45 +278,59 @@ class LeapingModel:
             tables.text_ST.masked_fill(is_start_ST, config.text_start_id),
         )
 
-    def _due(self, is_fresh_S: Tensor) -> Tensor:
-        """The next token of every slot's prompt, if it is inside one."""
-        tables = self._tables
-        tables.num_said_S.masked_fill_(is_fresh_S, 0)
-        return tables.prompt_tokens_P.index_select(0, tables.prompts_S + tables.num_said_S)
-
-    def _chosen(self, logits_STV: Tensor, ahead: _Ahead, due_S: Tensor | None) -> Tensor:
+    def _chosen(
+        self, tables: _Tables, logits_STV: Tensor, ahead: _Ahead, due_S: Tensor | None
+    ) -> Tensor:
         """What every slot says: forced, held to what is due, drawn or simply the likeliest."""
-        forced_ST = self._tables.forced_SW[self._rows_S1, ahead.columns_ST]
+        forced_ST = tables.forced_SC.gather(1, ahead.columns_ST)
         if due_S is None:
             chosen_ST = logits_STV.argmax(dim=-1)
         else:
             held_S1V = hold(logits_STV[:, 0], due_S, self._silent_tokens)[:, None]
-            chosen_ST = self._drawn(torch.cat((held_S1V, logits_STV[:, 1:]), 1), ahead.positions_ST)
+            held_STV = torch.cat((held_S1V, logits_STV[:, 1:]), 1)
+            chosen_ST = _drawn(tables, held_STV, ahead.positions_ST)
         return torch.where(forced_ST < 0, chosen_ST, forced_ST)
 
-    def _drawn(self, logits_STV: Tensor, positions_ST: Tensor) -> Tensor:
-        def each(x_S: Tensor) -> Tensor:
-            return x_S[:, None].expand_as(positions_ST).flatten()
-
-        temperatures, seeds = each(self._tables.temperatures_S), each(self._tables.seeds_S)
-        drawn = draw_each(logits_STV.flatten(0, 1), temperatures, seeds, positions_ST.flatten())
-        return drawn.view_as(positions_ST)
-
-    def _write(self, columns_ST: Tensor, said_ST: Tensor, prediction: Prediction) -> None:
-        """Of what is written here, the next pass overwrites what was not right."""
-        tables, where = self._tables, (self._rows_S1, columns_ST)
-        logits_NV = prediction.logits_STV.flatten(0, 1)
-        confidences_ST = probabilities_of(said_ST.flatten(), logits_NV).view(said_ST.shape)
-        tables.tokens_SW.index_put_(where, said_ST.int())
-        tables.confidences_SW.index_put_(where, confidences_ST)
-        if prediction.extra_STHA is not None:
-            tables.heads_SWH.index_put_(where, prediction.extra_STHA[..., 0])
-
-    def _guess(self, said_ST: Tensor, num_steps_S: Tensor) -> None:
+    def _guess(self, tables: _Tables, said_ST: Tensor, num_steps_S: Tensor) -> None:
         """The last right token comes first, then what was said after it, then padding.
 
         A slot that made no step, being idle or at its end, keeps nothing that matters.
         """
-        later = torch.arange(self.frames_per_pass, device=said_ST.device)
-        from_ST = (num_steps_S[:, None] - 1).clamp_min(0) + later
-        self._tables.text_ST.copy_(torch.cat((said_ST, self._padding), 1).gather(1, from_ST))
+        padding_ST = torch.full_like(said_ST, self._language_model.config.padding_id)
+        later_T = torch.arange(self.frames_per_pass, device=said_ST.device)
+        from_ST = (num_steps_S[:, None] - 1).clamp_min(0) + later_T
+        tables.text_ST.copy_(torch.cat((said_ST, padding_ST), 1).gather(1, from_ST))
+
+
+def _rows_S1(x_ST: Tensor) -> Tensor:
+    return torch.arange(len(x_ST), device=x_ST.device)[:, None]
+
+
+def _drawn(tables: _Tables, logits_STV: Tensor, positions_ST: Tensor) -> Tensor:
+    def each(x_S: Tensor) -> Tensor:
+        return x_S[:, None].expand_as(positions_ST).flatten()
+
+    temperatures, seeds = each(tables.temperatures_S), each(tables.seeds_S)
+    drawn = draw_each(logits_STV.flatten(0, 1), temperatures, seeds, positions_ST.flatten())
+    return drawn.view_as(positions_ST)
+
+
+def _write(tables: _Tables, said_ST: Tensor, prediction: Prediction) -> None:
+    """Of what is written here, the next pass overwrites what was not right."""
+    later_T = torch.arange(said_ST.shape[1], device=said_ST.device)
+    where = _rows_S1(said_ST), tables.num_steps_S[:, None] + later_T
+    logits_NV = prediction.logits_STV.flatten(0, 1)
+    confidences_ST = probabilities_of(said_ST.flatten(), logits_NV).view(said_ST.shape)
+    tables.tokens_SW.index_put_(where, said_ST.int())
+    tables.confidences_SW.index_put_(where, confidences_ST)
+    if prediction.extra_STHA is not None:
+        tables.heads_SWH.index_put_(where, prediction.extra_STHA[..., 0])
+
+
+def _num_steps(tables: _Tables, ahead: _Ahead, said_ST: Tensor, due_S: Tensor) -> Tensor:
+    """Of a pass: as many as no wrong guess had a part in, and the stream still has."""
+    is_right_ST = ahead.text_ST[:, 1:] == said_ST[:, :-1]
+    num_right_S = 1 + is_right_ST.long().cumprod(dim=1).sum(dim=1)
+    # What may be said inside a prompt is known for the next step alone.
+    num_right_S = num_right_S.masked_fill(due_S != FREE, 1)
+    return torch.minimum(num_right_S, (tables.ends_S - tables.positions_S).clamp_min(0))

@@ -4,6 +4,7 @@ import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Protocol, TypeVar
 
@@ -104,10 +105,12 @@ def needs_of(
     free_bytes: float,
 ) -> Footprint:
     """What a checkpoint takes on a device of this type with so much free."""
+    bill = partial(
+        footprint, config, numbers, wishes.round_steps, frames_per_pass=wishes.frames_per_pass
+    )
     if device_type != "cuda":
-        return footprint(config, numbers, wishes.round_steps, encode_rows=1, num_graphs=0)
-    rows = encode_rows(free_bytes, wishes.round_steps, config.mimi.frame_rate_hz)
-    return footprint(config, numbers, wishes.round_steps, rows)
+        return bill(encode_rows=1, num_graphs=0)
+    return bill(encode_rows(free_bytes, wishes.round_steps, config.mimi.frame_rate_hz))
 
 
 def fitting_slots(needs: Footprint, device_type: str, free_bytes: float) -> int:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from pipeline.model.attention import Reach
 
+MOVED_AT_ONCE = 4  # slots
+
 
 class Kind(NamedTuple):
     """Steps of one kind are recorded once."""
@@ -101,12 +103,31 @@ class Queues:
             present.wait_event(sign)
             tensor.record_stream(present)
 
+    def moves(
+        self, sources: Sequence[int], targets: Sequence[int]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Slots to copy and where to; neither the steps nor the codec pass what is done to them.
+
+        A few at a time: what is copied stands in memory twice, and may be a hundred megabytes.
+        """
+        with self.on_device():
+            self.join()
+            for first in range(0, len(sources), MOVED_AT_ONCE):
+                few = slice(first, first + MOVED_AT_ONCE)
+                yield self.upload(np.array(sources[few])), self.upload(np.array(targets[few]))
+            self.join()
+
     def join(self) -> None:
         """Let neither the steps nor the codec pass the other."""
         if self.is_cuda:
             steps = torch.cuda.current_stream(self.device)
             steps.wait_stream(self._codec)
             self._codec.wait_stream(steps)
+
+    @property
+    def rounds_ahead(self) -> int:
+        """Rounds worth queueing before one is read: none where nothing runs beside the host."""
+        return 1 if self.is_cuda else 0
 
     @torch.inference_mode()
     def capture(self, step: Callable[[Kind, Reach], None], kind: Kind) -> None:

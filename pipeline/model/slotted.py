@@ -24,8 +24,6 @@ from pipeline.model.queues import Homeward, Kind, Queues
 from pipeline.model.speech_to_text import SpeechToText
 from pipeline.model.tables import Answers, Chunk, Codes, Heard, Steps, Tables
 
-MOVED_AT_ONCE = 4  # slots
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -164,19 +162,11 @@ class SlottedModel:
     @torch.inference_mode()
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy everything the slots `sources` remember to the slots `targets`."""
-        with self._queues.on_device():
-            self._queues.join()
-            # What is copied stands in memory twice, and a slot holds a hundred megabytes.
-            for first in range(0, len(sources), MOVED_AT_ONCE):
-                few = slice(first, first + MOVED_AT_ONCE)
-                self._move(*(self._queues.upload(np.array(s[few])) for s in (sources, targets)))
-            self._queues.join()
-
-    def _move(self, rows: Tensor, places: Tensor) -> None:
-        self._mimi.move(rows, places)
-        self._cache.put(places, self._cache.rows(rows))
-        for said_S in (self._last_tokens_S, self._num_said_S):
-            said_S.index_copy_(0, places, said_S.index_select(0, rows))
+        for rows, places in self._queues.moves(sources, targets):
+            self._mimi.move(rows, places)
+            self._cache.put(places, self._cache.rows(rows))
+            for said_S in (self._last_tokens_S, self._num_said_S):
+                said_S.index_copy_(0, places, said_S.index_select(0, rows))
 
 
 def _unless_forced(chosen_S: Tensor, forced_S: Tensor) -> Tensor:

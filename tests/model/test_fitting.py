@@ -17,9 +17,11 @@ from pipeline.model.fitting import (
     encode_rows,
     footprint,
 )
+from pipeline.model.leaping import LeapingModel
 from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
 from pipeline.model.placement import DTYPES
 from pipeline.model.published import PUBLISHED
+from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
 from pipeline.model.weight_only import CompressedLinear
 
@@ -134,6 +136,29 @@ def test_a_loaded_model_takes_what_its_bill_says(tiny, kind):
     language_model = speech.language_model
     taken = size_bytes([*language_model.parameters(), *matrices_of(language_model)])
     assert taken == footprint(tiny.config, numbers, 25, 1).weights
+
+
+@pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(1, 25), (4, 7), (8, 4)])
+def test_slots_take_what_their_bill_says_however_many_frames_they_hear_at_once(
+    tiny, frames_per_pass, num_passes
+):
+    """Of the codec's memory the ring, which is nearly all of it."""
+    speech = SpeechToText.load(
+        tiny.config, tiny.mimi_tensors(), tiny.language_model_tensors(), "cpu", torch.float32
+    )
+    if frames_per_pass == 1:
+        model = SlottedModel(speech, 3, 25)
+    else:
+        model = LeapingModel(speech, 3, frames_per_pass, num_passes)
+    needs = footprint(
+        tiny.config,
+        numbers_of("float32", "auto", None, "cpu"),
+        round_steps=25,
+        encode_rows=1,
+        frames_per_pass=frames_per_pass,
+    )
+    rings = [memory for memory in model.memory() if memory.dim() == 5]
+    assert size_bytes(rings) == 3 * needs.per_slot
 
 
 @pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (9, 0), None])

@@ -79,9 +79,9 @@ class Progress:
         self._run, model.run = model.run, self
 
     def __call__(self, leaps, codes):
-        leapt = self._run(leaps, codes)
-        self.rounds.append(leapt.num_steps_S[leaps.left_S >= 12])
-        return leapt
+        leaping = self._run(leaps, codes)
+        self.rounds.append(leaping.wait().num_steps_S[leaps.ends_S - leaps.bases_S >= 12])
+        return leaping
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_slots_advance_by_different_amounts_side_by_side(speech, single):
 
 def test_wrong_guesses_cost_time_and_change_nothing(speech, single):
     model, wrong_ST = leaping(speech), torch.full((3, 4), 49)
-    model._guess = lambda said_ST, num_steps_S: model._tables.text_ST.copy_(
+    model._guess = lambda tables, said_ST, num_steps_S: tables.text_ST.copy_(
         torch.cat((said_ST.gather(1, (num_steps_S[:, None] - 1).clamp_min(0)), wrong_ST[:, 1:]), 1)
     )
     progress = Progress(model)

@@ -112,6 +112,15 @@ def test_where_not_even_one_slot_fits_the_error_is_told(tiny, room_for):
     assert tried == [3, 1]
 
 
+def test_several_frames_a_pass_are_paid_for(tiny):
+    told = []
+    for frames_per_pass in (1, 4):
+        config = EngineConfig(device="cpu", num_slots=2, frames_per_pass=frames_per_pass)
+        numbers = loading.numbers_of("float32", "auto", None, "cpu")
+        told.append(loading.needs_of(tiny.config, numbers, config, "cpu", 1e9).per_slot)
+    assert told[0] < told[1]
+
+
 def test_the_log_says_what_goes_where(tiny, caplog):
     with caplog.at_level(logging.INFO, logger="pipeline.model.loading"):
         loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))

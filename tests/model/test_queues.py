@@ -1,6 +1,8 @@
 """Queues wait for each other where they must, and recorded steps say what called ones say: on a
 pretended GPU, whose queues are watched for races."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,10 @@ import torch
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import config_of
 from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.leaping import LeapingEngine
 from pipeline.engine.stream import Stream
 from pipeline.model import packing
+from pipeline.model.leaping import LeapingModel
 from pipeline.model.queues import Queues
 from pipeline.model.slotted import SlottedModel
 from tests.model.pretended_cuda import Race, pretended_cuda
@@ -39,7 +43,10 @@ def streams(**manner):
 
 
 def heard_by(model, wanted):
-    engine = Engine(model, ScheduleConfig(round_steps=ROUND_STEPS))
+    if isinstance(model, LeapingModel):
+        engine = LeapingEngine(model)
+    else:
+        engine = Engine(model, ScheduleConfig(round_steps=ROUND_STEPS))
     return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(wanted)}
 
 
@@ -63,6 +70,20 @@ def test_queues_race_nowhere_and_recorded_steps_say_the_same(plain, use_graphs, 
     assert len({token for tokens in expected.values() for token in tokens}) > 5
 
 
+@pytest.mark.parametrize("use_graphs", [True, False])
+@pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(2, 2), (4, 1)])
+def test_leaps_race_nowhere_and_say_what_single_steps_say(
+    plain, frames_per_pass, num_passes, use_graphs, monkeypatch
+):
+    wanted, expected = plain
+    with pretended_cuda(monkeypatch):
+        model = LeapingModel(
+            speech(), NUM_SLOTS, frames_per_pass, num_passes, use_graphs=use_graphs
+        )
+        assert model.rounds_ahead == 1
+        assert heard_by(model, wanted) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "broken"),
     [
@@ -70,8 +91,9 @@ def test_queues_race_nowhere_and_recorded_steps_say_the_same(plain, use_graphs, 
         ("receive", lambda queues, tensor, sign: None),
     ],
 )
+@pytest.mark.parametrize("make", [SlottedModel, partial(LeapingModel, num_passes=2)])
 @pytest.mark.parametrize("use_graphs", [True, False])
-def test_a_queue_that_does_not_wait_is_caught(monkeypatch, name, broken, use_graphs):
+def test_a_queue_that_does_not_wait_is_caught(monkeypatch, name, broken, make, use_graphs):
     monkeypatch.setattr(Queues, name, broken)
     with pretended_cuda(monkeypatch), pytest.raises(Race):
-        heard_by(SlottedModel(speech(), NUM_SLOTS, ROUND_STEPS, use_graphs=use_graphs), streams())
+        heard_by(make(speech(), NUM_SLOTS, ROUND_STEPS, use_graphs=use_graphs), streams())
