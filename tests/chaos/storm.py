@@ -1,13 +1,16 @@
 """Runs that are struck at random moments, each held to an undisturbed one.
 
-`python -m tests.chaos.storm --moments 100 --seed 1 --results FILE` kills drivers, transcribers,
-decoders and raylets of real runs over a real S3 server behind a proxy that breaks a tenth of the
-requests, gives the same command again until it succeeds, and compares the tables.
+`python -m tests.chaos.storm --moments 100 --seed 1` kills drivers, transcribers, decoders and
+raylets of real runs over a real S3 server behind a proxy that breaks a tenth of the requests, gives
+the same command again until it succeeds, and compares the tables.
+
+A moment is a share of the work, not a time, so that a slow machine is struck as late as a fast one.
 """
 
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -19,19 +22,33 @@ from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from tempfile import mkdtemp
 
+from pipeline.storage import lease as leases
+from pipeline.storage import parts
+from pipeline.storage.store import Store
 from tests.chaos.attempt import Attempt
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.chaos.raylets import Raylets, kill
 from tests.chaos.tables import Watcher, archive, store_at, tables
 from tests.s3_server import S3Server
 
-# How often each is struck, relative to the others.
-VICTIMS = {"driver": 6, "transcriber": 9, "decoder": 9, "raylet": 4, "drained": 1, "frozen": 1}
+# Drawn like lots that are not put back, from those who are there; then from a full urn again.
+VICTIMS = {"driver": 5, "transcriber": 7, "decoder": 7, "raylet": 4, "drained": 1, "frozen": 1}
 TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_remaining"}
-STRIKES_PER_RUN = 5
+STRIKES_PER_RUN = 8
+# Moments below 0 come before anything is committed.
+START_SHARE = 0.2
+# Later runs begin sooner than the first one of a cluster.
+WARM_SHARE = 0.3
+JITTER_S = 0.3
+LOOK_S = 0.2
+QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
 MAX_ATTEMPTS = 12
 GIVE_UP_S = 600.0
 NUM_NODES = 2
+# So slow that there is time to strike several times.
+PAUSE_S = 0.4
+# The name of the error at the end of a stack.
+RAISED = re.compile(r"^(?:\w+\.)*(\w+(?:Error|Interrupt))\b", re.MULTILINE)
 
 
 @dataclass
@@ -44,6 +61,7 @@ class Storm:
     folder: Path
     seed: int
     struck: Counter[str] = field(default_factory=Counter)
+    struck_in: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
     num_runs: int = 0
@@ -52,16 +70,25 @@ class Storm:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        self._urn = Counter(VICTIMS)
 
     def rage(self, num_moments: int, until_s: float) -> None:
-        calm = replace(self.attempt, output=f"{self.attempt.output}/calm", endpoint=self.endpoint)
-        began_s = time.monotonic()
-        if self._end(calm.begin(self._log("calm")), "calm"):
-            raise RuntimeError("the run that nobody disturbs did not finish")
-        self.undisturbed_s = time.monotonic() - began_s
-        self._expected = tables(store_at(calm.output, self.endpoint))
+        self._be_calm()
         while self.struck.total() < num_moments and time.monotonic() < until_s:
             self._one_run(min(STRIKES_PER_RUN, num_moments - self.struck.total()))
+
+    def _be_calm(self) -> None:
+        """The run that nobody disturbs: what the others must come to."""
+        calm = replace(self.attempt, output=f"{self.attempt.output}/calm", endpoint=self.endpoint)
+        store, began_s = store_at(calm.output, self.endpoint), time.monotonic()
+        process = calm.begin(self._log("calm"))
+        while process.is_alive() and not _num_done(store):
+            time.sleep(LOOK_S)
+        self._start_s = WARM_SHARE * (time.monotonic() - began_s)
+        if self._end(process, "calm"):
+            raise RuntimeError("the run that nobody disturbs did not finish")
+        self.undisturbed_s = time.monotonic() - began_s
+        self._expected, self._num_outcomes = tables(store), _num_done(store)
 
     def _one_run(self, num_strikes: int) -> None:
         self.num_runs += 1
@@ -80,22 +107,35 @@ class Storm:
 
     def _weather(self, attempt: Attempt, name: str, num_strikes: int) -> None:
         """The same command until it succeeds, struck a few times."""
+        store = store_at(attempt.output, self.endpoint)
+        moments = sorted(self._random.uniform(-START_SHARE, 1.0) for _ in range(num_strikes))
         for _ in range(MAX_ATTEMPTS):
             process = attempt.begin(self._log(name))
-            while num_strikes and process.is_alive():
-                process.join(self._random.uniform(0, self.undisturbed_s * 0.6))
-                if process.is_alive():
-                    self._strike(process, attempt, name)
-                    num_strikes -= 1
+            while moments and self._lives_until(moments[0], process, store):
+                del moments[0]
+                self.struck_in[_quarter(self._share(store))] += 1
+                self._strike(process, attempt, name)
             if self._end(process, name) == 0:
                 return
         self.complaints.append(f"{name}: {MAX_ATTEMPTS} attempts did not finish it")
 
+    def _lives_until(self, moment: float, process: Process, store: Store) -> bool:
+        """Wait until that share of the work is done; False if the process ended before."""
+        if moment < 0:
+            process.join(self._random.uniform(0, self._start_s))
+            return process.is_alive()
+        while process.is_alive() and self._share(store) < moment:
+            process.join(LOOK_S)
+        process.join(self._random.uniform(0, JITTER_S))
+        return process.is_alive()
+
+    def _share(self, store: Store) -> float:
+        return _num_done(store) / self._num_outcomes
+
     def _strike(self, process: Process, attempt: Attempt, name: str) -> None:
         """Hit one of those who are there at this moment."""
         pids = {victim: self.raylets.workers(task) for victim, task in TASK_OF.items()}
-        there = {name: weight for name, weight in VICTIMS.items() if pids.get(name, True)}
-        (victim,) = self._random.choices(list(there), list(there.values()))
+        victim = self._draw({victim for victim in VICTIMS if pids.get(victim, True)})
         self.struck[victim] += 1
         if victim == "driver":
             process.kill()
@@ -111,13 +151,24 @@ class Storm:
         else:
             kill(self._random.choice(pids[victim]))
 
+    def _draw(self, there: set[str]) -> str:
+        if not any(self._urn[victim] for victim in there):
+            self._urn.update(VICTIMS)
+        lots = sorted(victim for victim in self._urn.elements() if victim in there)
+        victim = self._random.choice(lots)
+        self._urn[victim] -= 1
+        return victim
+
     def _freeze(self, process: Process, attempt: Attempt, name: str) -> None:
-        """Stop a driver for so long that another one takes over, then let it go on."""
+        """Stop a driver until another one has taken over, then let it go on."""
         kill(process.pid, signal.SIGSTOP)
-        follower = attempt.begin(self._log(name))
-        follower.join(attempt.life_s + self._random.uniform(0, self.undisturbed_s))
+        store = store_at(attempt.output, self.endpoint)
+        before, follower = _leases(store), attempt.begin(self._log(name))
+        while follower.is_alive() and _leases(store) <= before:
+            follower.join(LOOK_S)
+        follower.join(self._random.uniform(0, self.undisturbed_s))
         kill(process.pid, signal.SIGCONT)
-        self._end(process, name)
+        process.join(GIVE_UP_S)
         if self._end(follower, name):
             self.complaints.append(f"{name}: the follower of a frozen driver failed")
 
@@ -134,11 +185,25 @@ class Storm:
         """What an attempt that gave up by itself said last."""
         if code != 1:
             return str(code)
-        lines = self._log(name).read_text(errors="replace").strip().splitlines()
-        return f"1 ({lines[-1] if lines else 'silent'})"
+        said = RAISED.findall(self._log(name).read_text(errors="replace"))
+        return f"1 ({said[-1] if said else 'silent'})"
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
+
+
+def _num_done(store: Store) -> int:
+    """Shards and failures that are committed."""
+    return len({(one.recording_id, one.shard_index) for one in parts.receipts(store)})
+
+
+def _leases(store: Store) -> list[str]:
+    """In the order of their numbers, the last of which holds."""
+    return sorted(entry.key for entry in store.entries(f"{leases.FOLDER}/"))[-1:]
+
+
+def _quarter(share: float) -> str:
+    return QUARTERS[min(int(share * 4), 3)] if share else "start"
 
 
 def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep: bool) -> int:
@@ -157,6 +222,7 @@ def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep
             scratch=str(folder / "scratch"),
             address=raylets.address,
             endpoint=proxy.endpoint,
+            pause_s=PAUSE_S,
         )
         raging = Storm(attempt, raylets, server.endpoint, folder, seed)
         raging.rage(num_moments, time.monotonic() + limit_s)
@@ -170,6 +236,7 @@ def told(storm: Storm, faults: Faults) -> str:
     lines = [
         f"| moments struck | {storm.struck.total()} |",
         *[f"| of them: {victim} | {storm.struck[victim]} |" for victim in VICTIMS],
+        *[f"| in the {when} | {storm.struck_in[when]} |" for when in ("start", *QUARTERS)],
         f"| runs, each compared with an undisturbed one | {storm.num_runs} |",
         f"| attempts by exit code | {_told(storm.endings, '; ')} |",
         f"| requests to S3 broken | {faults.seen.total()}: {_told(faults.seen)} |",
@@ -190,7 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--moments", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--recordings", type=int, default=16)
+    parser.add_argument("--recordings", type=int, default=36)
     parser.add_argument("--limit-s", type=float, default=4 * 3600.0)
     parser.add_argument("--keep", action="store_true", help="keep the logs of every attempt")
     asked = parser.parse_args()
