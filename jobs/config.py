@@ -143,10 +143,8 @@ def _check_option(group: str, override: Override) -> None:
     asked = list(override.sweep_string_iterator()) if override.is_sweep_override() else None
     for name in asked or [str(override.value())]:
         if name not in options:
-            hint = nearest(name, options) if len(options) > 5 else ""
-            raise ConfigError(
-                f"there is no {group} {name}; there are {', '.join(options)} {hint}".strip()
-            )
+            hint = f"; {nearest(name, options)}" if len(options) > 5 else ""
+            raise ConfigError(f"there is no {group} {name}; there are {', '.join(options)}{hint}")
 
 
 def _combinations(overrides: list[Override], multirun: bool) -> Iterator[tuple[Override, ...]]:

@@ -1,27 +1,21 @@
 """`nightscribe transcribe input=URI output=URI model=NAME`: an archive to transcripts, on Ray."""
 
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from types import FrameType
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import MISSING, OmegaConf
 
 from jobs.command import INTERRUPTED, run_job
 from jobs.config import Job
 from jobs.display import Display
 from jobs.logs import Log, LogConfig, logged
-from pipeline.audio.channels import mix
+from jobs.primers import Primers, digests, read_primers
+from jobs.stopping import stopped_by_signals
 from pipeline.audio.cut import ShardConfig
-from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig, RayConfig
 from pipeline.cluster.dataset import Stages
@@ -37,7 +31,6 @@ from pipeline.guards.inspection import guarded
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import Checkpoint, open_model
 from pipeline.planning import PlanningConfig, plan
-from pipeline.records import primary_language
 from pipeline.storage.contents import Contents
 from pipeline.storage.lease import LeaseConfig
 from pipeline.storage.opening import S3Config, open_store
@@ -47,10 +40,6 @@ from pipeline.storage.run import Settings
 from pipeline.storage.sources import recordings
 
 TOO_MANY_FAILURES = 1
-MAX_PRIMER_S = 30
-PRIMER_HEX_DIGITS = 16
-
-Primers = dict[str, NDArray[np.int16]]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -135,13 +124,14 @@ def transcribe_archive(config: TranscribeConfig) -> int:
 
 def _transcribe(config: TranscribeConfig, kept: Log) -> int:
     checkpoint = open_model(config.model)
-    primers = _primers(config, checkpoint.config.mimi.sample_rate_hz)
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
+    primers = read_primers(config.primers, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
     with connected(config.ray, config.cluster):
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
             _plan(config) as path,
-            _stopped_by_signals() as stop,
+            stopped_by_signals() as stop,
             Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
 
@@ -164,29 +154,6 @@ def exit_code(progress: Progress, max_failures: int | None) -> int:
     return TOO_MANY_FAILURES if too_many else 0
 
 
-def _primers(config: TranscribeConfig, rate_hz: int) -> Primers:
-    """The samples of each primer, read here: workers need not reach its file."""
-    primers = {}
-    for language, audio in config.primers.items():
-        samples_N = _primer(audio, config.source.decode, rate_hz)
-        if len(samples_N) > MAX_PRIMER_S * rate_hz:
-            duration_s = len(samples_N) / rate_hz
-            raise ValueError(
-                f"primers.{language}={audio} lasts {duration_s:.0f} s, not {MAX_PRIMER_S} at most"
-            )
-        primers[primary_language(language)] = samples_N
-    return primers
-
-
-def _primer(audio: str, config: DecodeConfig, rate_hz: int) -> NDArray[np.int16]:
-    with Sound(Path(audio), config, rate_hz) as sound:
-        samples_N = np.concatenate([np.zeros(0, np.int16), *mix(sound, rate_hz)])
-        outcome = sound.outcome
-    if not len(samples_N):
-        raise ValueError(f"{audio} cannot be decoded: {outcome.detail} ({outcome.reason})")
-    return samples_N
-
-
 def settings(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) -> Settings:
     """Everything that changes what is said; with other settings it is another run."""
     return {
@@ -203,14 +170,10 @@ def settings(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers)
         "channels": config.source.channels,
         "max_recording_s": config.source.decode.max_recording_s,
         "tokens": config.tokens,
-        **{f"primer_{name}": _digest(samples_N) for name, samples_N in sorted(primers.items())},
+        **{f"primer_{language}": digest for language, digest in digests(primers).items()},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
         **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
     }
-
-
-def _digest(samples_N: NDArray[np.int16]) -> str:
-    return sha256(samples_N.tobytes()).hexdigest()[:PRIMER_HEX_DIGITS]
 
 
 @contextmanager
@@ -255,24 +218,6 @@ def _order(
 
 def _itself(reader: AudioReader) -> AudioReader:
     return reader
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """The first signal asks to finish what was begun, the second ends everything at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 JOB = Job(name="transcribe", config=TranscribeConfig, run=transcribe_archive)

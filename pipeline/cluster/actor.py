@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from pipeline.cluster.allocator import keep_freed_memory
 from pipeline.cluster.ledger import EngineTold, LedgerHandle, here
 from pipeline.cluster.metrics import tell_heard, watch
 from pipeline.cluster.room import Room
@@ -53,6 +54,7 @@ class TranscribingActor:
         max_kills: int,
     ) -> None:
         answer_with_stacks()
+        keep_freed_memory()
         self._ledger, self._watch = ledger, Stopwatch()
         with self._watch:
             self._listener = make_listener()

@@ -9,10 +9,11 @@ import pytest
 from jobs.command import INTERRUPTED
 from jobs.config import ConfigError, configurations
 from jobs.display import Display, line, next_commands
+from jobs.stopping import stopped_by_signals
 from jobs.submit import JOB as SUBMIT
 from jobs.submit import LEFT_BEHIND, command
 from jobs.transcribe import JOB as TRANSCRIBE
-from jobs.transcribe import TOO_MANY_FAILURES, _stopped_by_signals, exit_code
+from jobs.transcribe import TOO_MANY_FAILURES, exit_code
 from pipeline.cluster.jobs import RayJob
 from pipeline.cluster.progress import Progress
 
@@ -57,7 +58,7 @@ def test_a_misspelt_key_names_the_right_one():
 
 
 def test_the_first_signal_asks_and_the_second_ends():
-    with _stopped_by_signals() as stop:
+    with stopped_by_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(5)
         with pytest.raises(KeyboardInterrupt):
