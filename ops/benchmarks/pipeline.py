@@ -65,7 +65,7 @@ def main() -> None:
     run = {"throughput": throughput, "occupancy": occupancy, "memory": memory}[what]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        with connected(RayConfig(), ClusterConfig(object_store_gib=2.0)):
+        with connected(RayConfig(), ClusterConfig()):
             lines = run(Path(folder), *map(float, numbers))
         sys.stdout.write("\n".join(lines) + "\n")
 

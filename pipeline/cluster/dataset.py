@@ -72,7 +72,7 @@ def _graph(
 ) -> ray.data.Dataset:
     per_task = recordings_per_task(num_recordings, pool.num_decoders)
     # One at a time: a plan of a million recordings lies in the object store and not in the driver.
-    blocks = [ray.put(table) for table in _blocks(remaining, per_task)]
+    blocks = [ray.put(table) for table in blocks_of(remaining, per_task)]
     recordings = ray.data.from_arrow_refs(blocks)  # type: ignore[arg-type] # two names of one type
     cut = recordings.map_batches(
         read_remaining,  # type: ignore[arg-type] # Ray types no functions with fn_args
@@ -131,7 +131,8 @@ def recordings_per_task(num_recordings: int, num_decoders: int) -> int:
     return min(max(even, 1), MAX_RECORDINGS_PER_TASK)
 
 
-def _blocks(remaining: Iterable[Remaining], per_task: int) -> Iterator[pa.Table]:
+def blocks_of(remaining: Iterable[Remaining], per_task: int) -> Iterator[pa.Table]:
+    """The rows of as many recordings as one read task gets, a table at a time."""
     waiting = iter(remaining)
     while some := list(islice(waiting, per_task)):
         yield remaining_table(some)

@@ -1,0 +1,88 @@
+"""What the driver does with a million recordings before the first of them is read.
+
+    python -m ops.benchmarks.planning [RECORDINGS]
+
+The objects of a store, already listed, become a plan, a run and the rows that workers are handed.
+The memory is the most that the process has held by the end of a step.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from hashlib import md5
+from pathlib import Path
+
+from pipeline.cluster.dataset import MAX_RECORDINGS_PER_TASK, blocks_of
+from pipeline.planning import PlanningConfig, duplicates, plan
+from pipeline.publishing import Publisher
+from pipeline.records import Recording
+from pipeline.storage.contents import Contents
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.plans import write_plan
+from pipeline.storage.run import begin, stored_plan
+
+# One in a hundred objects has the bytes of the one before it.
+COPY_EVERY = 100
+
+
+def main() -> None:
+    num_recordings = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        sys.stdout.write("\n".join(planning(Path(folder), num_recordings)) + "\n")
+
+
+def planning(folder: Path, num_recordings: int) -> Iterator[str]:
+    path, store = folder / "plan.parquet", open_store(str(folder / "out"), S3Config())
+    before_mib = most_mib()
+
+    def write() -> None:
+        found = objects(num_recordings)
+        write_plan(plan(found, Contents().name, PlanningConfig()), path)
+
+    def hand_out() -> None:
+        publisher = Publisher(store, lambda: None, {}, lambda transcript: transcript)
+        remaining = publisher.remaining(stored_plan(store))
+        deque(blocks_of(remaining, MAX_RECORDINGS_PER_TASK), maxlen=0)
+
+    steps: dict[str, Callable[[], object]] = {
+        "planned and written": write,
+        "stored with the run": lambda: begin(store, path, {}),
+        "searched for duplicates": lambda: duplicates(stored_plan(store)),
+        "made blocks for workers": hand_out,
+    }
+    rows = [step_row(name, step) for name, step in steps.items()]
+    yield f"{num_recordings:,} objects, a plan of {path.stat().st_size / 2**20:.0f} MiB"
+    yield ""
+    yield "| step | took s | most memory MiB |"
+    yield "|---|---|---|"
+    yield f"| modules loaded | | {before_mib:.0f} |"
+    yield from rows
+
+
+def objects(num_recordings: int) -> Iterator[Recording]:
+    """As an object store lists them: keys in order, sizes, ETags."""
+    for number in range(num_recordings):
+        is_copy = number % COPY_EVERY == COPY_EVERY - 1
+        etag = md5(str(number - is_copy).encode()).hexdigest()
+        yield Recording(
+            uri=f"s3://archive/{number // 10_000:03d}/{number:07d}.mp3",
+            size_bytes=100_000 + 7919 * (number - is_copy) % 50_000_000,
+            version=etag,
+        )
+
+
+def step_row(name: str, step: Callable[[], object]) -> str:
+    began_s = time.perf_counter()
+    step()
+    return f"| {name} | {time.perf_counter() - began_s:.1f} | {most_mib():.0f} |"
+
+
+def most_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Ctrl-C as a terminal sends it, to every process of the group: once drains, twice ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.test_kills import ROOT, finish, table, wait_for_parts
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+INTERRUPTED = 130
+# Many small shards and few of them at a time, so that much is left when the signal comes.
+ASKED = [
+    *("input=samples/ten-minutes.opus", "model=tiny", "engine.num_slots=1", "quiet=true"),
+    *("shard.max_s=25", "lease.life_s=3", "cluster.object_store_gib=0.1"),
+]
+
+
+def begin(output: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.transcribe", f"output={output}", *ASKED],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def status_of(output: Path) -> dict:
+    return json.loads((output / "_run/status.json").read_text())
+
+
+def num_parts(output: Path) -> int:
+    return len(list((output / "_run/parts").iterdir()))
+
+
+def interrupted(output: Path, times: int) -> tuple[int, int]:
+    """The exit code and the parts there were at the first signal."""
+    running = begin(output)
+    try:
+        wait_for_parts(str(output), running)
+        before = num_parts(output)
+        for _ in range(times):
+            os.killpg(running.pid, signal.SIGINT)
+            time.sleep(1)
+    finally:
+        code = finish(running)
+    return code, before
+
+
+@pytest.fixture(scope="module")
+def drained(tmp_path_factory) -> tuple[Path, tuple[int, int]]:
+    output = tmp_path_factory.mktemp("drained") / "out"
+    return output, interrupted(output, 1)
+
+
+def test_one_ctrl_c_finishes_what_was_begun_and_no_more(drained):
+    output, (code, num_parts_before) = drained
+    status = status_of(output)
+    assert (code, status["state"]) == (INTERRUPTED, "stopped")
+    assert status["detail"] == "1 recordings are left"
+    assert status["num_kills"] == 0
+    assert num_parts(output) > num_parts_before
+    assert not table(str(output))
+
+
+def test_two_end_at_once_and_the_same_command_goes_on(drained, tmp_path):
+    output, _ = drained
+    killed = tmp_path / "out"
+    code, _ = interrupted(killed, 2)
+    status = status_of(killed)
+    assert (code, status["state"]) == (INTERRUPTED, "stopped")
+    assert "before what was begun was finished" in status["detail"]
+    tables = []
+    for stopped in (output, killed):
+        parts = {path.name for path in (stopped / "_run/parts").iterdir()}
+        assert finish(begin(stopped)) == 0
+        assert parts <= {path.name for path in (stopped / "_run/parts").iterdir()}
+        tables.append(table(str(stopped)))
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 1
