@@ -2,23 +2,36 @@
 
 import json
 import threading
+import time
+import wave
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.audio.cut import ShardConfig
+from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.ffmpeg import find_ffmpeg
+from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig
 from pipeline.cluster.order import Order, PaceConfig
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import CutShard
 from pipeline.cluster.run import transcribe
+from pipeline.guards.config import GuardsConfig
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.parts import receipts
+from pipeline.storage.sources import recordings as recordings_in
 from pipeline.transcriber import Clip
-from tests.cluster.stages import plan_file, read, recording, stages
+from tests.cluster.stages import RATE_HZ, plan_file, read, recording, stages
 from tests.fakes import hashing_transcriber
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+
+FFMPEG = find_ffmpeg()
+LIMIT_S = 30.0  # long enough that on a busy machine everybody else is done by then
 
 
 def order(recordings, folder: Path, output=None, **listening) -> Order:
@@ -80,6 +93,40 @@ def test_one_bad_file_among_a_hundred_costs_one_transcript(local_ray, tmp_path):
     assert len(table(tmp_path / "out")) == 99
     assert [row["uri"] for row in failures] == ["s3://archive/bad-0099.wav"]
     assert (progress.num_failures, progress.num_done) == (1, 100)
+
+
+@pytest.mark.slow
+def test_a_recording_whose_decoding_hangs_holds_nobody_up_and_ends_at_its_limit(
+    local_ray, tmp_path
+):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name in ("0-hangs", *"abcdefgh"):
+        with wave.open(str(archive / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+            file.writeframes(bytes(2 * RATE_HZ))
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *hangs.wav*) sleep 999;; esac\n{FFMPEG} "$@"\n')
+    program.chmod(0o755)
+    reader = AudioReader(
+        sample_rate_hz=RATE_HZ,
+        source=SourceConfig(decode=DecodeConfig(ffmpeg=str(program), stall_s=LIMIT_S)),
+        shard=ShardConfig(),
+        guards=GuardsConfig(),
+        s3=S3Config(),
+    )
+    asked = order(list(recordings_in(str(archive), S3Config())), tmp_path)
+    stages = replace(asked.stages, make_reader=partial(_unexamined, reader))
+    came_at_s = {}
+    run(
+        replace(asked, stages=stages),
+        tell=lambda progress: came_at_s.setdefault(progress.num_shards, time.monotonic()),
+    )
+    (failure,) = table(tmp_path / "out", "failures")
+    assert failure["uri"].endswith("hangs.wav")
+    assert (failure["stage"], failure["reason"]) == ("decode", "timeout")
+    assert len(table(tmp_path / "out")) == 8
+    assert came_at_s[9] - came_at_s[8] > LIMIT_S / 4
 
 
 def test_a_shard_that_kills_its_worker_fails_alone(local_ray, tmp_path):
