@@ -6,10 +6,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Protocol
 
+from pipeline.clips import Clip, HeardClip
 from pipeline.guards.config import GuardsConfig
 from pipeline.guards.redecoding import Attempt, Redecoded, hear_attempts_later, redecode
 from pipeline.records import Span, Word
-from pipeline.transcriber import Clip, HeardClip
 
 
 class Submits(Protocol):

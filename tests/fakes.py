@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from pipeline.clips import Clip, Conversation
 from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.step_model import Chunk, Steps
 from pipeline.engine.stream import Heard, Stream
 from pipeline.records import Word
-from pipeline.transcriber import Clip, Conversation, Transcriber
+from pipeline.transcriber import Transcriber
 
 PRIME = 9973
 

@@ -4,8 +4,8 @@ from concurrent.futures import wait as wait_for
 import numpy as np
 import pytest
 
+from pipeline.clips import Clip, PaddedSamples
 from pipeline.engine.stream import Stream
-from pipeline.transcriber import Clip, PaddedSamples
 from tests.fakes import hashing_transcriber, tokens_alone
 
 FRAME = 1920

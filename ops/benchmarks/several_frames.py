@@ -19,6 +19,7 @@ from ops.benchmarks.precisions import clips_of
 from pipeline.benchmarks.random_weights import draw
 from pipeline.benchmarks.sizes import config_of
 from pipeline.benchmarks.timing import in_turns, medians
+from pipeline.clips import Clip, HeardClip, conversation
 from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.leaping import LeapingEngine
 from pipeline.model.checkpoints.open import Checkpoint, open_checkpoint
@@ -28,7 +29,7 @@ from pipeline.model.leaping import LeapingModel
 from pipeline.model.packing import pack
 from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
-from pipeline.transcriber import Clip, HeardClip, Transcriber, conversation
+from pipeline.transcriber import Transcriber
 
 NUM_SLOTS, ROUND_STEPS, REPEATS = 8, 25, 7
 CPU = torch.device("cpu")

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from pipeline.clips import Conversation
 from pipeline.cluster.listening import TranscriberListener
 from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.guards.config import GuardsConfig
-from pipeline.transcriber import Conversation, Transcriber
+from pipeline.transcriber import Transcriber
 
 FRAME_SAMPLES, FRAME_S = 1920, 0.08
 STEP_S = 0.003

@@ -6,12 +6,12 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
+from pipeline.clips import HeardClip
 from pipeline.cluster.listening import TranscriberListener
 from pipeline.cluster.rows import CutShard
 from pipeline.guards.config import GuardsConfig
 from pipeline.model.conversation import Prompt
 from pipeline.records import Recording, Shard
-from pipeline.transcriber import HeardClip
 
 PRIMER = Prompt(samples_N=np.ones(48_000, np.int16))
 

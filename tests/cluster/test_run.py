@@ -14,6 +14,7 @@ import pytest
 from pipeline.audio.cut import ShardConfig
 from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.ffmpeg import find_ffmpeg
+from pipeline.clips import Clip
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
 from pipeline.cluster.config import ClusterConfig
 from pipeline.cluster.order import Order, PaceConfig
@@ -24,7 +25,6 @@ from pipeline.guards.config import GuardsConfig
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.parts import receipts
 from pipeline.storage.sources import recordings as recordings_in
-from pipeline.transcriber import Clip
 from tests.cluster.stages import RATE_HZ, plan_file, read, recording, stages
 from tests.fakes import hashing_transcriber
 

@@ -1,0 +1,140 @@
+"""Sound to transcribe, how it becomes a stream, and how what was heard becomes words.
+
+Knows what is said and heard before a clip and the silence around it; no files, recordings or
+shards.
+"""
+
+# N samples, T steps, H extra heads
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline.engine.stream import Heard, Stream
+from pipeline.model.conversation import Interpreter, Prompt
+from pipeline.model.decoding import Script
+from pipeline.records import Word
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Sound to transcribe: int16 at the model's rate."""
+
+    clip_id: str
+    samples_N: np.ndarray = field(repr=False)
+    domain: str | None = None
+    prompt: Prompt | None = None  # its own domain, if it names one, goes before the clip's
+    temperature: float = 0.0  # at which tokens are drawn; 0 always says the likeliest
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        found = f"{self.samples_N.dtype} of shape {self.samples_N.shape}"
+        if self.samples_N.dtype != np.int16 or self.samples_N.ndim != 1:
+            raise ValueError(f"clip {self.clip_id!r}: expected a row of int16 samples, got {found}")
+        if not len(self.samples_N):
+            raise ValueError(f"clip {self.clip_id!r} has no samples")
+        if self.temperature < 0:
+            raise ValueError(f"clip {self.clip_id!r} has temperature {self.temperature}, below 0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardClip:
+    """Words in seconds of the clip, and what the model said at every step."""
+
+    clip_id: str
+    words: list[Word]
+    tokens_T: np.ndarray  # step 0 hears nothing, step p the frame p - 1 of prefix, clip and flush
+    confidences_T: np.ndarray
+    vad_TH: np.ndarray  # H is 0 for models without extra heads
+    turn_ends_s: tuple[float, ...] = ()  # where the heads hear a speaker finish
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.tokens_T)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """How a model is spoken to, and how its answer is read."""
+
+    frame_samples: int
+    prefix_frames: int
+    flush_frames: int
+    read_words: Callable[[Clip, Heard], list[Word]]
+    script: Callable[[Clip], Script] = lambda clip: Script()
+    heard_samples: Callable[[Clip], np.ndarray] = lambda clip: clip.samples_N
+    turn_ends_s: Callable[[Clip, Heard, list[Word]], list[float]] = lambda clip, heard, words: []
+
+    def padded(self, clip: Clip) -> tuple["PaddedSamples", int]:
+        """The clip and the sound of its prompt between silences, and the frames of it all."""
+        samples_N = self.heard_samples(clip)
+        num_frames = self.prefix_frames + -(-len(samples_N) // self.frame_samples)
+        num_frames += self.flush_frames
+        offset, end = self.prefix_frames * self.frame_samples, num_frames * self.frame_samples
+        return PaddedSamples(samples_N, offset, end), num_frames
+
+    def stream(self, stream_id: Any, clip: Clip) -> Stream:
+        """The clip as the engine takes it."""
+        samples, num_frames = self.padded(clip)
+        script = self.script(clip)
+        return Stream(
+            stream_id,
+            samples,
+            num_frames,
+            forced_tokens=script.forced_tokens,
+            prompt_tokens=script.prompt_tokens,
+            temperature=clip.temperature,
+            seed=clip.seed,
+        )
+
+
+def conversation(interpreter: Interpreter) -> Conversation:
+    """The conversation that a checkpoint's interpreter holds with each clip."""
+
+    def prompt_of(clip: Clip) -> Prompt:
+        usual = interpreter.prompt(clip.domain)
+        if clip.prompt is None:
+            return usual
+        return replace(clip.prompt, domain=clip.prompt.domain or usual.domain)
+
+    def read_words(clip: Clip, heard: Heard) -> list[Word]:
+        return interpreter.words(
+            heard.tokens_T.tolist(),
+            heard.confidences_T.tolist(),
+            len(clip.samples_N),
+            prompt_of(clip),
+        )
+
+    def turn_ends_s(clip: Clip, heard: Heard, words: list[Word]) -> list[float]:
+        num_samples = len(clip.samples_N)
+        return interpreter.turn_ends_s(heard.heads_TH, words, num_samples, prompt_of(clip))
+
+    return Conversation(
+        frame_samples=interpreter.config.mimi.frame_samples,
+        prefix_frames=interpreter.config.prefix_frames,
+        flush_frames=interpreter.config.flush_frames,
+        read_words=read_words,
+        turn_ends_s=turn_ends_s,
+        script=lambda clip: interpreter.script(prompt_of(clip)),
+        heard_samples=lambda clip: interpreter.heard_samples(clip.samples_N, prompt_of(clip)),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PaddedSamples:
+    """Samples with silence before and after, joined only where they are cut."""
+
+    samples_N: np.ndarray
+    offset: int
+    num_samples: int
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        start, stop, _ = span.indices(self.num_samples)
+        inside = self.samples_N[max(start - self.offset, 0) : max(stop - self.offset, 0)]
+        before = min(max(self.offset - start, 0), stop - start)
+        return np.pad(inside, (before, stop - start - before - len(inside)))
