@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -11,10 +12,11 @@ from typing import Any
 from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from jobs.command import run_job
 from jobs.config import Job
+from jobs.display import clock
 from pipeline.audio.cut import ShardConfig, probable_shards
 from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.probe import what_ffmpeg_says
@@ -32,8 +34,10 @@ from pipeline.survey.archive import Archive, Looked, Shape, survey
 from pipeline.survey.costs import (
     MEMORY_TB_PER_S,
     OUTPUT_BYTES_PER_H,
+    Benchmark,
     Cost,
     Work,
+    check_known,
     cost_of,
     read_benchmarks,
     speed_of,
@@ -80,9 +84,14 @@ class PlanConfig:
     def __post_init__(self) -> None:
         if self.num_gpus < 1:
             raise ValueError(f"num_gpus must be positive, got {self.num_gpus}")
+        for gpu in self.prices:
+            if gpu not in self.gpus:
+                raise ValueError(f"prices.{gpu} is for none of gpus=[{','.join(self.gpus)}]")
 
 
 def look(config: PlanConfig) -> int:
+    benchmarks = read_benchmarks(BENCHMARKS)
+    check_known(config.gpus, benchmarks)
     planned = list(plan(recordings(config.input, config.s3), Contents().name, config.planning))
     originals = [one.recording for one in planned if one.duplicate_of is None]
     looked = track(
@@ -98,7 +107,7 @@ def look(config: PlanConfig) -> int:
         splits_channels=config.source.channels == "split",
     )
     archive = survey(looked, len(planned) - len(originals), shape)
-    costs = list(_costs(archive, config))
+    costs = list(_costs(archive, config, benchmarks))
     if config.format == "json":
         sys.stdout.write(json.dumps(_document(archive, costs), indent=2) + "\n")
     else:
@@ -133,13 +142,12 @@ def _ask(path: Path) -> str:
     return what_ffmpeg_says(path, DecodeConfig())
 
 
-def _costs(archive: Archive, config: PlanConfig) -> Iterator[Cost]:
+def _costs(archive: Archive, config: PlanConfig, benchmarks: Sequence[Benchmark]) -> Iterator[Cost]:
     work = Work(
         duration_s=archive.heard_s,
         num_shards=archive.num_shards,
         longest_s=archive.longest_s,
     )
-    benchmarks = read_benchmarks(BENCHMARKS)
     for gpu in config.gpus:
         speed = speed_of(gpu, config.model.name, benchmarks)
         if speed is not None:
@@ -171,39 +179,48 @@ def _print(
 ) -> None:
     console = Console(highlight=False)
     console.print(_totals_table(archive))
-    for kind in KINDS:
-        console.print(_hours_table(kind, archive, config.num_rows))
+    console.print(_hours_table(archive, config.num_rows))
     if archive.unreadable:
         console.print(_trouble_table(archive, config.num_rows))
-    console.print(_cost_table(costs, config))
+    if costs:
+        console.print(_cost_table(costs, config))
     unknown = [gpu for gpu in config.gpus if gpu not in {cost.speed.gpu for cost in costs}]
     if unknown:
-        console.print(f"nothing is known of {config.model.name} on {', '.join(unknown)}")
+        console.print(f"how fast {config.model.name} is on {', '.join(unknown)} is not known")
 
 
 def _totals_table(archive: Archive) -> Table:
     table = Table(show_header=False, box=None)
     table.add_row("recordings", f"{archive.num_recordings:,}")
-    table.add_row("hours", f"{archive.duration_s / 3600:,.2f}")
-    table.add_row("longest", f"{archive.longest_s / 3600:,.2f} h")
-    table.add_row("size", f"{archive.size_bytes / 1e9:,.2f} GB")
+    table.add_row("hours", clock(archive.duration_s))
+    if archive.heard_s != archive.duration_s:
+        table.add_row("heard", f"{clock(archive.heard_s)} (each channel by itself)")
+    table.add_row("longest", clock(archive.longest_s))
+    table.add_row("size", f"{_amount(archive.size_bytes / 1e9)} GB")
     table.add_row("duplicates", f"{archive.num_duplicates:,} (transcribed once)")
     table.add_row("unreadable", f"{len(archive.unreadable):,}")
     table.add_row("shards", f"about {archive.num_shards:,}")
-    table.add_row("output", f"about {_output_bytes(archive) / 1e6:,.1f} MB")
+    table.add_row("output", f"about {_amount(_output_bytes(archive) / 1e6)} MB")
     return table
 
 
-def _hours_table(kind: str, archive: Archive, num_rows: int) -> Table:
-    table = Table(kind, "hours")
-    table.columns[1].justify = "right"
-    seconds = archive.seconds_by[kind]
-    for name, duration_s in seconds.most_common(num_rows):
-        table.add_row(name, f"{duration_s / 3600:,.2f}")
+def _hours_table(archive: Archive, num_rows: int) -> Table:
+    table = Table("by", "", Column("hours", justify="right"))
+    for kind in KINDS:
+        for name, duration_s in _hours_rows(archive.seconds_by[kind], num_rows):
+            table.add_row(kind, name, clock(duration_s))
+            kind = ""
+        table.add_section()
+    return table
+
+
+def _hours_rows(seconds: Counter[str], num_rows: int) -> Iterator[tuple[str, float]]:
+    """The largest first; the rest of a long list as one row."""
+    shown = seconds.most_common(num_rows)
+    yield from shown
     if len(seconds) > num_rows:
-        left_s = sum(seconds.values()) - sum(s for _, s in seconds.most_common(num_rows))
-        table.add_row(f"{len(seconds) - num_rows} more", f"{left_s / 3600:,.2f}")
-    return table
+        left_s = sum(seconds.values()) - sum(duration_s for _, duration_s in shown)
+        yield f"{len(seconds) - num_rows} more", left_s
 
 
 def _trouble_table(archive: Archive, num_rows: int) -> Table:
@@ -217,14 +234,19 @@ def _trouble_table(archive: Archive, num_rows: int) -> Table:
 
 def _cost_table(costs: list[Cost], config: PlanConfig) -> Table:
     count = f"{config.num_gpus} x " if config.num_gpus > 1 else ""
-    table = Table("GPU", "GPU-hours", "wall hours", "price", "times real time", "basis")
+    table = Table("GPU", "GPU-hours", "wall hours", "price", "x real time", "basis")
     for cost in costs:
         gpu = cost.speed.gpu
         price = f"prices.{gpu}=?" if cost.price is None else f"{cost.price:,.2f}"
-        hours = f"{cost.gpu_h:,.2f}", f"{cost.wall_h:,.2f}"
+        hours = _amount(cost.gpu_h), _amount(cost.wall_h)
         speed = f"{cost.speed.times_real_time:,.0f}"
         table.add_row(f"{count}{gpu}", *hours, price, speed, cost.speed.basis)
     return table
+
+
+def _amount(amount: float) -> str:
+    """Three digits at least: archives last from minutes to years."""
+    return f"{amount:,.1f}" if amount >= 100 else f"{amount:.3g}"
 
 
 JOB = Job(name="plan", config=PlanConfig, run=look, positional=("input",))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+Benchmark = Mapping[str, Any]
+
 # Decoding reads the weights and every slot's memory once a step, so its bound is the bandwidth of
 # the GPU's memory, in TB/s by the makers' data sheets.
 MEMORY_TB_PER_S = {
@@ -56,7 +58,7 @@ class Work:
     longest_s: float
 
 
-def speed_of(gpu: str, model: str, benchmarks: Iterable[Mapping[str, Any]]) -> Speed | None:
+def speed_of(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> Speed | None:
     """The newest measurement of this model on this GPU, else an estimate; None without either."""
     measured = measured_speed(gpu, model, benchmarks)
     if measured is not None:
@@ -65,10 +67,20 @@ def speed_of(gpu: str, model: str, benchmarks: Iterable[Mapping[str, Any]]) -> S
     per_tb = TIMES_REAL_TIME_PER_TB_PER_S.get(model)
     if bandwidth is None or per_tb is None:
         return None
-    return Speed(gpu, bandwidth * per_tb, f"estimate: 60% of what {bandwidth:g} TB/s allow")
+    return Speed(gpu, bandwidth * per_tb, f"estimate ({bandwidth:g} TB/s)")
 
 
-def measured_speed(gpu: str, model: str, benchmarks: Iterable[Mapping[str, Any]]) -> Speed | None:
+def check_known(gpus: Iterable[str], benchmarks: Iterable[Benchmark]) -> None:
+    """Raise unless each of these GPUs has a data sheet or a measurement of some model here."""
+    measured = {word for one in benchmarks for word in str(one["gpu"]).lower().split()}
+    for gpu in gpus:
+        if gpu.lower() not in MEMORY_TB_PER_S.keys() | measured:
+            raise ValueError(
+                f"nothing is known of a GPU {gpu}; known are {', '.join(MEMORY_TB_PER_S)}"
+            )
+
+
+def measured_speed(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> Speed | None:
     """The newest measurement of this model on this GPU, if there is one."""
     measured = [one for one in benchmarks if _is_of(one, gpu, model)]
     if not measured:
@@ -99,5 +111,5 @@ def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _is_of(benchmark: Mapping[str, Any], gpu: str, model: str) -> bool:
+def _is_of(benchmark: Benchmark, gpu: str, model: str) -> bool:
     return benchmark["model"] == model and gpu.lower() in str(benchmark["gpu"]).lower().split()

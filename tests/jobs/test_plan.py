@@ -1,6 +1,7 @@
 """`nightscribe plan` over a folder and over a bucket."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -74,9 +75,31 @@ def test_channels_that_are_split_take_twice_the_hours(say, sounds):
 
 
 def test_the_table_tells_what_it_is_based_on(say, sounds):
-    code, out, _ = say(str(sounds), "gpus=[l40s,tpu]")
+    code, out, _ = say(str(sounds), "gpus=[l40s]")
     assert code == 0
-    assert "estimate: 60% of what 0.864 TB/s allow" in out
+    assert "estimate (0.864 TB/s)" in out
     assert "prices.l40s=?" in out
     assert "1 (transcribed once)" in out
-    assert "nothing is known of stt-2.6b-en on tpu" in out
+    assert re.search(r"codec +│ mp3 +│ 0:01:30", out)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["gpus=[h200,h999]"], "h999"),
+        (["gpus=[h100]", "prices.h20=2"], "prices.h20"),
+        (["num_gpus=0"], "num_gpus"),
+    ],
+)
+def test_a_gpu_nobody_knows_is_said_before_anything_is_listed(say, words, named):
+    code, out, err = say("no/such/folder", *words)
+    assert (code, out) == (2, "")
+    assert named in err
+    assert "no/such/folder" not in err
+
+
+def test_a_model_without_figures_is_still_surveyed(say, sounds):
+    code, out, _ = say(str(sounds), "model=tiny", "gpus=[h200]")
+    assert code == 0
+    assert "how fast tiny is on h200 is not known" in out
+    assert "GPU-hours" not in out
