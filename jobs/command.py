@@ -22,6 +22,8 @@ TRACE_VARIABLE = "NIGHTSCRIBE_TRACE"
 def run_job(job: Job) -> None:
     """Do what the command line asks of this job and exit."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # It tells of each try to reach the hub; what came of them is said in our sentence.
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     sys.exit(_guarded(lambda: _run(job, sys.argv[1:])))
 
 

@@ -126,7 +126,7 @@ def _table(progress: Progress) -> Table:
     table.add_row("recordings", f"{progress.num_done:,} of {progress.num_recordings:,}")
     table.add_row("failed", f"{progress.num_failures:,}")
     table.add_row("partial, this time", f"{progress.num_partial:,}")
-    table.add_row("heard, this time", f"{progress.heard_s / HOUR_S:.2f} h")
+    table.add_row("heard, this time", clock(progress.heard_s))
     table.add_row("took", clock(progress.elapsed_s))
     if progress.elapsed_s and progress.heard_s:
         table.add_row("speed", f"{progress.heard_s / progress.elapsed_s:.1f} x real time")

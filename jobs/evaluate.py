@@ -6,16 +6,17 @@ from typing import Any
 
 from omegaconf import MISSING
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from jobs.command import run_job
 from jobs.config import Job
+from jobs.display import clock
 from pipeline.reading.evaluating import evaluate, everything_said
 from pipeline.reading.pace import pace_of, read_status
 from pipeline.reading.references import read_references
 from pipeline.reading.scorecard import rows, totals, write_scorecard
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import read_failures, read_transcripts
+from pipeline.storage.opening import S3Config
+from pipeline.storage.published import open_run, read_failures, read_transcripts
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,9 +44,14 @@ class EvaluateConfig:
     num_confusions: int = field(default=10, metadata={"help": "how many words to list"})
     s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
 
+    def __post_init__(self) -> None:
+        for name in ("num_worst", "num_confusions"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
 
 def evaluate_run(config: EvaluateConfig) -> int:
-    store = open_store(config.run, config.s3)
+    store = open_run(config.run, config.s3)
     references = read_references(config.reference, config.split, config.s3)
     said = everything_said(
         read_transcripts(store), read_failures(store), references, config.language
@@ -86,7 +92,7 @@ def _rates_table(total: dict[str, Any]) -> Table:
 def _facts_table(total: dict[str, Any]) -> Table:
     table = Table(show_header=False, box=None)
     table.add_row("recordings", str(total["num_recordings"]))
-    table.add_row("hours", f"{total['duration_s'] / 3600:.2f}")
+    table.add_row("hours", clock(total["duration_s"]))
     if total["times_real_time"] is not None:
         table.add_row("RTFx of the run", f"{total['times_real_time']:,.1f} times real time")
     if total["occupancy"] is not None:
@@ -102,7 +108,9 @@ def _facts_table(total: dict[str, Any]) -> Table:
 
 
 def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
-    table = Table("worst files", "WER", "words", "heard", title_justify="left")
+    table = Table(
+        Column("worst files", overflow="fold"), "WER", "words", "heard", title_justify="left"
+    )
     for row in worst:
         heard = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
         table.add_row(

@@ -12,7 +12,7 @@ from pipeline.reading.exporting import Export, Names, Wanted, exports
 from pipeline.rendering.document import RenderingConfig
 from pipeline.rendering.formats import FORMATS
 from pipeline.storage.opening import S3Config, open_file, open_store
-from pipeline.storage.published import published_uris, read_transcripts
+from pipeline.storage.published import open_run, published_uris, read_transcripts
 from pipeline.storage.store import Store
 from pipeline.storage.tables import side_by_side
 
@@ -41,10 +41,10 @@ class ExportConfig:
 
 
 def export(config: ExportConfig) -> int:
-    store = open_store(config.run, config.s3)
+    store = open_run(config.run, config.s3)
     uris = list(published_uris(store))
     if not uris:
-        raise ValueError(f"{config.run}: there is no run to export, or nothing was finished yet")
+        raise ValueError(f"{config.run}: there is no transcript yet")
     names = Names(uris)
     wanted = Wanted(
         formats=config.formats, rendering=config.rendering, speakers=tuple(config.speakers)

@@ -246,7 +246,7 @@ def _cost_table(costs: list[Cost], config: PlanConfig) -> Table:
 
 def _amount(amount: float) -> str:
     """Three digits at least: archives last from minutes to years."""
-    return f"{amount:,.1f}" if amount >= 100 else f"{amount:.3g}"
+    return f"{amount:,.1f}" if amount >= 100 else f"{amount:#.3g}"
 
 
 JOB = Job(name="plan", config=PlanConfig, run=look, positional=("input",))

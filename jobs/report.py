@@ -21,8 +21,8 @@ from pipeline.report.figure import throughput_png
 from pipeline.report.page import render_report
 from pipeline.report.sound import read_sound, sound_of
 from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config, open_file, open_store
-from pipeline.storage.published import read_failures, read_transcripts
+from pipeline.storage.opening import S3Config, open_file
+from pipeline.storage.published import open_run, read_failures, read_transcripts
 from pipeline.storage.run import stored_run
 from pipeline.storage.store import Store
 
@@ -52,7 +52,7 @@ class ReportConfig:
 
 
 def report(config: ReportConfig) -> int:
-    store = open_store(config.run, config.s3)
+    store = open_run(config.run, config.s3)
     told = _compose(store, config)
     store.write(REPORT_KEY, render_report(told).encode())
     written = [store.uri(REPORT_KEY)]
@@ -70,7 +70,7 @@ def _compose(store: Store, config: ReportConfig) -> Report:
     rates = read_word_error_rates(store)
     found = tally(read_transcripts(store), read_failures(store), rates, config.max_pages)
     if not found.num_recordings:
-        raise ValueError(f"{config.run}: there is no run to report, or nothing was finished yet")
+        raise ValueError(f"{config.run}: no recording is finished yet")
     return compose(
         config.title or config.run,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -15,8 +15,9 @@ from pipeline.records import Transcript
 from pipeline.rendering.document import Document, RenderingConfig
 from pipeline.rendering.formats import FORMATS, render
 from pipeline.rendering.utterances import Utterance, utterances
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import find_transcripts
+from pipeline.storage.opening import S3Config
+from pipeline.storage.published import find_failures, find_transcripts, open_run
+from pipeline.storage.store import Store
 
 SURE, UNSURE = 0.9, 0.6
 COLOURS = "colours"
@@ -55,15 +56,23 @@ def show(config: ShowConfig) -> int:
 
 def _found(config: ShowConfig) -> list[Transcript]:
     """All channels of the one file that is meant."""
-    found = find_transcripts(open_store(config.run, config.s3), config.recording)
-    files = list(conversations(found))
+    store = open_run(config.run, config.s3)
+    files = list(conversations(find_transcripts(store, config.recording)))
     if not files:
-        raise ValueError(f"no transcript in {config.run} is named {config.recording}")
+        raise ValueError(_why_there_is_none(store, config))
     if len(files) > 1:
         names = ", ".join(file[0].recording.uri for file in files[:5])
         more = ", ..." if len(files) > 5 else ""
         raise ValueError(f"{config.recording} names {len(files)} recordings: {names}{more}")
     return files[0]
+
+
+def _why_there_is_none(store: Store, config: ShowConfig) -> str:
+    failures = find_failures(store, config.recording)
+    if not failures:
+        return f"no transcript in {config.run} is named {config.recording}"
+    first = failures[0]
+    return f"{first.recording.uri} failed ({first.stage}, {first.reason}): {first.detail}"
 
 
 def _heading(channels: list[Transcript]) -> Text:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jobs.command import run_job
 from jobs.config import Job
-from jobs.display import HOUR_S, clock
+from jobs.display import clock
 from pipeline.reading.pace import STATUS_KEY
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config, open_store
@@ -60,7 +60,7 @@ def _table(status: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False, title=f"run {status['run_id']} {status['state']}")
     table.add_row("recordings", f"{status['num_done']:,} of {status['num_recordings']:,}")
     table.add_row("failed", f"{status['num_failures']:,}")
-    table.add_row("heard, this time", f"{status['heard_s'] / HOUR_S:.2f} h")
+    table.add_row("heard, this time", clock(status["heard_s"]))
     table.add_row("speed", f"{status['speed']:.1f} x real time")
     if status["occupancy"] is not None:
         table.add_row("slots", f"{status['occupancy']:.0%} full")

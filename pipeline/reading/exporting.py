@@ -29,6 +29,8 @@ class Wanted:
     speakers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if not self.formats:
+            raise ValueError(f"formats names none; there are {', '.join(FORMATS)}")
         for name in self.formats:
             if name not in FORMATS:
                 raise ValueError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")

@@ -55,6 +55,8 @@ def read_references(source: str | None, split: str | None, s3: S3Config) -> Refe
     if source is None:
         return References()
     if is_manifest(source) and not source.startswith(HUB):
+        if split is not None:
+            raise ValueError(f"split={split} is for data sets on the hub, {source} is a manifest")
         return References(by_key=dict(_of_manifest(manifest_rows(source, s3))))
     name = source.removeprefix(HUB).removeprefix("datasets/")
     if not _DATASET.fullmatch(name) or Path(source).exists():

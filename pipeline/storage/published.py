@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.records import Failure, Transcript
-from pipeline.storage.rows import failure_of, failure_row, transcript_of, transcript_row
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.rows import Row, failure_of, failure_row, transcript_of, transcript_row
 from pipeline.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
 from pipeline.storage.store import Store
 from pipeline.storage.tables import files, read_rows, side_by_side, write_rows
@@ -27,6 +28,14 @@ class Published:
     recording_id: str
     num_channels: int | None
     failed_shard: int | None = None
+
+
+def open_run(location: str, s3: S3Config) -> Store:
+    """The output of a run, begun or finished; ValueError where there is none."""
+    store = open_store(location, s3)
+    if next(files(store, TRANSCRIPTS_FOLDER), None) is None:
+        raise ValueError(f"{location}: no run has written here")
+    return store
 
 
 def publish_transcripts(store: Store, transcripts: Sequence[Transcript]) -> str:
@@ -69,16 +78,25 @@ def read_failures(store: Store) -> Iterator[Failure]:
 
 def find_transcripts(store: Store, name: str) -> list[Transcript]:
     """The transcripts of the recordings with that id, or with that text in their file's name."""
-    found: list[Transcript] = []
-    for entry in files(store, TRANSCRIPTS_FOLDER):
-        named = read_rows(store, entry.key, ["recording_id", "uri"])
+    found = map(transcript_of, _named(store, TRANSCRIPTS_FOLDER, name))
+    return sorted(found, key=lambda one: (one.recording.uri, one.recording.channel or 0))
+
+
+def find_failures(store: Store, name: str) -> list[Failure]:
+    """The failures of the recordings that are named so."""
+    found = map(failure_of, _named(store, FAILURES_FOLDER, name))
+    return sorted(found, key=lambda one: (one.recording.uri, one.recording.channel or 0))
+
+
+def _named(store: Store, folder: str, name: str) -> Iterator[Row]:
+    """Rows by id or by a part of the file's name; most files are read in two columns only."""
+    for entry in files(store, folder):
+        names = read_rows(store, entry.key, ["recording_id", "uri"])
         is_it = pc.or_(
-            pc.equal(named["recording_id"], name), pc.match_substring(named["uri"], name)
+            pc.equal(names["recording_id"], name), pc.match_substring(names["uri"], name)
         )
         if pc.any(is_it).as_py():
-            rows = read_rows(store, entry.key).filter(is_it).to_pylist()
-            found += map(transcript_of, rows)
-    return sorted(found, key=lambda one: (one.recording.uri, one.recording.channel or 0))
+            yield from read_rows(store, entry.key).filter(is_it).to_pylist()
 
 
 def _rows(store: Store, folder: str, columns: list[str] | None = None) -> Iterator[dict]:

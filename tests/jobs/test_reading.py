@@ -54,12 +54,36 @@ def test_export_refuses_a_format_there_is_not(nightscribe, run):
     assert "there is no format 'docx'; there are text, words, json" in err
 
 
-def test_what_is_no_run_is_neither_exported_nor_reported(nightscribe, tmp_path, run):
-    code, _, err = nightscribe("export", str(tmp_path / "none"), "formats=[srt]")
-    assert (code, "there is no run to export" in err) == (2, True)
+@pytest.mark.parametrize("words", [["export"], ["show", "x"], ["evaluate"], ["report"]])
+def test_what_is_no_run_is_not_read(nightscribe, tmp_path, words):
+    name, *more = words
+    code, _, err = nightscribe(name, str(tmp_path / "none"), *more)
+    assert (code, err) == (2, f"nightscribe: {tmp_path}/none: no run has written here\n")
     assert not (tmp_path / "none").exists()
-    code, _, err = nightscribe("report", run, "max_pages=-1")
-    assert (code, "max_pages must not be negative, got -1" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["export", "formats=[]"], "formats names none; there are text, words, json"),
+        (["report", "max_pages=-1"], "max_pages must not be negative, got -1"),
+        (["evaluate", "num_worst=-1"], "num_worst must not be negative, got -1"),
+        (["evaluate", "reference=a.csv", "split=test"], "a.csv is a manifest"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(nightscribe, run, words, sentence):
+    name, *more = words
+    code, out, err = nightscribe(name, run, *more)
+    assert (code, out) == (2, "")
+    assert sentence in err
+
+
+@pytest.mark.parametrize("name", ["export", "report"])
+def test_a_run_of_which_nothing_is_finished_says_so(nightscribe, tmp_path, name):
+    publish_transcripts(open_store(str(tmp_path), S3Config()), [])
+    code, _, err = nightscribe(name, str(tmp_path))
+    assert code == 2
+    assert re.search("there is no transcript yet|no recording is finished yet", err)
 
 
 def test_show_prints_one_transcript(nightscribe, run):
@@ -76,6 +100,12 @@ def test_show_asks_back_where_a_name_is_not_one_recording(nightscribe, run):
     assert code == 2
     assert "talks names 3 recordings: /a/talks/one.mp3" in err
     assert "no transcript in" in nightscribe("show", run, "zebra")[2]
+
+
+def test_show_says_why_a_recording_failed(nightscribe, run):
+    code, _, err = nightscribe("show", run, "broken")
+    assert code == 2
+    assert "/a/broken.mp3 failed (decode, corrupt): not a sound" in err
 
 
 def test_evaluate_prints_and_keeps_the_scores(nightscribe, run, tmp_path):
@@ -97,6 +127,7 @@ def test_evaluate_takes_references_from_a_manifest(nightscribe, run, tmp_path):
 
 
 def test_a_run_without_references_says_so(nightscribe, tmp_path):
+    publish_transcripts(open_store(str(tmp_path), S3Config()), [transcript("/a.wav", "well")])
     code, _, err = nightscribe("evaluate", str(tmp_path))
     assert code == 2
     assert "no recording has a reference" in err
@@ -121,9 +152,3 @@ def test_report_is_one_file_with_the_sounds_that_are_there(nightscribe, tmp_path
 
 def store_version(folder, name):
     return open_store(str(folder), S3Config()).stat(name).version
-
-
-def test_nothing_to_report_is_said(nightscribe, tmp_path):
-    code, _, err = nightscribe("report", str(tmp_path))
-    assert code == 2
-    assert "there is no run to report" in err
