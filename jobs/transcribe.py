@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -186,6 +186,12 @@ def _plan(config: TranscribeConfig) -> Iterator[Path]:
         yield path
 
 
+def engine_of(config: TranscribeConfig) -> EngineConfig:
+    """Where several share a GPU, each fills no more than its share of the memory."""
+    share = min(config.cluster.gpus_per_actor or 1.0, config.engine.gpu_share)
+    return replace(config.engine, gpu_share=share)
+
+
 def _order(
     config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers, plan_path: Path
 ) -> Order:
@@ -203,7 +209,12 @@ def _order(
         stages=Stages(
             make_reader=partial(_itself, reader),
             make_listener=partial(
-                load_listener, config.model, config.engine, config.guards, config.tokens, primers
+                load_listener,
+                config.model,
+                engine_of(config),
+                config.guards,
+                config.tokens,
+                primers,
             ),
             output=config.output,
             s3=config.s3,

@@ -6,16 +6,16 @@ B rows, N samples, F frames, K codebooks.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pipeline.benchmarks.timing import in_turns, medians
 from pipeline.model.mimi import Mimi
+from pipeline.model.placement import round_products
 
-STRICT = ("ieee", "ieee")
-# Of convolutions and of matrices.
-NUMBERS = {"fp32": STRICT, "TF32 convolutions": ("tf32", "ieee"), "TF32": ("tf32", "tf32")}
+NUMBERS = {"fp32": "none", "TF32 convolutions": "convolutions", "TF32": "all"}
 REPEATS = 5
 
 
@@ -34,10 +34,10 @@ def measure_numbers(mimi: Mimi, num_rows: int, num_frames: int) -> Iterator[Code
     device = mimi.device
     samples_BN = torch.randn(num_rows, num_frames * mimi.config.frame_samples, device=device) * 0.1
     sound_s = samples_BN.numel() / mimi.config.sample_rate_hz
-    strict_BFK = _encode(mimi, samples_BN, *STRICT)
-    for name, numbers in NUMBERS.items():
-        codes_BFK = _encode(mimi, samples_BN, *numbers)
-        actions = {name: lambda numbers=numbers: _encode(mimi, samples_BN, *numbers)}
+    strict_BFK = _encode(mimi, samples_BN, "none")
+    for name, tf32 in NUMBERS.items():
+        codes_BFK = _encode(mimi, samples_BN, tf32)
+        actions = {name: partial(_encode, mimi, samples_BN, tf32)}
         spent = medians(in_turns(actions, REPEATS, device)[name])
         flipped_BFK = codes_BFK != strict_BFK
         yield CodecNumbers(
@@ -48,21 +48,18 @@ def measure_numbers(mimi: Mimi, num_rows: int, num_frames: int) -> Iterator[Code
         )
 
 
-def _encode(mimi: Mimi, samples_BN: Tensor, convolutions: str, matrices: str) -> Tensor:
+def _encode(mimi: Mimi, samples_BN: Tensor, tf32: str) -> Tensor:
     fresh_B = torch.ones(len(samples_BN), dtype=torch.bool, device=mimi.device)
-    with _products(convolutions, matrices):
+    with _products(tf32):
         return mimi.encode(samples_BN, mimi.initial_state(len(samples_BN)), fresh_B)
 
 
 @contextmanager
-def _products(convolutions: str, matrices: str) -> Iterator[None]:
-    convolution = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    switches = convolution, torch.backends.cuda.matmul
-    before = [switch.fp32_precision for switch in switches]
+def _products(tf32: str) -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     try:
-        for switch, precision in zip(switches, (convolutions, matrices), strict=True):
-            switch.fp32_precision = precision
+        round_products(tf32)
         yield
     finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])

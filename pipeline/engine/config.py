@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 NUMBERS = ("auto", "float32", "bfloat16", "float16")
 DTYPES = (*NUMBERS, "int8", "int4")
 CACHES = (*NUMBERS, "int8", "float8")
+TF32 = ("none", "convolutions", "all")
 MOST_FRAMES_PER_PASS = 8  # beyond, hardly a guess is right
 
 
@@ -32,8 +33,24 @@ class EngineConfig:
             "choices": CACHES,
         },
     )
+    tf32: str = field(
+        default="convolutions",
+        metadata={
+            "help": "products of float32 that a GPU may round to TF32, quicker but for some codes "
+            "that come out otherwise: none, convolutions (as the reference runs), or all",
+            "choices": TF32,
+        },
+    )
     num_slots: int | None = field(
         default=None, metadata={"help": "streams heard at once; null fills the memory at hand"}
+    )
+
+    gpu_share: float = field(
+        default=1.0,
+        metadata={
+            "help": "of the GPU's memory that may be filled; where cluster.gpus_per_actor is less "
+            "than one GPU, no more than that"
+        },
     )
 
     round_steps: int = field(
@@ -66,5 +83,11 @@ class EngineConfig:
             raise ValueError(f"engine.dtype must be one of {', '.join(DTYPES)}, not {self.dtype}")
         if self.cache not in CACHES:
             raise ValueError(f"engine.cache must be one of {', '.join(CACHES)}, not {self.cache}")
+        if not 0 < self.gpu_share <= 1:
+            raise ValueError(
+                f"engine.gpu_share must be above 0 and at most 1, not {self.gpu_share}"
+            )
+        if self.tf32 not in TF32:
+            raise ValueError(f"engine.tf32 must be one of {', '.join(TF32)}, not {self.tf32}")
         if self.num_slots is not None and self.num_slots < 1:
             raise ValueError(f"engine.num_slots must be positive, not {self.num_slots}")

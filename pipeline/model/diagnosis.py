@@ -71,12 +71,15 @@ def device_like(gpu: Gpu) -> Device:
 def diagnose(config: SpeechToTextConfig, device: Device, wishes: Wishes) -> Diagnosis:
     """Numbers, bill and slots; raises ValueError where the device lacks what is asked for."""
     numbers = numbers_of(wishes.dtype, wishes.cache, device.capability, device.name)
-    needs = needs_of(config, numbers, wishes, device.kind, device.free_bytes)
+    free_bytes = device.free_bytes
+    if device.kind == "cuda":
+        free_bytes = min(free_bytes, int(wishes.gpu_share * device.memory_bytes))
+    needs = needs_of(config, numbers, wishes, device.kind, free_bytes)
     return Diagnosis(
         numbers=numbers,
         reason=reason_of(wishes.dtype, device.capability),
         needs=needs,
-        num_slots=wishes.num_slots or fitting_slots(needs, device.kind, device.free_bytes),
+        num_slots=wishes.num_slots or fitting_slots(needs, device.kind, free_bytes),
     )
 
 

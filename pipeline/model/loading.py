@@ -15,7 +15,15 @@ from pipeline.model.config import SpeechToTextConfig
 from pipeline.model.fitting import SMALLEST_BUCKET, Footprint, encode_rows, footprint
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
-from pipeline.model.placement import CACHES, DTYPES, capability_of, device_of, free_bytes_of
+from pipeline.model.placement import (
+    CACHES,
+    DTYPES,
+    capability_of,
+    device_of,
+    free_bytes_of,
+    round_products,
+    total_bytes_of,
+)
 from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
 
@@ -34,6 +42,8 @@ class Wishes(Protocol):
     dtype: str
     cache: str
     num_slots: int | None
+    tf32: str
+    gpu_share: float
     round_steps: int
     frames_per_pass: int
     graph: bool
@@ -89,10 +99,14 @@ def _fitted(checkpoint: Checkpoint, wishes: Wishes) -> _Fitted:
     device = device_of(wishes.device)
     numbers = numbers_of(wishes.dtype, wishes.cache, capability_of(device), str(device))
     free_bytes = free_bytes_of(device)
+    if device.type == "cuda":
+        free_bytes = min(free_bytes, int(wishes.gpu_share * total_bytes_of(device)))
     needs = needs_of(checkpoint.config, numbers, wishes, device.type, free_bytes)
     _refuse_if_hopeless(needs, str(device), free_bytes)
     num_slots = _slots_to_try(needs, wishes.num_slots, device, free_bytes)
     log.info("%s", told(str(device), numbers, num_slots, needs))
+    if device.type == "cuda":
+        round_products(wishes.tf32)
     speech = _loaded(checkpoint, numbers, device)
     return _Fitted(speech=speech, numbers=numbers, needs=needs, num_slots=num_slots)
 

@@ -28,6 +28,15 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def round_products(tf32: str) -> None:
+    """Let a GPU round products of float32 to TF32 from now on: none, in convolutions, or all.
+
+    By torch's older switches: after its newer ones torch refuses to read the older.
+    """
+    torch.backends.cudnn.allow_tf32 = tf32 != "none"
+    torch.set_float32_matmul_precision("high" if tf32 == "all" else "highest")
+
+
 def capability_of(device: torch.device) -> Capability:
     """Of an NVIDIA GPU, such as (9, 0); None of anything else."""
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
@@ -46,6 +55,11 @@ def cache_dtype_of(name: str, dtype: torch.dtype, device: torch.device) -> torch
 def name_of(dtype: torch.dtype) -> str:
     """What the user calls these numbers."""
     return next(name for name, named in CACHES.items() if named == dtype)
+
+
+def total_bytes_of(device: torch.device) -> int:
+    """Memory of a GPU, taken or not."""
+    return torch.cuda.mem_get_info(device)[1]
 
 
 def free_bytes_of(device: torch.device) -> int:

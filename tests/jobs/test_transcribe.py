@@ -13,7 +13,7 @@ from jobs.stopping import stopped_by_signals
 from jobs.submit import JOB as SUBMIT
 from jobs.submit import LEFT_BEHIND, command
 from jobs.transcribe import JOB as TRANSCRIBE
-from jobs.transcribe import TOO_MANY_FAILURES, exit_code
+from jobs.transcribe import TOO_MANY_FAILURES, engine_of, exit_code
 from pipeline.cluster.jobs import RayJob
 from pipeline.cluster.progress import Progress
 
@@ -50,6 +50,21 @@ def test_groups_choose_and_keys_override(job):
     assert config.cluster.num_actors == 3
     assert config.source.channels == "split"
     assert config.shard.max_s is None
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [
+        ([], 1.0),
+        (["cluster=shared_gpu"], 0.25),
+        (["cluster=shared_gpu", "engine.gpu_share=0.1"], 0.1),
+        (["cluster.gpus_per_actor=2"], 1.0),
+        (["cluster.gpus_per_actor=0"], 1.0),
+    ],
+)
+def test_who_shares_a_gpu_shares_its_memory(words, share):
+    (config,) = configurations(TRANSCRIBE, [*GIVEN, *words])
+    assert engine_of(config).gpu_share == share
 
 
 def test_a_misspelt_key_names_the_right_one():

@@ -139,6 +139,7 @@ def test_a_model_that_cannot_fit_is_refused_before_a_weight_is_read(
         loading, "capability_of", lambda device: (8, 6) if device.type == "cuda" else None
     )
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 4_000_000_000)
+    monkeypatch.setattr(loading, "total_bytes_of", lambda device: 8_000_000_000)
     unread = replace(tiny, config=PUBLISHED["stt-2.6b-en"])
     with pytest.raises(ValueError, match=rf"takes {size} GB, {device} has 4\.0 GB free; .*int8"):
         loading.load_slotted(unread, EngineConfig(num_slots=num_slots))
@@ -149,6 +150,43 @@ def test_every_precision_hears_to_the_end(tiny, dtype):
     exact = tokens_of(loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=2)))
     config = EngineConfig(device="cpu", num_slots=2, dtype=dtype)
     assert len(tokens_of(loading.load_slotted(tiny, config))) == len(exact)
+
+
+@pytest.fixture
+def a_gpu(monkeypatch):
+    """One that has 16 GB, half of them free, for everything but the weights."""
+    monkeypatch.setattr(loading, "device_of", lambda name: torch.device("cuda:0"))
+    monkeypatch.setattr(loading, "capability_of", lambda device: (9, 0))
+    monkeypatch.setattr(loading, "free_bytes_of", lambda device: 8_000_000_000)
+    monkeypatch.setattr(loading, "total_bytes_of", lambda device: 16_000_000_000)
+    monkeypatch.setattr(loading, "_loaded", lambda *args: None)
+    switches = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [switch.allow_tf32 for switch in switches]
+    yield
+    for switch, was in zip(switches, before, strict=True):
+        switch.allow_tf32 = was
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_engines_that_share_a_gpu_share_its_memory(tiny):
+    published = replace(tiny, config=PUBLISHED["stt-1b-en_fr"])
+    whole, half, quarter, tenth = (
+        loading._fitted(published, EngineConfig(gpu_share=share)) for share in (1, 0.5, 0.4, 0.3)
+    )
+    assert whole.num_slots == half.num_slots > quarter.num_slots > tenth.num_slots
+    with pytest.raises(ValueError, match=r"cuda:0 has 1\.6 GB free"):
+        loading._fitted(published, EngineConfig(gpu_share=0.1))
+
+
+@pytest.mark.parametrize(
+    ("tf32", "convolutions", "matrices"),
+    [("none", False, False), ("convolutions", True, False), ("all", True, True)],
+)
+@pytest.mark.usefixtures("a_gpu")
+def test_products_are_rounded_as_asked(tiny, tf32, convolutions, matrices):
+    loading._fitted(tiny, EngineConfig(tf32=tf32))
+    assert torch.backends.cudnn.allow_tf32 == convolutions
+    assert torch.backends.cuda.matmul.allow_tf32 == matrices
 
 
 def test_memory_that_may_be_taken_is_some_of_this_machine_s():
