@@ -27,8 +27,7 @@ def begin(output: Path) -> subprocess.Popen:
         [sys.executable, "-m", "jobs.transcribe", f"output={output}", *ASKED],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
         env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
     )
