@@ -6,7 +6,7 @@ NUMBERS = ("auto", "float32", "bfloat16", "float16")
 DTYPES = (*NUMBERS, "int8", "int4")
 CACHES = (*NUMBERS, "int8", "float8")
 TF32 = ("none", "convolutions", "all")
-MOST_FRAMES_PER_PASS = 8  # beyond, hardly a guess is right
+MOST_FRAMES_PER_PASS = 8  # a pass of more costs as much more as it is right more often
 
 
 @dataclass(kw_only=True, slots=True)
