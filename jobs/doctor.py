@@ -88,10 +88,13 @@ def _diagnosed(name: str, found: Diagnosis, device: Device) -> Iterator[str]:
         f"{found.reason}"
     )
     yield f"  {needs.told(found.num_slots)}"
-    if found.num_slots:
-        yield f"  {found.num_slots} streams at once, {needs.per_slot / 1e6:.0f} MB each"
-    else:
+    each = f"{needs.per_slot / 1e6:.0f} MB each"
+    if not found.num_slots or not found.most_slots:
         yield "  does not fit; engine.dtype=int8 or int4 takes less"
+    elif found.num_slots > found.most_slots:
+        yield f"  {found.num_slots} streams at once do not fit, {found.most_slots} would, {each}"
+    else:
+        yield f"  {found.num_slots} streams at once, {each}"
     yield f"  {_speed(name, device)}"
 
 

@@ -38,7 +38,8 @@ class Diagnosis:
     numbers: Numbers
     reason: str
     needs: Footprint
-    num_slots: int  # 0: the model does not fit
+    num_slots: int  # asked for, or those that are worth having; 0: the model does not fit
+    most_slots: int  # that the memory would hold
 
 
 def device_here(wanted: str) -> Device:
@@ -80,6 +81,7 @@ def diagnose(config: SpeechToTextConfig, device: Device, wishes: Wishes) -> Diag
         reason=reason_of(wishes.dtype, device.capability),
         needs=needs,
         num_slots=wishes.num_slots or fitting_slots(needs, device.kind, free_bytes),
+        most_slots=needs.most_slots(free_bytes),
     )
 
 

@@ -97,6 +97,20 @@ def test_a_model_that_does_not_fit_is_said_not_to(monkeypatch, capsys):
     assert "streams at once" not in out
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["engine.num_slots=60"], "60 streams at once do not fit, 50 would, 157 MB each"),
+        (["engine.num_slots=50"], "50 streams at once, 157 MB each"),
+        (["engine.num_slots=50", "engine.gpu_share=0.3"], "does not fit; engine.dtype=int8"),
+        (["engine.frames_per_pass=8"], "40 streams at once, 160 MB each"),
+    ],
+)
+def test_slots_that_are_asked_for_are_held_against_the_memory(monkeypatch, capsys, words, told):
+    _, out, _ = examined(monkeypatch, capsys, "simulate=T4", "model=stt-2.6b-en", *words)
+    assert f"  {told}" in out
+
+
 def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
     def refuse(*_, **__):
         raise AssertionError("the network was asked")
