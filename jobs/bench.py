@@ -25,7 +25,7 @@ from pipeline.benchmarks.sizes import SIZES, config_of
 from pipeline.benchmarks.steps import measure_steps
 from pipeline.benchmarks.suite import SuiteTerms, measure_suite
 from pipeline.benchmarks.table import Table
-from pipeline.model.placement import DTYPES, device_of, dtype_of
+from pipeline.model.placement import DTYPES, device_of, dtype_of, name_of
 from pipeline.model.slotted import SlottedModel
 
 ROUND_STEPS = 25
@@ -161,9 +161,11 @@ def _report(bench: BenchConfig, what: str, lines: list[str], tables: list[Table]
     """Write the tables to the terminal, and all that is known to a file."""
     told = "\n".join(table.markdown() for table in tables)
     command = f"nightscribe bench {' '.join(_words(bench))}"
-    path = Path(bench.folder) / file_name(f"{what}-{bench.size}", device_of(bench.device))
+    device = device_of(bench.device)
+    measured = what, bench.size, name_of(dtype_of(bench.dtype, device))
+    path = Path(bench.folder) / file_name("-".join(measured), device)
     header = "\n".join(f"- {line}" for line in lines)
-    path.write_text(f"# {what}, {bench.size}\n\n`{command}`\n\n{header}\n\n{told}")
+    path.write_text(f"# {', '.join(measured)}\n\n`{command}`\n\n{header}\n\n{told}")
     sys.stdout.write(f"{told}\n{path}\n")
 
 

@@ -16,21 +16,20 @@ from pipeline.model.mixing import Sight, mix
 
 
 def rotation(positions_BT: Tensor, head_dim: int, max_period: float) -> Tensor:
-    """Rotary embedding of some positions: BTE/2 complex numbers, the turn of each pair.
+    """Rotary embedding of some positions: BT11E/2 complex numbers, the turn of each pair.
 
     Angles in fp32, by the reference's own formula: at position 450,000 another would differ.
     """
     pairs = torch.arange(head_dim // 2, device=positions_BT.device, dtype=torch.float32)
     frequencies = torch.exp(pairs * (-math.log(max_period) * 2 / head_dim))
-    angles = positions_BT.float()[..., None] * frequencies
+    angles = positions_BT.float()[:, :, None, None, None] * frequencies
     return torch.complex(angles.cos(), angles.sin())
 
 
 def rotate(x_BTXHE: Tensor, turns: Tensor) -> Tensor:
     """Turn each pair (2j, 2j + 1) of a head's dimensions, in fp32."""
-    pairs = torch.view_as_complex(x_BTXHE.float().unflatten(-1, (-1, 2)))
-    turned = torch.view_as_real(pairs * turns[:, :, None, None])
-    return turned.flatten(-2).to(x_BTXHE.dtype)
+    pairs = torch.view_as_complex(x_BTXHE.float().view(*x_BTXHE.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x_BTXHE.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +130,10 @@ class RingCache:
         self, layer: int, keys_BTHE: Tensor, values_BTHE: Tensor, places: RingPlaces
     ) -> tuple[Entries, Entries]:
         """Write one layer's new keys and values; returns all the ring holds of it."""
-        self.keys.write(layer, places.writes, keys_BTHE)
-        self.values.write(layer, places.writes, values_BTHE)
-        return self.keys.layer(layer), self.values.layer(layer)
+        return (
+            self.keys.write(layer, places.writes, keys_BTHE),
+            self.values.write(layer, places.writes, values_BTHE),
+        )
 
 
 class SelfAttention(nn.Module):
@@ -147,7 +147,7 @@ class SelfAttention(nn.Module):
 
     def project(self, x_BTD: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries, rotated keys, values, each BTHE."""
-        qkv_BTXHE = self.project_in(x_BTD).unflatten(-1, (3, self.num_heads, -1))
+        qkv_BTXHE = self.project_in(x_BTD).view(*x_BTD.shape[:2], 3, self.num_heads, -1)
         queries, keys = rotate(qkv_BTXHE[:, :, :2], turns).unbind(2)
         return queries, keys, qkv_BTXHE[:, :, 2]
 

@@ -10,6 +10,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 FREE = -1  # in a script: the model chooses
 MOST_PROMPT_TOKENS = 512  # each takes a step at least, so that these take forty seconds
@@ -53,8 +54,7 @@ class Sampling:
 
 def probabilities_of(tokens_S: Tensor, logits_SV: Tensor) -> Tensor:
     """How likely the model itself held each token, whatever made it say it."""
-    chosen_S1 = logits_SV.gather(-1, tokens_S[:, None])
-    return (chosen_S1[:, 0] - logits_SV.logsumexp(dim=-1)).exp()
+    return F.cross_entropy(logits_SV, tokens_S, reduction="none").neg().exp()
 
 
 def draw(logits_SV: Tensor, sampling: Sampling, positions_S: Tensor) -> Tensor:

@@ -37,9 +37,9 @@ class JoinedEmbedding(nn.Module):
 
     def rows(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
         """Rows of the table: one per codebook, then the text's."""
-        last = self.first_text_row
-        starts_K = torch.arange(0, last, self.rows_per_codebook, device=codes_STK.device)
-        return torch.cat((codes_STK + starts_K, (text_ST + last)[..., None]), dim=-1)
+        after_last = self.first_text_row + 1
+        starts_R = torch.arange(0, after_last, self.rows_per_codebook, device=codes_STK.device)
+        return torch.cat((codes_STK, text_ST[..., None]), dim=-1) + starts_R
 
     def add_at_once(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
         """The sum in one pass, rounded once."""

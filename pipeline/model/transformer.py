@@ -28,9 +28,8 @@ class RMSNorm(nn.Module):
         self.scale_D = nn.Parameter(torch.ones(dim))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        x = x_BTD.float()
-        mean_square = x.square().mean(dim=-1, keepdim=True) + self.eps
-        return (x * (self.scale_D.float() * mean_square.rsqrt())).to(self.scale_D.dtype)
+        scale_D = self.scale_D.float()
+        return F.rms_norm(x_BTD.float(), scale_D.shape, scale_D, self.eps).to(self.scale_D.dtype)
 
 
 class GatedFeedForward(nn.Module):

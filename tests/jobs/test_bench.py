@@ -30,6 +30,12 @@ def test_a_step_is_written_to_the_terminal_and_to_a_file(say, tmp_path):
         assert known in text
 
 
+def test_what_was_measured_in_other_numbers_is_kept(say, tmp_path):
+    for dtype in ("float32", "bfloat16"):
+        say("size=toy", f"dtype={dtype}", "num_slots=[1]", "num_steps=1", "repeats=1", "peers=[]")
+    assert len({path.read_text() for path in tmp_path.iterdir()}) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
