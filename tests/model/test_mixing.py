@@ -1,5 +1,8 @@
 """Which way attention takes where, and that on a CPU the ways agree."""
 
+from inspect import signature
+
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +63,43 @@ def test_flash_is_asked_only_for_what_it_knows(monkeypatch, name, replaced):
     assert mixing._has_flash(keys)
     monkeypatch.setattr(mixing, name, replaced)
     assert not mixing._has_flash(keys)
+
+
+REAL = mixing.varlen_attn
+
+
+def by_the_book(*args, **kwargs):
+    """What the documentation of torch's attention by length promises, sequence by sequence."""
+    given = signature(REAL).bind(*args, **kwargs).arguments
+    query, key, value = (given[name] for name in ("query", "key", "value"))
+    starts_q, starts_k = given["cu_seq_q"].tolist(), given["cu_seq_k"].tolist()
+    assert given["cu_seq_q"].dtype == given["cu_seq_k"].dtype == given["seqused_k"].dtype
+    assert given["seqused_k"].dtype == torch.int32
+    assert (given["num_splits"], given["max_q"]) == (1, max(np.diff(starts_q)))
+    assert given["max_k"] == max(np.diff(starts_k))
+    said = torch.empty_like(query)
+    for index, used in enumerate(given["seqused_k"].tolist()):
+        queries = slice(starts_q[index], starts_q[index + 1])
+        held = slice(starts_k[index], starts_k[index] + used)
+        mixed = (x.transpose(0, 1) for x in (query[queries], key[held], value[held]))
+        said[queries] = torch.nn.functional.scaled_dot_product_attention(*mixed).transpose(0, 1)
+    return said
+
+
+def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
+    monkeypatch.setattr(mixing, "varlen_attn", by_the_book)
+    torch.manual_seed(0)
+    cache = RingCache.empty((2, 5, 3, 32, 16), torch.device("cpu"), torch.bfloat16)
+    everywhere = torch.arange(5)[:, None], torch.arange(32).expand(5, -1)
+    for kept in (cache.keys, cache.values):
+        kept.write(1, everywhere, torch.randn(5, 32, 3, 16))
+    cache.next_positions_B.copy_(torch.tensor([0, 7, 31, 32, 450_000]))
+    sight = cache.advance(1).sight(Window(32), None)
+    queries = torch.randn(5, 3, 1, 16, dtype=torch.bfloat16)
+    entries = cache.keys.layer(1), cache.values.layer(1)
+    found = mixing._mix_one_by_length(queries, *entries, sight.newest_B)
+    plain = mixing._mix_many(queries, *entries, sight)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-2)
 
 
 def test_without_triton_torch_serves(took, monkeypatch):
