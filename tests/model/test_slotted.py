@@ -88,6 +88,17 @@ def test_a_new_stream_hears_nothing_of_its_slots_past(speech, streams, alone):
     assert_as_alone(heard_by(model, streams), alone)
 
 
+def test_what_a_slot_does_not_hold_yet_is_not_even_read(speech, streams, alone):
+    model = SlottedModel(speech, 1, 25)
+    for memory in model.cache_memory():
+        memory.fill_(torch.nan)  # a masked weight of 0 times NaN would be NaN
+    short = [
+        stream for stream in streams if stream.num_steps < speech.language_model.config.context
+    ]
+    (heard,) = heard_by(model, short[:1]).items()
+    assert_as_alone(dict([heard]), {heard[0]: alone[heard[0]]})
+
+
 def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alone, monkeypatch):
     model = SlottedModel(speech, 4, 25)
     for memory in model.memory():
