@@ -27,7 +27,7 @@ class EndlessNoise:
 
     def __getitem__(self, span: slice) -> np.ndarray:
         start, stop, _ = span.indices(self.num_samples)
-        return np.take(self.period_N, range(start, stop), mode="wrap")
+        return np.take(self.period_N, np.arange(start, stop), mode="wrap")
 
 
 def stream_of(frame_samples: int, num_frames: int) -> Stream:
