@@ -71,6 +71,7 @@ def test_one_ctrl_c_finishes_what_was_begun_and_no_more(drained):
     assert not table(str(output))
 
 
+@pytest.mark.slow
 def test_two_end_at_once_and_the_same_command_goes_on(drained, tmp_path):
     output, _ = drained
     killed = tmp_path / "out"
