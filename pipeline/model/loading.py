@@ -191,8 +191,12 @@ def _with_slots(num_slots: int, build: Callable[[int], Model]) -> Model:
         torch.cuda.empty_cache()
 
 
-def _is_for_want_of_memory(error: Exception) -> bool:
-    """A CPU's allocator and the libraries on a GPU have no error of their own for it."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(sign in str(error) for sign in WANT_OF_MEMORY)
+def _is_for_want_of_memory(error: BaseException | None) -> bool:
+    """A CPU's allocator and the libraries on a GPU have no error of their own for it.
+
+    And a recording that fails for it may end in another error.
+    """
+    if error is None or isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return error is not None
+    is_told = any(sign in str(error) for sign in WANT_OF_MEMORY)
+    return is_told or _is_for_want_of_memory(error.__context__)

@@ -1,6 +1,7 @@
 """Which device and which numbers the language model gets, from what the user wrote."""
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from pipeline.model.numbers import Capability, cache_of, numbers_of
 
 MEMORY_FILE = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CACHES = DTYPES | {"int8": torch.int8, "float8": torch.float8_e4m3fn}
@@ -66,6 +68,22 @@ def free_bytes_of(device: torch.device) -> int:
     """Memory that may be taken now; of a CPU, what is left without pushing others out."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    free_bytes, left_bytes = _free_on_host(), _left_by_container()
+    return free_bytes if left_bytes is None else max(0, min(free_bytes, left_bytes))
+
+
+def _left_by_container() -> int | None:
+    """What this process's container may still take, files that are kept in memory not counted."""
+    try:
+        limit = int((CONTAINER / "memory.max").read_text())
+        used = int((CONTAINER / "memory.current").read_text())
+        kept = re.search(r"^inactive_file (\d+)$", (CONTAINER / "memory.stat").read_text(), re.M)
+    except (OSError, ValueError):  # no container, or one without a limit
+        return None
+    return limit - used + (int(kept[1]) if kept else 0)
+
+
+def _free_on_host() -> int:
     if MEMORY_FILE.exists():
         for line in MEMORY_FILE.read_text().splitlines():
             name, _, size = line.partition(":")

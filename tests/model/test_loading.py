@@ -10,7 +10,7 @@ import torch
 from pipeline.engine.config import EngineConfig
 from pipeline.engine.engine import Engine
 from pipeline.engine.stream import Stream
-from pipeline.model import loading
+from pipeline.model import loading, placement
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
 from pipeline.model.language_model import LanguageModel
@@ -71,6 +71,12 @@ def refused_by_the_allocator():
     return caught.value
 
 
+def failed_amidst(first):
+    error = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    error.__context__ = first
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -78,8 +84,9 @@ def refused_by_the_allocator():
         MemoryError(),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        failed_amidst(NO_ROOM),
     ],
-    ids=["allocator", "python", "driver", "library"],
+    ids=["allocator", "python", "driver", "library", "recording"],
 )
 def test_want_of_memory_is_known_by_whatever_name(tiny, room_for, error):
     tried = room_for(2, error)
@@ -187,6 +194,19 @@ def test_products_are_rounded_as_asked(tiny, tf32, convolutions, matrices):
     loading._fitted(tiny, EngineConfig(tf32=tf32))
     assert torch.backends.cudnn.allow_tf32 == convolutions
     assert torch.backends.cuda.matmul.allow_tf32 == matrices
+
+
+@pytest.mark.parametrize(
+    ("limit", "left_bytes"), [("max\n", 9_000_000), ("5000000\n", 3_500_000), ("10\n", 0)]
+)
+def test_a_container_s_limit_counts(monkeypatch, tmp_path, limit, left_bytes):
+    (tmp_path / "meminfo").write_text("MemTotal: 99999 kB\nMemAvailable: 8789 kB\n")
+    (tmp_path / "memory.max").write_text(limit)
+    (tmp_path / "memory.current").write_text("2000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1500000\ninactive_file 500000\n")
+    monkeypatch.setattr(placement, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(placement, "CONTAINER", tmp_path)
+    assert loading.free_bytes_of(torch.device("cpu")) == pytest.approx(left_bytes, abs=1000)
 
 
 def test_memory_that_may_be_taken_is_some_of_this_machine_s():
