@@ -1,4 +1,4 @@
-"""What a pass costs is measured on rounds in which every slot makes all its passes."""
+"""What a pass costs is measured on rounds whose every pass is over all slots and full windows."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from pipeline.benchmarks import passes
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import config_of
 from pipeline.benchmarks.timing import Spent
-from pipeline.model.leaping import LeapingModel
+from pipeline.model.language_model import LanguageModel
 
 NUM_SLOTS, NUM_FRAMES, NUM_PASSES = 2, 3, 9  # nine passes of three frames: 25 steps and two more
 
@@ -17,11 +17,19 @@ def speech():
     return random_speech(config_of("toy"), torch.device("cpu"), torch.float32)
 
 
-def test_every_slot_makes_every_pass_of_a_round(speech):
-    model = LeapingModel(speech, NUM_SLOTS, NUM_FRAMES, NUM_PASSES)
-    num_steps_S = passes._round(model, position=100)().num_steps_S
-    assert (num_steps_S >= NUM_PASSES).all()
-    assert (num_steps_S <= NUM_PASSES * NUM_FRAMES).all()
+def test_every_pass_hears_all_slots_behind_full_windows(speech, monkeypatch):
+    heard, extend = [], LanguageModel.extend
+
+    def watched(self, codes_STK, text_ST, cache, *rest):
+        heard.append((text_ST.shape, cache.next_positions_B.tolist()))
+        return extend(self, codes_STK, text_ST, cache, *rest)
+
+    monkeypatch.setattr(LanguageModel, "extend", watched)
+    passes.measure_pass(speech, NUM_SLOTS, NUM_FRAMES, step_s=0.1, num_rounds=2)
+    assert len(heard) == (1 + 2) * NUM_PASSES  # the first round warms up
+    for shape, positions_S in heard:
+        assert shape == (NUM_SLOTS, NUM_FRAMES)
+        assert min(positions_S) >= speech.config.language_model.context
 
 
 def test_the_middle_round_counts_and_is_shared_by_its_passes(speech, monkeypatch):
