@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-import pyarrow.parquet as pq
-
 from pipeline.records import Word
+from pipeline.storage.tables import open_table
 
 # Our names, and under which other names common tools write the same.
 COLUMNS = {
@@ -149,9 +148,9 @@ def _text(file: BinaryIO) -> Iterator[io.TextIOWrapper]:
 
 
 def _parquet_rows(file: BinaryIO) -> Iterator[Any]:
-    parquet = pq.ParquetFile(file)
+    parquet = open_table(file)
     known = [name for name in parquet.schema_arrow.names if name in _OUR_NAME]
-    for batch in parquet.iter_batches(columns=known):
+    for batch in parquet.iter_batches(columns=known, use_threads=False):
         yield from batch.to_pylist()
 
 

@@ -8,12 +8,11 @@ from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.records import PlannedRecording
 from pipeline.storage.rows import planned_of, planned_row
 from pipeline.storage.schema import PLAN_SCHEMA
-from pipeline.storage.tables import open_writer
+from pipeline.storage.tables import open_table, open_writer, read_table
 
 HASHED_BYTES = 2**20
 
@@ -27,7 +26,7 @@ def write_plan(plan: Iterable[PlannedRecording], path: Path) -> None:
 
 
 def read_plan(file: BinaryIO) -> Iterator[PlannedRecording]:
-    for batch in pq.ParquetFile(file).iter_batches():
+    for batch in open_table(file).iter_batches(use_threads=False):
         yield from map(planned_of, batch.to_pylist())
 
 
@@ -41,7 +40,7 @@ def sha256_of(path: Path) -> str:
 
 def changes(before: BinaryIO, now: BinaryIO) -> tuple[list[str], list[str]]:
     """The files of the recordings that are only in the first plan, and only in the second."""
-    old, new = (pq.read_table(file, columns=["recording_id", "uri"]) for file in (before, now))
+    old, new = (read_table(file, ["recording_id", "uri"]) for file in (before, now))
     return _uris_missing_in(new, old), _uris_missing_in(old, new)
 
 

@@ -1,6 +1,7 @@
 """Parquet files: the same rows are the same bytes, whoever writes them and when."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -39,9 +40,23 @@ def write_table(store: Store, folder: str, table: pa.Table) -> str:
 
 
 def read_rows(store: Store, key: str, columns: list[str] | None = None) -> pa.Table:
-    """The table of one file, or only some of its columns, which alone are read."""
+    """The table of one file in one request, or only some of its columns, which alone are read."""
+    if columns is None:
+        return read_table(io.BytesIO(store.read(key)))
     with store.open(key) as file:
-        return pq.read_table(file, columns=columns)
+        return read_table(file, columns)
+
+
+def read_table(file: BinaryIO, columns: list[str] | None = None) -> pa.Table:
+    return open_table(file).read(columns=columns, use_threads=False)
+
+
+def open_table(file: BinaryIO) -> pq.ParquetFile:
+    """A Parquet file that no other thread touches, as long as it is read with `use_threads=False`.
+
+    One of Arrow's threads that still holds Python's file when the program ends would abort it.
+    """
+    return pq.ParquetFile(file, pre_buffer=False)
 
 
 def files(store: Store, folder: str) -> Iterator[Entry]:
