@@ -205,11 +205,6 @@ class Inspection:
     is_language_mismatched: bool
     findings: tuple[Finding, ...]
 
-    @property
-    def coverage(self) -> float:
-        """The share of speech that has words; 1 where nobody speaks."""
-        return 1 - self.uncovered_speech_s / self.speech_s if self.speech_s else 1.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:

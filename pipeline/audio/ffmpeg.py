@@ -17,23 +17,6 @@ READERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,g722,g726,g726le,gsm,"
     "loas,matroska,mov,mp3,mpeg,mpegts,mpegvideo,ogg,opus,rm,sox,tta,voc,w64,wav,webm,wsaud,wv,xwma"
 )
-CHANNELS_OF_LAYOUT = {
-    "mono": 1,
-    "stereo": 2,
-    "downmix": 2,
-    "2.1": 3,
-    "3.0": 3,
-    "quad": 4,
-    "4.0": 4,
-    "3.1": 4,
-    "5.0": 5,
-    "4.1": 5,
-    "5.1": 6,
-    "6.0": 6,
-    "6.1": 7,
-    "7.0": 7,
-    "7.1": 8,
-}
 
 
 class FfmpegError(ValueError):
@@ -109,10 +92,3 @@ def stated_duration_s(lines: list[str]) -> float | None:
         return None
     hours, minutes, seconds = found.groups()
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-
-
-def num_channels_of(layout: str) -> int | None:
-    """Channels of a layout as ffmpeg names it: `stereo`, `5.1(side)`, `12 channels`."""
-    if counted := re.match(r"(\d+) channels", layout):
-        return int(counted[1])
-    return CHANNELS_OF_LAYOUT.get(layout.split("(")[0].strip())

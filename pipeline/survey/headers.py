@@ -10,8 +10,23 @@ HEAD_BYTES = 256 * 2**10
 TAIL_BYTES = 256 * 2**10
 # Films keep their index, which grows with their length, at the end.
 LONG_TAIL_BYTES = 8 * 2**20
-CHANNELS = {"mono": 1, "stereo": 2, "downmix": 2, "2.1": 3, "3.0": 3, "quad": 4, "4.0": 4}
-CHANNELS |= {"5.0": 5, "5.1": 6, "6.1": 7, "7.1": 8}
+CHANNELS_OF_LAYOUT = {
+    "mono": 1,
+    "stereo": 2,
+    "downmix": 2,
+    "2.1": 3,
+    "3.0": 3,
+    "quad": 4,
+    "4.0": 4,
+    "3.1": 4,
+    "5.0": 5,
+    "4.1": 5,
+    "5.1": 6,
+    "6.0": 6,
+    "6.1": 7,
+    "7.0": 7,
+    "7.1": 8,
+}
 
 ReadAt = Callable[[int, int], bytes]  # first byte, number of bytes
 Ask = Callable[[Path], str]  # what ffmpeg says about the header of a local file
@@ -78,8 +93,8 @@ def _write_ends(hollow: Path, size_bytes: int, read_at: ReadAt, tail_bytes: int)
 
 def _num_channels(layout: str) -> int:
     plain = layout.partition("(")[0]
-    if plain in CHANNELS:
-        return CHANNELS[plain]
+    if plain in CHANNELS_OF_LAYOUT:
+        return CHANNELS_OF_LAYOUT[plain]
     counted = re.match(r"(\d+) channels", plain)
     return int(counted[1]) if counted else 1
 

@@ -12,7 +12,6 @@ import pytest
 from pipeline.audio.channels import mix, take
 from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.audio.ffmpeg import find_ffmpeg
-from pipeline.audio.probe import probe
 
 RATE_HZ = 24000
 TONE_HZ = 440
@@ -281,12 +280,3 @@ def test_one_speaker_among_silent_channels_is_mixed():
     many = np.zeros((RATE_HZ, 8), np.int16)
     many[:, 3] = 8000
     assert np.concatenate(list(mix([many], RATE_HZ))).tolist() == [1000] * RATE_HZ
-
-
-def test_a_header_is_read_without_decoding(tmp_path):
-    path = made(tmp_path / "a.m4a", "-c:a", "aac", "-ac", "2", "-ar", "48000")
-    told = probe(path, DecodeConfig())
-    assert (told.codec, told.sample_rate_hz, told.num_channels) == ("aac", 48000, 2)
-    assert told.duration_s == pytest.approx(SECONDS, abs=0.1)
-    (tmp_path / "page.mp3").write_text("<html>" * 99)
-    assert probe(tmp_path / "page.mp3", DecodeConfig()) is None

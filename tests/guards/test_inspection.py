@@ -35,7 +35,7 @@ def reasons(*args, **kwargs):
 def test_a_good_transcript_is_ok():
     inspection = inspect(counted(0, 10), [Span(0, 10)], "en", CONFIG)
     assert inspection.findings == ()
-    assert inspection.coverage == 1.0
+    assert inspection.uncovered_speech_s == 0
     assert status(counted(0, 10), [Span(0, 10)]) == "ok"
     assert reasons(counted(0, 10), [Span(0, 10)]) == ()
 
@@ -55,7 +55,7 @@ def test_every_guard_fills_its_own_column():
     assert inspection.num_silent_words == 4
     assert inspection.num_simultaneous_words == 0
     assert inspection.speech_s == pytest.approx(end_s + 20)
-    assert 0.4 < inspection.coverage < 0.7
+    assert 0.3 < inspection.uncovered_speech_s / inspection.speech_s < 0.6
 
 
 def test_statuses_and_their_order():
@@ -79,4 +79,4 @@ def test_all_reasons_are_kept():
 
 
 def test_nobody_speaking_is_fully_covered():
-    assert inspect([], [], None, CONFIG).coverage == 1.0
+    assert inspect([], [], None, CONFIG).uncovered_speech_s == 0
