@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-import pyarrow.parquet as pq
-
 from pipeline.reading.pace import pace_of
 from pipeline.reading.scorecard import ROWS_KEY, Totals
 from pipeline.records import Failure, Finding, Recording, Span, Transcript, Word
@@ -24,6 +22,7 @@ from pipeline.report.content import (
 )
 from pipeline.storage.errors import StorageError
 from pipeline.storage.store import Store
+from pipeline.storage.tables import read_table
 
 MAX_SHARES = 20
 MAX_CONFUSIONS = 10
@@ -103,7 +102,7 @@ def read_word_error_rates(store: Store) -> dict[str, float | None]:
     """The rate of each recording of the last evaluation."""
     try:
         with store.open(ROWS_KEY) as file:
-            table = pq.read_table(file, columns=["recording_id", "word_error_rate"])
+            table = read_table(file, ["recording_id", "word_error_rate"])
     except StorageError as error:
         if error.reason == "not_found":
             return {}
@@ -130,10 +129,8 @@ def compose(
         ],
         progress=progress_of(status),
         waits=[StageWait(**wait) for wait in status.get("waits", [])],
-        hours_by_folder=[
-            Share(one.name, one.amount / 3600) for one in _top(found.seconds_by_folder)
-        ],
-        hours_by_status=_top(found.num_by_status),
+        seconds_by_folder=_top(found.seconds_by_folder),
+        recordings_by_status=_top(found.num_by_status),
         failures_by_reason=_top(found.num_by_reason),
         findings_by_guard=_top(found.num_by_guard),
         word_errors=_word_errors(totals) if totals else None,
@@ -156,7 +153,7 @@ def progress_of(status: Mapping[str, Any]) -> list[Progress]:
 def _headline(found: Tally, status: Mapping[str, Any], totals: Totals | None) -> list[Fact]:
     facts = [
         Fact("recordings", f"{found.num_recordings:,}"),
-        Fact("hours of audio", f"{found.duration_s / 3600:,.2f}"),
+        _length(found.duration_s),
         Fact("words", f"{found.num_words:,}"),
     ]
     pace = pace_of(status)
@@ -168,6 +165,12 @@ def _headline(found: Tally, status: Mapping[str, Any], totals: Totals | None) ->
     if rate is not None:
         facts.append(Fact("word error rate", f"{rate:.2%}"))
     return facts
+
+
+def _length(duration_s: float) -> Fact:
+    if duration_s < 3600:
+        return Fact("minutes of audio", f"{duration_s / 60:.1f}")
+    return Fact("hours of audio", f"{duration_s / 3600:,.1f}")
 
 
 def _top(amounts: Counter[str]) -> list[Share]:

@@ -34,11 +34,10 @@ class StageWait:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of a whole: the hours of a folder, the failures of one reason."""
+    """A part of a whole: the seconds of a folder, the failures of one reason."""
 
     name: str
     amount: float
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +94,8 @@ class Report:
     facts: Sequence[Fact]
     progress: Sequence[Progress] = ()
     waits: Sequence[StageWait] = ()
-    hours_by_folder: Sequence[Share] = ()
-    hours_by_status: Sequence[Share] = ()
+    seconds_by_folder: Sequence[Share] = ()
+    recordings_by_status: Sequence[Share] = ()
     failures_by_reason: Sequence[Share] = ()
     findings_by_guard: Sequence[Share] = ()
     word_errors: WordErrors | None = None

@@ -27,7 +27,7 @@ def render_report(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["clock"] = clock
-    environment.filters["amount"] = lambda amount, decimals: f"{amount:,.{decimals}f}"
+    environment.filters["amount"] = lambda amount: f"{amount:,.0f}"
     environment.filters["folder"] = lambda name: name.rpartition("/")[0]
     environment.filters["file"] = lambda name: name.rpartition("/")[2]
     environment.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"

@@ -36,7 +36,7 @@ def by_name(facts_or_shares, value):
 
 def test_everything_in_the_tables_is_counted(store):
     told = report(store)
-    assert by_name(told.hours_by_status, "amount") == {
+    assert by_name(told.recordings_by_status, "amount") == {
         "ok": 4,
         "failed": 2,
         "partial": 1,
@@ -44,10 +44,10 @@ def test_everything_in_the_tables_is_counted(store):
     }
     assert by_name(told.failures_by_reason, "amount") == {"decode: corrupt": 2}
     assert by_name(told.findings_by_guard, "amount") == {"stall": 1}
-    assert set(by_name(told.hours_by_folder, "amount")) == {"/a", "/a/talks", "/a/calls"}
+    assert set(by_name(told.seconds_by_folder, "amount")) == {"/a", "/a/talks", "/a/calls"}
     assert by_name(told.headline, "value") | {} == {
         "recordings": "8",
-        "hours of audio": "0.01",
+        "minutes of audio": "0.4",
         "words": "23",
         "times real time": "150.0",
         "occupancy": "90.0%",

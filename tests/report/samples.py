@@ -73,8 +73,8 @@ def full_report():
         ],
         progress=progress,
         waits=[StageWait("decode", 4_000, 800), StageWait("transcribe", 5_100, 120)],
-        hours_by_folder=[Share("1974/january", 220.4), Share("1974/february", 211.3)],
-        hours_by_status=[Share("ok", 1_190), Share("partial", 9), Share("failed", 5)],
+        seconds_by_folder=[Share("1974/january", 793_440.0), Share("1974/february", 760_680.0)],
+        recordings_by_status=[Share("ok", 1_190), Share("partial", 9), Share("failed", 5)],
         failures_by_reason=[Share("decode: corrupt", 4), Share("fetch: not_found", 1)],
         findings_by_guard=[Share("stall", 7), Share("loop", 2)],
         word_errors=WordErrors(

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from pipeline.report.content import Report
+from pipeline.report.content import Progress, Report
 from pipeline.report.page import clock, render_report
 from tests.report.samples import TEXT, full_report
 
@@ -34,7 +34,7 @@ def test_the_page_holds_every_section(html):
         "What ran",
         "How fast",
         "Who waited for whom",
-        "Hours by folder",
+        "Length by folder",
         "How it ended",
         "Guard findings",
         "Failures by reason",
@@ -44,6 +44,16 @@ def test_the_page_holds_every_section(html):
         assert f">{heading}</h2>" in html
     assert "3 of 1,204 recordings are here" in html
     assert "decode: corrupt" in html
+    assert ">220:24:00</td>" in html
+
+
+def test_a_run_whose_slots_nobody_told_of_has_no_empty_chart():
+    progress = [Progress(10.0 * tick, 100.0 * tick, None) for tick in range(9)]
+    html = render_report(
+        Report(title="Short", created="now", headline=[], facts=[], progress=progress)
+    )
+    assert "Seconds of audio per second" in html
+    assert "Slots that hold a stream" not in html
 
 
 def test_a_run_without_anything_still_has_a_page():
