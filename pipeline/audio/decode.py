@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audio import ffmpeg
+from pipeline.audio.ogg_pages import ends_within_page
 from pipeline.audio.outcome import Outcome, judge
 from pipeline.audio.wav_header import wav_duration_s
 
@@ -83,7 +84,7 @@ class Sound:
         self._first_lines: list[str] = []
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self._broken: str | None = None
+        self._broken = "empty" if self._is_empty() else None
         self._num_samples = 0
         self.num_channels = self._read_header()
 
@@ -118,6 +119,7 @@ class Sound:
         return judge(
             decoded_s=self._num_samples / self._rate_hz,
             stated_s=self._stated_s(),
+            is_cut_short=self._path.is_file() and ends_within_page(self._path),
             lines=list(self._lines),
             exit_code=self._process.returncode or 0,
             broken=self._broken,
@@ -138,6 +140,9 @@ class Sound:
         """What the file's own header promises."""
         in_header_s = wav_duration_s(self._path) if self._path.is_file() else None
         return in_header_s or ffmpeg.stated_duration_s(self._first_lines)
+
+    def _is_empty(self) -> bool:
+        return self._path.is_file() and not self._path.stat().st_size
 
     def _columns_at_a_time(self) -> int:
         wanted = int(self._config.block_s * self._rate_hz)

@@ -39,29 +39,36 @@ def judge(
     *,
     decoded_s: float,
     stated_s: float | None,
+    is_cut_short: bool,
     lines: list[str],
     exit_code: int,
     broken: str | None,
 ) -> Outcome:
     """Hold what came out against what the header promised and what ffmpeg complained of."""
     complaints = [_message(line) for line in lines if re.search(r"\[(error|fatal|panic)\]", line)]
-    reason = broken or _reason(decoded_s, stated_s, complaints, exit_code)
+    reason = broken or _reason(decoded_s, stated_s, is_cut_short, complaints, exit_code)
     if reason is None:
         return Outcome(status="ok", duration_s=decoded_s)
     return Outcome(
         status="partial" if decoded_s else "failed",
         duration_s=decoded_s,
         reason=reason,
-        detail=_detail(reason, decoded_s, stated_s, complaints),
+        detail=_detail(reason, decoded_s, stated_s, is_cut_short, complaints),
     )
 
 
 def _reason(
-    decoded_s: float, stated_s: float | None, complaints: list[str], exit_code: int
+    decoded_s: float,
+    stated_s: float | None,
+    is_cut_short: bool,
+    complaints: list[str],
+    exit_code: int,
 ) -> str | None:
     if not decoded_s:
         return _explained(complaints, exit_code)
     if stated_s is not None and decoded_s < stated_s - max(TOLERANCE_S, stated_s * TOLERANCE_SHARE):
+        return "truncated"
+    if is_cut_short:
         return "truncated"
     if exit_code < 0:
         return "killed"
@@ -80,10 +87,16 @@ def _explained(complaints: list[str], exit_code: int) -> str:
 
 
 def _detail(
-    reason: str, decoded_s: float, stated_s: float | None, complaints: list[str]
+    reason: str,
+    decoded_s: float,
+    stated_s: float | None,
+    is_cut_short: bool,
+    complaints: list[str],
 ) -> str | None:
     if reason in SENTENCES:
         return SENTENCES[reason]
+    if reason == "truncated" and is_cut_short:
+        return f"the file ends in the middle of a page, after {decoded_s:.2f} s"
     if reason == "truncated":
         return f"{decoded_s:.2f} s of the stated {stated_s:.2f} s could be decoded"
     return complaints[-1] if complaints else None

@@ -107,7 +107,9 @@ def cut_off(path: Path, share: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["s16.wav", "f32.wav", "a.flac", "a.mp3", "a.aiff", "a.webm"])
+@pytest.mark.parametrize(
+    "name", ["s16.wav", "f32.wav", "a.flac", "a.mp3", "a.aiff", "a.webm", "a.opus"]
+)
 def test_a_file_that_was_cut_off_is_partial(tmp_path, name):
     _, outcome = heard(cut_off(made(tmp_path / name, *FORMATS[name]), 0.5))
     assert (outcome.status, outcome.reason) == ("partial", "truncated")
@@ -148,7 +150,7 @@ def text(content: bytes):
     ("name", "make", "reason"),
     [
         ("page.mp3", text(b"<!doctype html><html>Sign in</html>" * 99), "not_audio"),
-        ("empty.wav", text(b""), "not_audio"),
+        ("empty.wav", text(b""), "empty"),
         ("no_index.m4a", lambda path: cut_off(made(path, "-c:a", "aac"), 0.5), "not_audio"),
         ("silent.mp4", silent_video, "no_audio"),
         ("noise.bin", text(np.random.default_rng(0).bytes(50_000)), "not_audio"),
