@@ -23,7 +23,7 @@ from pipeline.audio.probe import what_ffmpeg_says
 from pipeline.cluster.audio_reader import SourceConfig
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.planning import PlanningConfig, plan
-from pipeline.records import PlannedRecording, Recording
+from pipeline.records import Recording
 from pipeline.storage.contents import Contents
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config, open_file
@@ -92,6 +92,17 @@ class PlanConfig:
 def look(config: PlanConfig) -> int:
     benchmarks = read_benchmarks(BENCHMARKS)
     check_known(config.gpus, benchmarks)
+    archive = _surveyed(config)
+    costs = list(_costs(archive, config, benchmarks))
+    if config.format == "json":
+        sys.stdout.write(json.dumps(_document(archive, costs), indent=2) + "\n")
+    else:
+        _print(archive, costs, config)
+    return 0
+
+
+def _surveyed(config: PlanConfig) -> Archive:
+    """The headers of every file whose bytes are not those of another."""
     planned = list(plan(recordings(config.input, config.s3), Contents().name, config.planning))
     originals = [one.recording for one in planned if one.duplicate_of is None]
     looked = track(
@@ -106,13 +117,7 @@ def look(config: PlanConfig) -> int:
         num_shards=partial(probable_shards, config=config.shard),
         splits_channels=config.source.channels == "split",
     )
-    archive = survey(looked, len(planned) - len(originals), shape)
-    costs = list(_costs(archive, config, benchmarks))
-    if config.format == "json":
-        sys.stdout.write(json.dumps(_document(archive, costs), indent=2) + "\n")
-    else:
-        _print(archive, costs, planned, config)
-    return 0
+    return survey(looked, len(planned) - len(originals), shape)
 
 
 def _look_at(recording: Recording, s3: S3Config) -> Looked:
@@ -174,9 +179,7 @@ def _output_bytes(archive: Archive) -> int:
     return round(archive.heard_s / 3600 * OUTPUT_BYTES_PER_H)
 
 
-def _print(
-    archive: Archive, costs: list[Cost], planned: list[PlannedRecording], config: PlanConfig
-) -> None:
+def _print(archive: Archive, costs: list[Cost], config: PlanConfig) -> None:
     console = Console(highlight=False)
     console.print(_totals_table(archive))
     console.print(_hours_table(archive, config.num_rows))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.reading.documents import conversations
 from pipeline.reading.pace import Pace
 from pipeline.reading.references import Reference, References
-from pipeline.records import Failure, Transcript
+from pipeline.records import Failure, Recording, Transcript
 from pipeline.scoring.errors import CorpusScore, Pair, combined, score_corpus
 from pipeline.scoring.normalising import as_written, normaliser
 from pipeline.scoring.times import TimeErrors, start_shifts_s, time_errors
@@ -57,16 +57,7 @@ def everything_said(
         recording = failure.recording
         if recording.source_id not in heard:
             heard.add(recording.source_id)
-            nothing = Transcript(
-                recording=recording,
-                duration_s=recording.expected_s or 0.0,
-                status="empty",
-                words=(),
-                num_shards=0,
-                model="",
-                model_revision="",
-            )
-            yield from _said([nothing], references, default_language)
+            yield from _said([_nothing_heard(recording)], references, default_language)
 
 
 def evaluate(
@@ -89,6 +80,18 @@ def evaluate(
         translation=score_translation(translated) if translated else None,
         times=time_errors([shift_s for one in transcribed for shift_s in one.shifts_s]),
         pace=pace or Pace(),
+    )
+
+
+def _nothing_heard(recording: Recording) -> Transcript:
+    return Transcript(
+        recording=recording,
+        duration_s=recording.expected_s or 0.0,
+        status="empty",
+        words=(),
+        num_shards=0,
+        model="",
+        model_revision="",
     )
 
 
