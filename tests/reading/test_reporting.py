@@ -47,7 +47,7 @@ def test_everything_in_the_tables_is_counted(store):
     assert set(by_name(told.seconds_by_folder, "amount")) == {"/a", "/a/talks", "/a/calls"}
     assert by_name(told.headline, "value") | {} == {
         "recordings": "8",
-        "minutes of audio": "0.4",
+        "minutes of audio": "0.3",
         "words": "23",
         "times real time": "150.0",
         "occupancy": "90.0%",
