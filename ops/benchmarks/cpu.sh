@@ -1,6 +1,6 @@
 #!/bin/sh
-# Every table of a CPU beside moshi and transformers, on an idle machine: about twenty-five minutes
-# with two cores, 20 GB of memory. Say the folder for the results.
+# Every table of a CPU beside moshi and transformers, on an idle machine; the lines of the 1B size
+# take minutes each. Say the folder for the results.
 set -eu
 folder=${1:?usage: cpu.sh FOLDER}
 export OMP_NUM_THREADS=1
@@ -12,5 +12,5 @@ bench what=clips size=small 'num_slots=[1,8]'
 bench what=step size=1b dtype=bfloat16 num_steps=1
 bench what=step size=1b dtype=float32 'num_slots=[1,8]' num_steps=1
 bench what=clips size=1b dtype=bfloat16 'num_slots=[8]' num_frames=12
-bench what=queue size=1b dtype=bfloat16 'num_slots=[4]' num_clips=80 num_frames=4
+bench what=queue size=1b dtype=bfloat16 'num_slots=[8]' num_clips=80 num_frames=4
 bench what=growth size=toy 'num_slots=[1]' num_frames=4500
