@@ -1,9 +1,9 @@
-"""Many short recordings through one real run, and what its processes hold while it lasts.
+"""Many short recordings and a very long one through one real run, and what its processes hold.
 
-`python ops/benchmarks/long_run.py FOLDER NUM FIGURES.md [MINUTES]` finishes what was begun and
-stops when the minutes are over; the same command goes on. Files, ffmpeg, Ray, parts and tables
-are the real ones; a hashing model listens, so that nothing but the way through the system takes
-time. Run it from the root of the project.
+    python -m ops.benchmarks.long_run FOLDER NUM FIGURES.md [HOURS]
+
+The S3 server, fetching, ffmpeg, Ray, the engine's slots, parts and tables are the real ones; a
+hashing model listens, so that nothing but the way through the system takes time.
 """
 
 import json
@@ -15,86 +15,111 @@ import threading
 import time
 import wave
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from pipeline.audio.cut import ShardConfig
+from pipeline.cluster.audio_reader import AudioReader, SourceConfig
+from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.dataset import Stages
+from pipeline.cluster.order import Order
+from pipeline.cluster.progress import Progress
+from pipeline.cluster.resources import Pool
+from pipeline.cluster.run import transcribe
+from pipeline.cluster.session import connected
+from pipeline.guards.config import GuardsConfig
+from pipeline.planning import PlanningConfig, plan
+from pipeline.storage.contents import Contents
+from pipeline.storage.opening import S3Config
+from pipeline.storage.plans import write_plan
+from pipeline.storage.sources import recordings
+from tests.cluster.stages import listener
+from tests.s3_server import S3Server
+
 ROOT = Path(__file__).parent.parent.parent
 RATE_HZ = 8000
-MAX_S = 3.0
-LOOK_S = 5.0
+MIN_S, MAX_S = 0.5, 2.0
+BLOCK_S = 600
+NUM_SLOTS = 16
+LOOK_S = 2.0
 MIB = 2**20
+TENTHS = 10
 # Processes that were there for this share of the run are told.
 LONG_LIVED = 0.6
-# The first quarter fills pools and caches; after it nothing may grow by more than this.
-MAX_GROWTH = 0.10
-MAX_GROWTH_BYTES = 64 * MIB
+# The first third fills pools and caches; after it nothing may grow by more than this.
+SETTLED_TENTH = 3
+MAX_GROWTH, MAX_GROWTH_BYTES = 0.10, 64 * MIB
+MAX_MORE_DESCRIPTORS = 8
+# Inside `ray::MapWorker(MapBatches(TranscribingActor))` and the like.
+OURS = ("TranscribingActor", "read_remaining", "write_part", "Ledger")
+
+# Of a process: its role, private memory, open descriptors.
+Held = tuple[str, int, int]
 
 
-def main(folder: str, num: str, figures: str, minutes: str = "inf") -> int:
+def main(folder: str, num: str, figures: str, hours: str = "10") -> int:
     place = Path(folder).absolute()
-    make_recordings(place / "in", int(num))
+    (place / "tmp").mkdir(parents=True)
+    with S3Server() as server:
+        bucket = server.new_bucket()
+        fill(server.client(), bucket, place, int(num), float(hours))
+        looks, took_s, code = watched(place, f"s3://{bucket}", server.environment)
+    (place / "looks.json").write_text(json.dumps(looks))
+    wrong = objections(looks, int(num) + (float(hours) > 0), code)
+    Path(figures).write_text(page(looks, f"{num} FIGURES.md {hours}", took_s, wrong))
+    return 1 if wrong else 0
+
+
+def fill(client, bucket: str, place: Path, num: int, hours: float) -> None:
+    """Noise, in folders of a thousand; no two recordings alike."""
+    path = place / "one.wav"
+    for index in range(num):
+        draw = np.random.default_rng(index)
+        write_noise(path, draw, draw.uniform(MIN_S, MAX_S))
+        client.upload_file(str(path), bucket, f"in/{index // 1000:03d}/{index:06d}.wav")
+    if hours:
+        write_noise(path, np.random.default_rng(num), 3600 * hours)
+        client.upload_file(str(path), bucket, "in/long.wav")
+
+
+def write_noise(path: Path, draw: np.random.Generator, duration_s: float) -> None:
+    left = int(duration_s * RATE_HZ)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        while left > 0:
+            samples_N = draw.integers(-3000, 3000, min(left, BLOCK_S * RATE_HZ), np.int16)
+            file.writeframes(samples_N.tobytes())
+            left -= len(samples_N)
+
+
+def watched(place: Path, bucket: str, credentials: dict[str, str]) -> tuple[list[dict], float, int]:
+    """What was held every few seconds of the run, how long it took, and its exit code."""
     environment = {
         **os.environ,
+        **credentials,
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(place / "tmp"),
         "RAY_AUTH_MODE": "disabled",
     }
-    (place / "tmp").mkdir(exist_ok=True)
-    command = [sys.executable, str(Path(__file__).absolute()), "--drive", str(place), minutes]
-    began_s = time.monotonic()
-    with (
-        subprocess.Popen(command, env=environment, cwd=ROOT) as driver,
-        (place / "looks.jsonl").open("w") as looks,
-    ):
+    command = [sys.executable, "-m", "ops.benchmarks.long_run", "--drive", str(place), bucket]
+    looks, began_s = [], time.monotonic()
+    with subprocess.Popen(command, env=environment, cwd=ROOT) as driver:
         while driver.poll() is None:
-            looks.write(json.dumps(look(driver.pid, place)) + "\n")
-            looks.flush()
+            looks.append(look(driver.pid, place))
             time.sleep(LOOK_S)
-    took_s = time.monotonic() - began_s
-    lines, wrong = judged(place, int(num), took_s, driver.returncode)
-    Path(figures).write_text("\n".join(lines) + "\n")
-    return 1 if wrong else 0
+    looks[-1] |= {"num_temporary": num_temporary(place)} | told(place)
+    return looks, time.monotonic() - began_s, driver.returncode
 
 
-def make_recordings(folder: Path, num: int) -> None:
-    """Noise of one to three seconds, in folders of a thousand; no two alike."""
-    for index in range(num):
-        path = folder / f"{index // 1000:03d}" / f"{index:06d}.wav"
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw = np.random.default_rng(index)
-        samples_N = draw.integers(-3000, 3000, int(draw.uniform(1.0, MAX_S) * RATE_HZ), np.int16)
-        with wave.open(str(path), "wb") as file:
-            file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
-            file.writeframes(samples_N.tobytes())
-
-
-def drive(folder: str, minutes: str) -> None:
-    """One attempt at the run, to its end or until the time is over."""
-    from pipeline.audio.cut import ShardConfig
-    from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-    from pipeline.cluster.config import ClusterConfig, RayConfig
-    from pipeline.cluster.dataset import Stages
-    from pipeline.cluster.order import Order
-    from pipeline.cluster.progress import Progress
-    from pipeline.cluster.resources import Pool
-    from pipeline.cluster.run import transcribe
-    from pipeline.cluster.session import connected
-    from pipeline.guards.config import GuardsConfig
-    from pipeline.planning import PlanningConfig, plan
-    from pipeline.storage.contents import Contents
-    from pipeline.storage.opening import S3Config
-    from pipeline.storage.plans import write_plan
-    from pipeline.storage.sources import recordings
-    from tests.cluster.stages import listener
-
+def drive(folder: str, bucket: str) -> None:
+    """The run, in a process of its own."""
     place, s3, cluster = Path(folder), S3Config(), ClusterConfig(object_store_gib=0.5)
     reader = AudioReader(
         sample_rate_hz=24_000,
@@ -103,47 +128,54 @@ def drive(folder: str, minutes: str) -> None:
         guards=GuardsConfig(),
         s3=s3,
     )
-    found = recordings(str(place / "in"), s3)
+    found = recordings(f"{bucket}/in", s3)
     write_plan(plan(found, Contents().name, PlanningConfig()), place / "plan.parquet")
     order = Order(
         plan=place / "plan.parquet",
         settings={"model": "hashing"},
         stages=Stages(
             make_reader=partial(_itself, reader),
-            make_listener=partial(listener, 16),
-            output=str(place / "out"),
+            make_listener=partial(listener, NUM_SLOTS),
+            output=f"{bucket}/out",
             s3=s3,
         ),
         examine=_itself,
         cluster=cluster,
     )
-    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=16)
-    stop, began_s = threading.Event(), time.monotonic()
-
-    def watch_the_clock(progress: Progress) -> None:
-        if time.monotonic() - began_s > 60 * float(minutes):
-            stop.set()
-
+    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=NUM_SLOTS)
     with connected(RayConfig(), cluster):
-        transcribe(order, pool, stop, watch_the_clock)
+        transcribe(order, pool, threading.Event(), partial(_tell, place / "progress.json"))
 
 
 def _itself(thing):
     return thing
 
 
+def _tell(path: Path, progress: Progress) -> None:
+    names = ("num_done", "num_failures", "num_words", "heard_s", "occupancy")
+    aside = path.with_suffix(".aside")
+    aside.write_text(json.dumps({name: getattr(progress, name) for name in names}))
+    aside.rename(path)
+
+
 def look(driver: int, place: Path) -> dict:
     """What every process of the run holds now, and the files that ought to go away again."""
-    status = {}
-    with suppress(OSError, ValueError):
-        status = json.loads((place / "out/_run/status.json").read_text())
-    leftovers = [*(place / "tmp/nightscribe").glob("taken-*"), *place.rglob("out/**/.aside-*")]
-    return {
-        "at_s": time.time(),
-        "num_done": status.get("num_done", 0),
-        "num_temporary": len(leftovers),
+    return told(place) | {
+        "num_temporary": num_temporary(place),
         "processes": {pid: held for pid in family(driver) if (held := _held(pid))},
     }
+
+
+def told(place: Path) -> dict:
+    with suppress(FileNotFoundError):
+        return json.loads((place / "progress.json").read_text())
+    return {"num_done": 0}
+
+
+def num_temporary(place: Path) -> int:
+    """Copies of recordings and whatever else lies in the folder for temporary files."""
+    found = (path for path in (place / "tmp").rglob("*") if "nightscribe-ray" not in path.parts)
+    return sum(path.is_file() for path in found)
 
 
 def family(driver: int) -> Iterator[int]:
@@ -160,8 +192,7 @@ def family(driver: int) -> Iterator[int]:
         waiting += children[pid]
 
 
-def _held(pid: int) -> tuple[str, int, int] | None:
-    """Its role, private memory and open descriptors."""
+def _held(pid: int) -> Held | None:
     place = Path(f"/proc/{pid}")
     try:
         words = (place / "cmdline").read_text().split("\0")
@@ -176,67 +207,107 @@ def _role(words: list[str]) -> str:
     if "--drive" in words:
         return "driver"
     if words[0].startswith("ray::"):
-        return words[0].split()[0].split("(")[0].removeprefix("ray::").partition(".")[0] or "idle"
+        name = next((name for name in OURS if name in words[0]), words[0].removeprefix("ray::"))
+        return name.split()[0].partition(".")[0].partition("(")[0]
     name = os.path.basename(next((word for word in words[1:] if word.endswith(".py")), words[0]))
     return name or "gone"
 
 
-def judged(place: Path, num: int, took_s: float, exit_code: int) -> tuple[list[str], list[str]]:
-    """The page of figures, and what is wrong."""
-    looks = [json.loads(line) for line in (place / "looks.jsonl").read_text().splitlines()]
-    rows, wrong = _rows(looks)
-    if exit_code:
-        wrong.append(f"the run ended with {exit_code}")
+def objections(looks: list[dict], num: int, code: int) -> list[str]:
+    wrong = [f"the run ended with {code}"] if code else []
+    if looks[-1]["num_done"] != num:
+        wrong.append(f"{looks[-1]['num_done']} of {num} recordings came to an end")
+    if looks[-1].get("num_failures"):
+        wrong.append(f"{looks[-1]['num_failures']} of them are failures")
     if looks[-1]["num_temporary"]:
         wrong.append(f"{looks[-1]['num_temporary']} temporary files are left")
-    most = max(look["num_temporary"] for look in looks)
-    page = [
-        "# Many short recordings in one run",
+    for pid, role in long_lived(looks):
+        wrong += _growth(role, memory_of(looks, pid), descriptors_of(looks, pid))
+    return wrong
+
+
+def _growth(role: str, memory: Sequence[float], descriptors: Sequence[float]) -> Iterator[str]:
+    before, after = memory[SETTLED_TENTH - 1], memory[-1]
+    if after > before * (1 + MAX_GROWTH) and after > before + MAX_GROWTH_BYTES:
+        yield f"{role} grew from {before / MIB:.0f} to {after / MIB:.0f} MiB"
+    if descriptors[-1] > descriptors[SETTLED_TENTH - 1] + MAX_MORE_DESCRIPTORS:
+        yield f"{role} had {descriptors[SETTLED_TENTH - 1]:g} descriptors, then {descriptors[-1]:g}"
+
+
+def long_lived(looks: list[dict]) -> list[tuple[int, str]]:
+    """The processes that were there most of the time, by what they mostly did."""
+    roles = defaultdict(Counter)
+    for one in looks:
+        for pid, (role, *_) in one["processes"].items():
+            roles[pid][role] += 1
+    return [
+        (pid, seen.most_common(1)[0][0])
+        for pid, seen in sorted(roles.items())
+        if seen.total() > LONG_LIVED * len(looks)
+    ]
+
+
+def memory_of(looks: list[dict], pid: int) -> list[float]:
+    return _by_tenth(looks, lambda one: [held[1] for held in _of(one, pid)])
+
+
+def descriptors_of(looks: list[dict], pid: int) -> list[float]:
+    return _by_tenth(looks, lambda one: [held[2] for held in _of(one, pid)])
+
+
+def _of(one: dict, pid: int) -> list[Held]:
+    return [one["processes"][pid]] if pid in one["processes"] else []
+
+
+def _by_tenth(looks: list[dict], found: Callable[[dict], list[float]]) -> list[float]:
+    """The median of what is found in each tenth of the run; nan where there was nothing."""
+    edges = [len(looks) * tenth // TENTHS for tenth in range(TENTHS + 1)]
+    tenths = [looks[start:end] for start, end in pairwise(edges)]
+    values = [[value for one in tenth for value in found(one)] for tenth in tenths]
+    return [median(some) if some else float("nan") for some in values]
+
+
+def page(looks: list[dict], words: str, took_s: float, wrong: list[str]) -> str:
+    last = looks[-1]
+    shortest, longest = f"{MIN_S:g}", f"{MAX_S:g}"
+    lines = [
+        "# Many short recordings and a very long one in one run",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}; `python ops/benchmarks/long_run.py FOLDER {num} "
-        "FIGURES.md`; a hashing model listens, everything else is real. The machine was shared.",
+        f"{platform.python_version()}; `python -m ops.benchmarks.long_run FOLDER {words}`; input "
+        "and output in a real S3 server; a hashing model listens, everything else is real. "
+        f"Short recordings have {shortest} to {longest} s of noise. The machine was shared.",
         "",
-        f"- {looks[-1]['num_done'] - looks[0]['num_done']:,} recordings of 1 to {MAX_S:g} seconds "
-        f"in {took_s:.0f} s, {looks[-1]['num_done']:,} of {num:,} done, exit code {exit_code}",
-        f"- temporary files: {most} at most, {looks[-1]['num_temporary']} at the end",
+        f"- {last['num_done']:,} recordings, {last.get('heard_s', 0.0) / 3600:.1f} hours, "
+        f"{last.get('num_words', 0):,} words in {took_s:.0f} s",
+        f"- temporary files: {max(one['num_temporary'] for one in looks)} at most, "
+        f"{last['num_temporary']} at the end",
         f"- objections: {'; '.join(wrong) or 'none'}",
         "",
-        "Private memory and descriptors of each process that lived long, as medians of the",
-        "second and of the last quarter of the run:",
-        "",
-        "| process | MiB, second quarter | MiB, last quarter | descriptors, second | last |",
-        "|---|---|---|---|---|",
-        *rows,
+        *_table("done", [("recordings", _by_tenth(looks, lambda one: [one["num_done"]]))]),
+        *_table("slots busy, %", [("engine", _occupancy(looks))]),
+        *_table("temporary files", [("all", _by_tenth(looks, lambda one: [one["num_temporary"]]))]),
+        *_table("private MiB", [(r, _mib(memory_of(looks, p))) for p, r in long_lived(looks)]),
+        *_table("descriptors", [(r, descriptors_of(looks, p)) for p, r in long_lived(looks)]),
     ]
-    return page, wrong
+    return "\n".join(lines)
 
 
-def _rows(looks: list[dict]) -> tuple[list[str], list[str]]:
-    second = looks[len(looks) // 4 : len(looks) // 2]
-    last = looks[3 * len(looks) // 4 :]
-    seen = Counter(pid for one in looks for pid in one["processes"])
-    rows, wrong = [], []
-    for pid in sorted(pid for pid, times in seen.items() if times > LONG_LIVED * len(looks)):
-        before, after = _typical(second, pid), _typical(last, pid)
-        if before is None or after is None:
-            continue
-        (memory, files), (memory_now, files_now) = before, after
-        role = Counter(one["processes"][pid][0] for one in looks if pid in one["processes"])
-        name = role.most_common(1)[0][0]
-        rows.append(
-            f"| {name} | {memory / MIB:.1f} | {memory_now / MIB:.1f} | {files:g} | {files_now:g} |"
-        )
-        if memory_now > memory * (1 + MAX_GROWTH) and memory_now > memory + MAX_GROWTH_BYTES:
-            wrong.append(f"{name} grew from {memory / MIB:.0f} to {memory_now / MIB:.0f} MiB")
-        if files_now > files + 8:
-            wrong.append(f"{name} had {files:g} descriptors and then {files_now:g}")
-    return rows, wrong
+def _occupancy(looks: list[dict]) -> list[float]:
+    return _by_tenth(looks, lambda one: [100 * share for share in [one.get("occupancy")] if share])
 
 
-def _typical(looks: list[dict], pid: str) -> tuple[float, float] | None:
-    held = [one["processes"][pid] for one in looks if pid in one["processes"]]
-    return (median(h[1] for h in held), median(h[2] for h in held)) if held else None
+def _mib(sizes_bytes: list[float]) -> list[float]:
+    return [size / MIB for size in sizes_bytes]
+
+
+def _table(title: str, rows: list[tuple[str, list[float]]]) -> Iterator[str]:
+    """One column for each tenth of the run's time."""
+    yield f"| {title} | " + " | ".join(f"{tenth}/{TENTHS}" for tenth in range(1, TENTHS + 1)) + " |"
+    yield "|---" + "|--:" * TENTHS + "|"
+    for name, values in rows:
+        yield f"| {name} | " + " | ".join(f"{value:.0f}" for value in values) + " |"
+    yield ""
 
 
 if __name__ == "__main__":
