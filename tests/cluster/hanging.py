@@ -17,7 +17,7 @@ from pipeline.cluster.session import connected
 from pipeline.engine.engine import Tally
 from tests.cluster.stages import plan_file, read, recording, stages
 
-PATIENCE_S = 15.0
+PATIENCE_S = 5.0
 CLUSTER = ClusterConfig(no_progress_s=PATIENCE_S, object_store_gib=0.1)
 
 
@@ -83,7 +83,7 @@ def _itself(given):
 
 if __name__ == "__main__":
     logging.basicConfig()
-    watchdog.GRACE_S = 15.0
+    watchdog.GRACE_S = 8.0
     move_until_hanging(sys.argv[1])
     with connected(RayConfig(), CLUSTER):
         pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
