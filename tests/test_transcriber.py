@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.clips import Clip, PaddedSamples
 from pipeline.engine.stream import Stream
+from pipeline.model.decoding import Script
 from tests.fakes import hashing_transcriber, tokens_alone
 
 FRAME = 1920
@@ -90,6 +91,23 @@ def test_a_clip_whose_words_cannot_be_read_fails_alone():
     with pytest.raises(ValueError, match="unreadable"):
         second.result(timeout=10)
     assert first.result(timeout=10).words == third.result(timeout=10).words == []
+    transcriber.close()
+
+
+def test_a_clip_that_cannot_be_spoken_of_to_the_model_fails_alone():
+    def unspeakable(clip):
+        if clip.clip_id == "clip-1":
+            raise ValueError("unspeakable")
+        return Script()
+
+    transcriber = hashing_transcriber(2)
+    object.__setattr__(transcriber._conversation, "script", unspeakable)
+    clips = clips_of(3)
+    first, second, third = map(transcriber.submit, clips)
+    with pytest.raises(ValueError, match="unspeakable"):
+        second.result(timeout=10)
+    assert_heard([first.result(timeout=10), third.result(timeout=10)], [clips[0], clips[2]])
+    assert not transcriber.has_died
     transcriber.close()
 
 

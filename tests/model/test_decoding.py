@@ -43,6 +43,15 @@ def test_each_slot_draws_by_a_temperature_and_a_seed_of_its_own():
         assert drawn_S[row].equal(draw(logits_SV[row], sampling, positions_S[row]))
 
 
+def test_every_seed_and_every_position_draws_anew():
+    positions_S, even_SV = torch.arange(NUM_DRAWS), torch.zeros(NUM_DRAWS, 10)
+    first_S, second_S = (
+        draw(even_SV, Sampling(temperature=1, seed=s), positions_S) for s in (4, 5)
+    )
+    for other_S in (second_S, first_S.roll(1)):
+        assert (first_S == other_S).float().mean().item() == pytest.approx(0.1, abs=0.01)
+
+
 def test_the_noise_of_draws_is_never_infinite():
     highest = torch.tensor(0x7FFFFF).float()
     assert (highest + 0.5) / 0x800000 < 1
