@@ -106,7 +106,7 @@ class Transcriber:
 
 
 def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine | LeapingEngine:
-    if config.frames_per_pass > 1:
+    if (config.frames_per_pass or 1) > 1:
         leaping = load_leaping(checkpoint, config)
         return LeapingEngine(leaping, reproducible=config.reproducible)
     schedule = ScheduleConfig(round_steps=config.round_steps, reproducible=config.reproducible)

@@ -56,11 +56,12 @@ class EngineConfig:
     round_steps: int = field(
         default=25, metadata={"help": "steps between two looks at what was said"}
     )
-    frames_per_pass: int = field(
-        default=1,
+    frames_per_pass: int | None = field(
+        default=None,
         metadata={
             "help": "frames a stream hears at once, the words between them guessed and, where "
-            "wrong, heard again: the same words, sooner or later as the machine will have it"
+            "wrong, heard again: the same words, sooner or later as the machine will have it; "
+            "null: 1, but 6 for a single file on a CPU in float32"
         },
     )
     graph: bool = field(
@@ -74,7 +75,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.round_steps < 1:
             raise ValueError(f"engine.round_steps must be positive, not {self.round_steps}")
-        if not 1 <= self.frames_per_pass <= MOST_FRAMES_PER_PASS:
+        frames_per_pass = 1 if self.frames_per_pass is None else self.frames_per_pass
+        if not 1 <= frames_per_pass <= MOST_FRAMES_PER_PASS:
             raise ValueError(
                 f"engine.frames_per_pass must be from 1 to {MOST_FRAMES_PER_PASS}, "
                 f"not {self.frames_per_pass}"

@@ -45,7 +45,7 @@ class Wishes(Protocol):
     tf32: str
     gpu_share: float
     round_steps: int
-    frames_per_pass: int
+    frames_per_pass: int | None
     graph: bool
 
 
@@ -80,14 +80,14 @@ def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
 
 def load_leaping(checkpoint: Checkpoint, wishes: Wishes) -> LeapingModel:
     """As `load_slotted`, a model that hears several frames in one pass."""
-    fitted = _fitted(checkpoint, wishes)
+    fitted, frames_per_pass = _fitted(checkpoint, wishes), wishes.frames_per_pass or 1
     return _with_slots(
         fitted.num_slots,
         lambda num_slots: LeapingModel(
             fitted.speech,
             num_slots,
-            wishes.frames_per_pass,
-            ceil(wishes.round_steps / wishes.frames_per_pass),
+            frames_per_pass,
+            ceil(wishes.round_steps / frames_per_pass),
             encode_rows=fitted.needs.encode_rows,
             use_graphs=wishes.graph,
             cache_dtype=CACHES[fitted.numbers.cache],
@@ -120,7 +120,7 @@ def needs_of(
 ) -> Footprint:
     """What a checkpoint takes on a device of this type with so much free."""
     bill = partial(
-        footprint, config, numbers, wishes.round_steps, frames_per_pass=wishes.frames_per_pass
+        footprint, config, numbers, wishes.round_steps, frames_per_pass=wishes.frames_per_pass or 1
     )
     if device_type != "cuda":
         return bill(encode_rows=1, num_graphs=0)

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jobs.command import run_job
-from jobs.file import JOB, FileConfig, FileTranscript, written
+from jobs.file import FRAMES_PER_PASS, JOB, FileConfig, FileTranscript, engine_of, written
+from pipeline.engine.config import EngineConfig
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
 from pipeline.records import Word
@@ -228,6 +230,27 @@ def test_json_tells_tokens_only_where_they_are_asked_for():
         ],
         "tokens": [3, 0],
     }
+
+
+@pytest.mark.parametrize(
+    ("wished", "frames_per_pass"),
+    [
+        ({}, FRAMES_PER_PASS),
+        ({"dtype": "float32", "cache": "float32"}, FRAMES_PER_PASS),
+        ({"frames_per_pass": 1}, 1),
+        ({"frames_per_pass": 3, "dtype": "bfloat16"}, 3),
+        ({"dtype": "bfloat16"}, 1),
+        ({"cache": "int8"}, 1),
+    ],
+)
+def test_several_frames_are_heard_at_once_where_no_word_can_change(wished, frames_per_pass):
+    engine = engine_of(EngineConfig(device="cpu", **wished))
+    assert (engine.num_slots, engine.frames_per_pass) == (1, frames_per_pass)
+
+
+def test_a_gpu_hears_a_file_frame_by_frame(monkeypatch):
+    monkeypatch.setattr("jobs.file.device_of", lambda name: SimpleNamespace(type="cuda"))
+    assert engine_of(EngineConfig(dtype="float32")).frames_per_pass == 1
 
 
 def test_the_command_loads_no_ray():
