@@ -163,7 +163,7 @@ def test_a_cut_off_file_is_transcribed_and_said_to_be_partial(said, tmp_path):
     ("name", "content", "reason"),
     [
         ("page.mp3", b"<!doctype html><html><body>Sign in</body></html>" * 50, "not_audio"),
-        ("empty.wav", b"", "not_audio"),
+        ("empty.wav", b"", "empty"),
         ("absent.wav", None, "there is no such file"),
     ],
 )
