@@ -1,12 +1,13 @@
 """A recording is cut at any places, with any overlap, and its words come back as they were."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Failure, Recording, Shard, ShardTranscript, Word
+from pipeline.records import Failure, Recording, Shard, ShardTranscript, Span, Word
 from pipeline.stitching import is_complete, stitch
 
 RATE_HZ = 100
@@ -110,6 +111,45 @@ def test_times_are_those_of_the_file_the_span_was_taken_from():
     transcript = stitch([hear(shard, [Word("here", 1.0, 1.5, 1.0)])])
     assert transcript.words == (Word("here", 101.0, 101.5, 1.0),)
     assert transcript.duration_s == 40.0
+
+
+def test_speech_and_turns_are_those_of_the_file_the_span_was_taken_from():
+    span = Recording(uri="a.wav", size_bytes=1, version="1", start_s=100.0, end_s=140.0)
+    shards = shards_of(4000, {2000}, recording=span)
+    second = ShardTranscript(
+        shard=shards[1],
+        words=(),
+        model="m",
+        model_revision="r",
+        speech=(Span(1.0, 2.5),),
+        turn_ends_s=(2.5,),
+    )
+    transcript = stitch([hear(shards[0], []), second])
+    assert transcript.speech == (Span(121.0, 122.5),)
+    assert transcript.turn_ends_s == (122.5,)
+
+
+def test_what_lies_on_a_cut_belongs_to_the_shard_behind_it_once():
+    shards = shards_of(4000, {2000}, overlap_samples=100)
+    words = [Word("between", 19.5, 20.5, 1.0)]
+    heard = [
+        replace(
+            hear(shard, words),
+            speech=(Span(19.0 - shard.start_s, 20.0 - shard.start_s),),
+            turn_ends_s=(20.0 - shard.start_s,),
+        )
+        for shard in shards
+    ]
+    transcript = stitch(heard)
+    assert transcript.words == tuple(words)
+    assert transcript.speech == (Span(19.0, 20.0),)
+    assert transcript.turn_ends_s == (20.0,)
+
+
+def test_times_are_whole_milliseconds():
+    (shard,) = shards_of(4000, ())
+    (word,) = stitch([hear(shard, [Word("here", 1.00049, 2.00051, 1.0)])]).words
+    assert (word.start_s, word.end_s) == (1.0, 2.001)
 
 
 def test_a_shard_heard_twice_counts_once_as_it_was_heard_first():

@@ -48,9 +48,13 @@ class ShardConfig:
                 f"shard.max_s={self.max_s} leaves no room for search_s={self.search_s} "
                 f"and overlap_s={self.overlap_s} on both sides"
             )
-        if self.pause_s > self.search_s:
+        if not HOP_S <= self.pause_s <= self.search_s:
             raise ValueError(
-                f"shard.pause_s={self.pause_s} does not fit in search_s={self.search_s}"
+                f"shard.pause_s={self.pause_s} is not between {HOP_S} and search_s={self.search_s}"
+            )
+        if not 0 <= self.margin_s <= self.overlap_s:
+            raise ValueError(
+                f"shard.margin_s={self.margin_s} is not between 0 and overlap_s={self.overlap_s}"
             )
 
 
@@ -147,7 +151,7 @@ class _Cutter:
         self._search, self._hop = samples(config.search_s), samples(HOP_S)
         self._frame = samples(FRAME_S)
         self._margin, self._overlap = samples(config.margin_s), samples(config.overlap_s)
-        self._pause_hops = max(round(config.pause_s / HOP_S), 1)
+        self._pause_hops = samples(config.pause_s) // self._hop
         self._wanted = sorted(samples(point_s) for point_s in cut_points_s)
 
     def next_place(self, tape: _Tape, start: _Place) -> _Place | None:

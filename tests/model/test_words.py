@@ -79,6 +79,10 @@ def test_the_prefix_and_the_delay_are_taken_off():
     assert read(tokens, delay_steps=32, prefix_frames=13)[0] == ("a", 0.48, 0.72)
 
 
+def test_a_recording_without_a_prefix_begins_with_its_first_frame():
+    assert TokenTimes(frame_rate_hz=12.5, delay_steps=6).time_s(5) == 0
+
+
 def test_a_piece_with_a_space_begins_a_word():
     assert read([PAD] * 5 + [END, A, C, B, END]) == [("ac", 0.0, 0.24), ("b", 0.24, 0.32)]
 
@@ -112,6 +116,13 @@ def test_the_bytes_of_a_character_are_decoded_together():
     assert read(torn, tokenizer=pieces) == [("\u20acc", 0.0, 1.48)]
 
 
+def test_a_torn_character_is_mended_across_paddings_alone():
+    first, second = (100 + byte for byte in "\u00e9".encode())
+    assert read([*[PAD] * 5, END, first, PAD, second, PAD]) == [("\u00e9", 0.0, 1.24)]
+    apart = read([*[PAD] * 5, END, first, END, second, PAD])
+    assert [text for text, *_ in apart] == ["\ufffd"] * 2
+
+
 def test_tokens_that_spell_nothing_are_no_words():
     assert read([*[PAD] * 5, END, 1, 2, PAD, END, A, PAD, END]) == [("a", 0.32, 0.56)]
 
@@ -134,6 +145,12 @@ def test_the_end_of_padding_right_after_a_prompt_starts_its_word():
     tokens = [PAD] * 6 + [4, END, PAD, 5, PAD]
     words = reader(Pieces("\u2581a", "\u2581b", "c")).read(tokens, [1.0] * 11, 9.0, first_step=7)
     assert [(word.text, round(word.start_s, 4)) for word in words] == [("b", 0.16)]
+
+
+def test_what_a_prompt_ended_with_starts_no_word():
+    tokens = [PAD] * 6 + [A, END, B, PAD]
+    words = reader(Pieces("\u2581a", "\u2581b")).read(tokens, [1.0] * 10, 9.0, first_step=8)
+    assert [(word.text, round(word.start_s, 4)) for word in words] == [("b", 0.24)]
 
 
 def test_a_word_that_a_prompt_began_is_left_out_whole():

@@ -88,3 +88,23 @@ def test_a_server_takes_the_rule_against_dangling_uploads(s3_server, shared_buck
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
     (kept,) = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert kept["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
+
+
+def test_everything_written_asks_for_the_acl_and_nothing_else_does(s3_bucket, tmp_path):
+    # A client of its own: those with the same settings are shared.
+    config = S3Config(acl="bucket-owner-full-control", read_timeout_s=59.0)
+    store, asked = open_store(s3_bucket, config), []
+
+    def note(request, **_):
+        asked.append((request.method, request.url, request.headers.get("x-amz-acl")))
+
+    store._client.meta.events.register("before-send.s3", note)
+    (tmp_path / "long").write_bytes(bytes(2 * PART_BYTES))
+    store.write("written", b"1")
+    assert store.write_if_absent("claimed", b"1")
+    store.upload(tmp_path / "long", "uploaded")
+    assert {entry.key for entry in store.entries()} == {"written", "claimed", "uploaded"}
+    writes = [(method, url) for method, url, acl in asked if acl == b"bucket-owner-full-control"]
+    assert [method for method, _ in writes] == ["PUT", "PUT", "POST"]
+    assert writes[-1][1].endswith("uploaded?uploads")
+    assert {acl for method, _, acl in asked if method == "GET"} == {None}

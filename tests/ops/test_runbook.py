@@ -1,0 +1,54 @@
+"""What the runbook names exists: commands, keys, panels, reasons."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import COMMANDS
+from jobs.config import configurations
+from jobs.transcribe import JOB
+from pipeline.audio import outcome
+from pipeline.storage import errors, retrying
+from tests.ops.test_watch import panels
+
+ROOT = Path(__file__).parent.parent.parent
+RUNBOOK = (ROOT / "ops/runbook.md").read_text()
+QUOTED = sorted(set(re.findall(r"`([^`\n]+)`", RUNBOOK)))
+SETTINGS = [text for text in QUOTED if re.fullmatch(r"([a-z]+[.=][\w.=]+ ?)+", text)]
+ROWS = re.findall(r"^\| (fetch|decode|transcribe) \| ([^|]+) \| ([^|]+) \|", RUNBOOK, re.MULTILINE)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_setting_can_be_given(setting):
+    words = [word if "=" in word else f"{word}=1" for word in setting.split()]
+    assert configurations(JOB, ["input=a", "output=b", "model=tiny", *words])
+
+
+def test_the_commands_exist():
+    named = {text.split()[1] for text in QUOTED if text.startswith("nightscribe ")}
+    assert {"status", "doctor"} <= named <= COMMANDS.keys()
+
+
+def test_the_panels_exist():
+    named = re.findall(r'[Pp]anel "([^"]+)"', RUNBOOK)
+    assert len(named) >= 2
+    assert set(named) <= {panel["title"] for panel in panels()}
+
+
+def test_every_reason_has_its_row():
+    of = {(stage, one) for stage, named, _ in ROWS for one in re.findall(r"`(\w+)`", named)}
+    assert {one for stage, one in of if stage == "fetch"} == errors.SENTENCES.keys()
+    judged = {*outcome.REASONS.values(), *outcome.SENTENCES} - {"too_long"}  # cut off, not failed
+    outside_of_ffmpeg = {"not_found", "denied"}  # it gets the file open
+    assert judged - outside_of_ffmpeg <= {one for stage, one in of if stage == "decode"}
+
+
+def test_the_rows_tell_what_is_tried_again():
+    again = {
+        (stage, one)
+        for stage, named, meaning in ROWS
+        for one in re.findall(r"`(\w+)`", named)
+        if "tried again" in meaning
+    }
+    assert again == {(stage, one) for stage, some in retrying.PASSING.items() for one in some}
