@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def a_gpu(monkeypatch):
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 8_000_000_000)
     monkeypatch.setattr(loading, "total_bytes_of", lambda device: 16_000_000_000)
     monkeypatch.setattr(loading, "_loaded", lambda *args: None)
-    switches = torch.backends.cudnn, torch.backends.cuda.matmul
+    switches: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [switch.allow_tf32 for switch in switches]
     yield
     for switch, was in zip(switches, before, strict=True):

@@ -71,6 +71,7 @@ def test_tokens_equal_the_reference_program(pair, num_samples):
     assert num_samples < 1000 or len(heard.tokens_SF.unique()) > 10
 
 
+@pytest.mark.slow
 def test_the_published_width_says_the_tokens_of_the_reference():
     wide = {"dim": 2048, "ffn_dim": 5632, "num_heads": 16, "num_layers": 2, "text_card": 400}
     language_model = replace(SMALL_LANGUAGE_MODEL, **wide, text_start_id=400, num_text_rows=401)

@@ -5,6 +5,7 @@ import gzip
 import json
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,8 +31,17 @@ def load(path: Path) -> dict:
     return yaml.safe_load(path.read_text())
 
 
+@cache
 def kuberay_schema(name: str) -> dict:
-    return strict(json.loads(gzip.decompress((SCHEMAS / f"{name}.json.gz").read_bytes())))
+    schema = strict(json.loads(gzip.decompress((SCHEMAS / f"{name}.json.gz").read_bytes())))
+    schema["properties"]["metadata"] = {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": {"name": {"type": "string"}, "labels": {"type": "object"}},
+    }
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return schema
 
 
 def strict(schema: dict) -> dict:
@@ -48,13 +58,8 @@ def strict(schema: dict) -> dict:
 
 
 def validate_kuberay(manifest: dict, schema: dict) -> None:
-    schema["properties"]["metadata"] = {
-        "type": "object",
-        "required": ["name"],
-        "additionalProperties": False,
-        "properties": {"name": {"type": "string"}, "labels": {"type": "object"}},
-    }
-    jsonschema.validate(manifest, schema)
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest):
+        raise error
 
 
 @pytest.mark.parametrize("name", KUBERAY)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.s3 import PART_BYTES
+from pipeline.storage.s3 import PART_BYTES, open_bucket
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.s3_server import SECRET_KEY
 
@@ -93,7 +93,7 @@ def test_a_server_takes_the_rule_against_dangling_uploads(s3_server, shared_buck
 def test_everything_written_asks_for_the_acl_and_nothing_else_does(s3_bucket, tmp_path):
     # A client of its own: those with the same settings are shared.
     config = S3Config(acl="bucket-owner-full-control", read_timeout_s=59.0)
-    store, asked = open_store(s3_bucket, config), []
+    store, asked = open_bucket(s3_bucket, config), []
 
     def note(request, **_):
         asked.append((request.method, request.url, request.headers.get("x-amz-acl")))
