@@ -31,9 +31,9 @@ def answer_with_stacks() -> BinaryIO:
     """Let this worker tell where it is whenever it is asked; the file that it writes to."""
     folder = _folder(_run_name())
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / str(os.getpid())).open("ab", buffering=0)
-    # The kernel lets go of the lock when the process dies: its number may be another's then.
-    fcntl.flock(file, fcntl.LOCK_EX)
+    for path in folder.glob("*"):
+        remove_if_dead(path)
+    file = claim(folder / str(os.getpid()))
     faulthandler.register(SIGNAL, file, all_threads=True)
     return file
 
@@ -78,14 +78,34 @@ def _stacks_here(run_name: str) -> str:
 
 
 def _told(path: Path) -> str:
-    """What one worker answers; nothing if it is dead, and its file is removed."""
+    """What one worker answers; nothing if it is dead."""
+    if remove_if_dead(path):
+        return ""
+    with path.open("rb") as file:
+        return f"process {path.name}: {_command(path.name)}\n{_asked(int(path.name), file)}"
+
+
+def claim(path: Path) -> BinaryIO:
+    """A file that is this process's own for as long as it lives: the kernel ends its lock."""
+    while True:
+        file = path.open("ab", buffering=0)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Whoever removes dead workers' files may have come between the opening and the lock.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+def remove_if_dead(path: Path) -> bool:
+    """Whether the worker that had claimed the file lives no more; its file is gone then."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return f"process {path.name}: {_command(path.name)}\n{_asked(int(path.name), file)}"
-    path.unlink(missing_ok=True)
-    return ""
+            return False
+        path.unlink(missing_ok=True)
+    return True
 
 
 def _asked(pid: int, file: BinaryIO) -> str:
