@@ -77,12 +77,13 @@ class StopConfig:
 
 
 def submit_job(config: SubmitConfig) -> int:
+    folder = _checkout() if config.submit.upload else None
     jobs = Jobs(_dashboard(config.ray))
     words = [word for word in sys.argv[1:] if not _is_own(word)]
     job_id = jobs.submit(
         RayJob(
             command=command(config.submit.python, words),
-            folder=PROJECT if config.submit.upload else None,
+            folder=folder,
             left_behind=LEFT_BEHIND,
             pip=config.submit.pip,
             env=config.submit.env,
@@ -102,6 +103,16 @@ def stop_job(config: StopConfig) -> int:
 def command(python: str, words: list[str]) -> str:
     """One line for the shell of the cluster; quiet, because nobody looks at a moving bar there."""
     return shlex.join([python, "-m", "jobs.transcribe", "quiet=true", *words])
+
+
+def _checkout() -> Path:
+    """The folder to send; beside an installed package lie all others of its environment."""
+    if (PROJECT / "pyproject.toml").is_file():
+        return PROJECT
+    raise ValueError(
+        f"submit.upload=true sends a checkout of the program, and {PROJECT} is none: "
+        "install this version on the cluster and give submit.upload=false"
+    )
 
 
 def _is_own(word: str) -> bool:

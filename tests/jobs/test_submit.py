@@ -112,11 +112,11 @@ def wait_for(address: str, head: subprocess.Popen) -> None:
             time.sleep(0.5)
 
 
-def submit(head, *words: str) -> subprocess.CompletedProcess:
+def submit(head, *words: str, program: Path = ROOT) -> subprocess.CompletedProcess:
     address, _ = head
     return subprocess.run(
         [sys.executable, "-m", "jobs.submit", f"ray.address={address}", *words],
-        cwd=ROOT,
+        cwd=program,
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,
@@ -178,3 +178,12 @@ def test_a_cluster_that_is_not_there_is_one_sentence():
     assert done.returncode == 2
     assert "does not answer" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_installed_package_is_never_sent_with_all_that_lies_beside_it(tmp_path):
+    for package in ("conf", "jobs", "pipeline"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    nowhere = f"http://127.0.0.1:{free_port()}", None
+    done = submit(nowhere, "input=a", "output=b", "model=tiny", program=tmp_path)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert "submit.upload=false" in done.stderr
