@@ -10,7 +10,8 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.util import find_spec
 from inspect import signature
 from typing import NamedTuple
@@ -39,7 +40,16 @@ FLASH_WIDTH = 8  # a head is as wide as some of these
 COMPILERS = ("gcc", "clang")
 
 
-class Sight(NamedTuple):
+class Sequences(NamedTuple):
+    """A ring as flash attention sees it: every head of a row is a sequence."""
+
+    starts_of_queries: Tensor
+    starts_of_keys: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)  # without slots: there is room for what was worked out once
+class Sight:
     """Which entries of a ring each query sees."""
 
     visible_BTC: Tensor
@@ -47,6 +57,16 @@ class Sight(NamedTuple):
     # Where the queries stand at the last positions of a ring, each seeing as many before it:
     newest_B: Tensor | None = None  # the last of these positions
     context: int = 0
+    num_heads: int = 1
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """With one query each, in a ring as long as the context; the same for every layer."""
+        assert self.newest_B is not None
+        num_sequences = len(self.newest_B) * self.num_heads
+        starts = torch.arange(num_sequences + 1, device=self.newest_B.device, dtype=torch.int32)
+        lengths_B = (self.newest_B + 1).clamp_max(self.context).int()
+        return Sequences(starts, starts * self.context, lengths_B.repeat_interleave(self.num_heads))
 
 
 def mix(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
@@ -64,7 +84,7 @@ def mix(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> T
     if sight.newest_B is None:
         return _mix_many(queries_BHTE, keys, values, sight)
     if sight.context == keys.numbers_BHCE.shape[2] and _has_flash(keys):
-        return _mix_one_by_length(queries_BHTE, keys, values, sight.newest_B)
+        return _mix_one_by_length(queries_BHTE, keys, values, sight.sequences)
     if (own_kernel := _own_kernel()) is not None:
         return own_kernel(queries_BHTE, keys, values, sight.newest_B, sight.context)
     return _mix_many(queries_BHTE, keys, values, sight)
@@ -163,21 +183,19 @@ def _knows_lengths(attention: Callable | None) -> bool:
 
 
 def _mix_one_by_length(
-    queries_BHTE: Tensor, keys: Entries, values: Entries, newest_B: Tensor
+    queries_BHTE: Tensor, keys: Entries, values: Entries, sequences: Sequences
 ) -> Tensor:
-    """Flash attention that reads the valid entries alone: every head of a row is a sequence."""
+    """Flash attention that reads the valid entries alone."""
     num_rows, num_heads, capacity, width = keys.numbers_BHCE.shape
-    starts = torch.arange(num_rows * num_heads + 1, device=newest_B.device, dtype=torch.int32)
-    lengths_B = (newest_B + 1).clamp_max(capacity).int()
     mixed_NHE = varlen_attn(
         queries_BHTE.to(keys.dtype).reshape(-1, 1, width),
         keys.numbers_BHCE.reshape(-1, 1, width),
         values.numbers_BHCE.reshape(-1, 1, width),
-        starts,
-        starts * capacity,
+        sequences.starts_of_queries,
+        sequences.starts_of_keys,
         max_q=1,
         max_k=capacity,
-        seqused_k=lengths_B.repeat_interleave(num_heads),
+        seqused_k=sequences.lengths,
         num_splits=1,  # a row's rounding must not depend on the other rows
     )
     assert isinstance(mixed_NHE, Tensor)  # no statistics were asked for
