@@ -97,7 +97,7 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
     sight = cache.advance(1).sight(Window(32), num_heads=3)
     queries = torch.randn(5, 3, 1, 16, dtype=torch.bfloat16)
     entries = cache.keys.layer(1), cache.values.layer(1)
-    found = mixing._mix_one_by_length(queries, *entries, sight.sequences)
+    found = mixing._mix_one_by_length(queries, *entries, sight)
     plain = mixing._mix_many(queries, *entries, sight)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-2)
 

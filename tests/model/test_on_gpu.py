@@ -105,7 +105,7 @@ def test_flash_attention_says_what_the_plain_way_says(dtype):
     queries, keys, values, sight = ring(dtype, num_queries=1)
     if not mixing._has_flash(keys):
         pytest.skip("this torch or this GPU has no flash attention by length")
-    found = mixing._mix_one_by_length(queries, keys, values, sight.sequences)
+    found = mixing._mix_one_by_length(queries, keys, values, sight)
     plain = mixing._mix_many(queries, keys, values, sight)
     torch.testing.assert_close(found.float(), plain.float(), rtol=0, atol=1e-2)
 
