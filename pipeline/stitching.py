@@ -58,7 +58,10 @@ def _first_of_each(heard: Iterable[ShardTranscript]) -> dict[int, ShardTranscrip
 
 def _what_is_missing(last: Shard, holes: Iterable[Shard]) -> tuple[str, ...]:
     in_order = sorted(holes, key=lambda hole: hole.index)
-    spans = [f"{hole.start_s:.2f}-{hole.end_s:.2f} s failed" for hole in in_order]
+    offset_s = last.recording.start_s
+    spans = [
+        f"{offset_s + hole.start_s:.2f}-{offset_s + hole.end_s:.2f} s failed" for hole in in_order
+    ]
     return (*([last.damage] if last.damage else []), *spans)
 
 

@@ -171,6 +171,13 @@ def test_a_shard_that_failed_leaves_a_hole_and_says_so():
     assert transcript.num_shards == 3
 
 
+def test_a_hole_lies_where_it_is_in_the_file_the_span_was_taken_from():
+    span = Recording(uri="a.wav", size_bytes=1, version="1", start_s=100.0, end_s=140.0)
+    first, last = shards_of(4000, {1000}, recording=span)
+    gone = Failure(recording=span, stage="transcribe", reason="killed", detail="", shard=first)
+    assert stitch([hear(last, [])], [gone]).reasons == ("100.00-110.00 s failed",)
+
+
 def test_a_shard_that_failed_once_and_was_heard_later_leaves_no_hole():
     (shard,) = shards_of(4000, ())
     gone = Failure(recording=RECORDING, stage="transcribe", reason="killed", detail="", shard=shard)

@@ -58,8 +58,11 @@ class Names:
         stem = _without_suffix(recording.uri)
         name = recording.uri if self._stems[stem] > 1 else stem
         if recording.start_s or recording.end_s is not None:
-            end = "" if recording.end_s is None else f"{recording.end_s:g}"
-            name += f".{recording.start_s:g}-{end}"
+            end = "" if recording.end_s is None else f"{recording.end_s:.10g}"
+            name += f".{recording.start_s:.10g}-{end}"
+        # One channel that a manifest asks for is read by itself, others of its file beside it.
+        if recording.channel is not None and recording.num_channels is None:
+            name += f".channel{recording.channel}"
         return name
 
 

@@ -3,21 +3,21 @@
 Credentials are found by huggingface_hub itself and never pass through here.
 """
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi, errors, hf_hub_download
 
+from pipeline.storage.manifests import named_rows
+
 SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 
 def dataset_rows(
     location: str, split: str | None, columns: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Mapping[str, Any]]:
     """The rows of every table of NAME or NAME@REVISION, or of those whose path names the split."""
     name, _, revision = location.partition("@")
     tables = [file for file in _listed(name, revision) if _is_table(file, split)]
@@ -60,18 +60,15 @@ def _is_table(file: str, split: str | None) -> bool:
     return split is None or split in path.parts or path.name.startswith((f"{split}-", f"{split}."))
 
 
-def _read(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _read(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     if path.suffix == ".parquet":
         yield from _parquet_rows(path, columns)
         return
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        if path.suffix == ".csv":
-            yield from csv.DictReader(lines)
-        else:
-            yield from (json.loads(line) for line in lines if line.strip())
+    with path.open("rb") as file:
+        yield from (row for _, row in named_rows(path.name, file))
 
 
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     with pq.ParquetFile(path) as parquet:
         # Of a struct with the sound itself only its name is read.
         leaves = [column.path for column in map(parquet.schema.column, range(_num_leaves(parquet)))]

@@ -44,7 +44,7 @@ class Tally:
     num_by_reason: Counter[str] = field(default_factory=Counter)
     model: str = ""
     failed: list[Failure] = field(default_factory=list)
-    _suspicious: list[tuple[tuple[float, ...], str, Transcript]] = field(default_factory=list)
+    _suspicious: list[tuple[tuple[float, ...], int, Transcript]] = field(default_factory=list)
 
     @property
     def num_recordings(self) -> int:
@@ -61,7 +61,7 @@ class Tally:
         self.model = f"{transcript.model}, revision {transcript.model_revision}"
         if transcript.inspection:
             self.num_by_guard.update(one.guard for one in transcript.inspection.findings)
-        entry = (self._suspicion(transcript), recording.recording_id, transcript)
+        entry = self._suspicion(transcript), -self.num_recordings, transcript
         keep = heapq.heappush if len(self._suspicious) < self.max_pages else heapq.heappushpop
         keep(self._suspicious, entry)
 

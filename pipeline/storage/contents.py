@@ -11,8 +11,8 @@ from functools import lru_cache
 from io import BufferedReader
 
 from pipeline.records import Recording
+from pipeline.storage.errors import SENTENCES
 from pipeline.storage.opening import local_path
-from pipeline.storage.store import OUTSIDE
 
 SAMPLED_BYTES = 64 * 2**10
 CACHED_FILES = 4096
@@ -26,8 +26,8 @@ class Contents:
         self._compared: set[tuple[object, ...]] = set()
 
     def name(self, recording: Recording) -> str:
-        """The name of the first file that had these bytes."""
-        if recording.version == OUTSIDE:
+        """The name of the first file that had these bytes; what cannot be read is like no other."""
+        if recording.version in SENTENCES:
             return recording.uri
         if recording.uri.startswith("s3://"):
             return f"{recording.version} {recording.size_bytes}"

@@ -102,11 +102,16 @@ def _of_exception(error: BaseException) -> str:
     for reason, kinds in _REASON_OF_KIND.items():
         if isinstance(error, kinds):
             return reason
-    return {errno.ENOSPC: "no_space", errno.EDQUOT: "no_space", errno.ELOOP: "not_found"}.get(
-        getattr(error, "errno", 0) or 0, "io"
-    )
+    return _REASON_OF_NUMBER.get(getattr(error, "errno", None), "io")
 
 
+_REASON_OF_NUMBER: dict[int | None, str] = {
+    errno.ENOSPC: "no_space",
+    errno.EDQUOT: "no_space",
+    errno.ELOOP: "not_found",
+    errno.EROFS: "denied",
+    errno.ENAMETOOLONG: "bad_location",
+}
 _REASON_OF_KIND: dict[str, tuple[type[BaseException], ...]] = {
     "no_credentials": (
         boto.NoCredentialsError,

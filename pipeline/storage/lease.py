@@ -9,6 +9,7 @@ one watched, or at once when it was a process of the same machine that is gone.
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.store import Store
 
 FOLDER = "_run/lease"
+CLAIM = re.compile(rf"{FOLDER}/(\d+)\.json")
 # Renewed this many times within its life, so that a few lost requests do not cost it.
 RENEWALS_PER_LIFE = 4
 # A second run learns within this time that the first one lives.
@@ -191,7 +193,9 @@ def _is_over(claim: dict[str, Any]) -> bool:
 
 
 def _numbers(store: Store) -> list[int]:
-    return [int(entry.key.rpartition("/")[2][:-5]) for entry in store.entries(f"{FOLDER}/")]
+    """Of all leases; other files may lie beside them, such as NFS leaves of what it removes."""
+    found = (CLAIM.fullmatch(entry.key) for entry in store.entries(f"{FOLDER}/"))
+    return [int(claim[1]) for claim in found if claim]
 
 
 def _latest(store: Store) -> int | None:

@@ -30,7 +30,8 @@ def list_objects(fetch_page: FetchPage, prefix: str) -> Iterator[Page]:
 
 
 def _is_one_folder(page: Page) -> bool:
-    return len(page.get("CommonPrefixes", [])) == 1 and not page.get("Contents")
+    more = page.get("Contents") or page.get("IsTruncated")
+    return len(page.get("CommonPrefixes", [])) == 1 and not more
 
 
 def _side_by_side(page: Page) -> list[str | Page]:

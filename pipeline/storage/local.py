@@ -132,7 +132,7 @@ def _files_under(folder: Path) -> Iterator[Path]:
     """In the order in which S3 would list them; linked folders are not entered."""
     if not folder.is_dir():
         return
-    with os.scandir(folder) as found:
+    with one_sentence(str(folder)), os.scandir(folder) as found:
         names = sorted(
             (
                 entry.name + "/" * entry.is_dir(follow_symlinks=False),

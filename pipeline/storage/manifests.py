@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+
 from pipeline.records import Word
 from pipeline.storage.tables import open_table
 
@@ -33,18 +35,37 @@ WHOLE_NUMBERS = ("channel", "size_bytes")
 log = logging.getLogger(__name__)
 
 
+# Texts of whole recordings stand in one cell.
+csv.field_size_limit(2**31 - 1)
+
+
 def read_manifest(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
     """The rows under our names and with our types; empty cells are left out."""
     unknown: set[str] = set()
-    for number, row in enumerate(READERS[suffix_of(name)](file), start=1):
-        where = f"{name} row {number}"
-        if not isinstance(row, Mapping):
-            raise ValueError(f"{where}: expected columns with names, got {row!r}")
+    for where, row in named_rows(name, file):
         new = {str(column) for column in row} - {*_OUR_NAME} - unknown
         if new:
             log.warning("%s: columns that mean nothing here: %s", name, ", ".join(sorted(new)))
             unknown |= new
         yield _typed(row, where)
+
+
+def named_rows(name: str, file: BinaryIO) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every row as it stands in the file, and what to call it."""
+    for number, row in enumerate(_rows(name, file), start=1):
+        where = f"{name} row {number}"
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{where}: expected columns with names, got {row!r:.60}")
+        yield where, row
+
+
+def _rows(name: str, file: BinaryIO) -> Iterator[Any]:
+    try:
+        yield from READERS[suffix_of(name)](file)
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not written in UTF-8; save it so") from None
+    except (csv.Error, pa.ArrowInvalid) as error:
+        raise ValueError(f"{name} cannot be read as {suffix_of(name)}: {error}") from None
 
 
 def is_manifest(name: str) -> bool:
@@ -62,9 +83,14 @@ def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         if column in _OUR_NAME and value is not None and value != ""
     }
     if "uri" not in given:
-        raise ValueError(f"{where}: names no file; expected a column {' or '.join(COLUMNS['uri'])}")
+        raise ValueError(
+            f"{where}: names no file; expected a column {' or '.join(COLUMNS['uri'])} with its "
+            f"name, got {', '.join(map(str, row)):.80}"
+        )
     typed = {name: _value(name, value, where) for name, value in given.items()}
-    if "offset" in row and "expected_s" in typed:
+    # From its beginning a file is heard to its end, which a duration tells only roughly.
+    is_segment = "offset" in row or typed.get("start_s", 0.0) > 0
+    if is_segment and "expected_s" in typed:
         typed.setdefault("end_s", typed.get("start_s", 0.0) + typed["expected_s"])
     return typed
 

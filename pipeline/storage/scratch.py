@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from pipeline.records import Recording
-from pipeline.storage.errors import StorageError
+from pipeline.storage.errors import StorageError, one_sentence
 from pipeline.storage.opening import S3Config, local_path, open_file
 from pipeline.storage.store import OUTSIDE
 
@@ -28,7 +29,7 @@ class ScratchConfig:
     """Where recordings lie while they are decoded."""
 
     folder: str = field(
-        default_factory=lambda: os.path.join(tempfile.gettempdir(), "nightscribe"),
+        default_factory=lambda: os.path.join(tempfile.gettempdir(), f"nightscribe-{os.getuid()}"),
         metadata={"help": "folder on a local disk for recordings that come from S3"},
     )
     max_gib: float = field(
@@ -100,8 +101,7 @@ def _space(recording: Recording, scratch: ScratchConfig) -> Iterator[Path]:
 
 def _take(root: Path, size_bytes: int, max_bytes: int) -> tuple[Path, int] | None:
     """Announce what we need, if it fits; the folder and the lock that keeps it ours."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as gate:
+    with one_sentence(str(root)), _opened(root / "lock") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)
         taken_bytes = sum(_living_bytes(folder) for folder in root.glob("taken-*"))
         free_bytes = shutil.disk_usage(root).free
@@ -112,6 +112,11 @@ def _take(root: Path, size_bytes: int, max_bytes: int) -> tuple[Path, int] | Non
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, str(size_bytes).encode())
         return folder, lock
+
+
+def _opened(path: Path) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w")
 
 
 def _living_bytes(folder: Path) -> int:

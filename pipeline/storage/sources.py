@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.records import Recording
@@ -29,9 +29,18 @@ def recordings(source: str, s3: S3Config) -> Iterator[Recording]:
     found = iter(_recordings(_absolute(source), s3))
     first = next(found, None)
     if first is None:
-        raise ValueError(f"{source}: no recordings there; their names end in {', '.join(SUFFIXES)}")
+        raise ValueError(_nothing_at(source))
     yield first
     yield from found
+
+
+def _nothing_at(source: str) -> str:
+    if is_manifest(source):
+        return f"{source}: the manifest has no rows"
+    path = Path(_absolute(source))
+    if not (source.startswith("s3://") or has_magic(source) or path.exists()):
+        return f"{source}: there is no such file or folder"
+    return f"{source}: no recordings there; their names end in {', '.join(SUFFIXES)}"
 
 
 def _recordings(source: str, s3: S3Config) -> Iterator[Recording]:
@@ -40,7 +49,8 @@ def _recordings(source: str, s3: S3Config) -> Iterator[Recording]:
     single = _stat(source, s3)
     if single is not None:
         return iter([single])
-    if has_magic(source):
+    # A folder may be called "calls [2020]".
+    if has_magic(source) and not os.path.isdir(source):
         return _of_pattern(source, s3)
     store = open_store(source, s3)
     return (_recording(store, entry) for entry in store.entries() if _is_recording(entry.key))

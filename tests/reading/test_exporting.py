@@ -85,6 +85,20 @@ def test_spans_of_one_file_have_their_own_names():
     assert [names.relative(span) for span in spans] == ["long.0-10", "long.10.5-"]
 
 
+def test_channels_that_a_manifest_asks_for_one_by_one_have_their_own_names():
+    names = Names(["/a/call.wav", "/a/both.wav"])
+    asked = [recording("/a/call.wav", channel=channel) for channel in (0, 1)]
+    split = [recording("/a/both.wav", channel=channel, num_channels=2) for channel in (0, 1)]
+    assert [names.relative(one) for one in asked] == ["call.channel0", "call.channel1"]
+    assert {names.relative(one) for one in split} == {"both"}
+
+
+def test_spans_late_in_a_day_have_their_own_names():
+    names = Names(["/a/day.wav"])
+    spans = [recording("/a/day.wav", start_s=80_000.21 + n, end_s=80_000.51 + n) for n in (0, 0.01)]
+    assert len({names.relative(span) for span in spans}) == 2
+
+
 def test_an_unknown_format_is_named_before_anything_is_written():
     with pytest.raises(ValueError, match="there is no format 'doc'"):
         wanted("doc")

@@ -90,3 +90,9 @@ def test_times_on_a_page_count_from_where_the_recording_starts():
 
 def test_a_run_that_told_nothing_has_no_progress(tmp_path):
     assert read_status(open_store(str(tmp_path), S3Config())) == {}
+
+
+def test_a_recording_that_is_twice_in_the_tables_of_a_killed_run_ends_no_report():
+    twice = [transcript("/a.wav", text) for text in ("well then", "well now")]
+    assert tally(twice, [], {}, 9).most_suspicious() == twice
+    assert len(tally(twice, [], {}, 1).most_suspicious()) == 1

@@ -163,6 +163,15 @@ def test_a_clock_that_jumps_by_a_day_changes_nothing(store, monkeypatch, wrong_b
         lease.check()
 
 
+def test_what_else_lies_beside_the_leases_is_none(store):
+    for name in (".nfs000000000a", "00000009 (copy).json", "notes.txt"):
+        store.write(f"{leases.FOLDER}/{name}", b"{}")
+    with take(store, LONG) as lease:
+        lease.check()
+    with take(store, LONG):
+        pass
+
+
 def test_a_lease_lasts_some_time():
     with pytest.raises(ValueError, match="life_s must be positive, got 0"):
         LeaseConfig(life_s=0)

@@ -76,3 +76,17 @@ def test_an_error_in_a_folder_reaches_the_reader():
 
     with pytest.raises(ValueError, match="broken"):
         list(list_objects(page, ""))
+
+
+def test_a_page_that_ends_early_hides_no_folder():
+    """A server may give up a page before it is full and say that there is more."""
+    bucket = Bucket(["a/1.mp3", "b/2.mp3"])
+
+    def page(prefix, delimiter, token):
+        whole = bucket.page(prefix, delimiter, token)
+        if not delimiter or not whole["CommonPrefixes"]:
+            return whole
+        first = whole["CommonPrefixes"][:1]
+        return whole | {"CommonPrefixes": first, "IsTruncated": True}
+
+    assert [found["Key"] for found in list_objects(page, "")] == ["a/1.mp3", "b/2.mp3"]

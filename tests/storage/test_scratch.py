@@ -142,3 +142,20 @@ with fetched({recording!r}, S3Config(), {scratch!r}) as path:
 def test_scratch_has_some_space():
     with pytest.raises(ValueError, match="max_gib must be positive, got 0"):
         ScratchConfig(max_gib=0)
+
+
+def test_every_user_of_a_machine_has_a_folder_of_their_own(monkeypatch):
+    mine = ScratchConfig().folder
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert ScratchConfig().folder != mine
+
+
+def test_a_folder_that_cannot_be_made_is_named(s3_bucket, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    scratch = ScratchConfig(folder=f"{tmp_path}/file/scratch")
+    recording = stored(s3_bucket, b"x")
+    with (
+        pytest.raises(StorageError, match="file/scratch: this is not"),
+        fetched(recording, S3, scratch),
+    ):
+        pass

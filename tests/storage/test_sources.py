@@ -70,8 +70,30 @@ def test_a_single_file_may_have_any_name(archive, folder):
 
 @pytest.mark.parametrize("source", ["none.mp3", "none/", "*.ogg", "none/*.mp3"])
 def test_nothing_found_is_said(archive, folder, source):
-    with pytest.raises(ValueError, match=r"no recordings there; their names end in \.aac"):
+    is_missed = not folder.startswith("s3://") and "*" not in source
+    said = (
+        "is no such file or folder" if is_missed else r"recordings there; their names end in \.aac"
+    )
+    with pytest.raises(ValueError, match=said):
         list(recordings(f"{folder}/{source}", S3))
+
+
+def test_a_folder_without_recordings_and_a_manifest_without_rows_are_said_to_be(tmp_path):
+    (tmp_path / "notes.txt").write_text("no sound")
+    with pytest.raises(ValueError, match="their names end in"):
+        list(recordings(str(tmp_path), S3))
+    (tmp_path / "list.csv").write_text("uri,text\n")
+    with pytest.raises(ValueError, match=r"list\.csv: the manifest has no rows"):
+        list(recordings(f"{tmp_path}/list.csv", S3))
+
+
+@pytest.mark.parametrize("name", ["calls [2020]", "who?", "*"])
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_folder_on_a_disk_may_be_called_like_a_pattern(tmp_path, name, end):
+    for folder in (name, "calls 2", "whom"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"in {folder[:4]}.mp3").write_bytes(b"1")
+    assert names(f"{tmp_path}/{name}{end}") == {f"in {name[:4]}.mp3"}
 
 
 ROWS = [
@@ -132,6 +154,13 @@ def test_a_manifest_may_name_what_does_not_exist(archive, folder):
     assert there.size_bytes == 5
 
 
+def test_files_that_do_not_exist_are_not_each_other(archive, folder):
+    archive.write("list.jsonl", b'{"uri": "gone.mp3"}\n{"uri": "lost.mp3"}')
+    contents = Contents()
+    gone, lost = map(contents.name, recordings(f"{folder}/list.jsonl", S3))
+    assert gone != lost
+
+
 def test_what_a_manifest_knows_is_not_asked_again(store, folder):
     store.write("list.jsonl", b'{"uri": "gone.mp3", "size_bytes": 7, "version": "etag"}')
     (told,) = recordings(f"{folder}/list.jsonl", S3)
@@ -144,7 +173,11 @@ def test_what_a_manifest_knows_is_not_asked_again(store, folder):
         ('{"uri": "a", "start": "soon"}', r"row 2: start_s is 'soon', expected a number"),
         ('{"uri": "a", "start": NaN}', "row 2: start_s is nan, expected a number"),
         ('{"uri": "a", "channel": 0.5}', r"row 2: channel is 0\.5, expected a number"),
-        ('{"audio": "a"}', "row 2: names no file; expected a column uri or path"),
+        (
+            '{"audio": "a", "x": 1}',
+            "row 2: names no file; expected a column uri or path or audio_filepath with its name, "
+            "got audio, x$",
+        ),
         ("uri: a", "row 2: expected columns with names, got 'uri: a'"),
     ],
 )
@@ -152,6 +185,48 @@ def test_a_bad_row_is_named(store, folder, line, complaint):
     store.write("list.jsonl", b'{"uri": "a.mp3"}\n' + line.encode())
     with pytest.raises(ValueError, match=complaint):
         list(recordings(f"{folder}/list.jsonl", S3))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "complaint"),
+    [
+        ("list.csv", "uri,text\na.mp3,caf\u00e9".encode("latin-1"), "is not written in UTF-8"),
+        ("list.csv", b"uri;text\na.mp3;said", "expected a column uri or .*, got uri;text$"),
+        ("list.jsonl", b'[{"uri": "a.mp3"}, ' + b" " * 500 + b"]", "row 1: expected columns"),
+        ("list.parquet", b"no table at all", r"cannot be read as \.parquet"),
+    ],
+)
+def test_what_other_programs_wrote_is_named_in_a_short_sentence(
+    store, folder, name, data, complaint
+):
+    store.write(name, data)
+    with pytest.raises(ValueError, match=complaint) as told:
+        list(recordings(f"{folder}/{name}", S3))
+    assert str(told.value).startswith(f"{folder}/{name} ")
+    assert len(str(told.value)) < len(folder) + 200
+
+
+def test_a_cell_may_hold_what_was_said_in_hours(store, folder):
+    said = "so it was " * 40_000
+    store.write("list.csv", f"uri,text\na.mp3,{said}".encode())
+    (one,) = recordings(f"{folder}/list.csv", S3)
+    assert one.text == said
+
+
+@pytest.mark.parametrize(
+    ("row", "end_s"),
+    [
+        ({"start": 10, "duration": 5}, 15.0),
+        ({"offset": 0, "duration": 5}, 5.0),
+        ({"start": 0, "duration": 5}, None),
+        ({"duration": 5}, None),
+        ({"start": 10, "duration": 5, "end": 14}, 14.0),
+    ],
+)
+def test_a_segment_ends_after_its_duration_and_a_file_at_its_end(store, folder, row, end_s):
+    store.write("list.jsonl", json.dumps({"uri": "a.wav"} | row).encode())
+    (one,) = recordings(f"{folder}/list.jsonl", S3)
+    assert (one.end_s, one.expected_s) == (end_s, 5.0)
 
 
 def test_columns_that_mean_nothing_are_told_once(store, caplog):

@@ -1,5 +1,6 @@
 """The laws of a store, over disk and over a real S3 server."""
 
+import errno
 import os
 import pickle
 import threading
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.storage.errors import StorageError
+from pipeline.storage.errors import StorageError, one_sentence
 from pipeline.storage.local import LocalStore
 from pipeline.storage.opening import S3Config, open_file, open_store
 from pipeline.storage.s3 import PART_BYTES
@@ -149,6 +150,32 @@ def test_age_counts_from_the_last_write(store):
 def test_a_store_travels_to_another_process(store):
     store.write("file", b"1")
     assert pickle.loads(pickle.dumps(store)).read("file") == b"1"
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path)
+    for key in ("a.mp3", "lost+found/b.mp3"):
+        store.write(key, b"1")
+    scandir = os.scandir
+
+    def refusing(folder):
+        if str(folder).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(StorageError, match=r"lost\+found: reading or writing is not allowed"):
+        list(store.entries())
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.EROFS, "denied"), (errno.ENAMETOOLONG, "bad_location"), (errno.EIO, "io")],
+)
+def test_what_a_disk_says_by_number_has_a_reason(number, reason):
+    with pytest.raises(StorageError) as told, one_sentence("/disk"):
+        raise OSError(number, os.strerror(number))
+    assert told.value.reason == reason
 
 
 def test_an_error_travels_to_another_process(store):
