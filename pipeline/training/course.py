@@ -33,8 +33,8 @@ class CourseConfig:
     seed: int = field(default=0, metadata={"help": "of everything that is drawn"})
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "windows_per_step", "log_every_steps"):
-            if getattr(self, name) < 1:
+        for name in self.__slots__:
+            if name != "seed" and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
 
 

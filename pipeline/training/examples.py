@@ -11,7 +11,7 @@ of a longer file, and times of words count from `start_s`. Paths are relative to
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -50,7 +50,7 @@ class Example:
             raise ValueError(f"{self.path}: the text and its timed words differ: {self.text!r:.80}")
 
     def _spoken_texts(self) -> list[str]:
-        return " ".join(word.text for word in self.words or ()).split()
+        return _joined(self.words or ()).split()
 
     @classmethod
     def parse(cls, row: Any, folder: Path) -> Self:
@@ -60,12 +60,16 @@ class Example:
             words = tuple(SpokenWord(w["text"], w["start_s"], w["end_s"]) for w in words)
         return cls(
             path=folder / row["audio"],
-            text=row["text"] if "text" in row else " ".join(word.text for word in words),
+            text=row["text"] if words is None or "text" in row else _joined(words),
             words=words,
             start_s=row.get("start_s", 0.0),
             end_s=row.get("end_s"),
             domain=row.get("domain"),
         )
+
+
+def _joined(words: Iterable[SpokenWord]) -> str:
+    return " ".join(word.text for word in words)
 
 
 def read_manifest(path: Path) -> list[Example]:
@@ -77,7 +81,8 @@ def read_manifest(path: Path) -> list[Example]:
 
 
 def _examples(path: Path) -> Iterator[Example]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # A text may hold what `splitlines` takes for the end of a line.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -28,7 +28,7 @@ def processor(model: bytes) -> SentencePieceProcessor:
 
 def read_pieces(path: Path) -> list[str]:
     """One piece a line; a leading space says that it begins a word. Empty lines do not count."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     return [line.replace(" ", WORD_MARK) for line in lines if line.strip()]
 
 

@@ -55,6 +55,9 @@ class WindowConfig:
     )
 
     def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if name.endswith("_rate") and not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
         if self.window_s <= 0:
             raise ValueError(f"window_s must be positive, got {self.window_s}")
         if self.max_speed < 1:

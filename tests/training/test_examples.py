@@ -31,6 +31,7 @@ def test_a_manifest_is_read_relative_to_its_folder(tmp_path):
     ("row", "said"),
     [
         ({"text": "low"}, "key 'audio' is missing"),
+        ({"audio": "a.wav"}, "key 'text' is missing"),
         ({"audio": "a.wav", "text": "low", "start_s": 3, "end_s": 1}, "nothing lies between"),
         (
             {
@@ -47,6 +48,14 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, row, said):
     path = manifest(tmp_path, {"audio": "a.wav", "text": "low"}, row)
     with pytest.raises(ValueError, match=f"line 2: .*{said}"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_manifest_from_any_editor_is_read_as_it_is_meant(tmp_path, ends):
+    texts = ["one\u2028two", "three\x85four"]
+    rows = [json.dumps({"audio": "a.wav", "text": text}, ensure_ascii=False) for text in texts]
+    (tmp_path / "m.jsonl").write_bytes(("\ufeff" + ends.join(rows) + ends).encode())
+    assert [example.text for example in read_manifest(tmp_path / "m.jsonl")] == texts
 
 
 def test_an_empty_manifest_is_refused(tmp_path):

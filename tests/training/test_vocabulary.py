@@ -58,3 +58,8 @@ def test_a_piece_cannot_stand_twice(pieces):
 def test_a_leading_space_in_the_file_of_pieces_begins_a_word(tmp_path):
     (tmp_path / "pieces.txt").write_text(" hospital\n\nward\n")
     assert read_pieces(tmp_path / "pieces.txt") == PIECES
+
+
+def test_the_mark_that_some_editors_write_is_no_piece(tmp_path):
+    (tmp_path / "pieces.txt").write_text("\ufeffward\r\n hospital\r\n")
+    assert read_pieces(tmp_path / "pieces.txt") == PIECES[::-1]

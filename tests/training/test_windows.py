@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from pipeline.training.augmentation import AugmentationConfig
+from pipeline.training.course import CourseConfig
 from pipeline.training.delayed_text import TimedTokens
 from pipeline.training.windows import Utterance, WindowConfig, WindowSampler, played_at
 from tests.training.models import RATE_HZ, spoken
@@ -58,3 +60,18 @@ def test_faster_speech_is_shorter_and_its_words_earlier():
     utterance = played_at(spoken(["low"]), 1.2)
     assert utterance.words[0].start_s == pytest.approx(0.2)
     assert len(utterance.samples_N) == pytest.approx(0.72 / 1.2 * RATE_HZ, abs=2)
+
+
+@pytest.mark.parametrize("config", [WindowConfig, AugmentationConfig])
+def test_rates_are_shares(config):
+    rates = [name for name in config.__slots__ if name.endswith("_rate")]
+    assert rates
+    for name in rates:
+        with pytest.raises(ValueError, match=f"{name} must lie in 0..1, got 30"):
+            config(**{name: 30})
+
+
+@pytest.mark.parametrize("name", ["num_steps", "measure_every_steps", "save_every_steps"])
+def test_a_course_counts_from_one(name):
+    with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
+        CourseConfig(**{name: 0})
