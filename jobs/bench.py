@@ -186,3 +186,7 @@ JOB = Job(name="bench", config=BenchConfig, run=run_bench)
 
 def main() -> None:
     run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

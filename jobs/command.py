@@ -68,7 +68,9 @@ def _check_flags(job: Job, flags: list[str]) -> None:
 def _guarded(work: Callable[[], int]) -> int:
     """The exit code; what the user can put right is one sentence on stderr."""
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()  # here a reader who left is no error
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough

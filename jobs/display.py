@@ -11,6 +11,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from jobs.terminal import clock, console
 from pipeline.cluster.progress import Progress
 
 LINE_EVERY_S = 30.0
@@ -24,7 +25,7 @@ class Display:
 
     def __init__(self, output: str, quiet: bool, is_logged: bool = False) -> None:
         self._output, self._is_logged = output, is_logged
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console(stderr=True)
         self._bar = None if quiet or is_logged or not sys.stderr.isatty() else _bar(self._console)
         self._task: TaskID | None = None
         self._told_at_s = -LINE_EVERY_S
@@ -61,7 +62,7 @@ class Display:
             log.info("progress", extra=progress.document() | {"history": []})
             return
         counted = f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
-        self._console.print(f"{counted} · {line(progress)}", soft_wrap=True, markup=False)
+        self._console.print(f"{counted} · {line(progress)}", soft_wrap=True)
 
     def summarise(self, progress: Progress) -> None:
         """The end of the run, and what to type next."""
@@ -69,7 +70,7 @@ class Display:
             return
         self._console.print(_table(progress))
         for command in next_commands(progress, self._output):
-            self._console.print(f"  {command}", soft_wrap=True, markup=False)
+            self._console.print(f"  {command}", soft_wrap=True)
 
     def _is_due(self, progress: Progress) -> bool:
         now_s = time.monotonic()
@@ -91,12 +92,6 @@ def line(progress: Progress) -> str:
         "" if progress.left_s is None else f"{clock(progress.left_s)} left",
     ]
     return " · ".join(part for part in told if part)
-
-
-def clock(duration_s: float) -> str:
-    minutes, seconds = divmod(round(duration_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
 
 
 def next_commands(progress: Progress, output: str) -> list[str]:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
-from rich.console import Console
 from rich.table import Column, Table
 
 from jobs.command import run_job
 from jobs.config import Job
-from jobs.display import clock
+from jobs.terminal import clock, console
 from pipeline.reading.evaluating import evaluate, everything_said
 from pipeline.reading.pace import pace_of, read_status
 from pipeline.reading.references import read_references
@@ -58,9 +57,9 @@ def evaluate_run(config: EvaluateConfig) -> int:
     )
     evaluation = evaluate(list(said), config.translated, pace_of(read_status(store)))
     write_scorecard(store, evaluation)
-    console = Console(highlight=False)
+    terminal = console()
     for table in _tables(totals(evaluation), rows(evaluation), config):
-        console.print(table)
+        terminal.print(table)
     return 0
 
 
@@ -135,3 +134,7 @@ JOB = Job(name="evaluate", config=EvaluateConfig, run=evaluate_run, positional=(
 
 def main() -> None:
     run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
-from rich.console import Console
 
 from jobs.command import run_job
 from jobs.config import Job
+from jobs.terminal import console
 from pipeline.reading.exporting import Export, Names, Wanted, exports
 from pipeline.rendering.document import RenderingConfig
 from pipeline.rendering.formats import FORMATS
@@ -56,7 +56,7 @@ def export(config: ExportConfig) -> int:
     else:
         num_files = _count(_write_to(open_store(target, config.s3), written, names))
     where = "beside the recordings" if config.beside_audio else f"under {target}"
-    Console().print(f"{num_files} files {where}", highlight=False, soft_wrap=True)
+    console(soft_wrap=True).print(f"{num_files} files {where}")
     return 0
 
 
@@ -84,3 +84,7 @@ JOB = Job(name="export", config=ExportConfig, run=export, positional=("run",))
 
 def main() -> None:
     run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,8 +16,8 @@ from omegaconf import MISSING
 
 from jobs.command import run_job
 from jobs.config import Job
-from pipeline.audio.channels import mix, take
-from pipeline.audio.decode import DecodeConfig, Sound
+from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.waveform import read_waveform
 from pipeline.engine.config import EngineConfig
 from pipeline.guards.activity import speech_spans
 from pipeline.guards.config import GuardsConfig
@@ -156,10 +156,8 @@ def samples_of(
     audio: str, channel: int | None, config: DecodeConfig, rate_hz: int
 ) -> NDArray[np.int16]:
     """The whole waveform of a file; raises ValueError where there is none."""
-    with _on_disk(audio) as path, Sound(path, config, rate_hz) as sound:
-        blocks_N = mix(sound, rate_hz) if channel is None else take(sound, channel)
-        samples_N = np.concatenate([np.zeros(0, np.int16), *blocks_N])
-        outcome = sound.outcome
+    with _on_disk(audio) as path:
+        samples_N, outcome = read_waveform(path, config, rate_hz, channel=channel)
     problem = f"{outcome.detail or 'no reason is known'} ({outcome.reason})"
     if not len(samples_N):
         raise ValueError(f"{audio} cannot be decoded: {problem}")

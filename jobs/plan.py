@@ -10,13 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from omegaconf import MISSING
-from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
 
 from jobs.command import run_job
 from jobs.config import Job
-from jobs.display import clock
+from jobs.terminal import clock, console
 from pipeline.audio.cut import ShardConfig, probable_shards
 from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.probe import what_ffmpeg_says
@@ -109,7 +108,7 @@ def _surveyed(config: PlanConfig) -> Archive:
         side_by_side(lambda recording: _look_at(recording, config.s3), originals),
         total=len(originals),
         description="reading headers",
-        console=Console(stderr=True),
+        console=console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
@@ -180,16 +179,16 @@ def _output_bytes(archive: Archive) -> int:
 
 
 def _print(archive: Archive, costs: list[Cost], config: PlanConfig) -> None:
-    console = Console(highlight=False)
-    console.print(_totals_table(archive))
-    console.print(_hours_table(archive, config.num_rows))
+    terminal = console()
+    terminal.print(_totals_table(archive))
+    terminal.print(_hours_table(archive, config.num_rows))
     if archive.unreadable:
-        console.print(_trouble_table(archive, config.num_rows))
+        terminal.print(_trouble_table(archive, config.num_rows))
     if costs:
-        console.print(_cost_table(costs, config))
+        terminal.print(_cost_table(costs, config))
     unknown = [gpu for gpu in config.gpus if gpu not in {cost.speed.gpu for cost in costs}]
     if unknown:
-        console.print(f"how fast {config.model.name} is on {', '.join(unknown)} is not known")
+        terminal.print(f"how fast {config.model.name} is on {', '.join(unknown)} is not known")
 
 
 def _totals_table(archive: Archive) -> Table:
@@ -257,3 +256,7 @@ JOB = Job(name="plan", config=PlanConfig, run=look, positional=("input",))
 
 def main() -> None:
     run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

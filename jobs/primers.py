@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audio.channels import mix
-from pipeline.audio.decode import DecodeConfig, Sound
+from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.waveform import read_waveform
 from pipeline.records import primary_language
 
 MAX_PRIMER_S = 30
@@ -40,9 +40,7 @@ def digests(primers: Primers) -> dict[str, str]:
 
 
 def _primer(audio: str, decode: DecodeConfig, rate_hz: int) -> NDArray[np.int16]:
-    with Sound(Path(audio), decode, rate_hz) as sound:
-        samples_N = np.concatenate([np.zeros(0, np.int16), *mix(sound, rate_hz)])
-        outcome = sound.outcome
+    samples_N, outcome = read_waveform(Path(audio), decode, rate_hz)
     if not len(samples_N):
         raise ValueError(f"{audio} cannot be decoded: {outcome.detail} ({outcome.reason})")
     return samples_N

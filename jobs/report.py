@@ -1,17 +1,18 @@
 """`nightscribe report RUN`: one HTML file about a run, and its throughput as a picture."""
 
-import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import MISSING
-from rich.console import Console
 
 from jobs.command import run_job
 from jobs.config import Job
+from jobs.terminal import console
+from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.waveform import read_waveform
 from pipeline.reading.pace import read_status
 from pipeline.reading.reporting import compose, read_word_error_rates, tally
 from pipeline.reading.scorecard import read_totals
@@ -19,11 +20,12 @@ from pipeline.records import Recording
 from pipeline.report.content import Report, Sound
 from pipeline.report.figure import throughput_png
 from pipeline.report.page import render_report
-from pipeline.report.sound import read_sound, sound_of
+from pipeline.report.sound import sound_of
 from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config, open_file
+from pipeline.storage.opening import S3Config
 from pipeline.storage.published import open_run, read_failures, read_transcripts
 from pipeline.storage.run import stored_run
+from pipeline.storage.scratch import ScratchConfig, fetched
 from pipeline.storage.store import Store
 
 REPORT_KEY = "_run/report.html"
@@ -59,9 +61,9 @@ def report(config: ReportConfig) -> int:
     if len(told.progress) > 2:
         store.write(PICTURE_KEY, throughput_png(told.title, told.progress))
         written.append(store.uri(PICTURE_KEY))
-    console = Console(highlight=False, soft_wrap=True)
+    terminal = console(soft_wrap=True)
     for uri in written:
-        console.print(uri)
+        terminal.print(uri)
     return 0
 
 
@@ -91,28 +93,27 @@ def _listener(config: ReportConfig) -> Callable[[Recording, float], Sound | None
         if not 0 < duration_s <= left_s:
             return None
         try:
-            sound = _sound(recording, duration_s, config.s3)
-        except (StorageError, OSError, subprocess.CalledProcessError):
+            samples_N = _samples(recording, duration_s, config.s3)
+        except (StorageError, OSError, ValueError):
             return None
-        left_s -= duration_s
-        return sound
+        left_s -= len(samples_N) / SOUND_RATE_HZ
+        return sound_of(samples_N, SOUND_RATE_HZ) if len(samples_N) else None
 
     return listen
 
 
-def _sound(recording: Recording, duration_s: float, s3: S3Config) -> Sound:
-    store, key = open_file(recording.uri, s3)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording"
-        store.download(key, recording.version, path)
-        samples_N = read_sound(
+def _samples(recording: Recording, duration_s: float, s3: S3Config) -> NDArray[np.int16]:
+    """What was heard of a recording, read under the same limits as then."""
+    with fetched(recording, s3, ScratchConfig()) as path:
+        samples_N, _ = read_waveform(
             path,
+            DecodeConfig(),
             SOUND_RATE_HZ,
             channel=recording.channel,
             start_s=recording.start_s,
-            duration_s=duration_s,
+            end_s=recording.start_s + duration_s,
         )
-    return sound_of(samples_N, SOUND_RATE_HZ)
+    return samples_N
 
 
 JOB = Job(name="report", config=ReportConfig, run=report, positional=("run",))
@@ -120,3 +121,7 @@ JOB = Job(name="report", config=ReportConfig, run=report, positional=("run",))
 
 def main() -> None:
     run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

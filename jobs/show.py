@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
-from rich.console import Console
 from rich.text import Text
 
 from jobs.command import run_job
 from jobs.config import Job
+from jobs.terminal import console
 from pipeline.reading.documents import conversations, document
 from pipeline.records import Transcript
 from pipeline.rendering.document import Document, RenderingConfig
@@ -47,10 +47,10 @@ def show(config: ShowConfig) -> int:
     if config.format != COLOURS:
         sys.stdout.write(render(spoken, config.format, config.rendering))
         return 0
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_heading(channels))
+    terminal = console(soft_wrap=True)
+    terminal.print(_heading(channels))
     for line in _lines(spoken, config.rendering):
-        console.print(line)
+        terminal.print(line)
     return 0
 
 
@@ -118,3 +118,7 @@ JOB = Job(name="show", config=ShowConfig, run=show, positional=("run", "recordin
 
 def main() -> None:
     run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

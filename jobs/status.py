@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
-from rich.console import Console
 from rich.table import Table
 
 from jobs.command import run_job
 from jobs.config import Job
-from jobs.display import clock
+from jobs.terminal import clock, console
 from pipeline.reading.pace import STATUS_KEY
 from pipeline.storage.errors import StorageError
 from pipeline.storage.opening import S3Config, open_store
@@ -35,7 +34,7 @@ def tell_status(config: StatusConfig) -> int:
     if config.format == "json":
         sys.stdout.write(json.dumps(status, indent=2) + "\n")
     else:
-        Console(highlight=False).print(_table(status))
+        console().print(_table(status))
     return 0 if status["state"] == "finished" else NOT_FINISHED
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import MISSING
-from rich.console import Console
 
 from jobs.command import run_job
 from jobs.config import Job
-from pipeline.audio.channels import mix
-from pipeline.audio.decode import DecodeConfig, Sound
+from jobs.terminal import console
+from pipeline.audio.decode import DecodeConfig
+from pipeline.audio.waveform import read_waveform
 from pipeline.cluster.training import (
     Worker,
     WorkersConfig,
@@ -85,7 +85,7 @@ def train(config: TrainConfig) -> int:
         learn(config, Worker(0, _device(config.device)))
     else:
         train_on_workers(learn, config, config.workers, str(Path(config.output).resolve()))
-    Console(highlight=False).print(f"the trained model: {Path(config.output) / MODEL_FOLDER}")
+    console(soft_wrap=True).print(f"the trained model: {Path(config.output) / MODEL_FOLDER}")
     return 0
 
 
@@ -154,10 +154,9 @@ def _prefixes(config: TrainConfig, student: Student) -> dict[str, tuple[int, ...
 
 def _decoder(config: TrainConfig, rate_hz: int) -> Decode:
     def decode(path: Path) -> np.ndarray:
-        with Sound(path, config.decode, rate_hz) as sound:
-            samples_N = np.concatenate([np.zeros(0, np.int16), *mix(sound, rate_hz)])
-        if sound.outcome.status != "ok":
-            raise ValueError(f"{path} cannot be learnt from: {sound.outcome.detail}")
+        samples_N, outcome = read_waveform(path, config.decode, rate_hz)
+        if outcome.status != "ok":
+            raise ValueError(f"{path} cannot be learnt from: {outcome.detail}")
         return samples_N
 
     return decode
@@ -170,7 +169,7 @@ def _device(name: str) -> torch.device:
 
 def _tell(line: dict[str, Any]) -> None:
     shown = "  ".join(f"{name} {value}" for name, value in line.items())
-    Console(highlight=False).print(shown, soft_wrap=True)
+    console(soft_wrap=True).print(shown)
 
 
 JOB = Job(name="train", config=TrainConfig, run=train, positional=("manifest",))
@@ -178,3 +177,7 @@ JOB = Job(name="train", config=TrainConfig, run=train, positional=("manifest",))
 
 def main() -> None:
     run_job(JOB)
+
+
+if __name__ == "__main__":
+    main()

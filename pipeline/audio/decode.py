@@ -66,6 +66,11 @@ class DecodeConfig:
         default=4 << 30, metadata={"help": "address space that one ffmpeg may take"}
     )
 
+    def __post_init__(self) -> None:
+        for name in ("block_s", "max_recording_s", "stall_s", "max_cpu_s", "max_memory_bytes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"decode.{name} must be positive, got {getattr(self, name)}")
+
 
 class Sound:
     """A file being decoded: iterate its blocks_NC once, then read its `outcome`.

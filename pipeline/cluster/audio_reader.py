@@ -1,17 +1,14 @@
 """Files to shards with sound: fetched, decoded and cut in one pass, whatever is wrong with them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.audio.channels import mix, take
 from pipeline.audio.cut import Cut as CutSamples
 from pipeline.audio.cut import ShardConfig, cut
 from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.audio.outcome import Outcome
+from pipeline.audio.waveform import Excerpt, one_channel
 from pipeline.cluster.rows import Cut, CutShard
 from pipeline.guards.activity import speech_spans
 from pipeline.guards.config import GuardsConfig
@@ -92,9 +89,8 @@ class AudioReader:
         return wants_all and num_channels > 1
 
     def _shards(self, sound: Sound, recording: Recording) -> Iterator[Cut]:
-        span = _Span(recording, self.sample_rate_hz)
-        channel = recording.channel
-        blocks_N = mix(sound, self.sample_rate_hz) if channel is None else take(sound, channel)
+        span = Excerpt(recording.start_s, recording.end_s, self.sample_rate_hz)
+        blocks_N = one_channel(sound, recording.channel, self.sample_rate_hz)
         cuts_s = [cut_s - recording.start_s for cut_s in recording.cuts_s]
         num_shards = 0
         for piece in cut(span.inside(blocks_N), self.sample_rate_hz, self.shard, cuts_s):
@@ -105,7 +101,7 @@ class AudioReader:
         if not num_shards:
             yield _not_decoded(recording, sound.outcome)
 
-    def _damage(self, sound: Sound, span: "_Span", recording: Recording) -> str | None:
+    def _damage(self, sound: Sound, span: Excerpt, recording: Recording) -> str | None:
         if has_changed(recording, self.s3):
             return "changed: the file was written to while it was read"
         return _damage(sound, span, recording)
@@ -129,37 +125,7 @@ class AudioReader:
         return Sound(path, self.source.decode, self.sample_rate_hz)
 
 
-class _Span:
-    """The part of a file that a recording is."""
-
-    def __init__(self, recording: Recording, sample_rate_hz: int) -> None:
-        self._start = round(recording.start_s * sample_rate_hz)
-        end_s = recording.end_s
-        self._end = None if end_s is None else round(end_s * sample_rate_hz)
-        self._rate_hz = sample_rate_hz
-        self._num_inside = 0
-        self.ends_early = False
-
-    def inside(self, blocks_N: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
-        first = 0
-        for block_N in blocks_N:
-            inside_N = block_N[max(self._start - first, 0) :]
-            if self._end is not None:
-                inside_N = inside_N[: self._end - max(first, self._start)]
-            self._num_inside += len(inside_N)
-            if len(inside_N):
-                yield inside_N
-            first += len(block_N)
-            if self._end is not None and first >= self._end:
-                self.ends_early = True
-                return
-
-    @property
-    def duration_s(self) -> float:
-        return self._num_inside / self._rate_hz
-
-
-def _damage(sound: Sound, span: _Span, recording: Recording) -> str | None:
+def _damage(sound: Sound, span: Excerpt, recording: Recording) -> str | None:
     """Why the recording is not whole, from the decoder, or from what the manifest promised."""
     if not span.ends_early:
         outcome = sound.outcome

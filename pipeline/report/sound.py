@@ -24,20 +24,6 @@ def sound_of(samples_N: Samples, sample_rate_hz: int) -> Sound:
     return Sound(_mp3(samples_N, sample_rate_hz), peaks(samples_N), duration_s)
 
 
-def read_sound(
-    path: Path, sample_rate_hz: int, *, channel: int | None, start_s: float, duration_s: float
-) -> Samples:
-    """Samples of one channel, or of all mixed, from somewhere in a local file of any kind."""
-    source = ffmpeg.input(str(path), ss=start_s, t=duration_s, protocol_whitelist="file")
-    if channel is not None:
-        source = source.audio.filter("pan", "mono", c0=f"c{channel}")
-    command = source.output("pipe:", format="s16le", ac=1, ar=sample_rate_hz).compile(
-        cmd=[imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-nostdin"]
-    )
-    done = subprocess.run(command, check=True, capture_output=True)
-    return np.frombuffer(done.stdout[: len(done.stdout) // 2 * 2], np.int16)
-
-
 def peaks(samples_N: Samples) -> tuple[int, ...]:
     """The loudest sample of each of a few hundred equal stretches, in percent of the loudest."""
     loudness_N = np.abs(samples_N.astype(np.int32))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from runpy import run_module
 
 import pytest
 
@@ -38,6 +39,16 @@ def test_help_of_the_command_loads_nothing_heavy():
         "assert not {'torch', 'ray', 'hydra'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_runs_as_a_module_too(name, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, f"jobs.{name}", raising=False)
+    monkeypatch.setattr("sys.argv", [f"jobs.{name}", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        run_module(f"jobs.{name}", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: nightscribe {name}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -152,3 +152,15 @@ def test_report_is_one_file_with_the_sounds_that_are_there(nightscribe, tmp_path
 
 def store_version(folder, name):
     return open_store(str(folder), S3Config()).stat(name).version
+
+
+def test_report_follows_no_list_to_other_files(nightscribe, tmp_path):
+    make_sound(tmp_path / "secret.wav", 2.0)
+    listing = tmp_path / "a.wav"
+    listing.write_text("ffconcat version 1.0\nfile secret.wav\n")
+    heard = transcript(str(listing), "one two", version=store_version(tmp_path, "a.wav"))
+    publish_transcripts(open_store(str(tmp_path / "output"), S3Config()), [heard])
+    code, _, _ = nightscribe("report", str(tmp_path / "output"))
+    assert code == 0
+    html = (tmp_path / "output/_run/report.html").read_text()
+    assert json.loads(re.search(r'id="sounds">(.*?)</script>', html, re.S)[1]) == {}

@@ -1,0 +1,71 @@
+"""What commands write is what files are called, and a reader may leave at any time."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from jobs.terminal import clock
+from pipeline.storage.opening import S3Config, open_store
+from pipeline.storage.published import publish_transcripts
+from tests.reading.runs import transcript
+from tests.survey.sounds import make_sound
+
+ODD = "[red]talk [/b] :bell: [1]"
+
+
+@pytest.fixture
+def nightscribe(monkeypatch, capsys):
+    def say(name, *words):
+        monkeypatch.setattr("sys.argv", [f"nightscribe {name}", *words])
+        monkeypatch.setenv("COLUMNS", "250")
+        with pytest.raises(SystemExit) as ended:
+            import_module(f"jobs.{name}").main()
+        return ended.value.code, *capsys.readouterr()
+
+    return say
+
+
+@pytest.fixture
+def run(tmp_path):
+    output = tmp_path / ODD / "output"
+    heard = transcript(f"/a/{ODD}/a.wav", "well then", text="well now")
+    publish_transcripts(open_store(str(output), S3Config()), [heard])
+    return str(output)
+
+
+@pytest.mark.parametrize("name", ["export", "evaluate", "report", "show"])
+def test_brackets_in_names_are_no_markup(nightscribe, run, name):
+    words = ["a.wav"] if name == "show" else []
+    code, out, err = nightscribe(name, run, *words)
+    assert (code, err) == (0, "")
+    assert ODD in out
+
+
+def test_brackets_in_names_of_an_archive_are_no_markup(nightscribe, tmp_path):
+    (tmp_path / ODD.replace("/", "")).mkdir()
+    make_sound(tmp_path / ODD.replace("/", "") / "a.wav", 1.0)
+    (tmp_path / ODD.replace("/", "") / "b.mp3").write_bytes(b"no sound" * 99)
+    code, out, _ = nightscribe("plan", str(tmp_path))
+    assert code == 0
+    assert out.count(ODD.replace("/", "")) == 2
+
+
+def test_a_reader_who_leaves_is_no_error():
+    ended = subprocess.run(
+        f"unset PYTHONUNBUFFERED; {sys.executable} -m jobs.show --help | true; "
+        "exit ${PIPESTATUS[0]}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "shown"), [(0, "0:00:00"), (59.6, "0:01:00"), (360_000, "100:00:00")]
+)
+def test_clocks(duration_s, shown):
+    assert clock(duration_s) == shown
