@@ -10,6 +10,7 @@ from typing import Self
 
 import torch
 
+from pipeline.benchmarks.attention_ways import measure_ways
 from pipeline.benchmarks.bandwidth import copy_bytes_per_s
 from pipeline.benchmarks.codec_numbers import measure_numbers
 from pipeline.benchmarks.curve import ROUND_STEPS, curve, weights_bytes
@@ -20,6 +21,7 @@ from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
 from pipeline.benchmarks.suite_tables import (
     SizeResult,
+    attention_table,
     codec_table,
     curve_table,
     passes_table,
@@ -95,6 +97,7 @@ def measure_suite(terms: SuiteTerms) -> Suite:
     results = [_measure_size(size, terms) for size in terms.sizes]
     tables = [
         curve_table(results, bandwidth),
+        attention_table(results, bandwidth),
         codec_table(results),
         passes_table(results),
         throughput_table(results),
@@ -107,10 +110,13 @@ def _measure_size(size: str, terms: SuiteTerms) -> SizeResult:
     began_s = time.monotonic()
     plain = dtype_of("auto", terms.device)
     speech = random_speech(config_of(size), terms.device, plain)
-    codec = list(measure_numbers(speech.mimi, terms.encode_rows, ROUND_STEPS))
-    result = SizeResult(size, [], codec, [], [], [])
+    result = SizeResult(size=size)
+    result.codec.extend(measure_numbers(speech.mimi, terms.encode_rows, ROUND_STEPS))
     _measure_cache(speech, plain, terms, result)
-    others = {"several frames in one pass": partial(_measure_passes, speech, terms, result)}
+    others = {
+        "attention alone": partial(_measure_ways, speech, terms, result),
+        "several frames in one pass": partial(_measure_passes, speech, terms, result),
+    }
     for cache in CACHES:
         others[f"the {cache} cache"] = partial(_measure_other, cache, speech, terms, result)
     for name, measure in others.items():
@@ -123,6 +129,18 @@ def _measure_size(size: str, terms: SuiteTerms) -> SizeResult:
             log.warning("%s failed", name, exc_info=True)
             result.refused.append(f"Not measured, {name}: {str(error).splitlines()[0]}.")
     return result
+
+
+def _measure_ways(speech: SpeechToText, terms: SuiteTerms, result: SizeResult) -> None:
+    """Over as many slots as most is measured on: one layer of them fits any GPU."""
+    plain = dtype_of("auto", terms.device)
+    for cache in (name_of(plain), *CACHES):
+        try:
+            dtype = cache_dtype_of(cache, plain, terms.device)
+        except ValueError:  # told where that cache itself is measured
+            continue
+        ways = measure_ways(speech.language_model, terms.num_slots, plain, dtype)
+        result.attention.extend(ways)
 
 
 def _measure_other(cache: str, speech: SpeechToText, terms: SuiteTerms, result: SizeResult) -> None:

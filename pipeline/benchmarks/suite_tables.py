@@ -1,10 +1,11 @@
 """What the suite measured, as tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from pipeline.benchmarks.attention_ways import WayCost
 from pipeline.benchmarks.codec_numbers import CodecNumbers
 from pipeline.benchmarks.curve import ROUND_STEPS, CurvePoint
 from pipeline.benchmarks.machine import name_of as machine_of
@@ -14,16 +15,17 @@ from pipeline.benchmarks.throughput import Throughput
 from pipeline.model.placement import dtype_of, name_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SizeResult:
     """Everything about one size of the model."""
 
     size: str
-    points: list[tuple[str, CurvePoint]]  # with the numbers of the cache
-    codec: list[CodecNumbers]
-    heard: list[tuple[str, Throughput]]
-    passes: list[PassCost]
-    refused: list[str]  # what the device cannot do, a sentence each
+    points: list[tuple[str, CurvePoint]] = field(default_factory=list)  # with the cache's numbers
+    attention: list[WayCost] = field(default_factory=list)
+    codec: list[CodecNumbers] = field(default_factory=list)
+    heard: list[tuple[str, Throughput]] = field(default_factory=list)
+    passes: list[PassCost] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # what the device cannot do, a sentence each
 
     def of(self, workload: str, cache: str) -> float:
         """Times real time of a workload."""
@@ -68,6 +70,27 @@ def curve_table(results: Sequence[SizeResult], bandwidth: float) -> Table:
             f"{ROUND_STEPS}; alone: with a look of the host after each. The language model only.",
             *dict.fromkeys(sentence for result in results for sentence in result.refused),
         ),
+    )
+
+
+def attention_table(results: Sequence[SizeResult], bandwidth: float) -> Table:
+    return Table(
+        title="Attention alone, of one layer, every ring full",
+        columns=("size", "slots", "cache", "way", "ms", "GB read", "share of the copy's GB/s, %"),
+        rows=[
+            (
+                result.size,
+                cost.num_slots,
+                cost.cache,
+                cost.way,
+                1e3 * cost.call_s,
+                cost.read_bytes / 1e9,
+                100 * cost.read_bytes / cost.call_s / bandwidth,
+            )
+            for result in results
+            for cost in result.attention
+        ],
+        notes=("Of the ways that serve a cache the first is taken. Masked attention reads all.",),
     )
 
 

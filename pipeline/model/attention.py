@@ -62,7 +62,7 @@ class RingPlaces(NamedTuple):
     positions_BT: Tensor
     held_positions_BC: Tensor  # negative: nothing of this stream
 
-    def sight(self, window: Window, reach: Reach) -> Sight:
+    def sight(self, window: Window, num_heads: int, reach: Reach = None) -> Sight:
         """What the queries of these places see of the ring, nobody's beyond `reach`."""
         longest = max(reach) if isinstance(reach, tuple) else reach
         held_BC = self.held_positions_BC[:, :longest]
@@ -71,6 +71,7 @@ class RingPlaces(NamedTuple):
             reach if isinstance(reach, tuple) else (),
             self.positions_BT[:, -1].contiguous() if window.block == 1 else None,
             window.context,
+            num_heads,
         )
 
 

@@ -9,8 +9,9 @@ B rows, H heads, T queries, C keys, E width of a head.
 import logging
 import os
 import shutil
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.util import find_spec
 from inspect import signature
 from typing import NamedTuple
@@ -39,7 +40,16 @@ FLASH_WIDTH = 8  # a head is as wide as some of these
 COMPILERS = ("gcc", "clang")
 
 
-class Sight(NamedTuple):
+class Sequences(NamedTuple):
+    """A ring as flash attention sees it: every head of a row is a sequence."""
+
+    starts_of_queries: Tensor
+    starts_of_keys: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)  # without slots: there is room for what was worked out once
+class Sight:
     """Which entries of a ring each query sees."""
 
     visible_BTC: Tensor
@@ -47,27 +57,55 @@ class Sight(NamedTuple):
     # Where the queries stand at the last positions of a ring, each seeing as many before it:
     newest_B: Tensor | None = None  # the last of these positions
     context: int = 0
+    num_heads: int = 1
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """With one query each, in a ring as long as the context; the same for every layer."""
+        assert self.newest_B is not None
+        num_sequences = len(self.newest_B) * self.num_heads
+        starts = torch.arange(num_sequences + 1, device=self.newest_B.device, dtype=torch.int32)
+        lengths_B = (self.newest_B + 1).clamp_max(self.context).int()
+        return Sequences(starts, starts * self.context, lengths_B.repeat_interleave(self.num_heads))
+
+
+Way = Callable[[Tensor, Entries, Entries, Sight], Tensor]
 
 
 def mix(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
     """Mixed values BHTE; ring entries beyond the width of `sight.visible_BTC` are not read.
 
-    The rule, here alone: torch's masked attention serves many queries and training. A few queries
-    are served on a CPU by plain products; on a GPU by flash attention over what each row holds,
-    where it has such numbers and the ring no entry to hide, else by our own kernel where Triton
-    is at hand, else by torch's again.
+    Torch's masked attention serves many queries and training, the best way at hand a few.
     """
     if queries_BHTE.shape[2] > FEW or queries_BHTE.requires_grad:
         return _mix_many(queries_BHTE, keys, values, sight)
-    if queries_BHTE.device.type == "cpu":
-        return _mix_few_on_cpu(queries_BHTE, keys, values, sight)
-    if sight.newest_B is None:
-        return _mix_many(queries_BHTE, keys, values, sight)
-    if sight.context == keys.numbers_BHCE.shape[2] and _has_flash(keys):
-        return _mix_one_by_length(queries_BHTE, keys, values, sight.newest_B)
-    if (own_kernel := _own_kernel()) is not None:
-        return own_kernel(queries_BHTE, keys, values, sight.newest_B, sight.context)
-    return _mix_many(queries_BHTE, keys, values, sight)
+    _, mix_few = next(ways_of_few(keys, sight))
+    return mix_few(queries_BHTE, keys, values, sight)
+
+
+def ways_of_few(keys: Entries, sight: Sight) -> Iterator[tuple[str, Way]]:
+    """What can serve a few queries of this ring, the best first.
+
+    On a CPU plain products. On a GPU flash attention over what each row holds, where it has such
+    numbers and the ring no entry to hide, then our own kernel, where Triton is at hand.
+    """
+    if keys.numbers_BHCE.device.type == "cpu":
+        yield "products", _mix_few_on_cpu
+    elif sight.newest_B is not None:
+        if sight.context == keys.numbers_BHCE.shape[2] and _has_flash(keys):
+            yield "flash", _mix_one_by_length
+        if _own_kernel() is not None:
+            yield "own kernel", _mix_by_own_kernel
+    yield "masked", _mix_many
+
+
+def _mix_by_own_kernel(
+    queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
+) -> Tensor:
+    own_kernel = _own_kernel()
+    assert own_kernel is not None
+    assert sight.newest_B is not None
+    return own_kernel(queries_BHTE, keys, values, sight.newest_B, sight.context)
 
 
 @cache
@@ -163,21 +201,20 @@ def _knows_lengths(attention: Callable | None) -> bool:
 
 
 def _mix_one_by_length(
-    queries_BHTE: Tensor, keys: Entries, values: Entries, newest_B: Tensor
+    queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
 ) -> Tensor:
-    """Flash attention that reads the valid entries alone: every head of a row is a sequence."""
+    """Flash attention that reads the valid entries alone."""
     num_rows, num_heads, capacity, width = keys.numbers_BHCE.shape
-    starts = torch.arange(num_rows * num_heads + 1, device=newest_B.device, dtype=torch.int32)
-    lengths_B = (newest_B + 1).clamp_max(capacity).int()
+    sequences = sight.sequences
     mixed_NHE = varlen_attn(
         queries_BHTE.to(keys.dtype).reshape(-1, 1, width),
         keys.numbers_BHCE.reshape(-1, 1, width),
         values.numbers_BHCE.reshape(-1, 1, width),
-        starts,
-        starts * capacity,
+        sequences.starts_of_queries,
+        sequences.starts_of_keys,
         max_q=1,
         max_k=capacity,
-        seqused_k=lengths_B.repeat_interleave(num_heads),
+        seqused_k=sequences.lengths,
         num_splits=1,  # a row's rounding must not depend on the other rows
     )
     assert isinstance(mixed_NHE, Tensor)  # no statistics were asked for

@@ -128,7 +128,7 @@ class Transformer(nn.Module):
         assert x_BTD.shape[1] <= cache.capacity - self.geometry.window.context + 1
         places = cache.advance(x_BTD.shape[1])
         turns = rotation(places.positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
-        sight = places.sight(self.geometry.window, reach)
+        sight = places.sight(self.geometry.window, self.geometry.num_heads, reach)
         for index, layer in enumerate(self.layers):
             queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), turns)
             entries = cache.extend(index, keys, values, places)

@@ -27,10 +27,16 @@ def suite():
 
 
 def test_everything_is_measured(suite):
-    steps, codec, passes, heard, summary = (parsed(table.markdown()) for table in suite.tables)
+    steps, attention, codec, passes, heard, summary = (
+        parsed(table.markdown()) for table in suite.tables
+    )
     assert [(row["cache"], row["slots"]) for row in steps] == [
         (cache, slots) for cache in ("float32", "float8", "int8") for slots in ("8", "16")
     ]
+    assert [(row["cache"], row["way"]) for row in attention] == [
+        (cache, way) for cache in ("float32", "float8", "int8") for way in ("products", "masked")
+    ]
+    assert all(float(row["ms"]) > 0 for row in attention)
     assert [row["numbers"] for row in codec] == ["fp32", "TF32 convolutions", "TF32"]
     assert [(row["frames"], row["slots"]) for row in passes] == [("2", "8"), ("3", "8"), ("4", "8")]
     assert all(float(row["frames that must be right to gain"]) > 0 for row in passes)
@@ -49,7 +55,7 @@ def test_what_others_can_do_without_is_left_out_in_time(monkeypatch):
     monkeypatch.setattr(suites, "cache_dtype_of", lambda cache, dtype, device: torch.int8)
     monkeypatch.setattr(suites, "measure_pass", fails)
     terms = SuiteTerms.of(["toy"], CPU)
-    monkeypatch.setattr(suites.time, "monotonic", iter((0, 1, 2, 999)).__next__)
+    monkeypatch.setattr(suites.time, "monotonic", iter((0, 1, 2, 3, 999)).__next__)
     result = suites._measure_size("toy", terms)
     assert result.refused == [
         "Not measured, several frames in one pass: no such kernel.",
@@ -95,7 +101,7 @@ def test_plans_read_what_a_gpu_was_measured_at(monkeypatch, tmp_path):
     monkeypatch.setattr(suites, "dtype_of", lambda name, device: torch.bfloat16)
     workload = Workload(name="long", shortest_s=60, longest_s=60, num_clips=8)
     heard = Throughput(workload=workload, sound_s=480, wall_s=2, occupancy=1)
-    result = SizeResult("1b", [], [], [("bfloat16", heard)], [], [])
+    result = SizeResult(size="1b", heard=[("bfloat16", heard)])
     measured = suites._for_plans([result], torch.device("cuda"))
     (tmp_path / "suite.json").write_text(json.dumps(measured))
     (read,) = read_benchmarks(tmp_path)

@@ -183,11 +183,9 @@ class Watching(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def pretended_cuda(monkeypatch):
-    """Let a CPU pass for a GPU to all that asks `pipeline.model.queues`; gives what watches."""
+def pretended_queues(monkeypatch):
+    """Let another device pass for a GPU to all that asks `pipeline.model.queues`."""
     Stream.host, Stream.present = Counter(), Stream()
-    watching = Watching()
-    plain_empty, plain_numpy = torch.empty, torch.Tensor.numpy
     monkeypatch.setattr(queues, "has_queues", lambda device: True)
     for name, pretended in {
         "Stream": Stream,
@@ -200,13 +198,22 @@ def pretended_cuda(monkeypatch):
         "graph_pool_handle": lambda: None,
     }.items():
         monkeypatch.setattr(torch.cuda, name, pretended)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", watching.pinned)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
-    monkeypatch.setattr(
-        torch, "empty", lambda *shape, pin_memory=False, **kwargs: plain_empty(*shape, **kwargs)
-    )
-    monkeypatch.setattr(
-        torch.Tensor, "numpy", lambda tensor: (watching.on_host(tensor), plain_numpy(tensor))[1]
-    )
-    with watching:
+    yield
+
+
+@contextlib.contextmanager
+def pretended_cuda(monkeypatch):
+    """A CPU that passes for a GPU; gives what watches."""
+    watching = Watching()
+    plain_empty, plain_numpy = torch.empty, torch.Tensor.numpy
+    with pretended_queues(monkeypatch), watching:
+        monkeypatch.setattr(torch.Tensor, "pin_memory", watching.pinned)
+        monkeypatch.setattr(
+            torch, "empty", lambda *shape, pin_memory=False, **kwargs: plain_empty(*shape, **kwargs)
+        )
+        monkeypatch.setattr(
+            torch.Tensor, "numpy", lambda tensor: (watching.on_host(tensor), plain_numpy(tensor))[1]
+        )
         yield watching

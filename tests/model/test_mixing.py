@@ -25,7 +25,7 @@ def took(monkeypatch):
 def mix_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
     """Attention as a model asks for it, on a device that only knows shapes."""
     cache = RingCache.empty((1, 2, 3, 32 + num_queries - 1, 16), torch.device(device), dtype)
-    sight = cache.advance(num_queries).sight(Window(32, block), None)
+    sight = cache.advance(num_queries).sight(Window(32, block), num_heads=3)
     queries = torch.zeros(2, 3, num_queries, 16, device=device)
     mixing.mix(queries, cache.keys.layer(0), cache.values.layer(0), sight)
 
@@ -94,10 +94,10 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
     for kept in (cache.keys, cache.values):
         kept.write(1, everywhere, torch.randn(5, 32, 3, 16))
     cache.next_positions_B.copy_(torch.tensor([0, 7, 31, 32, 450_000]))
-    sight = cache.advance(1).sight(Window(32), None)
+    sight = cache.advance(1).sight(Window(32), num_heads=3)
     queries = torch.randn(5, 3, 1, 16, dtype=torch.bfloat16)
     entries = cache.keys.layer(1), cache.values.layer(1)
-    found = mixing._mix_one_by_length(queries, *entries, sight.newest_B)
+    found = mixing._mix_one_by_length(queries, *entries, sight)
     plain = mixing._mix_many(queries, *entries, sight)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-2)
 

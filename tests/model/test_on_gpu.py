@@ -95,7 +95,7 @@ def ring(dtype, num_queries):
     for kept in (cache.keys, cache.values):
         kept.write(0, everywhere, torch.randn(4, cache.capacity, 16, 128, device=GPU))
     cache.next_positions_B.copy_(torch.tensor([0, 255, 749, 450_000]))
-    sight = cache.advance(num_queries).sight(Window(750), None)
+    sight = cache.advance(num_queries).sight(Window(750), num_heads=16)
     queries = torch.randn(4, 16, num_queries, 128, device=GPU, dtype=torch.bfloat16)
     return queries, cache.keys.layer(0), cache.values.layer(0), sight
 
@@ -105,7 +105,7 @@ def test_flash_attention_says_what_the_plain_way_says(dtype):
     queries, keys, values, sight = ring(dtype, num_queries=1)
     if not mixing._has_flash(keys):
         pytest.skip("this torch or this GPU has no flash attention by length")
-    found = mixing._mix_one_by_length(queries, keys, values, sight.newest_B)
+    found = mixing._mix_one_by_length(queries, keys, values, sight)
     plain = mixing._mix_many(queries, keys, values, sight)
     torch.testing.assert_close(found.float(), plain.float(), rtol=0, atol=1e-2)
 

@@ -53,7 +53,7 @@ def both(cache, places, context, queries_dtype=torch.float32):
     queries_BHTE = torch.randn(rows, num_queries, heads, width).to(DEVICE, queries_dtype)
     queries_BHTE = queries_BHTE.transpose(1, 2)
     entries = cache.keys.layer(0), cache.values.layer(0)
-    sight = places.sight(Window(context), None)
+    sight = places.sight(Window(context), HEADS)
     keys, values = (type(x)(x.plain(torch.float32).float()) for x in entries)
     wanted = mixing._mix_many(queries_BHTE.float(), keys, values, sight)
     assert sight.newest_B is not None

@@ -1,0 +1,64 @@
+"""Attention alone, by every way that serves it: one layer, one query a slot, every ring full.
+
+B rows (slots), H heads, T queries, C entries of a ring, E width of a head.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from pipeline.benchmarks.timing import in_turns, medians
+from pipeline.model.attention import RingCache
+from pipeline.model.language_model import LanguageModel
+from pipeline.model.mixing import ways_of_few
+from pipeline.model.placement import name_of
+
+REPEATS = 5
+CALLS = 10  # of a turn: what the host does for one is hidden behind another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayCost:
+    """One call of one way."""
+
+    way: str
+    cache: str
+    num_slots: int
+    call_s: float
+    read_bytes: int
+
+
+def measure_ways(
+    language_model: LanguageModel, num_slots: int, dtype: torch.dtype, cache_dtype: torch.dtype
+) -> Iterator[WayCost]:
+    """Queries in `dtype` against keys and values in `cache_dtype`."""
+    geometry, device = (
+        language_model.transformer.geometry,
+        language_model.embedding.table.weight.device,
+    )
+    context, width = geometry.window.context, geometry.head_dim
+    shape_LBHCE = 1, num_slots, geometry.num_heads, context, width
+    ring = RingCache.empty(shape_LBHCE, device, cache_dtype)
+    ring.next_positions_B.fill_(context)
+    sight = ring.advance(1).sight(geometry.window, geometry.num_heads)
+    queries_BHTE = torch.randn(num_slots, geometry.num_heads, 1, width, device=device, dtype=dtype)
+    entries = ring.keys.layer(0), ring.values.layer(0)
+    actions = {
+        name: partial(_several, partial(way, queries_BHTE, *entries, sight))
+        for name, way in ways_of_few(entries[0], sight)
+    }
+    for name, spent in in_turns(actions, REPEATS, device).items():
+        yield WayCost(
+            way=name,
+            cache=name_of(cache_dtype),
+            num_slots=num_slots,
+            call_s=medians(spent).wall_s / CALLS,
+            read_bytes=ring.keys.size_bytes + ring.values.size_bytes,
+        )
+
+
+def _several(call: Callable[[], object]) -> None:
+    for _ in range(CALLS):
+        call()

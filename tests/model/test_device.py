@@ -1,0 +1,140 @@
+"""Nothing on a GPU meets what lies in the host's memory: on a device that computes nothing, through
+the ways of a GPU, every operator is looked at."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pipeline.benchmarks.random_weights import random_speech
+from pipeline.benchmarks.sizes import config_of
+from pipeline.engine.ahead import Ahead
+from pipeline.engine.leaps import Layout, Occupant
+from pipeline.engine.slots import Listed, Slots
+from pipeline.engine.stream import Listening, Stream
+from pipeline.model import mixing, queues
+from pipeline.model.leaping import LeapingModel
+from pipeline.model.placement import CACHES, DTYPES
+from pipeline.model.slotted import SlottedModel
+from pipeline.model.weight_only import CompressedLinear, compress
+from tests.model import pretended_cuda as pretended
+
+AWAY = torch.device("meta")
+NUM_SLOTS, ROUND_STEPS, FRAMES_PER_PASS = 16, 9, 3
+COPIES = ("aten.copy_", "aten._to_copy")
+
+
+class Mixture(AssertionError):
+    pass
+
+
+class Apart(TorchDispatchMode):
+    """Only copies may see tensors of both; a number of the host, without a shape, may go along."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        is_copy = str(func).startswith(COPIES)
+        if len({x.device.type for x in tensors if x.dim()}) > 1 and not is_copy:
+            raise Mixture(f"{func} meets tensors of the host and of the device")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def apart(monkeypatch, has_kernel):
+    """As on a GPU whose attention is our own kernel's, or without Triton torch's."""
+    monkeypatch.setattr(mixing, "_has_flash", lambda keys: False)
+    monkeypatch.setattr(mixing, "_own_kernel", lambda: pretended_kernel if has_kernel else None)
+    with pretended.pretended_queues(monkeypatch), Apart():
+        # What is there can not be read.
+        monkeypatch.setattr(queues.Queues, "_pinned_copy", lambda self, tensor: tensor)
+        yield
+
+
+def pretended_kernel(queries, keys, values, newest_B, context):
+    assert {keys.numbers_BHCE.device, values.numbers_BHCE.device, newest_B.device} == {AWAY}
+    return torch.empty_like(queries)
+
+
+def streams():
+    sound_N = np.zeros(61 * 1920, np.int16)
+    yield Stream(0, sound_N, 61)
+    yield Stream(1, sound_N, 50, prompt_tokens=(5, 9), temperature=0.7, seed=3)
+    yield Stream(2, sound_N, 3, forced_tokens=(7,))
+
+
+def round_of(model):
+    planned = Slots(model.bucket_sizes, ROUND_STEPS).plan(Listed(streams()), wait=True)
+    chunk, steps = Ahead(model.frame_samples, ROUND_STEPS).prepare(planned)
+    return model.run(steps, [model.encode(chunk)])
+
+
+def leap_of(model):
+    held = [Occupant(slot, one, Listening(one, 0)) for slot, one in enumerate(streams())]
+    chunk, leaps = Layout(model).lay(held, num_slots=8)
+    return model.run(leaps, model.encode(chunk))
+
+
+def speech_in(dtype):
+    speech = random_speech(config_of("toy"), AWAY, DTYPES[dtype])
+    if dtype == "float16":
+        speech.language_model._widen()
+    return speech
+
+
+def devices_of(model, said):
+    return {tensor.device for tensor in (*model.memory(), *said.tables.tensors)}
+
+
+EVERYTHING = [
+    pytest.param(dtype, cache, has_kernel, id=f"{dtype}-{cache}-{has_kernel}")
+    for dtype, cache, has_kernel in [
+        ("float32", "float32", True),
+        ("bfloat16", "bfloat16", True),
+        ("bfloat16", "float8", True),
+        ("bfloat16", "int8", False),
+        ("float16", "float16", False),
+    ]
+]
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+@pytest.mark.parametrize(("dtype", "cache", "has_kernel"), EVERYTHING)
+def test_a_round_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkeypatch):
+    with apart(monkeypatch, has_kernel):
+        terms = {"use_graphs": use_graphs, "cache_dtype": CACHES[cache]}
+        model = SlottedModel(speech_in(dtype), NUM_SLOTS, ROUND_STEPS, **terms)
+        said = round_of(model)
+        model.move([9], [2])
+        assert devices_of(model, said) == {AWAY}
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+@pytest.mark.parametrize(("dtype", "cache", "has_kernel"), EVERYTHING)
+def test_a_leap_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkeypatch):
+    with apart(monkeypatch, has_kernel):
+        model = LeapingModel(
+            speech_in(dtype),
+            NUM_SLOTS,
+            FRAMES_PER_PASS,
+            ROUND_STEPS // FRAMES_PER_PASS,
+            use_graphs=use_graphs,
+            cache_dtype=CACHES[cache],
+        )
+        said = leap_of(model)
+        model.move([9], [2])
+        assert devices_of(model, said) == {AWAY}
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_compressed_matrices_stay_on_the_device(bits, monkeypatch):
+    with apart(monkeypatch, has_kernel=True):
+        speech = speech_in("bfloat16")
+        compress(speech.language_model.transformer, bits, AWAY)
+        for module in speech.language_model.modules():
+            if isinstance(module, CompressedLinear):
+                module.take(torch.zeros(module._shape, dtype=torch.bfloat16))
+        model = SlottedModel(speech, NUM_SLOTS, ROUND_STEPS)
+        assert devices_of(model, round_of(model)) == {AWAY}
