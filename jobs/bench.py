@@ -26,7 +26,7 @@ from pipeline.benchmarks.steps import measure_steps
 from pipeline.benchmarks.suite import SuiteTerms, measure_suite
 from pipeline.benchmarks.table import Table
 from pipeline.model.placement import DTYPES, device_of, dtype_of, name_of
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.stepping import SteppingModel
 
 ROUND_STEPS = 25
 
@@ -140,11 +140,11 @@ def _terms(bench: BenchConfig, device: torch.device) -> Terms:
     )
 
 
-def _slotted(bench: BenchConfig, device: torch.device) -> SlottedModel:
+def _slotted(bench: BenchConfig, device: torch.device) -> SteppingModel:
     speech = random_speech(
         config_of(bench.size, bench.num_layers), device, dtype_of(bench.dtype, device)
     )
-    return SlottedModel(speech, max(bench.num_slots), ROUND_STEPS)
+    return SteppingModel(speech, max(bench.num_slots), ROUND_STEPS)
 
 
 _MEASUREMENTS: dict[str, Callable[[BenchConfig, torch.device], list[Table]]] = {

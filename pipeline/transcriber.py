@@ -7,13 +7,14 @@ from typing import Self
 
 from pipeline.clips import Clip, Conversation, HeardClip, conversation
 from pipeline.engine.config import EngineConfig
-from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.engine import Engine
+from pipeline.engine.leaping import leaping_engine
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Heard, Stream
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import Checkpoint, open_model
 from pipeline.model.conversation import Interpreter
-from pipeline.model.loading import load_leaping, load_slotted
+from pipeline.model.loading import load_leaping, load_stepping
 from pipeline.orders import Order, Orders
 
 __all__ = ["Clip", "HeardClip", "Transcriber"]
@@ -22,7 +23,7 @@ __all__ = ["Clip", "HeardClip", "Transcriber"]
 class Transcriber:
     """Keeps one engine busy with clips, in the caller's thread or in its own."""
 
-    def __init__(self, engine: Engine | LeapingEngine, conversation: Conversation) -> None:
+    def __init__(self, engine: Engine, conversation: Conversation) -> None:
         self.engine = engine
         self._conversation = conversation
         self._orders = Orders(self._stream)
@@ -105,9 +106,11 @@ class Transcriber:
         )
 
 
-def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine | LeapingEngine:
+def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine:
     if (config.frames_per_pass or 1) > 1:
         leaping = load_leaping(checkpoint, config)
-        return LeapingEngine(leaping, reproducible=config.reproducible)
-    schedule = ScheduleConfig(round_steps=config.round_steps, reproducible=config.reproducible)
-    return Engine(load_slotted(checkpoint, config), schedule)
+        return leaping_engine(leaping, reproducible=config.reproducible)
+    stepping = load_stepping(checkpoint, config)
+    return stepping_engine(
+        stepping, round_steps=config.round_steps, reproducible=config.reproducible
+    )

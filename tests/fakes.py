@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from pipeline.clips import Clip, Conversation
-from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.step_model import Chunk, Steps
+from pipeline.engine.chunks import Chunk
+from pipeline.engine.step_model import Steps
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Heard, Stream
 from pipeline.records import Word
 from pipeline.transcriber import Transcriber
@@ -126,7 +127,7 @@ def hashing_transcriber(num_slots: int, round_steps: int = 5, frame_samples: int
         frame_samples=frame_samples, prefix_frames=1, flush_frames=2, read_words=_words
     )
     model = HashingModel(num_slots, frame_samples)
-    return Transcriber(Engine(model, ScheduleConfig(round_steps=round_steps)), conversation)
+    return Transcriber(stepping_engine(model, round_steps=round_steps), conversation)
 
 
 def _words(clip: Clip, heard: Heard) -> list[Word]:

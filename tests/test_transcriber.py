@@ -7,7 +7,7 @@ import pytest
 from pipeline.clips import Clip, PaddedSamples
 from pipeline.engine.stream import Stream
 from pipeline.model.decoding import Script
-from tests.fakes import hashing_transcriber, tokens_alone
+from tests.fakes import HashingModel, hashing_transcriber, tokens_alone
 
 FRAME = 1920
 
@@ -64,9 +64,9 @@ def test_one_engine_serves_one_caller_at_a_time():
     transcriber.close()
 
 
-def test_a_broken_model_fails_everyone_who_waits_and_everyone_after():
+def test_a_broken_model_fails_everyone_who_waits_and_everyone_after(monkeypatch):
+    monkeypatch.setattr(HashingModel, "run", _broken)
     transcriber = hashing_transcriber(2)
-    transcriber.engine._model.run = _broken
     futures = [transcriber._orders.add(clip) for clip in clips_of(5)]
     for future in [*futures, transcriber.submit(clips_of(1)[0])]:
         with pytest.raises(MemoryError, match="no room"):

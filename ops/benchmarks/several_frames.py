@@ -20,15 +20,16 @@ from pipeline.benchmarks.random_weights import draw
 from pipeline.benchmarks.sizes import config_of
 from pipeline.benchmarks.timing import in_turns, medians
 from pipeline.clips import Clip, HeardClip, conversation
-from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.engine import Engine
+from pipeline.engine.leaping import leaping_engine
+from pipeline.engine.stepping import stepping_engine
 from pipeline.model.checkpoints.open import Checkpoint, open_checkpoint
 from pipeline.model.conversation import Interpreter
 from pipeline.model.language_model import LanguageModel
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.packing import pack
-from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.stepping import SteppingModel
 from pipeline.transcriber import Transcriber
 
 NUM_SLOTS, ROUND_STEPS, REPEATS = 8, 25, 7
@@ -68,10 +69,8 @@ def guess_padding(model: LeapingModel) -> None:
 def right(checkpoint_name: str, folder: str, *widths: str) -> None:
     checkpoint = open_checkpoint(checkpoint_name)
     clips = list(clips_of(Path(folder), checkpoint.config.mimi.sample_rate_hz))
-    single = SlottedModel(_speech(checkpoint), NUM_SLOTS, ROUND_STEPS)
-    said, plain_s = _heard(
-        Engine(single, ScheduleConfig(round_steps=ROUND_STEPS)), checkpoint, clips
-    )
+    single = SteppingModel(_speech(checkpoint), NUM_SLOTS, ROUND_STEPS)
+    said, plain_s = _heard(stepping_engine(single, round_steps=ROUND_STEPS), checkpoint, clips)
     padding_id = checkpoint.config.language_model.padding_id
     tokens = np.concatenate([heard.tokens_T for heard in said.values()])
     sys.stdout.write(f"{len(tokens)} tokens, {np.mean(tokens == padding_id):.1%} padding\n\n")
@@ -83,7 +82,7 @@ def right(checkpoint_name: str, folder: str, *widths: str) -> None:
             if guesses == "padding":
                 guess_padding(model)
             count = Counting(model)
-            found, spent_s = _heard(LeapingEngine(model), checkpoint, clips)
+            found, spent_s = _heard(leaping_engine(model), checkpoint, clips)
             alike = [found[name].tokens_T == heard.tokens_T for name, heard in said.items()]
             sys.stdout.write(
                 f"| {width} | {guesses} | {count.num_steps / count.num_passes:.2f} "

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.clips import Conversation
 from pipeline.cluster.listening import TranscriberListener
-from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.stepping import stepping_engine
 from pipeline.guards.config import GuardsConfig
 from pipeline.transcriber import Transcriber
 
@@ -72,7 +72,7 @@ def paced_listener(diary: Diary, num_slots: int) -> Keeping:
     conversation = Conversation(
         frame_samples=FRAME_SAMPLES, prefix_frames=0, flush_frames=0, read_words=no_words
     )
-    engine = Engine(Paced(num_slots), ScheduleConfig())
+    engine = stepping_engine(Paced(num_slots))
     once = GuardsConfig(max_redecoded_s=0.0)
     return diary.kept_by(
         TranscriberListener(Transcriber(engine, conversation), "stand-in", "", once)

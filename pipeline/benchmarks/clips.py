@@ -13,11 +13,11 @@ from pipeline.benchmarks.rounds import noise
 from pipeline.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
 from pipeline.benchmarks.table import Table
 from pipeline.benchmarks.timing import Action, in_turns
-from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import FULL_SCALE
+from pipeline.model.stepping import SteppingModel
 
 ROUND_STEPS = 25
 
@@ -50,11 +50,11 @@ def measure_clips(config: SpeechToTextConfig, terms: Terms, num_frames: int) -> 
     )
 
 
-def hear(model: SlottedModel, samples_SN: np.ndarray) -> np.ndarray:
+def hear(model: SteppingModel, samples_SN: np.ndarray) -> np.ndarray:
     """Tokens SF of every clip, in order, by our engine."""
     num_frames = samples_SN.shape[1] // model.frame_samples
     streams = [Stream(index, samples_N, num_frames) for index, samples_N in enumerate(samples_SN)]
-    heard = Engine(model, ScheduleConfig(round_steps=ROUND_STEPS)).hear(streams)
+    heard = stepping_engine(model, round_steps=ROUND_STEPS).hear(streams)
     tokens = {said.stream.stream_id: said.tokens_T[1:] for said in heard}
     return np.stack([tokens[index] for index in range(len(samples_SN))])
 

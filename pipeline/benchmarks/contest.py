@@ -8,8 +8,8 @@ from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.side_by_side import MOSHI, TRANSFORMERS, Terms
 from pipeline.benchmarks.transformers_peer import TransformersPeer
 from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.stepping import SteppingModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Contest:
     moshi: MoshiPeer | None
     transformers: TransformersPeer | None
 
-    def slotted(self, num_slots: int, round_steps: int) -> SlottedModel:
+    def slotted(self, num_slots: int, round_steps: int) -> SteppingModel:
         """Ours at work; call when the others have its weights, for it may pack them."""
-        return SlottedModel(self.ours, num_slots, round_steps)
+        return SteppingModel(self.ours, num_slots, round_steps)
 
 
 def contest(config: SpeechToTextConfig, terms: Terms) -> Contest:

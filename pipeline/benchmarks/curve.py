@@ -9,7 +9,7 @@ import torch
 from pipeline.benchmarks.rounds import a_round, fill_memory
 from pipeline.benchmarks.timing import timed
 from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.stepping import SteppingModel
 
 ROUND_STEPS = 25
 
@@ -40,7 +40,7 @@ class CurvePoint:
 
 
 def curve(
-    model: SlottedModel, config: SpeechToTextConfig, weights_bytes: int, num_rounds: int
+    model: SteppingModel, config: SpeechToTextConfig, weights_bytes: int, num_rounds: int
 ) -> Iterator[CurvePoint]:
     """From the smallest bucket to all slots."""
     fill_memory(model)

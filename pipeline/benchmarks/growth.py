@@ -10,8 +10,8 @@ import torch
 from pipeline.benchmarks.rounds import noise
 from pipeline.benchmarks.table import Table
 from pipeline.benchmarks.timing import Spent, timed
-from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.step_model import StepModel
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 
 
@@ -50,7 +50,7 @@ def listen(model: StepModel, num_frames: int, device: torch.device) -> Listened:
     gc.collect()
     host, on_device = _peak_bytes(), _device_bytes(device)
     stream = stream_of(model.frame_samples, num_frames)
-    engine = Engine(model, ScheduleConfig())
+    engine = stepping_engine(model)
     spent = timed(lambda: [None for _ in engine.hear([stream])], device)
     return Listened(num_frames, spent, _peak_bytes() - host, _device_bytes(device) - on_device)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.benchmarks.rounds import one_chunk
 from pipeline.benchmarks.timing import timed
-from pipeline.engine.leaps import Leaps
+from pipeline.engine.leap_model import Leaps
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.speech_to_text import SpeechToText
 
@@ -52,7 +52,7 @@ def measure_pass(
 def _round(model: LeapingModel, num_slots: int, position: int) -> Callable[[], object]:
     width = model.frames_per_pass * model.num_passes
     leaps = replace(
-        Leaps.idle(num_slots, (model.rounds_ahead + 2) * width, []),
+        Leaps.idle(num_slots, (model.rounds_ahead + 2) * width),
         **dict.fromkeys(
             ("starts_S", "ends_S", "bases_S", "farthest_S"), np.full(num_slots, position, np.int64)
         ),

@@ -10,8 +10,9 @@ import torch
 from pipeline.benchmarks.rounds import noise
 from pipeline.benchmarks.table import Table
 from pipeline.benchmarks.timing import in_turns, medians
-from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.engine import Engine
 from pipeline.engine.step_model import StepModel
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 
 REFILLED, LOCKSTEP = "slots refilled at once", "padded batches in lockstep"
@@ -23,7 +24,7 @@ def measure_queue(
     """The same engine and clips both ways; lengths are drawn as calls' are, exponentially."""
     streams = queue(model.frame_samples, num_clips, mean_frames)
     num_frames = sum(stream.num_frames for stream in streams)
-    refilled, lockstep = Engine(model, ScheduleConfig()), Engine(model, ScheduleConfig())
+    refilled, lockstep = stepping_engine(model), stepping_engine(model)
     actions = {
         REFILLED: partial(_hear_refilled, refilled, streams),
         LOCKSTEP: partial(_hear_lockstep, lockstep, streams, num_slots),

@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pipeline.engine.step_model import Chunk, Steps
-from pipeline.model.slotted import SlottedModel
+from pipeline.engine.chunks import Chunk
+from pipeline.engine.step_model import Steps
+from pipeline.model.stepping import SteppingModel
 
 
 class Hears(Protocol):
@@ -52,7 +53,7 @@ def one_chunk(model: Hears, num_frames: int, num_jobs: int = 1) -> Chunk:
     )
 
 
-def fill_memory(model: SlottedModel) -> None:
+def fill_memory(model: SteppingModel) -> None:
     """Write something everywhere: memory that was never written to is read too quickly."""
     for tensor in model.memory():
         if tensor.is_floating_point() and tensor.element_size() > 1:
@@ -61,7 +62,7 @@ def fill_memory(model: SlottedModel) -> None:
             tensor.view(torch.int8).random_(-100, 100)
 
 
-def a_round(model: SlottedModel, num_slots: int, history: int, num_steps: int) -> Callable:
+def a_round(model: SteppingModel, num_slots: int, history: int, num_steps: int) -> Callable:
     """What makes one round over streams that have heard `history` frames, and waits for it."""
     codes = [model.encode(one_chunk(model, num_frames=1))]
     steps = round_at(history, num_steps, num_slots)

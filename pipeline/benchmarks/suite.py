@@ -33,8 +33,9 @@ from pipeline.benchmarks.throughput import Workload, hear
 from pipeline.model.fitting import SMALLEST_BUCKET, footprint
 from pipeline.model.numbers import Numbers
 from pipeline.model.placement import cache_dtype_of, dtype_of, free_bytes_of, name_of
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.slotted import Housing
 from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.stepping import SteppingModel
 
 log = logging.getLogger(__name__)
 
@@ -184,8 +185,8 @@ def _measure_passes(speech: SpeechToText, terms: SuiteTerms, result: SizeResult)
         _release(terms.device)
 
 
-def _slotted(speech: SpeechToText, num_slots: int, dtype: torch.dtype) -> SlottedModel:
-    return SlottedModel(speech, num_slots, ROUND_STEPS, cache_dtype=dtype)
+def _slotted(speech: SpeechToText, num_slots: int, dtype: torch.dtype) -> SteppingModel:
+    return SteppingModel(speech, num_slots, ROUND_STEPS, Housing(cache_dtype=dtype))
 
 
 def _fitting_slots(speech: SpeechToText, cache: str, terms: SuiteTerms) -> int:

@@ -8,10 +8,10 @@ import torch
 
 from pipeline.benchmarks.rounds import noise
 from pipeline.benchmarks.timing import timed
-from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.stepping import SteppingModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +40,12 @@ class Throughput:
 
 
 def hear(
-    model: SlottedModel, config: SpeechToTextConfig, workload: Workload, device: torch.device
+    model: SteppingModel, config: SpeechToTextConfig, workload: Workload, device: torch.device
 ) -> Throughput:
     """Hear all clips, longest first, each between its silences."""
     lengths = _lengths(workload, config.mimi.sample_rate_hz)
     streams = _streams(lengths, config)
-    engine = Engine(model, ScheduleConfig())
+    engine = stepping_engine(model)
     spent = timed(lambda: [None for _ in engine.hear(streams)], device)
     overlap = workload.overlap_s * config.mimi.sample_rate_hz
     return Throughput(

@@ -5,14 +5,16 @@ what is left of a chunk is heard in the next round. Hence the codes of a round l
 or in the one before.
 """
 
-# T steps of a round, S slots, J jobs of a chunk, P tokens of prompts
+# T steps of a round, S slots, P tokens of prompts
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.engine.chunks import Chunk, Job, chunk_of
+from pipeline.engine.prompts import joined
 from pipeline.engine.slots import Round, Segment
-from pipeline.engine.step_model import Chunk, Steps
+from pipeline.engine.step_model import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +45,19 @@ class Ahead:
         for source, target in planned.moves:
             self._encoded[target] = self._encoded.pop(source)
         self._chunk_index += 1
-        jobs: list[tuple[Segment, _Encoded]] = []
+        jobs: list[Job] = []
         steps = _idle_steps(planned)
         for segment in sorted(planned.segments, key=lambda segment: segment.round_step):
             self._lay(segment, jobs, steps)
         self._previous_rows = len(jobs) * self._chunk_frames
-        return self._chunk(jobs), steps
+        return chunk_of(jobs, self._chunk_frames, self._frame_samples), steps
 
-    def _lay(self, segment: Segment, jobs: list, steps: Steps) -> None:
+    def _lay(self, segment: Segment, jobs: list[Job], steps: Steps) -> None:
         before = self._encoded.pop(segment.slot, _NOTHING) if segment.first_step else _NOTHING
         now = before
         if before.end_frame < segment.end_step - 1:
             now = self._next(segment, before, row=len(jobs) * self._chunk_frames)
-            jobs.append((segment, now))
+            jobs.append(Job(segment.slot, segment.stream, now.first_frame, now.end_frame))
         _fill(steps, segment, self._frame_rows(segment, before, now))
         if not segment.is_last:
             self._encoded[segment.slot] = now
@@ -77,22 +79,6 @@ class Ahead:
         is_current = encoded.chunk_index == self._chunk_index
         return encoded.row - encoded.first_frame + (self._previous_rows if is_current else 0)
 
-    def _chunk(self, jobs: list[tuple[Segment, _Encoded]]) -> Chunk:
-        return Chunk(
-            num_frames=self._chunk_frames,
-            frames_J=np.array([now.end_frame - now.first_frame for _, now in jobs], np.int64),
-            pieces=[self._piece(segment, now) for segment, now in jobs],
-            slots_J=np.array([segment.slot for segment, _ in jobs], np.int64),
-            fresh_J=np.array([now.first_frame == 0 for _, now in jobs], bool),
-            kept_J=np.array(
-                [now.end_frame < segment.stream.num_frames for segment, now in jobs], bool
-            ),
-        )
-
-    def _piece(self, segment: Segment, now: _Encoded) -> np.ndarray:
-        first, end = now.first_frame * self._frame_samples, now.end_frame * self._frame_samples
-        return segment.stream.samples[first:end]
-
 
 def _idle_steps(planned: Round) -> Steps:
     shape = planned.num_steps, planned.num_slots
@@ -112,16 +98,11 @@ def _idle_steps(planned: Round) -> Steps:
 
 
 def _prompts(planned: Round) -> tuple[list[int], np.ndarray]:
-    """Where each segment's prompt begins, and all of them one after the other.
+    """Where each segment's prompt begins, and all of them.
 
     A stream says at most a token a step: what it cannot come to is left out.
     """
-    tokens, starts = [-1], []
-    for segment in planned.segments:
-        prompt = segment.stream.prompt_tokens[: segment.end_step]
-        starts.append(len(tokens) if prompt else 0)
-        tokens += [*prompt, -1] if prompt else []
-    return starts, np.array(tokens, np.int64)
+    return joined([one.stream.prompt_tokens[: one.end_step] for one in planned.segments])
 
 
 def _fill(steps: Steps, segment: Segment, frame_rows_T: np.ndarray) -> None:

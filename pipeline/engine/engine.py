@@ -1,31 +1,16 @@
-"""Keeps every slot of a model busy, a round of steps at a time.
+"""Keeps every slot of a model busy, a round at a time.
 
-The host is one round ahead: while a round runs it plans the next, has its chunk encoded and its
-steps queued, and only then reads what the first one said.
+How a round is made, a step after the other (`stepping`) or several frames in one pass (`leaping`),
+is another's: here is what both have in common.
 """
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-from pipeline.engine.ahead import Ahead
-from pipeline.engine.slots import Listed, Round, Segment, Slots, Source
-from pipeline.engine.step_model import Answers, Said, StepModel
-from pipeline.engine.stream import Heard, Listening, Stream
-
-
-@dataclass(kw_only=True, slots=True)
-class ScheduleConfig:
-    """How streams share the slots."""
-
-    round_steps: int = field(
-        default=25, metadata={"help": "steps between two looks at the results"}
-    )
-    reproducible: bool = field(
-        default=False,
-        metadata={"help": "always run over all slots, so that rounding depends on no neighbour"},
-    )
+from pipeline.engine.slots import Listed, Source
+from pipeline.engine.stream import Heard, Stream
 
 
 @dataclass(slots=True)
@@ -45,21 +30,29 @@ class Tally:
         """Slot-steps that heard a stream / all slot-steps that were run."""
         return self.num_live_steps / self.num_slot_steps if self.num_slot_steps else 0.0
 
-    def add(self, planned: Round) -> None:
+    def add_round(self, *, num_steps: int, num_slots: int, num_live_steps: int) -> None:
         self.num_rounds += 1
-        self.num_steps += planned.num_steps
-        self.num_slot_steps += planned.num_steps * planned.num_slots
-        self.num_live_steps += planned.num_live_steps
-        self.slots_busy = planned.num_live_steps / planned.num_steps
+        self.num_steps += num_steps
+        self.num_slot_steps += num_steps * num_slots
+        self.num_live_steps += num_live_steps
+
+
+class Hearing(Protocol):
+    """The streams that are being heard, and the rounds under way."""
+
+    def admit(self, source: Source) -> bool:
+        """Give streams to the slots that are free; whether anything is left to hear."""
+
+    def exchange(self) -> Iterator[Heard]:
+        """Queue a round if there is one, then read an earlier one if it is its turn."""
 
 
 class Engine:
-    """Continuous batching over one model."""
+    """Continuous batching over one model; each hearing begins with all slots idle."""
 
-    def __init__(self, model: StepModel, config: ScheduleConfig | None = None) -> None:
-        self._model = model
-        self._config = config or ScheduleConfig()
-        self.tally = Tally(num_slots=max(model.bucket_sizes))
+    def __init__(self, num_slots: int, begin: Callable[[Tally], Hearing]) -> None:
+        self.tally = Tally(num_slots=num_slots)
+        self._begin = begin
 
     def hear(self, streams: Iterable[Stream]) -> Iterator[Heard]:
         """Yield each stream once it has been heard to its end; pulled when a slot is free."""
@@ -67,70 +60,9 @@ class Engine:
 
     def hear_source(self, source: Source) -> Iterator[Heard]:
         """As `hear`, from a source that may have nothing to give for a while."""
-        slots = Slots(self._buckets(), self._config.round_steps)
-        rounds = _Rounds(self._model, self._config.round_steps)
-        while True:
-            planned = slots.plan(source, wait=not rounds.is_running)
-            if planned is None and not rounds.is_running:
-                return
+        hearing = self._begin(self.tally)
+        while hearing.admit(source):
             began_s = time.perf_counter()
-            if planned is None:
-                self.tally.slots_busy = 0.0
-            else:
-                self.tally.add(planned)
-            yield from rounds.exchange(planned)
+            yield from hearing.exchange()
             self.tally.busy_s += time.perf_counter() - began_s
-
-    def _buckets(self) -> list[int]:
-        sizes = self._model.bucket_sizes
-        return [max(sizes)] if self._config.reproducible else list(sizes)
-
-
-class _Rounds:
-    """The round that runs, and everything that earlier ones said about unfinished streams."""
-
-    def __init__(self, model: StepModel, round_steps: int) -> None:
-        self._model = model
-        self._ahead = Ahead(model.frame_samples, round_steps)
-        self._codes: list[Any] = []
-        self._listening: dict[int, Listening] = {}  # by identity of the stream
-        self._running: tuple[Round, Said] | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._running is not None
-
-    def exchange(self, planned: Round | None) -> Iterator[Heard]:
-        """Queue a round, then read the one before it."""
-        before, self._running = self._running, self._launch(planned) if planned else None
-        if before is not None:
-            yield from self._read(*before)
-
-    def _launch(self, planned: Round) -> tuple[Round, Said]:
-        if planned.moves:
-            sources, targets = zip(*planned.moves, strict=True)
-            self._model.move(sources, targets)
-        chunk, steps = self._ahead.prepare(planned)
-        self._codes = [*self._codes[-1:], self._model.encode(chunk)]
-        return planned, self._model.run(steps, self._codes)
-
-    def _read(self, planned: Round, said: Said) -> Iterator[Heard]:
-        answers = said.wait()
-        for segment in planned.segments:
-            listening = self._listening.get(id(segment.stream))
-            if listening is None:
-                listening = Listening(segment.stream, self._model.num_heads)
-                self._listening[id(segment.stream)] = listening
-            _write(listening, segment, answers)
-            if segment.is_last:
-                yield self._listening.pop(id(segment.stream)).heard()
-
-
-def _write(listening: Listening, segment: Segment, answers: Answers) -> None:
-    span = slice(segment.round_step, segment.round_step + segment.num_steps), segment.slot
-    listening.write(
-        slice(segment.first_step, segment.end_step),
-        answers.tokens_TS[span],
-        answers.confidences_TS[span],
-        answers.heads_TSH[span],
-    )
+        self.tally.slots_busy = 0.0

@@ -1,42 +1,25 @@
-"""Continuous batching over a model that hears several frames of a stream in one pass.
+"""Hears several frames of a stream in one pass: as many steps as turn out right.
 
-As in `Engine` the host is a round ahead where that gains something, but not in what it knows: that
-a stream has ended it learns when it reads the round, and its slot waits for the next until then.
-What is said is what `Engine` makes its model say.
+As in `stepping` the host is a round ahead where that gains something, but not in what it knows:
+that a stream has ended it learns when it reads the round, and its slot waits for the next until
+then. What is said is what single steps say.
 """
 
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.engine.engine import Tally
-from pipeline.engine.leaps import Layout, Leaping, LeapModel, Occupant
-from pipeline.engine.slots import Listed, Source, bucket_of, moves_down
-from pipeline.engine.stream import Heard, Listening, Stream
+from pipeline.engine.engine import Engine, Tally
+from pipeline.engine.leap_model import Leaping, LeapModel
+from pipeline.engine.leaps import Layout, Occupant
+from pipeline.engine.slots import Source, bucket_of, buckets_of, moves_down
+from pipeline.engine.stream import Heard, Listening
 
 
-class LeapingEngine:
-    """As `Engine`, over a model that leaps."""
-
-    def __init__(self, model: LeapModel, *, reproducible: bool = False) -> None:
-        sizes = model.bucket_sizes
-        self._model = model
-        self._buckets = [max(sizes)] if reproducible else sorted(sizes)
-        self.tally = Tally(num_slots=max(sizes))
-
-    def hear(self, streams: Iterable[Stream]) -> Iterator[Heard]:
-        """Yield each stream once it has been heard to its end; pulled when a slot is free."""
-        return self.hear_source(Listed(streams))
-
-    def hear_source(self, source: Source) -> Iterator[Heard]:
-        """As `hear`, from a source that may have nothing to give for a while."""
-        hearing = _Hearing(self._model, self._buckets, self.tally)
-        while hearing.admit(source):
-            began_s = time.perf_counter()
-            yield from hearing.exchange()
-            self.tally.busy_s += time.perf_counter() - began_s
-        self.tally.slots_busy = 0.0
+def leaping_engine(model: LeapModel, *, reproducible: bool = False) -> Engine:
+    """As `stepping_engine`, over a model that leaps."""
+    buckets = buckets_of(model, reproducible)
+    return Engine(buckets[-1], lambda tally: _Leaping(model, buckets, tally))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +31,8 @@ class _Running:
     num_slots: int
 
 
-class _Hearing:
-    """The streams that are being heard, and the rounds under way."""
+class _Leaping:
+    """Who sits in which slot, and the rounds under way."""
 
     def __init__(self, model: LeapModel, buckets: Sequence[int], tally: Tally) -> None:
         self._model, self._buckets, self._tally = model, buckets, tally
@@ -90,7 +73,11 @@ class _Hearing:
 
     def _read(self, running: _Running) -> Iterator[Heard]:
         leapt = running.said.wait()
-        self._count(running.num_slots, int(leapt.num_steps_S.sum()))
+        self._tally.add_round(
+            num_steps=self._width,
+            num_slots=running.num_slots,
+            num_live_steps=int(leapt.num_steps_S.sum()),
+        )
         for slot, occupant in running.seats:
             occupant.num_ahead -= self._width
             # Its stream may have ended in the round before, when this one was under way.
@@ -109,9 +96,3 @@ class _Hearing:
             occupant, self._occupants[source] = self._occupants[source], None
             assert occupant is not None
             self._occupants[target], occupant.slot = occupant, target
-
-    def _count(self, num_slots: int, num_steps: int) -> None:
-        self._tally.num_rounds += 1
-        self._tally.num_steps += self._width
-        self._tally.num_slot_steps += self._width * num_slots
-        self._tally.num_live_steps += num_steps

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.engine.slot_model import SlotModel
 from pipeline.engine.stream import Stream
 
 
@@ -146,3 +147,9 @@ def moves_down(is_held: Sequence[bool], buckets: Sequence[int]) -> tuple[tuple[i
 def bucket_of(num_slots: int, buckets: Sequence[int]) -> int:
     """The smallest number of slots that a round may run over to have so many."""
     return next(bucket for bucket in buckets if bucket >= num_slots)
+
+
+def buckets_of(model: SlotModel, reproducible: bool) -> Sequence[int]:
+    """The numbers of slots that rounds run over, rising; where bits must be alike, all or none."""
+    sizes = sorted(set(model.bucket_sizes))
+    return sizes[-1:] if reproducible else sizes

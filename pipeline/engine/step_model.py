@@ -1,11 +1,6 @@
-"""What the engine asks of a model, and the records that pass between them.
+"""What the engine asks of a model that makes a step after the other."""
 
-A model has rows of state, the slots. `encode` turns samples into codes, a chunk of frames ahead of
-the steps that hear them; `run` makes a whole round of steps. Both may return before the work is
-done: nothing here is read back until `Said.wait`.
-"""
-
-# T steps of a round, S slots, J jobs of a chunk, H heads, P tokens of prompts
+# T steps of a round, S slots, H heads, P tokens of prompts
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Chunk:
-    """Samples to encode: one job per stream (there may be none), all of one number of frames.
-
-    A job has fewer frames than the chunk where its stream ends. Its piece may be shorter than its
-    frames; silence fills the rest.
-    """
-
-    num_frames: int
-    frames_J: np.ndarray
-    pieces: Sequence[np.ndarray]  # J arrays of int16
-    slots_J: np.ndarray  # whose state a job continues
-    fresh_J: np.ndarray  # the stream begins here: the slot's old state must not be heard
-    kept_J: np.ndarray  # the stream goes on: store the state for its next chunk
+from pipeline.engine.slot_model import SlotModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,24 +60,8 @@ class Said(Protocol):
     def wait(self) -> Answers: ...
 
 
-class StepModel(Protocol):
-    """A model with slots; `pipeline.model` satisfies it by shape."""
-
-    @property
-    def frame_samples(self) -> int: ...
-
-    @property
-    def bucket_sizes(self) -> Sequence[int]:
-        """Numbers of slots a round may run over; the largest is all of them."""
-
-    @property
-    def num_heads(self) -> int: ...
-
-    def encode(self, chunk: Chunk) -> Any:
-        """Codes of shape (jobs, frames, ...) in the model's own keeping."""
+class StepModel(SlotModel, Protocol):
+    """A model whose slots make a step after the other."""
 
     def run(self, steps: Steps, codes: Sequence[Any]) -> Said:
         """Run every step of a round over its first `steps.num_slots` slots."""
-
-    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Copy the state of slots `sources` over that of slots `targets`, which are idle."""

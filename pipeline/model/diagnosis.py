@@ -1,4 +1,4 @@
-"""What a device is, and what of a model fits it: what `load_slotted` would do, without doing it."""
+"""What a device is, and what of a model fits it: as `load_stepping` would do it, told alone."""
 
 import os
 from dataclasses import dataclass

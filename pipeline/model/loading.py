@@ -24,8 +24,9 @@ from pipeline.model.placement import (
     round_products,
     total_bytes_of,
 )
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.slotted import Housing
 from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.stepping import SteppingModel
 
 log = logging.getLogger(__name__)
 
@@ -51,48 +52,35 @@ class Wishes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitted:
-    """A model on its device, and how many slots its memory takes."""
+    """A model on its device, how many slots its memory takes, and how they are kept."""
 
     speech: SpeechToText
-    numbers: Numbers
-    needs: Footprint
     num_slots: int
+    housing: Housing
 
 
-def load_slotted(checkpoint: Checkpoint, wishes: Wishes) -> SlottedModel:
+def load_stepping(checkpoint: Checkpoint, wishes: Wishes) -> SteppingModel:
     """A model with slots; where the memory turns out too small, with half as many, and so on.
 
     Raises ValueError, before a weight is read, if not even the weights fit.
     """
     fitted = _fitted(checkpoint, wishes)
-    return _with_slots(
-        fitted.num_slots,
-        lambda num_slots: SlottedModel(
-            fitted.speech,
-            num_slots,
-            wishes.round_steps,
-            encode_rows=fitted.needs.encode_rows,
-            use_graphs=wishes.graph,
-            cache_dtype=CACHES[fitted.numbers.cache],
-        ),
-    )
+
+    def build(num_slots: int) -> SteppingModel:
+        return SteppingModel(fitted.speech, num_slots, wishes.round_steps, fitted.housing)
+
+    return _with_slots(fitted.num_slots, build)
 
 
 def load_leaping(checkpoint: Checkpoint, wishes: Wishes) -> LeapingModel:
-    """As `load_slotted`, a model that hears several frames in one pass."""
-    fitted, frames_per_pass = _fitted(checkpoint, wishes), wishes.frames_per_pass or 1
-    return _with_slots(
-        fitted.num_slots,
-        lambda num_slots: LeapingModel(
-            fitted.speech,
-            num_slots,
-            frames_per_pass,
-            ceil(wishes.round_steps / frames_per_pass),
-            encode_rows=fitted.needs.encode_rows,
-            use_graphs=wishes.graph,
-            cache_dtype=CACHES[fitted.numbers.cache],
-        ),
-    )
+    """As `load_stepping`, a model that hears several frames in one pass."""
+    fitted, width = _fitted(checkpoint, wishes), wishes.frames_per_pass or 1
+
+    def build(num_slots: int) -> LeapingModel:
+        num_passes = ceil(wishes.round_steps / width)
+        return LeapingModel(fitted.speech, num_slots, width, num_passes, fitted.housing)
+
+    return _with_slots(fitted.num_slots, build)
 
 
 def _fitted(checkpoint: Checkpoint, wishes: Wishes) -> _Fitted:
@@ -108,7 +96,12 @@ def _fitted(checkpoint: Checkpoint, wishes: Wishes) -> _Fitted:
     if device.type == "cuda":
         round_products(wishes.tf32)
     speech = _loaded(checkpoint, numbers, device)
-    return _Fitted(speech=speech, numbers=numbers, needs=needs, num_slots=num_slots)
+    housing = Housing(
+        encode_rows=needs.encode_rows,
+        use_graphs=wishes.graph,
+        cache_dtype=CACHES[numbers.cache],
+    )
+    return _Fitted(speech=speech, num_slots=num_slots, housing=housing)
 
 
 def needs_of(

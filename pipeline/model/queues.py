@@ -5,8 +5,9 @@ On a CPU there is a single queue and everything is done when the call returns.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from pipeline.model.attention import Reach
 
 MOVED_AT_ONCE = 4  # slots
 
+Told = TypeVar("Told")
+
 
 class Kind(NamedTuple):
     """Steps of one kind are recorded once."""
@@ -24,17 +27,19 @@ class Kind(NamedTuple):
     is_plain: bool  # no slot has a prompt or draws its tokens
 
 
-class Homeward(NamedTuple):
-    """Copies on their way to the host."""
+@dataclass(frozen=True, slots=True)
+class Homeward(Generic[Told]):
+    """Copies on their way to the host, and what they tell there."""
 
     tensors: tuple[Tensor, ...]
     done: torch.cuda.Event | None
+    told: Callable[..., Told]  # of as many arrays
 
-    def wait(self) -> list[np.ndarray]:
+    def wait(self) -> Told:
         """Hold the host until they are there."""
         if self.done is not None:
             self.done.synchronize()
-        return [tensor.numpy() for tensor in self.tensors]
+        return self.told(*(tensor.numpy() for tensor in self.tensors))
 
 
 class Queues:
@@ -75,17 +80,17 @@ class Queues:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
-    def download(self, tensors: Sequence[Tensor]) -> Homeward:
+    def download(self, tensors: Sequence[Tensor], told: Callable[..., Told]) -> Homeward[Told]:
         """Copies on the host, once they are there; the tensors must not be written to again."""
         if not self.is_cuda:
-            return Homeward(tuple(tensors), None)
+            return Homeward(tuple(tensors), None, told)
         self._home.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._home):
             copies = tuple(self._pinned_copy(tensor) for tensor in tensors)
             # The host sleeps until then: decoders need its cores.
             done = torch.cuda.Event(blocking=True)
             done.record()
-        return Homeward(copies, done)
+        return Homeward(copies, done, told)
 
     def _pinned_copy(self, tensor: Tensor) -> Tensor:
         tensor.record_stream(self._home)

@@ -98,6 +98,10 @@ class Manner(NamedTuple):
 class Tables:
     """All that a round reads, and all that it writes."""
 
+    # Kept from round to round.
+    last_tokens_S: Tensor
+    num_said_S: Tensor  # of each slot's prompt
+    # Laid anew.
     step_1: Tensor  # the present one
     positions_TS: Tensor
     forced_TS: Tensor
@@ -106,6 +110,7 @@ class Tables:
     prompts_TS: Tensor
     prompt_tokens_P: Tensor
     codes_TSK: Tensor
+    # Said.
     tokens_TS: Tensor
     confidences_TS: Tensor
     heads_TSH: Tensor
@@ -121,6 +126,8 @@ class Tables:
         # Of a slot's streams in one round only the first can be long in its prompt.
         most_prompted = 1 + num_slots * (MOST_PROMPT_TOKENS + 1 + 2 * num_steps)
         return cls(
+            last_tokens_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
+            num_said_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             step_1=torch.zeros(1, dtype=torch.int64, device=device),
             positions_TS=table(),
             forced_TS=table(),
@@ -134,10 +141,17 @@ class Tables:
             heads_TSH=table(num_heads, dtype=torch.float32),
         )
 
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        return self.last_tokens_S, self.num_said_S
+
+    def rewind(self) -> None:
+        self.step_1.zero_()
+
     def lay(self, steps: Steps, codes: Sequence[Codes], upload: Upload) -> None:
         """Take over a round; its frames are rows of the given codes, counted in order."""
         span = slice(steps.num_steps), slice(steps.num_slots)
-        self.step_1.zero_()
+        self.rewind()
         self.positions_TS[span] = upload(steps.positions_TS).long()
         self.forced_TS[span] = upload(steps.forced_TS).long()
         if not steps.is_plain:

@@ -7,7 +7,7 @@ import torch
 from pipeline.benchmarks.growth import EndlessNoise, listen, measure_growth
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import config_of
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.stepping import SteppingModel
 from tests.benchmarks.test_tables import parsed
 from tests.fakes import HashingModel
 
@@ -32,7 +32,7 @@ def test_the_table_compares_with_the_short_one():
 def test_ten_times_as_long_takes_ten_times_as_long_and_no_more_memory():
     torch.set_num_threads(1)
     speech = random_speech(config_of("toy"), CPU, torch.float32)
-    model = SlottedModel(speech, 1, 25)
+    model = SteppingModel(speech, 1, 25)
     places = [tensor.data_ptr() for tensor in model.memory()]
     listen(model, 2_000, CPU)
     short, long = (listen(model, num_frames, CPU) for num_frames in (3_000, 30_000))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.leaping import leaping_engine
 from pipeline.engine.leaps import Layout
 from pipeline.engine.stream import Stream
 from tests.fakes import HashingModel, mixed, tokens_alone
@@ -109,7 +109,7 @@ def test_neighbours_slots_and_leaps_never_change_a_stream(
 ):
     streams = list(streams_of(LENGTHS))
     model = LeapingHashes(num_slots, frames_per_pass, num_passes, rounds_ahead)
-    engine = LeapingEngine(model)
+    engine = leaping_engine(model)
     assert_heard_as_alone(engine, streams)
     assert engine.tally.num_live_steps == sum(stream.num_steps for stream in streams)
     assert 0 < engine.tally.occupancy <= 1
@@ -118,7 +118,7 @@ def test_neighbours_slots_and_leaps_never_change_a_stream(
 
 def test_a_stream_is_pulled_only_when_a_slot_is_free():
     pulled = []
-    engine = LeapingEngine(LeapingHashes(2, 2, 2))
+    engine = leaping_engine(LeapingHashes(2, 2, 2))
 
     def streams():
         for stream in streams_of(LENGTHS):
@@ -135,7 +135,7 @@ def test_slots_move_together_when_nothing_waits_but_not_where_rounding_must_be_a
     sizes = {}
     for reproducible in (False, True):
         model = LeapingHashes(8, 2, 3, rounds_ahead)
-        assert_heard_as_alone(LeapingEngine(model, reproducible=reproducible), streams)
+        assert_heard_as_alone(leaping_engine(model, reproducible=reproducible), streams)
         sizes[reproducible] = model.sizes
     assert sizes[False][-1] == 2
     assert sizes[False] == sorted(sizes[False], reverse=True)
@@ -146,14 +146,14 @@ def test_the_next_round_is_queued_before_the_last_is_read():
     model = LeapingHashes(3, 2, 3, rounds_ahead=1)
     unread, run = [], model.run
     model.run = lambda *args: (run(*args), unread.append(model.num_unread))[0]
-    list(LeapingEngine(model).hear(streams_of(LENGTHS)))
+    list(leaping_engine(model).hear(streams_of(LENGTHS)))
     assert unread[:1] == [1]
     assert set(unread[1:-1]) == {2}
 
 
 def test_an_abandoned_hearing_leaves_nothing_behind():
     streams = list(streams_of(LENGTHS))
-    engine = LeapingEngine(LeapingHashes(3, 4, 3))
+    engine = leaping_engine(LeapingHashes(3, 4, 3))
     next(iter(engine.hear(streams)))
     assert_heard_as_alone(engine, streams)
 
@@ -162,4 +162,4 @@ def test_codes_of_another_row_are_noticed(monkeypatch):
     plain = Layout._rows
     monkeypatch.setattr(Layout, "_rows", lambda *args: plain(*args) + 1)
     with pytest.raises((AssertionError, IndexError)):
-        assert_heard_as_alone(LeapingEngine(LeapingHashes(3, 4, 3)), list(streams_of(LENGTHS)))
+        assert_heard_as_alone(leaping_engine(LeapingHashes(3, 4, 3)), list(streams_of(LENGTHS)))

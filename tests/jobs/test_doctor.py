@@ -13,7 +13,7 @@ from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
 from pipeline.model.diagnosis import device_here, diagnose
 from pipeline.model.gpus import GPUS, Gpu, gpu_named
-from pipeline.model.loading import load_slotted
+from pipeline.model.loading import load_stepping
 from pipeline.storage.credentials import source_of_credentials
 
 ROOT = Path(__file__).parent.parent.parent
@@ -135,7 +135,7 @@ def test_the_slots_it_tells_are_those_that_are_loaded():
     wishes = EngineConfig(device="cpu", dtype="int8")
     tiny = open_model(ModelConfig(name="tiny", checkpoint="models/tiny"))
     found = diagnose(tiny.config, device_here("cpu"), wishes)
-    assert max(load_slotted(tiny, wishes).bucket_sizes) == found.num_slots
+    assert max(load_stepping(tiny, wishes).bucket_sizes) == found.num_slots
 
 
 def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):

@@ -21,8 +21,8 @@ from pipeline.model.leaping import LeapingModel
 from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
 from pipeline.model.placement import DTYPES
 from pipeline.model.published import PUBLISHED
-from pipeline.model.slotted import SlottedModel
 from pipeline.model.speech_to_text import SpeechToText
+from pipeline.model.stepping import SteppingModel
 from pipeline.model.weight_only import CompressedLinear
 
 GB = 1_000_000_000
@@ -147,7 +147,7 @@ def test_slots_take_what_their_bill_says_however_many_frames_they_hear_at_once(
         tiny.config, tiny.mimi_tensors(), tiny.language_model_tensors(), "cpu", torch.float32
     )
     if frames_per_pass == 1:
-        model = SlottedModel(speech, 3, 25)
+        model = SteppingModel(speech, 3, 25)
     else:
         model = LeapingModel(speech, 3, frames_per_pass, num_passes)
     needs = footprint(

@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from pipeline.engine.config import CACHES, EngineConfig
-from pipeline.engine.engine import Engine, ScheduleConfig
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model.fitting import footprint
 from pipeline.model.keeping import EIGHT_BITS, Entries, Kept, in_eight_bits
 from pipeline.model.numbers import Numbers
 from pipeline.model.placement import CACHES as CACHE_DTYPES
 from pipeline.model.placement import cache_dtype_of
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.slotted import Housing
+from pipeline.model.stepping import SteppingModel
 from tests.model.reference import SMALL_LANGUAGE_MODEL, random_pair
 
 pytest.importorskip("moshi")
@@ -119,14 +120,14 @@ def streams():
 
 
 def tokens_by(model, streams):
-    engine = Engine(model, ScheduleConfig(round_steps=7, reproducible=True))
+    engine = stepping_engine(model, round_steps=7, reproducible=True)
     return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(streams)}
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "int8", "float8"])
 def test_alone_is_together_over_as_many_slots(speech, name):
     # Over fewer slots a matrix product may differ in its last bit, and so an entry in its eighth.
-    model = SlottedModel(speech, 5, 7, cache_dtype=CACHE_DTYPES[name])
+    model = SteppingModel(speech, 5, 7, Housing(cache_dtype=CACHE_DTYPES[name]))
     together = tokens_by(model, streams())
     assert len({token for tokens in together.values() for token in tokens}) > 5
     for stream in streams():

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.leaping import leaping_engine
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.queues import Kind
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.stepping import SteppingModel
 from tests.model.reference import random_pair
-from tests.model.test_slotted import WatchOperators
+from tests.model.test_stepping import WatchOperators
 
 pytest.importorskip("moshi")
 
@@ -42,7 +42,7 @@ def streams_of(**settings):
 
 
 def by_single_steps(speech, streams):
-    engine = Engine(SlottedModel(deepcopy(speech), 4, 9), ScheduleConfig(round_steps=9))
+    engine = stepping_engine(SteppingModel(deepcopy(speech), 4, 9), round_steps=9)
     return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
 
 
@@ -52,7 +52,7 @@ def single(speech):
 
 
 def by_leaps(model, streams):
-    heard = {one.stream.stream_id: one for one in LeapingEngine(model).hear(streams)}
+    heard = {one.stream.stream_id: one for one in leaping_engine(model).hear(streams)}
     return dict(sorted(heard.items()))
 
 
@@ -160,7 +160,7 @@ def test_prompts_are_said_at_the_times_of_single_steps(speech, single):
 def test_the_host_never_waits_inside_a_pass(speech):
     model = leaping(speech)
     with torch.inference_mode(), WatchOperators() as watch:
-        model._pass(Kind(3, True), None)
-        model._pass(Kind(3, False), None)
+        model._step(Kind(3, True), None)
+        model._step(Kind(3, False), None)
     assert watch.num_calls > 100
     assert watch.waits == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.engine.config import EngineConfig
-from pipeline.engine.engine import Engine
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model import loading, placement
 from pipeline.model.checkpoints.model_config import ModelConfig
@@ -46,16 +46,16 @@ def room_for(monkeypatch):
 
 def tokens_of(model):
     sound_N = (np.random.default_rng(0).standard_normal(1920 * 5) * 3000).astype(np.int16)
-    (heard,) = Engine(model).hear([Stream(0, sound_N, 8)])
+    (heard,) = stepping_engine(model).hear([Stream(0, sound_N, 8)])
     return heard.tokens_T.tolist()
 
 
 def test_too_little_memory_at_the_start_halves_the_slots_instead_of_dying(tiny, room_for, caplog):
-    whole = loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=4))
+    whole = loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=4))
     tried = room_for(5)
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger=loading.log.name):
-        model = loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=32))
+        model = loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=32))
     assert tried == [32, 16, 8, 4]
     assert max(model.bucket_sizes) == 4
     assert [record.message for record in caplog.records] == [
@@ -91,21 +91,21 @@ def failed_amidst(first):
 )
 def test_want_of_memory_is_known_by_whatever_name(tiny, room_for, error):
     tried = room_for(2, error)
-    loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=4))
+    loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=4))
     assert tried == [4, 2]
 
 
 def test_what_is_no_want_of_memory_is_told_at_once(tiny, room_for):
     tried = room_for(2, RuntimeError("expected a different shape"))
     with pytest.raises(RuntimeError, match="expected a different shape"):
-        loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=4))
+        loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=4))
     assert tried == [4]
 
 
 def test_a_cpu_is_not_asked_for_slots_that_its_memory_does_not_hold(tiny, monkeypatch, caplog):
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 160_000_000)
     with caplog.at_level(logging.WARNING, logger=loading.log.name):
-        model = loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=200))
+        model = loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=200))
     taken = max(model.bucket_sizes)
     assert 1 <= taken < 100
     (line,) = [record.message for record in caplog.records]
@@ -116,7 +116,7 @@ def test_a_cpu_is_not_asked_for_slots_that_its_memory_does_not_hold(tiny, monkey
 def test_where_not_even_one_slot_fits_the_error_is_told(tiny, room_for):
     tried = room_for(0)
     with pytest.raises(torch.OutOfMemoryError):
-        loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=3))
+        loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=3))
     assert tried == [3, 1]
 
 
@@ -131,7 +131,7 @@ def test_several_frames_a_pass_are_paid_for(tiny):
 
 def test_the_log_says_what_goes_where(tiny, caplog):
     with caplog.at_level(logging.INFO, logger="pipeline.model.loading"):
-        loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))
+        loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))
     (line,) = [record.message for record in caplog.records]
     assert line.startswith("cpu: weights int8, computed in bfloat16, cache bfloat16, 2 slots: ")
     assert line.count(" GB") == 5
@@ -150,14 +150,14 @@ def test_a_model_that_cannot_fit_is_refused_before_a_weight_is_read(
     monkeypatch.setattr(loading, "total_bytes_of", lambda device: 8_000_000_000)
     unread = replace(tiny, config=PUBLISHED["stt-2.6b-en"])
     with pytest.raises(ValueError, match=rf"takes {size} GB, {device} has 4\.0 GB free; .*int8"):
-        loading.load_slotted(unread, EngineConfig(num_slots=num_slots))
+        loading.load_stepping(unread, EngineConfig(num_slots=num_slots))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_every_precision_hears_to_the_end(tiny, dtype):
-    exact = tokens_of(loading.load_slotted(tiny, EngineConfig(device="cpu", num_slots=2)))
+    exact = tokens_of(loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=2)))
     config = EngineConfig(device="cpu", num_slots=2, dtype=dtype)
-    assert len(tokens_of(loading.load_slotted(tiny, config))) == len(exact)
+    assert len(tokens_of(loading.load_stepping(tiny, config))) == len(exact)
 
 
 @pytest.fixture

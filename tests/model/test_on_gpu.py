@@ -7,15 +7,16 @@ import torch
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import config_of
 from pipeline.engine.ahead import Ahead
-from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.leaping import leaping_engine
 from pipeline.engine.slots import Listed, Slots
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model import mixing
 from pipeline.model.attention import RingCache, Window
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.placement import CACHES
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.slotted import Housing
+from pipeline.model.stepping import SteppingModel
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,8 +48,8 @@ def streams():
 
 
 def heard_by(model, wanted, reproducible=True):
-    config = ScheduleConfig(round_steps=ROUND_STEPS, reproducible=reproducible)
-    return tokens_of(Engine(model, config), wanted)
+    engine = stepping_engine(model, round_steps=ROUND_STEPS, reproducible=reproducible)
+    return tokens_of(engine, wanted)
 
 
 def tokens_of(engine, wanted):
@@ -59,7 +60,7 @@ def tokens_of(engine, wanted):
 def test_a_recorded_step_says_what_a_called_one_says(dtype):
     speech = speech_in(dtype)
     recorded, called = (
-        heard_by(SlottedModel(speech, 16, ROUND_STEPS, use_graphs=use_graphs), streams())
+        heard_by(SteppingModel(speech, 16, ROUND_STEPS, Housing(use_graphs=use_graphs)), streams())
         for use_graphs in (True, False)
     )
     assert recorded == called
@@ -69,8 +70,8 @@ def test_a_recorded_step_says_what_a_called_one_says(dtype):
 @pytest.mark.parametrize("cache", CACHES)
 def test_alone_is_together_over_as_many_slots(cache):
     capable_of(cache)
-    model = SlottedModel(
-        speech_in(torch.bfloat16), 4, ROUND_STEPS, encode_rows=1, cache_dtype=CACHES[cache]
+    model = SteppingModel(
+        speech_in(torch.bfloat16), 4, ROUND_STEPS, Housing(encode_rows=1, cache_dtype=CACHES[cache])
     )
     together = heard_by(model, streams())
     for stream in streams():
@@ -80,7 +81,9 @@ def test_alone_is_together_over_as_many_slots(cache):
 def test_alone_is_together_over_any_slots_in_fp32():
     speech = speech_in(torch.float32)
     one, many = (
-        heard_by(SlottedModel(speech, slots, ROUND_STEPS, encode_rows=1), streams(), False)
+        heard_by(
+            SteppingModel(speech, slots, ROUND_STEPS, Housing(encode_rows=1)), streams(), False
+        )
         for slots in (1, 16)
     )
     assert one == many
@@ -141,8 +144,11 @@ def test_a_cache_of_fewer_bits_moves_logits_little(cache):
 @pytest.mark.parametrize("use_graphs", [True, False])
 @pytest.mark.parametrize("cache", ["bfloat16", "int8"])
 def test_the_host_never_waits_inside_a_round(cache, use_graphs):
-    model = SlottedModel(
-        speech_in(torch.bfloat16), 8, ROUND_STEPS, use_graphs=use_graphs, cache_dtype=CACHES[cache]
+    model = SteppingModel(
+        speech_in(torch.bfloat16),
+        8,
+        ROUND_STEPS,
+        Housing(use_graphs=use_graphs, cache_dtype=CACHES[cache]),
     )
     heard_by(model, streams())  # what is chosen or compiled once, is before
     planned = Slots(model.bucket_sizes, ROUND_STEPS).plan(Listed(streams()), wait=True)
@@ -158,6 +164,6 @@ def test_the_host_never_waits_inside_a_round(cache, use_graphs):
 @pytest.mark.parametrize("use_graphs", [True, False])
 def test_several_frames_a_pass_say_what_single_steps_say(use_graphs):
     speech = speech_in(torch.float32)
-    leaping = LeapingModel(speech, 4, 3, 3, use_graphs=use_graphs)
-    single = heard_by(SlottedModel(speech, 4, ROUND_STEPS, encode_rows=1), streams())
-    assert tokens_of(LeapingEngine(leaping), streams()) == single
+    leaping = LeapingModel(speech, 4, 3, 3, Housing(use_graphs=use_graphs))
+    single = heard_by(SteppingModel(speech, 4, ROUND_STEPS, Housing(encode_rows=1)), streams())
+    assert tokens_of(leaping_engine(leaping), streams()) == single

@@ -9,13 +9,14 @@ import torch
 
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import config_of
-from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.leaping import LeapingEngine
+from pipeline.engine.leaping import leaping_engine
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model import packing
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.queues import Queues
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.slotted import Housing
+from pipeline.model.stepping import SteppingModel
 from tests.model.pretended_cuda import Race, pretended_cuda
 
 CPU = torch.device("cpu")
@@ -44,9 +45,9 @@ def streams(**manner):
 
 def heard_by(model, wanted):
     if isinstance(model, LeapingModel):
-        engine = LeapingEngine(model)
+        engine = leaping_engine(model)
     else:
-        engine = Engine(model, ScheduleConfig(round_steps=ROUND_STEPS))
+        engine = stepping_engine(model, round_steps=ROUND_STEPS)
     return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(wanted)}
 
 
@@ -57,14 +58,14 @@ MANNERS = [{}, {"temperature": 0.8, "seed": 3, "prompt_tokens": (5, 9, 31)}]
 def plain(request):
     """On a plain CPU."""
     wanted = list(streams(**request.param))
-    return wanted, heard_by(SlottedModel(speech(), NUM_SLOTS, ROUND_STEPS), wanted)
+    return wanted, heard_by(SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS), wanted)
 
 
 @pytest.mark.parametrize("use_graphs", [True, False])
 def test_queues_race_nowhere_and_recorded_steps_say_the_same(plain, use_graphs, monkeypatch):
     wanted, expected = plain
     with pretended_cuda(monkeypatch) as watching:
-        model = SlottedModel(speech(), NUM_SLOTS, ROUND_STEPS, use_graphs=use_graphs)
+        model = SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS, Housing(use_graphs=use_graphs))
         assert heard_by(model, wanted) == expected
     assert watching.num_calls > 10_000
     assert len({token for tokens in expected.values() for token in tokens}) > 5
@@ -78,7 +79,7 @@ def test_leaps_race_nowhere_and_say_what_single_steps_say(
     wanted, expected = plain
     with pretended_cuda(monkeypatch):
         model = LeapingModel(
-            speech(), NUM_SLOTS, frames_per_pass, num_passes, use_graphs=use_graphs
+            speech(), NUM_SLOTS, frames_per_pass, num_passes, Housing(use_graphs=use_graphs)
         )
         assert model.rounds_ahead == 1
         assert heard_by(model, wanted) == expected
@@ -91,9 +92,10 @@ def test_leaps_race_nowhere_and_say_what_single_steps_say(
         ("receive", lambda queues, tensor, sign: None),
     ],
 )
-@pytest.mark.parametrize("make", [SlottedModel, partial(LeapingModel, num_passes=2)])
+@pytest.mark.parametrize("make", [SteppingModel, partial(LeapingModel, num_passes=2)])
 @pytest.mark.parametrize("use_graphs", [True, False])
 def test_a_queue_that_does_not_wait_is_caught(monkeypatch, name, broken, make, use_graphs):
     monkeypatch.setattr(Queues, name, broken)
+    housing = Housing(use_graphs=use_graphs)
     with pretended_cuda(monkeypatch), pytest.raises(Race):
-        heard_by(make(speech(), NUM_SLOTS, ROUND_STEPS, use_graphs=use_graphs), streams())
+        heard_by(make(speech(), NUM_SLOTS, ROUND_STEPS, housing=housing), streams())

@@ -4,8 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.engine.engine import Engine, ScheduleConfig
-from pipeline.engine.step_model import Chunk, Steps
+from pipeline.engine.chunks import Chunk
+from pipeline.engine.step_model import Steps
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from tests.fakes import HashingModel, tokens_alone
 
@@ -34,7 +35,7 @@ def some_lengths(count, seed):
 
 
 def heard_by(model, streams, round_steps=7, **config):
-    engine = Engine(model, ScheduleConfig(round_steps=round_steps, **config))
+    engine = stepping_engine(model, round_steps=round_steps, **config)
     return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
 
 
@@ -127,7 +128,7 @@ def test_streams_are_pulled_only_when_a_slot_is_free():
             num_pulled += 1
             yield stream
 
-    engine = Engine(HashingModel(4), ScheduleConfig(round_steps=1))
+    engine = stepping_engine(HashingModel(4), round_steps=1)
     for num_heard, _ in enumerate(engine.hear(pulled()), start=1):
         # Of one-step rounds two are under way: one that is read, one that runs.
         assert num_pulled - num_heard <= 4 + 2 * 4
@@ -135,14 +136,14 @@ def test_streams_are_pulled_only_when_a_slot_is_free():
 
 def test_results_come_while_others_are_still_heard():
     streams = streams_of([500, 3])
-    order = [heard.stream.stream_id for heard in Engine(HashingModel(2)).hear(streams)]
+    order = [heard.stream.stream_id for heard in stepping_engine(HashingModel(2)).hear(streams)]
     assert order == [1, 0]
 
 
 def test_occupancy_counts_the_drain_and_shrinks_with_it():
     lengths = sorted(some_lengths(300, seed=7), reverse=True) + [1] * 50
     wide, shrinking = (
-        Engine(HashingModel(32), ScheduleConfig(reproducible=reproducible))
+        stepping_engine(HashingModel(32), reproducible=reproducible)
         for reproducible in (True, False)
     )
     for engine in (wide, shrinking):
@@ -155,6 +156,6 @@ def test_occupancy_counts_the_drain_and_shrinks_with_it():
 
 def test_an_abandoned_hearing_leaves_nothing_behind():
     streams = streams_of(some_lengths(30, seed=9))
-    engine = Engine(HashingModel(8), ScheduleConfig(round_steps=5))
+    engine = stepping_engine(HashingModel(8), round_steps=5)
     next(iter(engine.hear(streams)))
     assert_heard_as_alone({h.stream.stream_id: h for h in engine.hear(streams)}, streams)

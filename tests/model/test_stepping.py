@@ -10,11 +10,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.engine.ahead import Ahead
-from pipeline.engine.engine import Engine, ScheduleConfig
 from pipeline.engine.slots import Listed, Slots
+from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
 from pipeline.model.decoding import Sampling, Script
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.slotted import Housing
+from pipeline.model.stepping import SteppingModel
 from tests.model.reference import random_pair
 
 pytest.importorskip("moshi")
@@ -53,7 +54,7 @@ def alone(speech, streams):
 
 
 def heard_by(model, streams, **config):
-    engine = Engine(model, ScheduleConfig(**config))
+    engine = stepping_engine(model, **config)
     return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
 
 
@@ -74,14 +75,14 @@ def assert_as_alone(heard, alone):
     [(1, 25, 1), (3, 7, 2), (8, 25, 8), (16, 10, 1), (16, 10, 5), (24, 25, 64)],
 )
 def test_alone_is_together(speech, streams, alone, num_slots, round_steps, encode_rows):
-    model = SlottedModel(speech, num_slots, round_steps, encode_rows=encode_rows)
+    model = SteppingModel(speech, num_slots, round_steps, Housing(encode_rows=encode_rows))
     shuffled = random.Random(num_slots).sample(streams, len(streams))
     assert_as_alone(heard_by(model, shuffled, round_steps=round_steps), alone)
     assert_as_alone(heard_by(model, streams, round_steps=round_steps, reproducible=True), alone)
 
 
 def test_a_new_stream_hears_nothing_of_its_slots_past(speech, streams, alone):
-    model = SlottedModel(speech, 4, 25)
+    model = SteppingModel(speech, 4, 25)
     # Large and finite: a masked weight of 0 times NaN would be NaN and condemn a right mask.
     for memory in model.memory():
         memory.fill_(1e4)
@@ -89,7 +90,7 @@ def test_a_new_stream_hears_nothing_of_its_slots_past(speech, streams, alone):
 
 
 def test_what_a_slot_does_not_hold_yet_is_not_even_read(speech, streams, alone):
-    model = SlottedModel(speech, 1, 25)
+    model = SteppingModel(speech, 1, 25)
     for memory in model.cache_memory():
         memory.fill_(torch.nan)  # a masked weight of 0 times NaN would be NaN
     short = [
@@ -100,7 +101,7 @@ def test_what_a_slot_does_not_hold_yet_is_not_even_read(speech, streams, alone):
 
 
 def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alone, monkeypatch):
-    model = SlottedModel(speech, 4, 25)
+    model = SteppingModel(speech, 4, 25)
     for memory in model.memory():
         memory.fill_(1e4)
     plain = speech.mimi.encode
@@ -116,8 +117,8 @@ def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alon
 def test_forced_tokens_are_said_and_heard(speech, streams):
     forced = (7, 8, 9, 3, 3)
     held = [Stream(s.stream_id, s.samples, s.num_frames, forced[: s.num_steps]) for s in streams]
-    heard = heard_by(SlottedModel(speech, 5, 7), held, round_steps=7)
-    free = heard_by(SlottedModel(speech, 5, 7), streams, round_steps=7)
+    heard = heard_by(SteppingModel(speech, 5, 7), held, round_steps=7)
+    free = heard_by(SteppingModel(speech, 5, 7), streams, round_steps=7)
     for stream in streams:
         tokens_T = heard[stream.stream_id].tokens_T
         assert tokens_T[: len(forced)].tolist() == list(forced[: stream.num_steps])
@@ -159,7 +160,7 @@ def alone_in_manner(speech, streams):
 def test_prompts_and_draws_in_slots_are_those_of_the_plain_way(
     speech, streams, alone, alone_in_manner, num_slots, round_steps
 ):
-    model = SlottedModel(speech, num_slots, round_steps)
+    model = SteppingModel(speech, num_slots, round_steps)
     shuffled = random.Random(num_slots).sample(streams, len(streams))
     mixed = in_manner(shuffled, manners_of(streams))
     assert_as_alone(heard_by(model, mixed, round_steps=round_steps), alone_in_manner)
@@ -172,7 +173,7 @@ def test_prompts_and_draws_in_slots_are_those_of_the_plain_way(
 
 
 def test_a_stream_that_draws_never_changes_its_greedy_neighbours(speech, streams, alone):
-    model = SlottedModel(speech, 8, 25)
+    model = SteppingModel(speech, 8, 25)
     warm = {1: 2.0, 5: 0.7, 9: 1.0}
     mixed = [
         replace(stream, temperature=warm.get(stream.stream_id, 0.0), seed=1) for stream in streams
@@ -226,7 +227,7 @@ def first_round(model, streams, **manner):
 @pytest.mark.parametrize("manner", [{}, {"temperature": 0.5, "prompt_tokens": (4, 5)}])
 @pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
 def test_the_host_never_waits_inside_a_round(speech, streams, watching, manner):
-    model = SlottedModel(speech, 8, 25)
+    model = SteppingModel(speech, 8, 25)
     chunk, steps = first_round(model, streams, **manner)
     assert steps.is_plain == (not manner)
     with watching() as watch:
@@ -249,7 +250,7 @@ class WatchSizes(TorchDispatchMode):
 
 
 def test_slots_move_a_few_at_a_time_whose_copies_have_room(speech):
-    model = SlottedModel(speech, 32, 25)
+    model = SteppingModel(speech, 32, 25)
     largest_bytes = max(memory.nbytes for memory in model.memory()) / 32
     with WatchSizes() as watch:
         model.move(range(16, 32), range(16))
@@ -258,10 +259,10 @@ def test_slots_move_a_few_at_a_time_whose_copies_have_room(speech):
 
 @pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
 def test_a_host_that_waits_is_caught(speech, streams, watching):
-    model = SlottedModel(speech, 8, 25)
+    model = SteppingModel(speech, 8, 25)
     chunk, steps = first_round(model, streams)
     plain = model._step
-    model._step = lambda *args: (plain(*args), model._last_tokens_S[0].item())
+    model._step = lambda *args: (plain(*args), model._tables.last_tokens_S[0].item())
     with watching() as watch:
         model.run(steps, [model.encode(chunk)])
     assert len(watch.waits) == steps.num_steps
