@@ -18,7 +18,8 @@ from pipeline.engine.stream import Listening, Stream
 from pipeline.model import mixing, queues
 from pipeline.model.leaping import LeapingModel
 from pipeline.model.placement import CACHES, DTYPES
-from pipeline.model.slotted import SlottedModel
+from pipeline.model.slotted import Housing
+from pipeline.model.stepping import SteppingModel
 from pipeline.model.weight_only import CompressedLinear, compress
 from tests.model import pretended_cuda as pretended
 
@@ -85,7 +86,7 @@ def speech_in(dtype):
 
 
 def devices_of(model, said):
-    return {tensor.device for tensor in (*model.memory(), *said.tables.tensors)}
+    return {tensor.device for tensor in (*model.memory(), *said.tensors)}
 
 
 EVERYTHING = [
@@ -104,8 +105,8 @@ EVERYTHING = [
 @pytest.mark.parametrize(("dtype", "cache", "has_kernel"), EVERYTHING)
 def test_a_round_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkeypatch):
     with apart(monkeypatch, has_kernel):
-        terms = {"use_graphs": use_graphs, "cache_dtype": CACHES[cache]}
-        model = SlottedModel(speech_in(dtype), NUM_SLOTS, ROUND_STEPS, **terms)
+        housing = Housing(use_graphs=use_graphs, cache_dtype=CACHES[cache])
+        model = SteppingModel(speech_in(dtype), NUM_SLOTS, ROUND_STEPS, housing)
         said = round_of(model)
         model.move([9], [2])
         assert devices_of(model, said) == {AWAY}
@@ -120,8 +121,7 @@ def test_a_leap_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkey
             NUM_SLOTS,
             FRAMES_PER_PASS,
             ROUND_STEPS // FRAMES_PER_PASS,
-            use_graphs=use_graphs,
-            cache_dtype=CACHES[cache],
+            Housing(use_graphs=use_graphs, cache_dtype=CACHES[cache]),
         )
         said = leap_of(model)
         model.move([9], [2])
@@ -136,5 +136,5 @@ def test_compressed_matrices_stay_on_the_device(bits, monkeypatch):
         for module in speech.language_model.modules():
             if isinstance(module, CompressedLinear):
                 module.take(torch.zeros(module._shape, dtype=torch.bfloat16))
-        model = SlottedModel(speech, NUM_SLOTS, ROUND_STEPS)
+        model = SteppingModel(speech, NUM_SLOTS, ROUND_STEPS)
         assert devices_of(model, round_of(model)) == {AWAY}

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -168,11 +167,10 @@ def a_gpu(monkeypatch):
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 8_000_000_000)
     monkeypatch.setattr(loading, "total_bytes_of", lambda device: 16_000_000_000)
     monkeypatch.setattr(loading, "_loaded", lambda *args: None)
-    switches: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [switch.allow_tf32 for switch in switches]
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     yield
-    for switch, was in zip(switches, before, strict=True):
-        switch.allow_tf32 = was
+    torch.backends.cudnn.allow_tf32 = before[0]
+    torch.set_float32_matmul_precision(before[1])
 
 
 @pytest.mark.usefixtures("a_gpu")
@@ -194,7 +192,7 @@ def test_engines_that_share_a_gpu_share_its_memory(tiny):
 def test_products_are_rounded_as_asked(tiny, tf32, convolutions, matrices):
     loading._fitted(tiny, EngineConfig(tf32=tf32))
     assert torch.backends.cudnn.allow_tf32 == convolutions
-    assert torch.backends.cuda.matmul.allow_tf32 == matrices
+    assert (torch.get_float32_matmul_precision() == "high") == matrices
 
 
 @pytest.mark.parametrize(
