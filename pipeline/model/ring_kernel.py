@@ -2,6 +2,8 @@
 
 The ring is cut into spans of a fixed length, whatever the slots at hand, and what they give is
 added in one order: no rounding depends on a neighbour. Numbers of eight bits are widened inside.
+Blocks of entries are on their way before they are due, and no warp waits for what another found
+before a span is at its end.
 Needs Triton, which comes with torch for NVIDIA GPUs.
 
 B rows, H heads, T queries, C entries of a ring or of a block, E width of a head, P spans.
@@ -19,6 +21,7 @@ from pipeline.model.keeping import Entries
 
 SPAN = 256  # entries; shorter ones keep more of a GPU busy with few slots, and cost more to add up
 BLOCK = 32  # entries read at once
+BLOCKS_AHEAD = 2  # on their way while one is worked on
 NOTHING = tl.constexpr(-1.0e30)  # below every score, and no infinity, whose differences are none
 
 
@@ -46,6 +49,7 @@ def mix_ring(
         width=width,
         span=SPAN,
         block=BLOCK,
+        num_blocks_ahead=BLOCKS_AHEAD,
     )
     mixed_BHTE = queries_BHTE.new_empty(queries_BHTE.shape)
     columns = triton.next_power_of_2(num_spans)
@@ -71,6 +75,7 @@ def mix_span(
     width: tl.constexpr,
     span: tl.constexpr,
     block: tl.constexpr,
+    num_blocks_ahead: tl.constexpr,
 ):
     """One query over one span: its weighted sum of values, highest score and sum of weights."""
     head, query, part, first = _place(num_queries, capacity, span)
@@ -79,28 +84,32 @@ def mix_span(
     column_E = tl.arange(0, width)
     query_at = (head * num_queries + query) * width
     query_E = tl.load(queries_ptr + query_at + column_E).to(tl.float32) * scale
-    highest = NOTHING + 0.0
-    weight = 0.0
-    sum_E = tl.zeros([width], dtype=tl.float32)
-    for start in range(first, end, block):
+    highest_C = tl.full([block], NOTHING, dtype=tl.float32)
+    weight_C = tl.zeros([block], dtype=tl.float32)
+    sum_CE = tl.zeros([block, width], dtype=tl.float32)
+    for start in tl.range(first, end, block, num_stages=num_blocks_ahead + 1):
         entry_C = start + tl.arange(0, block)
         at_C, is_held_C = head * capacity + entry_C, entry_C < end
-        seen_C = is_held_C & _is_seen(newest - entry_C, num_queries - 1 - query, capacity, context)
         key_CE = _read(keys_ptr, at_C, is_held_C, column_E, width)
-        score_C = _scaled(tl.sum(key_CE * query_E[None, :], 1), key_scales_ptr, at_C, is_held_C)
-        highest, shrink, weight_C = _weigh(score_C, seen_C, highest)
-        weight = weight * shrink + tl.sum(weight_C, 0)
-        weight_C = _scaled(weight_C, value_scales_ptr, at_C, is_held_C)
         value_CE = _read(values_ptr, at_C, is_held_C, column_E, width)
-        sum_E = sum_E * shrink + tl.sum(value_CE * weight_C[:, None], 0)
-    _keep(sums_ptr, totals_ptr, part, column_E, width, sum_E, highest, weight)
+        seen_C = is_held_C & _is_seen(newest - entry_C, num_queries - 1 - query, capacity, context)
+        score_C = _scaled(tl.sum(key_CE * query_E[None, :], 1), key_scales_ptr, at_C, is_held_C)
+        highest_C, shrink_C, new_C = _weigh(score_C, seen_C, highest_C)
+        weight_C = weight_C * shrink_C + new_C
+        new_C = _scaled(new_C, value_scales_ptr, at_C, is_held_C)
+        sum_CE = sum_CE * shrink_C[:, None] + value_CE * new_C[:, None]
+    _keep(sums_ptr, totals_ptr, part, column_E, sum_CE, highest_C, weight_C)
 
 
 @triton.jit
-def _keep(sums_ptr, totals_ptr, part, column_E, width: tl.constexpr, sum_E, highest, weight):
-    tl.store(sums_ptr + part * width + column_E, sum_E)
+def _keep(sums_ptr, totals_ptr, part, column_E, sum_CE, highest_C, weight_C):
+    """Add up what the places of a block have gathered, each since the beginning of the span."""
+    highest = tl.max(highest_C, 0)
+    share_C = tl.exp(highest_C - highest)
+    sum_E = tl.sum(sum_CE * share_C[:, None], 0)
+    tl.store(sums_ptr + part * sum_CE.shape[1] + column_E, sum_E)
     tl.store(totals_ptr + part * 2, highest)
-    tl.store(totals_ptr + part * 2 + 1, weight)
+    tl.store(totals_ptr + part * 2 + 1, tl.sum(weight_C * share_C, 0))
 
 
 @triton.jit
@@ -139,11 +148,15 @@ def _scaled(x_C, scales_ptr, at_C, is_held_C):
 
 
 @triton.jit
-def _weigh(score_C, is_seen_C, highest):
-    """The highest score so far, by how much that shrinks what was gathered, and new weights."""
+def _weigh(score_C, is_seen_C, highest_C):
+    """The highest scores so far, by how much that shrinks what was gathered, and new weights.
+
+    Every place of a block counts for itself: to agree on one, all warps would have to wait.
+    """
     score_C = tl.where(is_seen_C, score_C, NOTHING)
-    higher = tl.maximum(highest, tl.max(score_C, 0))
-    return higher, tl.exp(highest - higher), tl.where(is_seen_C, tl.exp(score_C - higher), 0.0)
+    higher_C = tl.maximum(highest_C, score_C)
+    new_C = tl.where(is_seen_C, tl.exp(score_C - higher_C), 0.0)
+    return higher_C, tl.exp(highest_C - higher_C), new_C
 
 
 @triton.jit
