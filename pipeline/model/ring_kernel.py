@@ -47,6 +47,7 @@ def mix_ring(
         num_queries=num_queries,
         capacity=capacity,
         width=width,
+        num_spans=num_spans,
         span=SPAN,
         block=BLOCK,
         num_blocks_ahead=BLOCKS_AHEAD,
@@ -73,12 +74,13 @@ def mix_span(
     num_queries: tl.constexpr,
     capacity: tl.constexpr,
     width: tl.constexpr,
+    num_spans: tl.constexpr,
     span: tl.constexpr,
     block: tl.constexpr,
     num_blocks_ahead: tl.constexpr,
 ):
     """One query over one span: its weighted sum of values, highest score and sum of weights."""
-    head, query, part, first = _place(num_queries, capacity, span)
+    head, query, part, first = _place(num_queries, num_spans, span)
     newest = tl.load(newest_ptr + head // num_heads).to(tl.int32)
     end = tl.minimum(tl.minimum(first + span, newest + 1), capacity)
     column_E = tl.arange(0, width)
@@ -113,12 +115,11 @@ def _keep(sums_ptr, totals_ptr, part, column_E, sum_CE, highest_C, weight_C):
 
 
 @triton.jit
-def _place(num_queries: tl.constexpr, capacity: tl.constexpr, span: tl.constexpr):
+def _place(num_queries: tl.constexpr, num_spans: tl.constexpr, span: tl.constexpr):
     """Which head of which row, which query, where its part of the answer goes, the first entry.
 
     Queries of one head stand next to each other: the first reads memory, the others its cache.
     """
-    num_spans: tl.constexpr = tl.cdiv(capacity, span)
     program = tl.program_id(0).to(tl.int64)  # times the size of a ring it may pass 32 bits
     query = (program % num_queries).to(tl.int32)
     span_index = (program // num_queries % num_spans).to(tl.int32)

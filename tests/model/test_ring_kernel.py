@@ -171,7 +171,7 @@ def compiled(kernel, types, capability, **constants):
 for capability, ring in ((75, "*i8 *i8 *bf16 *bf16"), (90, "*fp8e4nv *fp8e4nv *bf16 *bf16")):
     span = compiled(
         ring_kernel.mix_span, f"*fp16 {ring} *i64 *fp32 *fp32 i32 fp32", capability,
-        num_heads=16, num_queries=1, capacity=750, width=128,
+        num_heads=16, num_queries=1, capacity=750, width=128, num_spans=3,
         span=ring_kernel.SPAN, block=ring_kernel.BLOCK, num_blocks_ahead=ring_kernel.BLOCKS_AHEAD)
     added = compiled(
         ring_kernel.add_spans, "*fp32 *fp32 *fp16", capability,
