@@ -92,34 +92,44 @@ class Conversation:
 
 def conversation(interpreter: Interpreter) -> Conversation:
     """The conversation that a checkpoint's interpreter holds with each clip."""
-
-    def prompt_of(clip: Clip) -> Prompt:
-        usual = interpreter.prompt(clip.domain)
-        if clip.prompt is None:
-            return usual
-        return replace(clip.prompt, domain=clip.prompt.domain or usual.domain)
-
-    def read_words(clip: Clip, heard: Heard) -> list[Word]:
-        return interpreter.words(
-            heard.tokens_T.tolist(),
-            heard.confidences_T.tolist(),
-            len(clip.samples_N),
-            prompt_of(clip),
-        )
-
-    def turn_ends_s(clip: Clip, heard: Heard, words: list[Word]) -> list[float]:
-        num_samples = len(clip.samples_N)
-        return interpreter.turn_ends_s(heard.heads_TH, words, num_samples, prompt_of(clip))
-
+    interpreted = _Interpreted(interpreter)
     return Conversation(
         frame_samples=interpreter.config.mimi.frame_samples,
         prefix_frames=interpreter.config.prefix_frames,
         flush_frames=interpreter.config.flush_frames,
-        read_words=read_words,
-        turn_ends_s=turn_ends_s,
-        script=lambda clip: interpreter.script(prompt_of(clip)),
-        heard_samples=lambda clip: interpreter.heard_samples(clip.samples_N, prompt_of(clip)),
+        script=interpreted.script,
+        heard_samples=interpreted.heard_samples,
+        read_words=interpreted.read_words,
+        turn_ends_s=interpreted.turn_ends_s,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Interpreted:
+    """What an interpreter makes of a clip and of its prompt."""
+
+    interpreter: Interpreter
+
+    def prompt(self, clip: Clip) -> Prompt:
+        usual = self.interpreter.prompt(clip.domain)
+        if clip.prompt is None:
+            return usual
+        return replace(clip.prompt, domain=clip.prompt.domain or usual.domain)
+
+    def script(self, clip: Clip) -> Script:
+        return self.interpreter.script(self.prompt(clip))
+
+    def heard_samples(self, clip: Clip) -> np.ndarray:
+        return self.interpreter.heard_samples(clip.samples_N, self.prompt(clip))
+
+    def read_words(self, clip: Clip, heard: Heard) -> list[Word]:
+        tokens, confidences = heard.tokens_T.tolist(), heard.confidences_T.tolist()
+        prompt = self.prompt(clip)
+        return self.interpreter.words(tokens, confidences, len(clip.samples_N), prompt)
+
+    def turn_ends_s(self, clip: Clip, heard: Heard, words: list[Word]) -> list[float]:
+        num_samples, prompt = len(clip.samples_N), self.prompt(clip)
+        return self.interpreter.turn_ends_s(heard.heads_TH, words, num_samples, prompt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,7 +69,10 @@ class EngineConfig:
     )
     reproducible: bool = field(
         default=False,
-        metadata={"help": "always run over all slots: rounding then depends on no neighbour"},
+        metadata={
+            "help": "always run over all slots: what a stream says in fewer bits than float32 then "
+            "depends on no neighbour either"
+        },
     )
 
     def __post_init__(self) -> None:

@@ -19,7 +19,8 @@ def stepping_engine(
 ) -> Engine:
     """An engine that looks at what was said every `round_steps` steps.
 
-    A `reproducible` one always runs over all slots, so that rounding depends on no neighbour.
+    A `reproducible` one always runs over all slots: in fewer bits than float32, too, what a stream
+    says then depends on no neighbour.
     """
     buckets = buckets_of(model, reproducible)
     return Engine(buckets[-1], lambda tally: _Stepping(model, buckets, round_steps, tally))

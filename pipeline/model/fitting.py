@@ -9,7 +9,7 @@ from pipeline.model.numbers import Numbers
 SMALLEST_BUCKET = 8  # slots; below, a step costs the same
 MOST_SLOTS = 256  # beyond, a step is as much slower as it is wider, and long streams take longer
 KEPT_FREE = 0.06  # of the memory: fragments, libraries, other small things
-GRAPH_BYTES = 96 << 20  # of each recorded graph
+GRAPHS_BYTES = 576 << 20  # of all recorded steps, which share what they compute in
 ENCODE_BYTES_PER_S = 32 << 20  # of sound that is encoded at once; 64 channels at 24 kHz, five times
 MOST_ENCODE_ROWS, LEAST_ENCODE_ROWS = 64, 4  # streams encoded at once; more gain nothing
 ENCODE_SHARE = 1 / 16  # of the memory
@@ -66,7 +66,7 @@ def footprint(
     round_steps: int,
     encode_rows: int,
     *,
-    num_graphs: int = 6,
+    graphs_bytes: int = GRAPHS_BYTES,
     frames_per_pass: int = 1,
 ) -> Footprint:
     """What a checkpoint takes in these numbers; a round has so many steps, or a few more."""
@@ -75,17 +75,14 @@ def footprint(
     encoded_s = encode_rows * most_steps / mimi.frame_rate_hz
     codec_state = 4 * _codec_state(mimi, most_steps)
     return Footprint(
-        weights=_layer_bytes(language_model, numbers.weights)
-        + _table_sizes(language_model) * ITEM_BYTES[numbers.activations]
-        + _norm_bytes(language_model, numbers.activations)
-        + _head_bytes(language_model, numbers.activations),
+        weights=_weight_bytes(language_model, numbers),
         codec_weights=4 * _codec_sizes(mimi),
         cache_per_slot=_cached_bytes(language_model, numbers.cache, frames_per_pass),
         codec_state_per_slot=codec_state,
         encode_rows=encode_rows,
         # The state of what is encoded is copied out of its slots.
         encoding=int(encoded_s * ENCODE_BYTES_PER_S) + encode_rows * codec_state,
-        graphs=num_graphs * GRAPH_BYTES,
+        graphs=graphs_bytes,
     )
 
 
@@ -94,6 +91,15 @@ def encode_rows(memory_bytes: float, round_steps: int, frame_rate_hz: float) -> 
     row_bytes = round_steps / frame_rate_hz * ENCODE_BYTES_PER_S
     fitting = int(memory_bytes * ENCODE_SHARE // row_bytes)
     return min(MOST_ENCODE_ROWS, max(LEAST_ENCODE_ROWS, fitting))
+
+
+def _weight_bytes(config: LanguageModelConfig, numbers: Numbers) -> int:
+    return (
+        _layer_bytes(config, numbers.weights)
+        + _table_sizes(config) * ITEM_BYTES[numbers.activations]
+        + _norm_bytes(config, numbers.activations)
+        + _head_bytes(config, numbers.activations)
+    )
 
 
 def _layer_bytes(config: LanguageModelConfig, numbers: str) -> int:

@@ -116,7 +116,7 @@ def needs_of(
         footprint, config, numbers, wishes.round_steps, frames_per_pass=wishes.frames_per_pass or 1
     )
     if device_type != "cuda":
-        return bill(encode_rows=1, num_graphs=0)
+        return bill(encode_rows=1, graphs_bytes=0)
     return bill(encode_rows(free_bytes, wishes.round_steps, config.mimi.frame_rate_hz))
 
 

@@ -236,27 +236,6 @@ def test_the_host_never_waits_inside_a_round(speech, streams, watching, manner):
     assert watch.waits == []
 
 
-class WatchSizes(TorchDispatchMode):
-    """Notes the largest tensor that any operator makes."""
-
-    largest_bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        said = func(*args, **(kwargs or {}))
-        given = {x.data_ptr() for x in args if isinstance(x, torch.Tensor)}
-        if isinstance(said, torch.Tensor) and said.data_ptr() not in given:
-            self.largest_bytes = max(self.largest_bytes, said.nbytes)
-        return said
-
-
-def test_slots_move_a_few_at_a_time_whose_copies_have_room(speech):
-    model = SteppingModel(speech, 32, 25)
-    largest_bytes = max(memory.nbytes for memory in model.memory()) / 32
-    with WatchSizes() as watch:
-        model.move(range(16, 32), range(16))
-    assert largest_bytes < watch.largest_bytes <= 8 * largest_bytes
-
-
 @pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
 def test_a_host_that_waits_is_caught(speech, streams, watching):
     model = SteppingModel(speech, 8, 25)
