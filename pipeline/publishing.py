@@ -212,7 +212,13 @@ class Publisher:
                 del self._num_waiting_in[part]
                 self._settled_parts.add(part)
         if recording.num_channels is None:
-            self._names_of_source[recording.source_id].discard(recording.recording_id)
+            self._forget_name(recording)
+
+    def _forget_name(self, recording: Recording) -> None:
+        names = self._names_of_source[recording.source_id]
+        names.discard(recording.recording_id)
+        if not names:
+            del self._names_of_source[recording.source_id]
 
     def _show(self, name: str, num_channels: int | None) -> None:
         self._visible.add(name)

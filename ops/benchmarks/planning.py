@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
 
-from pipeline.cluster.dataset import MAX_RECORDINGS_PER_TASK, blocks_of
+from pipeline.cluster.dealing import dealt, task_size
 from pipeline.planning import PlanningConfig, duplicates, plan
 from pipeline.publishing import Publisher
 from pipeline.records import Recording
@@ -26,6 +26,9 @@ from pipeline.storage.run import begin, stored_plan
 
 # One in a hundred objects has the bytes of the one before it.
 COPY_EVERY = 100
+# Of recordings with the sizes below.
+MEAN_S = 1568.0
+NUM_DECODERS = 64
 
 
 def main() -> None:
@@ -45,7 +48,8 @@ def planning(folder: Path, num_recordings: int) -> Iterator[str]:
     def hand_out() -> None:
         publisher = Publisher(store, lambda: None, {}, lambda transcript: transcript)
         remaining = publisher.remaining(stored_plan(store))
-        deque(blocks_of(remaining, MAX_RECORDINGS_PER_TASK), maxlen=0)
+        size = task_size(num_recordings, MEAN_S * num_recordings, NUM_DECODERS)
+        deque(dealt(remaining, size), maxlen=0)
 
     steps: dict[str, Callable[[], object]] = {
         "planned and written": write,

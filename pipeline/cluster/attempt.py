@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from pipeline.cluster.dataset import receipts
+from pipeline.cluster.dealing import dealt, task_size
 from pipeline.cluster.heartbeat import LEDGER_TIMEOUT_S, Heartbeat
 from pipeline.cluster.ledger import LedgerHandle, open_ledger
 from pipeline.cluster.metrics import tell_published
@@ -94,8 +95,9 @@ class Attempt:
 
     def _receipts(self, pool: Pool, ledger: LedgerHandle) -> Iterator[list[dict[str, Any]]]:
         remaining = self._publisher.remaining(stored_plan(self._store))
-        order, num_left = self._order, self.progress.num_left
-        return receipts(remaining, num_left, order.stages, ledger, pool, order.cluster)
+        progress, order = self.progress, self._order
+        size = task_size(progress.num_left, progress.estimated_s, pool.num_decoders)
+        return receipts(dealt(remaining, size), order.stages, ledger, pool, order.cluster)
 
     def _receive(self, batch: list[dict[str, Any]]) -> None:
         self.progress.receive(batch)

@@ -6,7 +6,6 @@ remaining recordings -> [CPU] read: shards with sound, or failures -> blocks of 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, cast
 
 import pyarrow as pa
@@ -18,18 +17,13 @@ from pipeline.cluster.config import ROWS_PER_BLOCK, ClusterConfig, calls_per_act
 from pipeline.cluster.ledger import LedgerHandle
 from pipeline.cluster.reading import Reader, read_remaining
 from pipeline.cluster.resources import Pool
-from pipeline.cluster.rows import receipt_table, remaining_table
+from pipeline.cluster.rows import receipt_table
 from pipeline.cluster.stacks import answer_with_stacks
 from pipeline.cluster.stopwatch import Stopwatch
-from pipeline.publishing import Remaining
 from pipeline.storage.opening import S3Config, open_store
 from pipeline.storage.parts import commit
 from pipeline.storage.rows import outcome_of
 
-# A read task that dies begins again with its first recording, so it has few of them; a million
-# recordings in tasks of one each would keep the driver busy with nothing but tasks.
-MAX_RECORDINGS_PER_TASK = 64
-TASKS_PER_DECODER = 4
 # Prefetching more blocks than this beyond those an actor works on only pins memory.
 PREFETCH = 1.2
 COMMIT_CPUS = 0.25
@@ -48,31 +42,28 @@ class Stages:
 
 
 def receipts(
-    remaining: Iterable[Remaining],
-    num_recordings: int,
+    tasks: Iterable[pa.Table],
     stages: Stages,
     ledger: LedgerHandle,
     pool: Pool,
     config: ClusterConfig,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Run the graph; rows about a few outcomes as soon as they are committed."""
+    """Run the graph over what read tasks are to do; rows about outcomes as soon as committed."""
     _set_up_context(config)
-    dataset = _graph(remaining, num_recordings, stages, ledger, pool, config)
+    dataset = _graph(tasks, stages, ledger, pool, config)
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield cast(pa.Table, batch).to_pylist()
 
 
 def _graph(
-    remaining: Iterable[Remaining],
-    num_recordings: int,
+    tasks: Iterable[pa.Table],
     stages: Stages,
     ledger: LedgerHandle,
     pool: Pool,
     config: ClusterConfig,
 ) -> ray.data.Dataset:
-    per_task = recordings_per_task(num_recordings, pool.num_decoders)
     # One at a time: a plan of a million recordings lies in the object store and not in the driver.
-    blocks = [ray.put(table) for table in blocks_of(remaining, per_task)]
+    blocks = [ray.put(table) for table in tasks]
     recordings = ray.data.from_arrow_refs(blocks)  # type: ignore[arg-type] # two names of one type
     cut = recordings.map_batches(
         read_remaining,  # type: ignore[arg-type] # Ray types no functions with fn_args
@@ -123,19 +114,6 @@ def write_part(table: pa.Table, output: str, s3: S3Config, ledger: LedgerHandle)
         committed = receipt_table(commit(open_store(output, s3), outcomes), outcomes)
     ledger.spend.remote(COMMIT_STAGE, watch.take())
     return committed
-
-
-def recordings_per_task(num_recordings: int, num_decoders: int) -> int:
-    """Few enough that every decoder has several tasks, so that they end together."""
-    even = num_recordings // (TASKS_PER_DECODER * num_decoders)
-    return min(max(even, 1), MAX_RECORDINGS_PER_TASK)
-
-
-def blocks_of(remaining: Iterable[Remaining], per_task: int) -> Iterator[pa.Table]:
-    """The rows of as many recordings as one read task gets, a table at a time."""
-    waiting = iter(remaining)
-    while some := list(islice(waiting, per_task)):
-        yield remaining_table(some)
 
 
 def _set_up_context(config: ClusterConfig) -> None:

@@ -112,6 +112,11 @@ def open_ledger() -> LedgerHandle:
     # A CPU of its own would be one less for decoding; on the driver's machine it dies only with it.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     made = ray.remote(Ledger).options(
-        num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1
+        num_cpus=0,
+        scheduling_strategy=here,
+        max_restarts=-1,
+        max_task_retries=-1,
+        # Of its calls, several for each shard, the cluster would keep a history.
+        enable_task_events=False,
     )
     return cast(LedgerHandle, made.remote())

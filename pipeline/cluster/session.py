@@ -18,6 +18,13 @@ START_ATTEMPTS = 3
 # Ray puts the folder's name into names of sockets, which must be short.
 TEMP_FOLDER = "nightscribe-ray"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+OWN_SETTINGS = {
+    # Ray ends workers that were idle for a second and starts others for the next tasks, which
+    # takes longer than most tasks do.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
+    # What it remembers of tasks that ended, some kilobytes each; nobody asks for so many.
+    "RAY_task_events_max_num_task_in_gcs": "5000",
+}
 
 
 class ClusterUnreachableError(Exception):
@@ -61,6 +68,8 @@ def _join(address: str) -> None:
 )
 def _start(config: ClusterConfig) -> None:
     gib = config.object_store_gib
+    for name, value in OWN_SETTINGS.items():
+        os.environ.setdefault(name, value)
     ray.init(
         address="local",
         num_cpus=max(cpus_here(), MIN_CPUS),

@@ -4,7 +4,6 @@ import pytest
 
 from pipeline.cluster import resources
 from pipeline.cluster.config import ClusterConfig, calls_per_actor
-from pipeline.cluster.dataset import recordings_per_task
 from pipeline.cluster.resources import ClusterLacksError, plan_pool, pool_for
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
@@ -110,9 +109,3 @@ def test_twice_as_many_rows_are_in_flight_as_there_are_slots():
     assert calls_per_actor(ClusterConfig(), 256) == 128
     assert calls_per_actor(ClusterConfig(), 1) == 2
     assert calls_per_actor(ClusterConfig(rows_in_flight=10), 256) == 3
-
-
-def test_every_decoder_gets_several_tasks_and_none_gets_a_long_one():
-    assert recordings_per_task(3, num_decoders=4) == 1
-    assert recordings_per_task(100, num_decoders=5) == 5
-    assert recordings_per_task(1_000_000, num_decoders=4) == 64
