@@ -1,11 +1,13 @@
 """Whatever is killed and whenever, readers see every recording once, whole, and the same."""
 
+import gc
 import itertools
 import random
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +26,7 @@ from tests.storage.records import failure, heard, heard_all, recording, shards
 
 ROOT = Path(__file__).parent.parent
 NUM_KILLS = 4
+MAX_BYTES_EACH = 250
 
 
 @pytest.fixture
@@ -262,6 +265,24 @@ def test_many_recordings_become_several_files_of_bounded_size(store, monkeypatch
     )
     assert len(one.publish().transcripts) == 10
     assert len(list(files(store, "transcripts"))) == 3
+
+
+def test_of_what_readers_see_hardly_more_than_its_id_is_remembered(store):
+    shown, numbers = publisher(store), itertools.count()
+
+    def show_a_hundred():
+        some = [recording(f"r{next(numbers)}") for _ in range(100)]
+        shown.receive(parts.commit(store, [heard_all(one, 1)[0] for one in some]))
+        shown.publish()
+
+    show_a_hundred()
+    tracemalloc.start()
+    for _ in range(10):
+        show_a_hundred()
+    gc.collect()
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_bytes / 1000 < MAX_BYTES_EACH
 
 
 def test_what_could_not_be_fetched_for_a_passing_reason_is_tried_again_and_nothing_else(store):

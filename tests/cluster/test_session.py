@@ -5,7 +5,13 @@ import os
 import pytest
 
 from pipeline.cluster.config import ClusterConfig, RayConfig
-from pipeline.cluster.session import START_ATTEMPTS, ClusterUnreachableError, connected, cpus_here
+from pipeline.cluster.session import (
+    OWN_SETTINGS,
+    START_ATTEMPTS,
+    ClusterUnreachableError,
+    connected,
+    cpus_here,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +39,18 @@ def test_whatever_keeps_ray_from_starting_is_one_sentence(monkeypatch):
     ):
         raise AssertionError
     assert len(attempts) == START_ATTEMPTS
+
+
+def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in OWN_SETTINGS:
+        monkeypatch.setenv(name, "")  # so that it is as it was afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_task_events_max_num_task_in_gcs", "7")
+    seen = {}
+    monkeypatch.setattr(
+        "pipeline.cluster.session.ray.init", lambda **given: seen.update(os.environ)
+    )
+    with connected(RayConfig(), ClusterConfig()):
+        kept = {name: seen[name] for name in OWN_SETTINGS}
+    assert kept == OWN_SETTINGS | {"RAY_task_events_max_num_task_in_gcs": "7"}

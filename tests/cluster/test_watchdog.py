@@ -86,14 +86,32 @@ def test_a_run_that_goes_on_while_everybody_is_asked_is_left_alone(store):
     assert b"asked" in store.read(STALLED_KEY)
 
 
-def hung(part, output):
-    """How a run ends of which that part hangs."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.cluster.hanging", part, str(output)],
+@pytest.fixture(scope="module")
+def hung(tmp_path_factory):
+    """How a run ends of which that part hangs, and its output; two of them hang side by side."""
+    place = tmp_path_factory.mktemp("hung")
+    running = {part: begin(part, place / part) for part in ("transcriber", "driver")}
+
+    def end(part):
+        if part not in running:
+            running[part] = begin(part, place / part)
+        _, said = running[part].communicate(timeout=GIVE_UP_S)
+        return running[part].returncode, said, place / part / "out"
+
+    yield end
+    for one in running.values():
+        one.kill()
+        one.communicate()
+
+
+def begin(part, place):
+    place.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.cluster.hanging", part, str(place / "out")],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=GIVE_UP_S,
         env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
     )
 
@@ -101,21 +119,21 @@ def hung(part, output):
 @pytest.mark.ray
 @pytest.mark.timeout(GIVE_UP_S + 60)
 @pytest.mark.parametrize("part", ["transcriber", pytest.param("decoder", marks=pytest.mark.slow)])
-def test_a_run_with_a_hanging_worker_ends_with_its_stack(tmp_path, part):
-    run = hung(part, tmp_path / "out")
-    assert run.returncode == 1, run.stderr
-    told = (tmp_path / "out" / STALLED_KEY).read_text()
+def test_a_run_with_a_hanging_worker_ends_with_its_stack(hung, part):
+    code, said, output = hung(part)
+    assert code == 1, said
+    told = (output / STALLED_KEY).read_text()
     assert f"hang_in_the_{part}" in told
     assert "begun and not ended" in told
-    status = json.loads((tmp_path / "out/_run/status.json").read_text())
+    status = json.loads((output / "_run/status.json").read_text())
     assert status["state"] == "failed"
     assert "nothing was finished" in status["detail"]
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(GIVE_UP_S + 60)
-def test_a_driver_that_hangs_is_ended_with_its_stack(tmp_path):
-    run = hung("driver", tmp_path / "out")
-    assert run.returncode == 1, run.stderr
-    for told in (run.stderr, (tmp_path / "out" / STALLED_KEY).read_text()):
+def test_a_driver_that_hangs_is_ended_with_its_stack(hung):
+    code, said, output = hung("driver")
+    assert code == 1, said
+    for told in (said, (output / STALLED_KEY).read_text()):
         assert "hang_in_the_driver" in told
