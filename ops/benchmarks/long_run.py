@@ -284,6 +284,8 @@ def page(looks: list[dict], words: str, took_s: float, wrong: list[str]) -> str:
         f"{last.get('num_words', 0):,} words in {took_s:.0f} s",
         f"- temporary files: {max(one['num_temporary'] for one in looks)} at most, "
         f"{last['num_temporary']} at the end",
+        f"- processes seen: {len({pid for one in looks for pid in one['processes']})}, "
+        f"{max(len(one['processes']) for one in looks)} at once; few of ffmpeg's last long enough",
         f"- objections: {'; '.join(wrong) or 'none'}",
         "",
         *_table("done", [("recordings", _by_tenth(looks, lambda one: [one["num_done"]]))]),
