@@ -102,9 +102,13 @@ def _is_file(word: str) -> bool:
 def _next_positional(job: Job, names: Iterator[str], word: str) -> str:
     name = next(names, None)
     if name is None:
-        hint = nearest(word, list(job.keys))
+        hint = nearest(word, list(job.keys), f"only {_alone(job)} may stand alone")
         raise ConfigError(f"{word!r} is not of the form key=value; {hint}")
     return name
+
+
+def _alone(job: Job) -> str:
+    return " and ".join(job.positional).upper() or "nothing"
 
 
 def _with_quoted_text(job: Job, word: str) -> str:
@@ -166,9 +170,9 @@ def _combinations(overrides: list[Override], multirun: bool) -> Iterator[tuple[O
 
 def _configuration(job: Job, overrides: list[Override]) -> Any:
     composed = _composed(job, overrides)
-    missing = sorted(OmegaConf.missing_keys(composed))
+    missing = OmegaConf.missing_keys(composed)
     if missing:
-        raise ConfigError(_missing(job, missing[0]))
+        raise ConfigError(_missing(job, min(missing, key=[*job.keys].index)))
     _check_choices(job, composed)
     return OmegaConf.to_object(composed)
 

@@ -1,6 +1,7 @@
 """What a run shows on the terminal: one moving line, or a plain one now and then for logs."""
 
 import logging
+import shlex
 import sys
 import time
 from types import TracebackType
@@ -97,10 +98,12 @@ def line(progress: Progress) -> str:
 def next_commands(progress: Progress, output: str) -> list[str]:
     if progress.state != "finished":
         return ["The same command goes on from here."]
+    run = shlex.quote(output)
     again = ["The same command with failures.retry=all tries again what failed."]
     return [
-        f"nightscribe report {output}",
-        f"nightscribe export {output} formats=[srt] to=subtitles",
+        f"nightscribe show {run}",
+        f"nightscribe report {run}",
+        f"nightscribe export {run} formats=[srt] to=subtitles",
         *(again if progress.num_failures else []),
     ]
 

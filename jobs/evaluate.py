@@ -15,7 +15,12 @@ from pipeline.reading.pace import pace_of, read_status
 from pipeline.reading.references import read_references
 from pipeline.reading.scorecard import rows, totals, write_scorecard
 from pipeline.storage.opening import S3Config
-from pipeline.storage.published import open_run, read_failures, read_transcripts
+from pipeline.storage.published import (
+    open_run,
+    published_uris,
+    read_failures,
+    read_transcripts,
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,12 +60,21 @@ def evaluate_run(config: EvaluateConfig) -> int:
     said = everything_said(
         read_transcripts(store), read_failures(store), references, config.language
     )
-    evaluation = evaluate(list(said), config.translated, pace_of(read_status(store)))
+    compared = list(said)
+    if not compared:
+        raise ValueError(_nothing_said(config, next(published_uris(store), None)))
+    evaluation = evaluate(compared, config.translated, pace_of(read_status(store)))
     write_scorecard(store, evaluation)
     terminal = console()
     for table in _tables(totals(evaluation), rows(evaluation), config):
         terminal.print(table)
     return 0
+
+
+def _nothing_said(config: EvaluateConfig, uri: str | None) -> str:
+    if config.reference is None:
+        return f"{config.run} knows no texts: give reference=MANIFEST with columns uri and text"
+    return f"{config.reference} names no recording of {config.run}, such as {uri}"
 
 
 def _tables(

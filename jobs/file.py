@@ -209,6 +209,8 @@ def _on_disk(audio: str) -> Iterator[Path]:
     """The file itself, or standard input written to one: ffmpeg has to seek in some formats."""
     if audio != STANDARD_INPUT:
         path = Path(audio)
+        if path.is_dir():
+            raise ValueError(f"{audio} is a folder: nightscribe transcribe input={audio} takes it")
         if not path.is_file():
             raise ValueError(f"{audio}: there is no such file")
         yield path

@@ -64,14 +64,14 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
             yield from keys_of(kind, f"{key.path}.")
 
 
-def nearest(name: str, names: list[str]) -> str:
-    """A hint at the right name, or where the names can be read."""
+def nearest(name: str, names: list[str], otherwise: str = "see --help") -> str:
+    """A hint at the right name, or what to say where none is near."""
     found = get_close_matches(name, names, n=1, cutoff=0.5)
     if not found:  # the right name in the wrong group
         last = name.rpartition(".")[2]
         lasts = {candidate.rpartition(".")[2]: candidate for candidate in names}
         found = [lasts[match] for match in get_close_matches(last, list(lasts), n=1, cutoff=0.7)]
-    return f"did you mean {found[0]}?" if found else "see --help"
+    return f"did you mean {found[0]}?" if found else otherwise
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

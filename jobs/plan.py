@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from omegaconf import MISSING
+from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Column, Table
 
@@ -198,16 +199,16 @@ def _totals_table(archive: Archive) -> Table:
     if archive.heard_s != archive.duration_s:
         table.add_row("heard", f"{clock(archive.heard_s)} (each channel by itself)")
     table.add_row("longest", clock(archive.longest_s))
-    table.add_row("size", f"{_amount(archive.size_bytes / 1e9)} GB")
+    table.add_row("size", decimal(archive.size_bytes))
     table.add_row("duplicates", f"{archive.num_duplicates:,} (transcribed once)")
     table.add_row("unreadable", f"{len(archive.unreadable):,}")
     table.add_row("shards", f"about {archive.num_shards:,}")
-    table.add_row("output", f"about {_amount(_output_bytes(archive) / 1e6)} MB")
+    table.add_row("output", f"about {decimal(_output_bytes(archive))}")
     return table
 
 
 def _hours_table(archive: Archive, num_rows: int) -> Table:
-    table = Table("by", "", Column("hours", justify="right"))
+    table = Table("by", Column("", overflow="fold"), Column("hours", justify="right"))
     for kind in KINDS:
         for name, duration_s in _hours_rows(archive.seconds_by[kind], num_rows):
             table.add_row(kind, name, clock(duration_s))
@@ -226,7 +227,7 @@ def _hours_rows(seconds: Counter[str], num_rows: int) -> Iterator[tuple[str, flo
 
 
 def _trouble_table(archive: Archive, num_rows: int) -> Table:
-    table = Table("unreadable", "why")
+    table = Table(Column("unreadable", overflow="fold"), "why")
     for one in archive.unreadable[:num_rows]:
         table.add_row(one.recording.uri, one.trouble)
     if len(archive.unreadable) > num_rows:
@@ -239,7 +240,7 @@ def _cost_table(costs: list[Cost], config: PlanConfig) -> Table:
     table = Table("GPU", "GPU-hours", "wall hours", "price", "x real time", "basis")
     for cost in costs:
         gpu = cost.speed.gpu
-        price = f"prices.{gpu}=?" if cost.price is None else f"{cost.price:,.2f}"
+        price = f"prices.{gpu}=?" if cost.price is None else _amount(cost.price)
         hours = _amount(cost.gpu_h), _amount(cost.wall_h)
         speed = f"{cost.speed.times_real_time:,.0f}"
         table.add_row(f"{count}{gpu}", *hours, price, speed, cost.speed.basis)
@@ -247,8 +248,10 @@ def _cost_table(costs: list[Cost], config: PlanConfig) -> Table:
 
 
 def _amount(amount: float) -> str:
-    """Three digits at least: archives last from minutes to years."""
-    return f"{amount:,.1f}" if amount >= 100 else f"{amount:#.3g}"
+    """Three digits or two decimals: archives last from minutes to years."""
+    if amount >= 100:
+        return f"{amount:,.1f}"
+    return f"{amount:#.3g}" if amount >= 1 else f"{max(amount, 0.01):.2f}"
 
 
 JOB = Job(name="plan", config=PlanConfig, run=look, positional=("input",))

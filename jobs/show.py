@@ -1,8 +1,10 @@
-"""`nightscribe show RUN RECORDING`: one transcript on the terminal."""
+"""`nightscribe show RUN [RECORDING]`: one transcript on the terminal, or what is not ok."""
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import starmap
 
 from omegaconf import MISSING
 from rich.text import Text
@@ -16,7 +18,13 @@ from pipeline.rendering.document import Document, RenderingConfig
 from pipeline.rendering.formats import FORMATS, render
 from pipeline.rendering.utterances import Utterance, utterances
 from pipeline.storage.opening import S3Config
-from pipeline.storage.published import find_failures, find_transcripts, open_run
+from pipeline.storage.published import (
+    Ending,
+    endings,
+    find_failures,
+    find_transcripts,
+    open_run,
+)
 from pipeline.storage.store import Store
 
 SURE, UNSURE = 0.9, 0.6
@@ -25,11 +33,15 @@ COLOURS = "colours"
 
 @dataclass(kw_only=True, slots=True)
 class ShowConfig:
-    """Print the transcript of one recording, doubtful words in colour."""
+    """Print the transcript of one recording, doubtful words in colour, or list what is not ok."""
 
     run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    recording: str = field(
-        default=MISSING, metadata={"help": "its id, or a part of its file's name"}
+    recording: str | None = field(
+        default=None,
+        metadata={
+            "help": "its id, or a part of its file's name; unset: what failed and what needs a "
+            "look, a line each"
+        },
     )
     format: str = field(default=COLOURS, metadata={"help": "how", "choices": (COLOURS, *FORMATS)})
     speakers: list[str] = field(
@@ -40,37 +52,64 @@ class ShowConfig:
     )
     s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
 
+    def __post_init__(self) -> None:
+        if self.recording is None and self.format != COLOURS:
+            raise ValueError(f"format={self.format} is for one recording: name it behind the run")
+
 
 def show(config: ShowConfig) -> int:
-    channels = _found(config)
-    spoken = document(channels[0].recording.uri, channels, config.speakers)
-    if config.format != COLOURS:
-        sys.stdout.write(render(spoken, config.format, config.rendering))
-        return 0
-    terminal = console(soft_wrap=True)
-    terminal.print(_heading(channels))
-    for line in _lines(spoken, config.rendering):
-        terminal.print(line)
+    store = open_run(config.run, config.s3)
+    if config.recording is None:
+        sys.stdout.writelines(_told(endings(store)))
+    else:
+        _write(_found(store, config.run, config.recording), config)
     return 0
 
 
-def _found(config: ShowConfig) -> list[Transcript]:
+def _write(channels: list[Transcript], config: ShowConfig) -> None:
+    spoken = document(channels[0].recording.uri, channels, config.speakers)
+    if config.format != COLOURS:
+        sys.stdout.write(render(spoken, config.format, config.rendering))
+        return
+    terminal = console(soft_wrap=True)
+    for line in (_heading(channels), *_lines(spoken, config.rendering)):
+        terminal.print(line)
+
+
+def _told(found: Iterable[Ending]) -> Iterator[str]:
+    """A line for each recording that is not ok, and at last how many there are of what."""
+    counts, lines = Counter[str](), []
+    for one in found:
+        counts[one.status] += 1
+        if one.status != "ok":
+            channel = "" if one.channel is None else f" [{one.channel}]"
+            lines.append(f"{one.status:<9}  {one.uri}{channel}  {'; '.join(one.reasons)}\n")
+    yield from sorted(lines)
+    amounts = ", ".join(f"{amount:,} {status}" for status, amount in counts.most_common())
+    yield f"{counts.total():,} recordings{': ' * bool(amounts)}{amounts}\n"
+
+
+def _found(store: Store, run: str, name: str) -> list[Transcript]:
     """All channels of the one file that is meant."""
-    store = open_run(config.run, config.s3)
-    files = list(conversations(find_transcripts(store, config.recording)))
+    files = list(conversations(find_transcripts(store, name)))
     if not files:
-        raise ValueError(_why_there_is_none(store, config))
+        raise ValueError(_why_there_is_none(store, run, name))
     if len(files) > 1:
-        names = ", ".join(file[0].recording.uri for file in files[:5])
-        more = ", ..." if len(files) > 5 else ""
-        raise ValueError(f"{config.recording} names {len(files)} recordings: {names}{more}")
+        names = ", ".join(map(_name, files[:5])) + (", ..." if len(files) > 5 else "")
+        raise ValueError(f"{name} names {len(files)} recordings: {names}")
     return files[0]
 
 
-def _why_there_is_none(store: Store, config: ShowConfig) -> str:
-    failures = find_failures(store, config.recording)
+def _name(channels: list[Transcript]) -> str:
+    """Spans of one file differ in their ids alone."""
+    recording = channels[0].recording
+    return f"{recording.uri} ({recording.recording_id})"
+
+
+def _why_there_is_none(store: Store, run: str, name: str) -> str:
+    failures = find_failures(store, name)
     if not failures:
-        return f"no transcript in {config.run} is named {config.recording}"
+        return f"no transcript in {run} is named {name}"
     first = failures[0]
     return f"{first.recording.uri} failed ({first.stage}, {first.reason}): {first.detail}"
 
@@ -95,9 +134,8 @@ def _line(utterance: Utterance, names_speaker: bool) -> Text:
     line = Text(f"{_clock(utterance.start_s):>10}  ", style="dim")
     if names_speaker:
         line.append(f"{utterance.speaker}: ", style="bold cyan")
-    for word in utterance.words:
-        line.append(word.text, style=_style(word.confidence))
-        line.append(" ", style="default")
+    words = ((word.text, _style(word.confidence)) for word in utterance.words)
+    line.append_text(Text(" ").join(starmap(Text, words)))
     return line
 
 

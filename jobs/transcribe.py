@@ -1,7 +1,7 @@
 """`nightscribe transcribe input=URI output=URI model=NAME`: an archive to transcripts, on Ray."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -31,6 +31,7 @@ from pipeline.guards.inspection import guarded
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import Checkpoint, open_model
 from pipeline.planning import PlanningConfig, plan
+from pipeline.records import Recording
 from pipeline.storage.contents import Contents
 from pipeline.storage.lease import LeaseConfig
 from pipeline.storage.opening import S3Config, open_store
@@ -127,10 +128,11 @@ def _transcribe(config: TranscribeConfig, kept: Log) -> int:
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     primers = read_primers(config.primers, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
+    found = recordings(config.input, config.s3)  # or what is wrong with it, before Ray is started
     with connected(config.ray, config.cluster):
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
-            _plan(config) as path,
+            _plan(found, config.planning) as path,
             stopped_by_signals() as stop,
             Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
@@ -177,12 +179,11 @@ def settings(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers)
 
 
 @contextmanager
-def _plan(config: TranscribeConfig) -> Iterator[Path]:
+def _plan(found: Iterable[Recording], planning: PlanningConfig) -> Iterator[Path]:
     """What there is now, as a file: the run compares it with what it was begun with."""
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         path = Path(folder) / "plan.parquet"
-        found = recordings(config.input, config.s3)
-        write_plan(plan(found, Contents().name, config.planning), path)
+        write_plan(plan(found, Contents().name, planning), path)
         yield path
 
 

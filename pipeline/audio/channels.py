@@ -37,7 +37,9 @@ def take(blocks_NC: Iterable[NDArray[np.int16]], channel: int) -> Iterator[NDArr
     """One channel."""
     for block_NC in blocks_NC:
         if channel >= block_NC.shape[1]:
-            raise ValueError(f"there is no channel {channel}, only {block_NC.shape[1]} of them")
+            raise ValueError(
+                f"there is no channel {channel} among {block_NC.shape[1]}, counted from 0"
+            )
         yield np.ascontiguousarray(block_NC[:, channel])
 
 

@@ -30,6 +30,16 @@ class Published:
     failed_shard: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How one recording ended, and what there is to say about it."""
+
+    uri: str
+    channel: int | None
+    status: str  # of its transcript, or failed
+    reasons: tuple[str, ...]
+
+
 def open_run(location: str, s3: S3Config) -> Store:
     """The output of a run, begun or finished; ValueError where there is none."""
     store = open_store(location, s3)
@@ -59,6 +69,17 @@ def published_failures(store: Store) -> Iterator[Published]:
     for row in _rows(store, FAILURES_FOLDER, ["recording_id", "num_channels", "shard"]):
         shard = row.pop("shard")
         yield Published(**row, failed_shard=shard)
+
+
+def endings(store: Store) -> Iterator[Ending]:
+    """Of every recording that readers can see; few columns of the tables are read for it."""
+    about = ["uri", "channel"]
+    for row in _rows(store, FAILURES_FOLDER, [*about, "shard", "stage", "reason", "detail"]):
+        if row["shard"] is None:  # what became of the rest is told with its transcript
+            why = f"{row['stage']}, {row['reason']}: {row['detail']}"
+            yield Ending(uri=row["uri"], channel=row["channel"], status="failed", reasons=(why,))
+    for row in _rows(store, TRANSCRIPTS_FOLDER, [*about, "status", "reasons"]):
+        yield Ending(**row | {"reasons": tuple(row["reasons"])})
 
 
 def published_uris(store: Store) -> Iterator[str]:

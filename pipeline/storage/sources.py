@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,15 +24,14 @@ SUFFIXES = (
 def recordings(source: str, s3: S3Config) -> Iterator[Recording]:
     """Every recording the source names, as it is now, a few thousand in memory at a time.
 
-    Raises ValueError if there is none. What a manifest names need not exist: whoever fetches it
-    will tell.
+    Raises ValueError at once if there is none. What a manifest names need not exist: whoever
+    fetches it will tell.
     """
     found = iter(_recordings(_absolute(source), s3))
     first = next(found, None)
     if first is None:
         raise ValueError(_nothing_at(source))
-    yield first
-    yield from found
+    return chain([first], found)
 
 
 def _nothing_at(source: str) -> str:

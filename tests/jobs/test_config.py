@@ -136,6 +136,7 @@ def test_a_key_of_ones_own_may_hold_keys(job):
         ("tokens=true,false", "tokens=true,false: several values need --multirun"),
         ("names=[x", "names=[x: the value cannot be read"),
         ("format", "'format' is not of the form key=value; did you mean format?"),
+        ("b.wav", "'b.wav' is not of the form key=value; only AUDIO may stand alone"),
         ("--format=json", "there is no option --format=json; write format=VALUE"),
         ("--multrun", "there is no option --multrun; did you mean --multirun?"),
         ("format=${nowhere}", "nowhere"),
@@ -148,6 +149,20 @@ def test_a_wrong_word_is_one_sentence_that_names_it(job, monkeypatch, capsys, wo
     assert err.startswith("nightscribe: ")
     assert err.count("\n") == 1
     assert sentence in err
+
+
+def test_of_several_that_must_be_given_the_first_is_named(job):
+    @dataclass(kw_only=True, slots=True)
+    class Both:
+        """A job that needs two things."""
+
+        run: str = MISSING
+        recording: str = MISSING
+
+    both = Job(name="probe", config=Both, run=lambda config: None, positional=("run", "recording"))
+    ConfigStore.instance().store(name="probe", node={"defaults": ["probe_schema", "_self_"]})
+    with pytest.raises(ConfigError, match="run must be given"):
+        configurations(both, [])
 
 
 def test_what_must_be_given_is_named(job, monkeypatch, capsys):

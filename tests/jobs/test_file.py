@@ -177,9 +177,18 @@ def test_what_is_no_sound_is_one_sentence(said, tmp_path, name, content, reason)
     assert err.count("\n") == 1
 
 
+def test_a_folder_is_for_another_command(said, tmp_path):
+    code, _, err = said(tmp_path)
+    assert code == 2
+    assert err == (
+        f"nightscribe: {tmp_path} is a folder: nightscribe transcribe input={tmp_path} takes it\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
+        ("channel=1", "there is no channel 1 among 1, counted from 0"),
         ("model.checkpoint=/nowhere", "/nowhere"),
         ("engine.device=toaster", "toaster"),
         ("domain=law", "the model knows no domain 'law'"),

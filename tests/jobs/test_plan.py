@@ -26,9 +26,9 @@ def sounds(tmp_path_factory):
 
 @pytest.fixture
 def say(monkeypatch, capsys):
-    def run(*words):
+    def run(*words, columns="200"):
         monkeypatch.setattr("sys.argv", ["nightscribe plan", *words])
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("COLUMNS", columns)
         with pytest.raises(SystemExit) as ended:
             plan.main()
         return ended.value.code, *capsys.readouterr()
@@ -81,6 +81,19 @@ def test_the_table_tells_what_it_is_based_on(say, sounds):
     assert "prices.l40s=?" in out
     assert "1 (transcribed once)" in out
     assert re.search(r"codec +│ mp3 +│ 0:01:30", out)
+
+
+def test_long_names_and_small_amounts_can_be_read_in_a_narrow_window(say, tmp_path):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    make_sound(folder / "a.wav", 1.0, 8_000)
+    (folder / "broken.mp3").write_bytes(b"no sound at all" * 100)
+    code, out, _ = say(str(tmp_path), "gpus=[h200]", "prices.h200=3", columns="80")
+    assert code == 0
+    assert re.sub(r"[^x]", "", out).count("x") >= 2 * 120
+    assert "\u2026" not in out
+    assert re.search(r"size +\d+\.\d kB", out)
+    assert not re.search(r"\de-\d", out)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,29 @@ def test_show_asks_back_where_a_name_is_not_one_recording(nightscribe, run):
     assert "no transcript in" in nightscribe("show", run, "zebra")[2]
 
 
+def test_show_without_a_name_lists_what_is_not_ok(nightscribe, run):
+    code, out, _ = nightscribe("show", run)
+    assert code == 0
+    assert out.splitlines() == [
+        "empty      /a/empty.wav  ",
+        "failed     /a/broken.mp3  decode, corrupt: not a sound",
+        "failed     /a/x.mp3  decode, corrupt: not a sound",
+        "partial    /a/talks/two.mp3  stall at 0.5-1.5 s: 9.0 s of speech without a word",
+        "8 recordings: 4 ok, 2 failed, 1 empty, 1 partial",
+    ]
+    code, _, err = nightscribe("show", run, "format=srt")
+    assert (code, "format=srt is for one recording" in err) == (2, True)
+
+
+def test_spans_of_one_file_are_told_apart_by_their_ids(nightscribe, tmp_path):
+    spans = [transcript("/a.wav", "well", end_s=end_s) for end_s in (5.0, 6.0)]
+    publish_transcripts(open_store(str(tmp_path), S3Config()), spans)
+    _, _, err = nightscribe("show", str(tmp_path), "a.wav")
+    for span in spans:
+        assert span.recording.recording_id in err
+        assert nightscribe("show", str(tmp_path), span.recording.recording_id)[0] == 0
+
+
 def test_show_says_why_a_recording_failed(nightscribe, run):
     code, _, err = nightscribe("show", run, "broken")
     assert code == 2
@@ -130,7 +153,11 @@ def test_a_run_without_references_says_so(nightscribe, tmp_path):
     publish_transcripts(open_store(str(tmp_path), S3Config()), [transcript("/a.wav", "well")])
     code, _, err = nightscribe("evaluate", str(tmp_path))
     assert code == 2
-    assert "no recording has a reference" in err
+    assert "knows no texts: give reference=MANIFEST with columns uri and text" in err
+    (tmp_path / "other.csv").write_text("uri,text\nb.wav,well\n")
+    code, _, err = nightscribe("evaluate", str(tmp_path), f"reference={tmp_path}/other.csv")
+    assert code == 2
+    assert f"other.csv names no recording of {tmp_path}, such as /a.wav" in err
 
 
 def test_report_is_one_file_with_the_sounds_that_are_there(nightscribe, tmp_path):

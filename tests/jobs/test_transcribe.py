@@ -1,6 +1,7 @@
 """`nightscribe transcribe` and `submit`, as far as they can be held without Ray."""
 
 import os
+import shlex
 import signal
 from importlib import import_module
 
@@ -96,10 +97,10 @@ def test_a_job_carries_code_and_leaves_recordings_behind(tmp_path):
 
 def test_the_summary_says_what_to_type_next():
     assert "same command" in next_commands(progress("stopped"), "out")[0]
-    for next_command in next_commands(progress(), "out"):
-        name, *words = next_command.removeprefix("nightscribe ").split()
+    for next_command in next_commands(progress(), "the out"):
+        _, name, *words = shlex.split(next_command)
         (asked,) = configurations(import_module(f"jobs.{name}").JOB, words)
-        assert asked.run == "out"
+        assert asked.run == "the out"
 
 
 def test_the_line_tells_failures_only_where_there_are_any():
