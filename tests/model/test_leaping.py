@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pipeline.engine.leaping import leaping_engine
+from pipeline.engine.leaps import Layout, Occupant
 from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
+from pipeline.engine.stream import Listening, Stream
 from pipeline.model.leaping import LeapingModel
-from pipeline.model.queues import Kind
 from pipeline.model.stepping import SteppingModel
 from tests.model.reference import random_pair
 from tests.model.test_stepping import WatchOperators
@@ -157,10 +157,16 @@ def test_prompts_are_said_at_the_times_of_single_steps(speech, single):
     assert_alike(by_leaps(leaping(speech), prompted), expected)
 
 
-def test_the_host_never_waits_inside_a_pass(speech):
+@pytest.mark.parametrize("manner", [{}, {"temperature": 0.5, "prompt_tokens": (4, 5)}])
+def test_the_host_never_waits_inside_a_round(speech, manner):
     model = leaping(speech)
-    with torch.inference_mode(), WatchOperators() as watch:
-        model._step(Kind(3, True), None)
-        model._step(Kind(3, False), None)
-    assert watch.num_calls > 100
+    held = [
+        Occupant(slot, stream, Listening(stream, model.num_heads))
+        for slot, stream in enumerate(list(streams_of(**manner))[:3])
+    ]
+    chunk, leaps = Layout(model).lay(held, 3)
+    assert leaps.is_plain == (not manner)
+    with WatchOperators() as watch:
+        model.run(leaps, model.encode(chunk))
+    assert watch.num_calls > 1000
     assert watch.waits == []
