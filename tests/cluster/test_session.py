@@ -1,6 +1,7 @@
 """Joining and starting a Ray, as far as it goes without one."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from pipeline.cluster.session import (
     connected,
     cpus_here,
 )
+
+OPS = Path(__file__).parent.parent.parent / "ops"
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,12 @@ def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(mon
     with connected(RayConfig(), ClusterConfig()):
         kept = {name: seen[name] for name in OWN_SETTINGS}
     assert kept == OWN_SETTINGS | {"RAY_task_events_max_num_task_in_gcs": "7"}
+
+
+# The others run the image.
+@pytest.mark.parametrize(
+    "name", ["Dockerfile", "cluster/machines.yaml", "slurm/nightscribe.sbatch"]
+)
+def test_a_ray_of_any_kind_keeps_idle_workers(name):
+    setting = "RAY_idle_worker_killing_time_threshold_ms"
+    assert f"{setting}={OWN_SETTINGS[setting]}" in (OPS / name).read_text()
