@@ -5,6 +5,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
@@ -12,7 +13,9 @@ from jobs.command import run_job
 from jobs.config import Job
 from jobs.transcribe import TranscribeConfig
 from pipeline.cluster.config import RayConfig
-from pipeline.cluster.jobs import Jobs, RayJob
+
+if TYPE_CHECKING:
+    from pipeline.cluster.jobs import Jobs
 
 PROJECT = Path(__file__).parent.parent
 # Recordings, weights and what was built stay here; code, configuration and the small model go.
@@ -77,6 +80,8 @@ class StopConfig:
 
 
 def submit_job(config: SubmitConfig) -> int:
+    from pipeline.cluster.jobs import Jobs, RayJob  # ray, which understanding words can do without
+
     folder = _checkout() if config.submit.upload else None
     jobs = Jobs(_dashboard(config.ray))
     words = [word for word in sys.argv[1:] if not _is_own(word)]
@@ -95,6 +100,8 @@ def submit_job(config: SubmitConfig) -> int:
 
 
 def stop_job(config: StopConfig) -> int:
+    from pipeline.cluster.jobs import Jobs
+
     stopped = Jobs(_dashboard(config.ray)).stop(config.stop)
     sys.stderr.write(f"{config.stop} {'is stopping' if stopped else 'had ended already'}\n")
     return 0
@@ -120,7 +127,7 @@ def _is_own(word: str) -> bool:
     return path in OWN_KEYS or path.startswith("submit.")
 
 
-def _follow(jobs: Jobs, job_id: str) -> int:
+def _follow(jobs: "Jobs", job_id: str) -> int:
     try:
         asyncio.run(jobs.follow(job_id, sys.stdout.write))
         return jobs.exit_code(job_id)

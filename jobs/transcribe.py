@@ -1,46 +1,22 @@
 """`nightscribe transcribe input=URI output=URI model=NAME`: an archive to transcripts, on Ray."""
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
-from jobs.command import INTERRUPTED, run_job
+from jobs.command import run_job
 from jobs.config import Job
-from jobs.display import Display
-from jobs.logs import Log, LogConfig, logged
-from jobs.primers import Primers, digests, read_primers
-from jobs.stopping import stopped_by_signals
+from jobs.logs import LogConfig
 from pipeline.audio.cut import ShardConfig
-from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig, RayConfig
-from pipeline.cluster.dataset import Stages
-from pipeline.cluster.listening import load_listener
-from pipeline.cluster.order import Order, PaceConfig
-from pipeline.cluster.progress import Progress
-from pipeline.cluster.resources import pool_for
-from pipeline.cluster.run import transcribe
-from pipeline.cluster.session import connected, session_folder
+from pipeline.cluster.audio_reader import SourceConfig
+from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from pipeline.engine.config import EngineConfig
 from pipeline.guards.config import GuardsConfig
-from pipeline.guards.inspection import guarded
 from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import Checkpoint, open_model
-from pipeline.planning import PlanningConfig, plan
-from pipeline.records import Recording
-from pipeline.storage.contents import Contents
+from pipeline.planning import PlanningConfig
 from pipeline.storage.lease import LeaseConfig
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.plans import write_plan
+from pipeline.storage.opening import S3Config
 from pipeline.storage.retrying import RETRIES
-from pipeline.storage.run import Settings
-from pipeline.storage.sources import recordings
-
-TOO_MANY_FAILURES = 1
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,122 +93,13 @@ class TranscribeConfig:
     )
 
 
-def transcribe_archive(config: TranscribeConfig) -> int:
-    """Do what is left to do; the exit code."""
-    with logged(config.log) as kept:
-        return _transcribe(config, kept)
+def transcribe(config: TranscribeConfig) -> int:
+    from jobs.transcribing import transcribe_archive  # ray and torch, which words need not
+
+    return transcribe_archive(config)
 
 
-def _transcribe(config: TranscribeConfig, kept: Log) -> int:
-    checkpoint = open_model(config.model)
-    rate_hz = checkpoint.config.mimi.sample_rate_hz
-    primers = read_primers(config.primers, config.source.decode, rate_hz)
-    store = open_store(config.output, config.s3)
-    found = recordings(config.input, config.s3)  # or what is wrong with it, before Ray is started
-    with connected(config.ray, config.cluster):
-        pool = pool_for(config.cluster, config.engine.num_slots)
-        with (
-            _plan(found, config.planning) as path,
-            stopped_by_signals() as stop,
-            Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
-        ):
-
-            def tell(progress: Progress) -> None:
-                display.show(progress)
-                kept.keep_pace(store, session_folder())
-
-            try:
-                progress = transcribe(_order(config, checkpoint, primers, path), pool, stop, tell)
-            finally:
-                kept.publish(store, session_folder())
-    display.summarise(progress)
-    return exit_code(progress, config.failures.max)
-
-
-def exit_code(progress: Progress, max_failures: int | None) -> int:
-    if progress.state != "finished":
-        return INTERRUPTED
-    too_many = max_failures is not None and progress.num_failures > max_failures
-    return TOO_MANY_FAILURES if too_many else 0
-
-
-def settings(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) -> Settings:
-    """Everything that changes what is said; with other settings it is another run."""
-    return {
-        "model": config.model.name,
-        "model_revision": checkpoint.revision,
-        "model_delay_steps": checkpoint.config.delay_steps,
-        "model_silence_prefix_s": checkpoint.config.silence_prefix_s,
-        "model_domain": config.model.domain,
-        "model_domains": repr(sorted(config.model.domains.items())),
-        "model_num_codebooks": checkpoint.config.language_model.num_codebooks,
-        "model_start_token": config.model.start_token,
-        "engine_dtype": config.engine.dtype,
-        "engine_cache": config.engine.cache,
-        "channels": config.source.channels,
-        "max_recording_s": config.source.decode.max_recording_s,
-        "tokens": config.tokens,
-        **{f"primer_{language}": digest for language, digest in digests(primers).items()},
-        **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
-        **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
-    }
-
-
-@contextmanager
-def _plan(found: Iterable[Recording], planning: PlanningConfig) -> Iterator[Path]:
-    """What there is now, as a file: the run compares it with what it was begun with."""
-    with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
-        path = Path(folder) / "plan.parquet"
-        write_plan(plan(found, Contents().name, planning), path)
-        yield path
-
-
-def engine_of(config: TranscribeConfig) -> EngineConfig:
-    """Where several share a GPU, each fills no more than its share of the memory."""
-    share = min(config.cluster.gpus_per_actor or 1.0, config.engine.gpu_share)
-    return replace(config.engine, gpu_share=share)
-
-
-def _order(
-    config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers, plan_path: Path
-) -> Order:
-    reader = AudioReader(
-        sample_rate_hz=checkpoint.config.mimi.sample_rate_hz,
-        source=config.source,
-        shard=config.shard,
-        guards=config.guards,
-        s3=config.s3,
-    )
-    return Order(
-        plan=plan_path,
-        settings=settings(config, checkpoint, primers),
-        config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
-        stages=Stages(
-            make_reader=partial(_itself, reader),
-            make_listener=partial(
-                load_listener,
-                config.model,
-                engine_of(config),
-                config.guards,
-                config.tokens,
-                primers,
-            ),
-            output=config.output,
-            s3=config.s3,
-        ),
-        examine=partial(guarded, config=config.guards),
-        cluster=config.cluster,
-        pace=config.pace,
-        lease=config.lease,
-        retry=config.failures.retry,
-    )
-
-
-def _itself(reader: AudioReader) -> AudioReader:
-    return reader
-
-
-JOB = Job(name="transcribe", config=TranscribeConfig, run=transcribe_archive)
+JOB = Job(name="transcribe", config=TranscribeConfig, run=transcribe)
 
 
 def main() -> None:

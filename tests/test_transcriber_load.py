@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.file import samples_of
+from jobs.hearing import samples_of
 from pipeline.audio.decode import DecodeConfig
 from pipeline.engine.config import EngineConfig
 from pipeline.model.checkpoints.model_config import ModelConfig

@@ -30,10 +30,10 @@ from ops.benchmarks.stand_in import FRAME_S, STEP_S, Diary, Noted, paced_listene
 from pipeline.audio.cut import ShardConfig
 from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from pipeline.cluster.dataset import Stages
 from pipeline.cluster.listening import TranscriberListener
-from pipeline.cluster.order import Order, PaceConfig
+from pipeline.cluster.order import Order
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import CutShard

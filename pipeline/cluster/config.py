@@ -80,3 +80,20 @@ def calls_per_actor(config: ClusterConfig, num_slots: int | None) -> int:
     """Blocks an actor works on at once: enough to keep its slots full while some rows straggle."""
     rows = config.rows_in_flight or 2 * (num_slots or UNKNOWN_SLOTS)
     return max(-(-rows // ROWS_PER_BLOCK), 2)
+
+
+@dataclass(kw_only=True, slots=True)
+class PaceConfig:
+    """How often a run shows what it has."""
+
+    publish_s: float = field(
+        default=30.0, metadata={"help": "seconds between two files of transcripts"}
+    )
+    heartbeat_s: float = field(
+        default=10.0, metadata={"help": "seconds between two writes of status.json"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("publish_s", "heartbeat_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"pace.{name} must be positive, got {getattr(self, name)}")

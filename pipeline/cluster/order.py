@@ -4,28 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.cluster.config import ClusterConfig
+from pipeline.cluster.config import ClusterConfig, PaceConfig
 from pipeline.cluster.dataset import Stages
 from pipeline.records import Transcript
 from pipeline.storage.lease import LeaseConfig
 from pipeline.storage.run import Settings
-
-
-@dataclass(kw_only=True, slots=True)
-class PaceConfig:
-    """How often a run shows what it has."""
-
-    publish_s: float = field(
-        default=30.0, metadata={"help": "seconds between two files of transcripts"}
-    )
-    heartbeat_s: float = field(
-        default=10.0, metadata={"help": "seconds between two writes of status.json"}
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("publish_s", "heartbeat_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"pace.{name} must be positive, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

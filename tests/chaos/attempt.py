@@ -22,9 +22,9 @@ from zlib import crc32
 
 from pipeline.audio.cut import ShardConfig
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig, RayConfig
+from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from pipeline.cluster.dataset import Stages
-from pipeline.cluster.order import Order, PaceConfig
+from pipeline.cluster.order import Order
 from pipeline.cluster.resources import pool_for
 from pipeline.cluster.rows import Cut, CutShard
 from pipeline.cluster.run import transcribe

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.cluster import attempt, watchdog
-from pipeline.cluster.config import ClusterConfig, RayConfig
-from pipeline.cluster.order import Order, PaceConfig
+from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from pipeline.cluster.order import Order
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.run import transcribe
 from pipeline.cluster.session import connected

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.config import configurations
-from jobs.transcribe import JOB, TOO_MANY_FAILURES
+from jobs.transcribe import JOB
+from jobs.transcribing import TOO_MANY_FAILURES
 from pipeline.audio.decode import DecodeConfig, Sound
 from pipeline.cluster.audio_reader import AudioReader
 from pipeline.cluster.rows import CutShard

@@ -10,7 +10,8 @@ import imageio_ffmpeg
 import pytest
 
 from jobs.config import configurations
-from jobs.transcribe import JOB, _order
+from jobs.transcribe import JOB
+from jobs.transcribing import _order
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.run import transcribe
 from pipeline.model.checkpoints.open import open_model

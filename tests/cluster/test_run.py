@@ -16,8 +16,8 @@ from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.ffmpeg import find_ffmpeg
 from pipeline.clips import Clip
 from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig
-from pipeline.cluster.order import Order, PaceConfig
+from pipeline.cluster.config import ClusterConfig, PaceConfig
+from pipeline.cluster.order import Order
 from pipeline.cluster.resources import Pool
 from pipeline.cluster.rows import CutShard
 from pipeline.cluster.run import transcribe

@@ -41,6 +41,14 @@ def test_help_of_the_command_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
+def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
+    """Those that measure, diagnose and train apart, which nobody types in a hurry."""
+    names = [f"jobs.{name}" for name in COMMANDS if name not in ("bench", "doctor", "train")]
+    script = f"import sys, {', '.join(names)}; print(*({{'torch', 'ray'}} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (loaded.returncode, loaded.stdout.split()) == (0, []), loaded.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_runs_as_a_module_too(name, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, f"jobs.{name}", raising=False)

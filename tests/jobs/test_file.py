@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from jobs.command import run_job
-from jobs.file import FRAMES_PER_PASS, JOB, FileConfig, FileTranscript, engine_of, written
+from jobs.file import JOB, FileConfig
+from jobs.hearing import FRAMES_PER_PASS, FileTranscript, engine_of, written
 from pipeline.engine.config import EngineConfig
 from pipeline.model.checkpoints.model_config import ModelConfig
 from pipeline.model.checkpoints.open import open_model
@@ -258,11 +259,11 @@ def test_several_frames_are_heard_at_once_where_no_word_can_change(wished, frame
 
 
 def test_a_gpu_hears_a_file_frame_by_frame(monkeypatch):
-    monkeypatch.setattr("jobs.file.device_of", lambda name: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr("jobs.hearing.device_of", lambda name: SimpleNamespace(type="cuda"))
     assert engine_of(EngineConfig(dtype="float32")).frames_per_pass == 1
 
 
 def test_the_command_loads_no_ray():
-    script = "import sys, jobs.file; print('ray' in sys.modules)"
+    script = "import sys, jobs.hearing; print('ray' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

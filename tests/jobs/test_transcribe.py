@@ -14,7 +14,7 @@ from jobs.stopping import stopped_by_signals
 from jobs.submit import JOB as SUBMIT
 from jobs.submit import LEFT_BEHIND, command
 from jobs.transcribe import JOB as TRANSCRIBE
-from jobs.transcribe import TOO_MANY_FAILURES, engine_of, exit_code
+from jobs.transcribing import TOO_MANY_FAILURES, engine_of, exit_code
 from pipeline.cluster.jobs import RayJob
 from pipeline.cluster.progress import Progress
 
