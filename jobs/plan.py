@@ -22,6 +22,9 @@ from pipeline.audio.decode import DecodeConfig
 from pipeline.audio.probe import what_ffmpeg_says
 from pipeline.cluster.audio_reader import SourceConfig
 from pipeline.model.checkpoints.model_config import ModelConfig
+from pipeline.model.gpus import GPUS, gpu_named, plain_name
+from pipeline.model.published import PUBLISHED
+from pipeline.model.speeds import estimate
 from pipeline.planning import PlanningConfig, plan
 from pipeline.records import Recording
 from pipeline.storage.contents import Contents
@@ -32,15 +35,13 @@ from pipeline.storage.store import OUTSIDE
 from pipeline.storage.tables import side_by_side
 from pipeline.survey.archive import Archive, Looked, Shape, survey
 from pipeline.survey.costs import (
-    MEMORY_TB_PER_S,
     OUTPUT_BYTES_PER_H,
-    Benchmark,
     Cost,
+    Speed,
     Work,
-    check_known,
     cost_of,
+    measured_speed,
     read_benchmarks,
-    speed_of,
 )
 from pipeline.survey.headers import Header, UnreadableError, read_header
 
@@ -61,7 +62,7 @@ class PlanConfig:
     )
     gpus: list[str] = field(
         default_factory=list,
-        metadata={"help": f"GPUs to compare; known are {', '.join(MEMORY_TB_PER_S)}"},
+        metadata={"help": f"GPUs to compare; known are {', '.join(map(plain_name, GPUS))}"},
     )
     num_gpus: int = field(default=1, metadata={"help": "how many of them"})
     prices: dict[str, float] = field(
@@ -90,10 +91,9 @@ class PlanConfig:
 
 
 def look(config: PlanConfig) -> int:
-    benchmarks = read_benchmarks(BENCHMARKS)
-    check_known(config.gpus, benchmarks)
+    speeds = list(_speeds(config))
     archive = _surveyed(config)
-    costs = list(_costs(archive, config, benchmarks))
+    costs = list(_costs(archive, config, speeds))
     if config.format == "json":
         sys.stdout.write(json.dumps(_document(archive, costs), indent=2) + "\n")
     else:
@@ -147,17 +147,32 @@ def _ask(path: Path) -> str:
     return what_ffmpeg_says(path, DecodeConfig())
 
 
-def _costs(archive: Archive, config: PlanConfig, benchmarks: Sequence[Benchmark]) -> Iterator[Cost]:
+def _speeds(config: PlanConfig) -> Iterator[Speed]:
+    """Of each GPU of which one is known: the newest measurement, else an estimate."""
+    benchmarks, model = read_benchmarks(BENCHMARKS), config.model.name
+    for gpu in config.gpus:
+        speed = measured_speed(gpu, model, benchmarks) or _estimated(gpu, model)
+        if speed is not None:
+            yield speed
+
+
+def _estimated(gpu: str, model: str) -> Speed | None:
+    known = gpu_named(gpu)
+    found = estimate(PUBLISHED[model], known) if model in PUBLISHED else None
+    if found is None:
+        return None
+    return Speed(gpu, found.times_real_time, f"estimate, {found.num_slots} slots")
+
+
+def _costs(archive: Archive, config: PlanConfig, speeds: Sequence[Speed]) -> Iterator[Cost]:
     work = Work(
         duration_s=archive.heard_s,
         num_shards=archive.num_shards,
         longest_s=archive.longest_s,
     )
-    for gpu in config.gpus:
-        speed = speed_of(gpu, config.model.name, benchmarks)
-        if speed is not None:
-            price = config.prices.get(gpu)
-            yield cost_of(work, speed, config.model.name, config.num_gpus, price)
+    for speed in speeds:
+        price = config.prices.get(speed.gpu)
+        yield cost_of(work, speed, config.model.name, config.num_gpus, price)
 
 
 def _document(archive: Archive, costs: list[Cost]) -> dict[str, Any]:

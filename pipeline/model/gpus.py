@@ -1,4 +1,4 @@
-"""NVIDIA GPUs by name, for arithmetic without one: capability and memory by the data sheets."""
+"""NVIDIA GPUs by name, for arithmetic without one: what their data sheets say."""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ class Gpu:
     name: str
     capability: tuple[int, int]
     memory_gb: int
+    memory_tb_per_s: float | None = None  # None: nobody knows
 
     @property
     def memory_bytes(self) -> int:
@@ -21,18 +22,18 @@ class Gpu:
 
 # Where a name stands for several sizes, the usual one.
 GPUS = (
-    Gpu("V100", (7, 0), 16),
-    Gpu("T4", (7, 5), 16),
-    Gpu("A10G", (8, 6), 24),
-    Gpu("RTX 3090", (8, 6), 24),
-    Gpu("A100", (8, 0), 80),
-    Gpu("L4", (8, 9), 24),
-    Gpu("RTX 4090", (8, 9), 24),
-    Gpu("L40S", (8, 9), 48),
-    Gpu("RTX 5090", (12, 0), 32),
-    Gpu("H100", (9, 0), 80),
-    Gpu("H200", (9, 0), 141),
-    Gpu("B200", (10, 0), 180),
+    Gpu("V100", (7, 0), 16, 0.9),
+    Gpu("T4", (7, 5), 16, 0.32),
+    Gpu("A10G", (8, 6), 24, 0.6),
+    Gpu("RTX 3090", (8, 6), 24, 0.936),
+    Gpu("A100", (8, 0), 80, 2.04),
+    Gpu("L4", (8, 9), 24, 0.3),
+    Gpu("RTX 4090", (8, 9), 24, 1.008),
+    Gpu("L40S", (8, 9), 48, 0.864),
+    Gpu("RTX 5090", (12, 0), 32, 1.792),
+    Gpu("H100", (9, 0), 80, 3.35),
+    Gpu("H200", (9, 0), 141, 4.8),
+    Gpu("B200", (10, 0), 180, 8.0),
 )
 
 
@@ -51,8 +52,13 @@ def _of_name(name: str) -> Gpu | None:
     return next((gpu for gpu in GPUS if _plain(gpu.name) == _plain(name)), None)
 
 
+def plain_name(gpu: Gpu) -> str:
+    """The name in small letters without spaces, as a key may have it."""
+    return gpu.name.lower().replace(" ", "")
+
+
 def _plain(name: str) -> str:
-    return re.sub(r"nvidia|tesla|geforce|[\s_-]", "", name.lower())
+    return re.sub(r"nvidia|tesla|geforce|rtx|[\s_-]", "", name.lower())
 
 
 def _of_capability(name: str, written: str, has_size: bool) -> Gpu | None:

@@ -8,20 +8,6 @@ from typing import Any
 
 Benchmark = Mapping[str, Any]
 
-# Decoding reads the weights and every slot's memory once a step, so its bound is the bandwidth of
-# the GPU's memory, in TB/s by the makers' data sheets.
-MEMORY_TB_PER_S = {
-    "b200": 8.0,
-    "h200": 4.8,
-    "h100": 3.35,
-    "a100": 2.04,
-    "l40s": 0.864,
-    "a10g": 0.6,
-    "l4": 0.3,
-}
-# Calculated for an H200 and long recordings in bfloat16: six tenths of the bound that the
-# bandwidth sets, 1,700 times real time with the 1B model and 1,050 with the 2.6B one.
-TIMES_REAL_TIME_PER_TB_PER_S = {"stt-1b-en_fr": 354.0, "stt-2.6b-en": 219.0}
 # Silence before and after every shard that the model hears as well.
 SILENCE_S = {"stt-1b-en_fr": 0.6, "stt-2.6b-en": 3.6}
 DEFAULT_SILENCE_S = 1.0
@@ -56,28 +42,6 @@ class Work:
     duration_s: float
     num_shards: int
     longest_s: float
-
-
-def speed_of(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> Speed | None:
-    """The newest measurement of this model on this GPU, else an estimate; None without either."""
-    measured = measured_speed(gpu, model, benchmarks)
-    if measured is not None:
-        return measured
-    bandwidth = MEMORY_TB_PER_S.get(gpu.lower())
-    per_tb = TIMES_REAL_TIME_PER_TB_PER_S.get(model)
-    if bandwidth is None or per_tb is None:
-        return None
-    return Speed(gpu, bandwidth * per_tb, f"estimate ({bandwidth:g} TB/s)")
-
-
-def check_known(gpus: Iterable[str], benchmarks: Iterable[Benchmark]) -> None:
-    """Raise unless each of these GPUs has a data sheet or a measurement of some model here."""
-    measured = {word for one in benchmarks for word in str(one["gpu"]).lower().split()}
-    for gpu in gpus:
-        if gpu.lower() not in MEMORY_TB_PER_S.keys() | measured:
-            raise ValueError(
-                f"nothing is known of a GPU {gpu}; known are {', '.join(MEMORY_TB_PER_S)}"
-            )
 
 
 def measured_speed(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> Speed | None:
