@@ -92,7 +92,10 @@ def streams_of(lengths):
 
 
 def assert_heard_as_alone(engine, streams):
-    heard = [one for one in engine.hear(iter(streams))]
+    assert_as_alone(list(engine.hear(iter(streams))), streams)
+
+
+def assert_as_alone(heard, streams):
     assert len(heard) == len(streams)
     for one in heard:
         assert one.tokens_T.tolist() == tokens_alone(one.stream, 4)
