@@ -86,9 +86,7 @@ def mix_span(
     column_E = tl.arange(0, width)
     query_at = (head * num_queries + query) * width
     query_E = tl.load(queries_ptr + query_at + column_E).to(tl.float32) * scale
-    highest_C = tl.full([block], NOTHING, dtype=tl.float32)
-    weight_C = tl.zeros([block], dtype=tl.float32)
-    sum_CE = tl.zeros([block, width], dtype=tl.float32)
+    highest_C, weight_C, sum_CE = _nothing_gathered(block, width)
     for start in tl.range(first, end, block, num_stages=num_blocks_ahead + 1):
         entry_C = start + tl.arange(0, block)
         at_C, is_held_C = head * capacity + entry_C, entry_C < end
@@ -101,6 +99,14 @@ def mix_span(
         new_C = _scaled(new_C, value_scales_ptr, at_C, is_held_C)
         sum_CE = sum_CE * shrink_C[:, None] + value_CE * new_C[:, None]
     _keep(sums_ptr, totals_ptr, part, column_E, sum_CE, highest_C, weight_C)
+
+
+@triton.jit
+def _nothing_gathered(block: tl.constexpr, width: tl.constexpr):
+    """Of each place of a block, before the first: the highest score, all weights, their sum."""
+    highest_C = tl.full([block], NOTHING, dtype=tl.float32)
+    weight_C = tl.zeros([block], dtype=tl.float32)
+    return highest_C, weight_C, tl.zeros([block, width], dtype=tl.float32)
 
 
 @triton.jit
