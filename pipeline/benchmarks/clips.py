@@ -25,9 +25,9 @@ ROUND_STEPS = 25
 def measure_clips(config: SpeechToTextConfig, terms: Terms, num_frames: int) -> Table:
     """Milliseconds a frame of one clip, of `num_frames` each, for each number of clips at once."""
     held = contest(config, terms)
-    model = held.slotted(max(terms.num_slots), ROUND_STEPS)
     rows, agreements = [], []
-    for num_slots in terms.num_slots:
+    for num_slots in sorted(terms.num_slots):
+        model = held.slotted(num_slots, ROUND_STEPS)
         length = num_frames * config.mimi.frame_samples
         samples_SN = np.stack([noise(length, seed) for seed in range(num_slots)])
         actions: dict[str, Action] = {OURS: partial(hear, model, samples_SN)}

@@ -21,7 +21,10 @@ class Contest:
     transformers: TransformersPeer | None
 
     def slotted(self, num_slots: int, round_steps: int) -> SteppingModel:
-        """Ours at work; call when the others have its weights, for it may pack them."""
+        """Ours at work, its matrices packed for so many rows or, if they are packed, as they are.
+
+        Call when the others have its weights, and for fewer slots before more.
+        """
         return SteppingModel(self.ours, num_slots, round_steps)
 
 

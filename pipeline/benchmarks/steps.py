@@ -19,10 +19,10 @@ from pipeline.model.config import LanguageModelConfig, SpeechToTextConfig
 def measure_steps(config: SpeechToTextConfig, terms: Terms, history: int, num_steps: int) -> Table:
     """Milliseconds a step of streams that have heard `history` frames, for each number of slots."""
     held = contest(config, terms)
-    model = held.slotted(max(terms.num_slots), num_steps)
-    fill_memory(model)
     rows = []
-    for num_slots in terms.num_slots:
+    for num_slots in sorted(terms.num_slots):
+        model = held.slotted(num_slots, num_steps)
+        fill_memory(model)
         actions = _their_actions(held, num_slots, history, num_steps)
         actions[OURS] = a_round(model, num_slots, history, num_steps)
         spent = in_turns(actions, terms.repeats, terms.device)

@@ -27,9 +27,10 @@ def rotation(positions_BT: Tensor, head_dim: int, max_period: float) -> Tensor:
 
 
 def rotate(x_BTXHE: Tensor, turns: Tensor) -> Tensor:
-    """Turn each pair (2j, 2j + 1) of a head's dimensions, in fp32."""
-    pairs = torch.view_as_complex(x_BTXHE.float().view(*x_BTXHE.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(x_BTXHE.dtype)
+    """Turn each pair (2j, 2j + 1) of a head's dimensions, in fp32, which is turned in place."""
+    wide_BTXHE = x_BTXHE.float()
+    torch.view_as_complex(wide_BTXHE.view(*wide_BTXHE.shape[:-1], -1, 2)).mul_(turns)
+    return wide_BTXHE.to(x_BTXHE.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,19 +93,19 @@ class Kept:
             _movable(mine).index_copy_(1, rows, _movable(theirs))
 
     def layer(self, layer: int) -> Entries:
-        return Entries(*(tensor[layer] for tensor in self.tensors()))
+        scales = None if self.scales_LBHC is None else self.scales_LBHC[layer]
+        return Entries(self.numbers_LBHCE[layer], scales)
 
     def write(self, layer: int, places: tuple[Tensor, Tensor], x_BTHE: Tensor) -> Entries:
         """Keep a layer's new vectors in these rows and entries; returns all it keeps."""
         numbers_BHCE, scales_BHC = entries = self.layer(layer)
         # index_put, not scatter: on CPU a bf16 scatter is three orders of magnitude slower.
         if scales_BHC is None:
-            new_BTHE = x_BTHE.to(numbers_BHCE.dtype)
-        else:
-            new_BTHE, scales_BTH = in_eight_bits(x_BTHE, numbers_BHCE.dtype)
-            scales_BHC.transpose(1, 2).index_put_(places, scales_BTH)
-        numbers_BCHE = _movable(numbers_BHCE).transpose(1, 2)
-        numbers_BCHE.index_put_(places, _movable(new_BTHE))
+            numbers_BHCE.transpose(1, 2).index_put_(places, x_BTHE.to(numbers_BHCE.dtype))
+            return entries
+        new_BTHE, scales_BTH = in_eight_bits(x_BTHE, numbers_BHCE.dtype)
+        scales_BHC.transpose(1, 2).index_put_(places, scales_BTH)
+        _movable(numbers_BHCE).transpose(1, 2).index_put_(places, _movable(new_BTHE))
         return entries
 
 

@@ -33,6 +33,9 @@ FEW = 8  # queries of a row that are better served by ways of their own
 # Reading every row's own entries takes a few calls per row: below so many entries saved (times
 # heads and their width), one call over the longest row is quicker.
 WORTH_A_ROW = 1 << 17
+# Up to so many numbers of keys come from a cache, in which queries may as well look them up; beyond
+# that they come from memory and are better read from one end to the other.
+NEAR = 1 << 20
 ALL_ROWS = slice(None)
 FLASH_CAPABILITY = (8, 0)
 FLASH_SETTINGS = {"seqused_k", "num_splits"}
@@ -67,6 +70,22 @@ class Sight:
         starts = torch.arange(num_sequences + 1, device=self.newest_B.device, dtype=torch.int32)
         lengths_B = (self.newest_B + 1).clamp_max(self.context).int()
         return Sequences(starts, starts * self.context, lengths_B.repeat_interleave(self.num_heads))
+
+    @cached_property
+    def hidden_BHTC(self) -> Tensor:
+        """What no query sees, for all heads alike."""
+        return ~self.visible_BTC[:, None]
+
+    @cached_property
+    def scores_NTC(self) -> Tensor:
+        """What is added to the scores of each head of a row: nothing, or what hides an entry."""
+        scores_BTC = torch.where(self.visible_BTC, 0.0, -torch.inf)
+        return scores_BTC.repeat_interleave(self.num_heads, dim=0)
+
+    @cached_property
+    def num_unread(self) -> int:
+        """Entries of all rows that need not be read."""
+        return sum(self.visible_BTC.shape[-1] - reach for reach in self.reach_B)
 
 
 Way = Callable[[Tensor, Entries, Entries, Sight], Tensor]
@@ -133,17 +152,34 @@ def _mix_many(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
 
 
 def _mix_few_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
-    """Plain products in fp32: torch's fused attention takes up to ten times as long for so few.
-
-    What is not fp32 is widened row by row, in memory that stays in the cache.
-    """
+    """Plain products in fp32: torch's fused attention takes up to ten times as long for so few."""
+    num_rows, num_heads, _, width = queries_BHTE.shape
     num_keys = sight.visible_BTC.shape[-1]
     keys, values = keys.cut(ALL_ROWS, num_keys), values.cut(ALL_ROWS, num_keys)
-    is_wide = keys.dtype == torch.float32
+    is_ragged = sight.num_unread * num_heads * width > WORTH_A_ROW * num_rows
+    if is_ragged or keys.dtype != torch.float32:
+        return _mix_row_by_row(queries_BHTE, keys, values, sight)
+    if keys.numbers_BHCE.numel() <= NEAR:
+        return _mix_near(queries_BHTE, keys.numbers_BHCE, values.numbers_BHCE, sight.scores_NTC)
+    return _mix_few(queries_BHTE, keys, values, sight.hidden_BHTC)
+
+
+def _mix_near(
+    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, scores_NTC: Tensor
+) -> Tensor:
+    queries_NTE, keys_NCE, values_NCE = (
+        x.flatten(0, 1) for x in (queries_BHTE.float(), keys_BHCE, values_BHCE)
+    )
+    scale = queries_NTE.shape[-1] ** -0.5
+    scores_NTC = torch.baddbmm(scores_NTC, queries_NTE, keys_NCE.mT, alpha=scale)
+    mixed_NTE = torch.bmm(scores_NTC.softmax(dim=-1), values_NCE)
+    return mixed_NTE.view(queries_BHTE.shape).to(queries_BHTE.dtype)
+
+
+def _mix_row_by_row(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
+    """What is not fp32 is widened in memory that stays in the cache."""
+    is_wide, num_keys = keys.dtype == torch.float32, sight.visible_BTC.shape[-1]
     row_shape_1HCE = keys.numbers_BHCE[:1].shape
-    saved = sum(num_keys - reach for reach in sight.reach_B) * row_shape_1HCE[1] * row_shape_1HCE[3]
-    if is_wide and saved <= WORTH_A_ROW * len(sight.reach_B):
-        return _mix_few(queries_BHTE, keys, values, sight.visible_BTC[:, None])
     wide_1HCE = None if is_wide else queries_BHTE.new_empty(row_shape_1HCE, dtype=torch.float32)
     rows = enumerate(sight.reach_B or [num_keys] * len(queries_BHTE))
     mixed = [
@@ -151,7 +187,7 @@ def _mix_few_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight:
             queries_BHTE[row : row + 1],
             keys.cut(slice(row, row + 1), reach),
             values.cut(slice(row, row + 1), reach),
-            sight.visible_BTC[row, None, :, :reach],
+            sight.hidden_BHTC[row : row + 1, ..., :reach],
             wide_1HCE,
         )
         for row, reach in rows
@@ -163,13 +199,13 @@ def _mix_few(
     queries_BHTE: Tensor,
     keys: Entries,
     values: Entries,
-    visible_BHTC: Tensor,
+    hidden_BHTC: Tensor,
     wide_1HCE: Tensor | None = None,
 ) -> Tensor:
     scale = queries_BHTE.shape[-1] ** -0.5
     scores_BHTC = (_widened(keys, wide_1HCE) @ (queries_BHTE.float() * scale).mT).mT
     scores_BHTC = _scaled(scores_BHTC, keys)
-    weights_BHTC = scores_BHTC.masked_fill(~visible_BHTC, -torch.inf).softmax(dim=-1)
+    weights_BHTC = scores_BHTC.masked_fill(hidden_BHTC, -torch.inf).softmax(dim=-1)
     mixed_BHTE = _scaled(weights_BHTC, values) @ _widened(values, wide_1HCE)
     return mixed_BHTE.to(queries_BHTE.dtype)
 

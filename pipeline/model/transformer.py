@@ -28,8 +28,9 @@ class RMSNorm(nn.Module):
         self.scale_D = nn.Parameter(torch.ones(dim))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        scale_D = self.scale_D.float()
-        return F.rms_norm(x_BTD.float(), scale_D.shape, scale_D, self.eps).to(self.scale_D.dtype)
+        scale_D = self.scale_D
+        normed_BTD = F.rms_norm(x_BTD.float(), scale_D.shape, scale_D.float(), self.eps)
+        return normed_BTD.to(scale_D.dtype)
 
 
 class GatedFeedForward(nn.Module):

@@ -136,16 +136,39 @@ def test_our_kernel_needs_a_compiler(monkeypatch, caplog):
     assert "no C compiler" in caplog.text
 
 
-@pytest.mark.parametrize("num_queries", [1, 5])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_few_queries_are_mixed_as_many_are(dtype, num_queries):
+def few_queries(dtype, num_queries, reach_B):
     torch.manual_seed(0)
     keys, values = (Entries(torch.randn(2, 3, 40, 16).to(dtype)) for _ in range(2))
-    queries_BHTE = torch.randn(2, 3, num_queries, 16).to(dtype)
     visible_BTC = torch.rand(2, num_queries, 40) < 0.5
     visible_BTC[:, :, 0] = True
-    sight = mixing.Sight(visible_BTC, reach_B=(40, 40))
-    few = mixing._mix_few_on_cpu(queries_BHTE, keys, values, sight)
-    many = mixing._mix_many(queries_BHTE, keys, values, sight)
+    for visible_TC, reach in zip(visible_BTC, reach_B, strict=True):
+        visible_TC[:, reach:] = False
+    queries_BHTE = torch.randn(2, 3, num_queries, 16).to(dtype)
+    return queries_BHTE, keys, values, mixing.Sight(visible_BTC, reach_B=reach_B, num_heads=3)
+
+
+@pytest.mark.parametrize("num_queries", [1, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("near", [0, mixing.NEAR])
+def test_few_queries_are_mixed_as_many_are(monkeypatch, near, dtype, num_queries):
+    monkeypatch.setattr(mixing, "NEAR", near)
+    asked = few_queries(dtype, num_queries, (40, 40))
     tolerance = 1e-6 if dtype == torch.float32 else 2e-2
+    few, many = mixing._mix_few_on_cpu(*asked), mixing._mix_many(*asked)
     torch.testing.assert_close(few, many, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("num_queries", [1, 5])
+def test_rows_of_unlike_lengths_are_read_one_by_one(monkeypatch, num_queries):
+    monkeypatch.setattr(mixing, "WORTH_A_ROW", 0)
+    read = []
+    mix_few = mixing._mix_few
+    monkeypatch.setattr(
+        mixing,
+        "_mix_few",
+        lambda *given: (read.append(given[1].numbers_BHCE.shape), mix_few(*given))[1],
+    )
+    asked = few_queries(torch.float32, num_queries, (40, 7))
+    few, many = mixing._mix_few_on_cpu(*asked), mixing._mix_many(*asked)
+    torch.testing.assert_close(few, many, rtol=0, atol=1e-6)
+    assert [shape[2] for shape in read] == [40, 7]
