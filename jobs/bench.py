@@ -116,7 +116,8 @@ def _queue(bench: BenchConfig, device: torch.device) -> list[Table]:
 
 
 def _growth(bench: BenchConfig, device: torch.device) -> list[Table]:
-    return [measure_growth(_slotted(bench, device), bench.num_frames, bench.factor, device)]
+    model = _slotted(bench, device)
+    return [measure_growth(model, bench.num_frames, bench.factor, bench.repeats, device)]
 
 
 def _suite(bench: BenchConfig, device: torch.device) -> list[Table]:

@@ -13,4 +13,4 @@ bench what=step size=1b dtype=bfloat16 num_steps=1
 bench what=step size=1b dtype=float32 'num_slots=[1,8]' num_steps=1
 bench what=clips size=1b dtype=bfloat16 'num_slots=[8]' num_frames=12
 bench what=queue size=1b dtype=bfloat16 'num_slots=[8]' num_clips=80 num_frames=4
-bench what=growth size=toy 'num_slots=[1]' num_frames=4500
+bench what=growth size=toy 'num_slots=[1]' num_frames=4500 repeats=3

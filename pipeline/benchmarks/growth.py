@@ -3,6 +3,7 @@
 import gc
 import resource
 from dataclasses import dataclass
+from statistics import mean, median
 
 import numpy as np
 import torch
@@ -13,6 +14,16 @@ from pipeline.benchmarks.timing import Spent, timed
 from pipeline.engine.step_model import StepModel
 from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
+
+COLUMNS = (
+    "turn",
+    "short s",
+    "long s",
+    "times the short one's",
+    "of processor time",
+    "more host MB",
+    "more device MB",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +66,56 @@ def listen(model: StepModel, num_frames: int, device: torch.device) -> Listened:
     return Listened(num_frames, spent, _peak_bytes() - host, _device_bytes(device) - on_device)
 
 
-def measure_growth(model: StepModel, short_frames: int, factor: int, device: torch.device) -> Table:
-    """A stream beside one `factor` times as long, after one that warms up."""
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A long stream amid short ones that together are as long."""
+
+    short: list[Listened]
+    long: Listened
+
+    def cells(self) -> tuple[float, ...]:
+        """Under `COLUMNS`, after the first."""
+        short_s = mean(one.spent.wall_s for one in self.short)
+        short_processor_s = mean(one.spent.processor_s for one in self.short)
+        return (
+            short_s,
+            self.long.spent.wall_s,
+            self.long.spent.wall_s / short_s,
+            self.long.spent.processor_s / short_processor_s,
+            self.long.host_bytes / 1e6,
+            self.long.device_bytes / 1e6,
+        )
+
+
+def measure_growth(
+    model: StepModel, short_frames: int, factor: int, repeats: int, device: torch.device
+) -> Table:
+    """A stream beside one `factor` times as long, `repeats` times, after one that warms up.
+
+    Half of the short ones are heard before the long one and half after it, so that the unrest of
+    a machine meets both alike.
+    """
     listen(model, short_frames, device)
-    short = listen(model, short_frames, device)
-    long = listen(model, factor * short_frames, device)
+    turns = [_turn(model, short_frames, factor, device).cells() for _ in range(repeats)]
+    middle = tuple(median(column) for column in zip(*turns, strict=True))
+    named = [*((str(number), *cells) for number, cells in enumerate(turns, 1)), ("middle", *middle)]
     return Table(
-        title="A long recording beside a short one",
-        columns=(
-            "frames",
-            "seconds",
-            "processor seconds",
-            "times the short one's",
-            "of processor time",
-            "more host MB",
-            "more device MB",
-        ),
-        rows=[
-            (
-                one.num_frames,
-                one.spent.wall_s,
-                one.spent.processor_s,
-                one.spent.wall_s / short.spent.wall_s,
-                one.spent.processor_s / short.spent.processor_s,
-                one.host_bytes / 1e6,
-                one.device_bytes / 1e6 if device.type == "cuda" else None,
-            )
-            for one in (short, long)
-        ],
+        title="A long recording beside short ones",
+        columns=COLUMNS,
+        rows=[(*row[:-1], row[-1] if device.type == "cuda" else None) for row in named],
         notes=(
-            "One stream in one slot, after one that warmed up; samples are made as they are cut. "
-            "More host memory: by how much the process's peak grew while it was heard.",
+            f"One stream of {factor * short_frames:,} frames in one slot, amid {factor} of "
+            f"{short_frames:,}, half of which came before it; samples are made as they are cut. "
+            "More memory: by how much the process's peak grew while the long one was heard.",
         ),
     )
+
+
+def _turn(model: StepModel, short_frames: int, factor: int, device: torch.device) -> Turn:
+    before = [listen(model, short_frames, device) for _ in range(factor // 2)]
+    long = listen(model, factor * short_frames, device)
+    after = [listen(model, short_frames, device) for _ in range(factor - factor // 2)]
+    return Turn(before + after, long)
 
 
 def _peak_bytes() -> int:

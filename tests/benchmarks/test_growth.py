@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmarks.growth import EndlessNoise, listen, measure_growth
+from pipeline.benchmarks import growth
+from pipeline.benchmarks.growth import EndlessNoise, Listened, measure_growth
 from pipeline.benchmarks.random_weights import random_speech
 from pipeline.benchmarks.sizes import config_of
+from pipeline.benchmarks.timing import Spent
 from pipeline.model.stepping import SteppingModel
 from tests.benchmarks.test_tables import parsed
 from tests.fakes import HashingModel
@@ -21,10 +23,24 @@ def test_endless_noise_repeats_itself():
     assert len(sound[35:60]) == 5
 
 
-def test_the_table_compares_with_the_short_one():
-    rows = parsed(measure_growth(HashingModel(2), 50, 3, CPU).markdown())
-    assert [row["frames"] for row in rows] == ["50", "150"]
-    assert float(rows[0]["times the short one's"]) == 1
+def test_a_long_stream_is_heard_amid_as_many_frames_of_short_ones(monkeypatch):
+    heard = []
+
+    def listened(model, num_frames, device):
+        heard.append(num_frames)
+        wall_s = num_frames * (1 if len(heard) < 6 else 2)  # the machine slows down
+        return Listened(num_frames, Spent(wall_s, 3 * wall_s), 5_000_000, 0)
+
+    monkeypatch.setattr(growth, "listen", listened)
+    table = measure_growth(HashingModel(2), 50, 4, 2, CPU)
+    assert heard == [50, *[50, 50, 200, 50, 50] * 2]
+    first, second, middle = parsed(table.markdown())
+    assert (float(first["short s"]), float(first["long s"])) == (62.5, 200)
+    assert float(first["times the short one's"]) == float(first["of processor time"]) == 3.2
+    assert float(second["times the short one's"]) == 4
+    assert float(middle["times the short one's"]) == 3.6
+    assert {row["more host MB"] for row in (first, second, middle)} == {"5"}
+    assert not middle["more device MB"]
 
 
 @pytest.mark.slow
@@ -34,8 +50,8 @@ def test_ten_times_as_long_takes_ten_times_as_long_and_no_more_memory():
     speech = random_speech(config_of("toy"), CPU, torch.float32)
     model = SteppingModel(speech, 1, 25)
     places = [tensor.data_ptr() for tensor in model.memory()]
-    listen(model, 2_000, CPU)
-    short, long = (listen(model, num_frames, CPU) for num_frames in (3_000, 30_000))
-    assert 9 < long.spent.processor_s / short.spent.processor_s < 11
-    assert long.host_bytes < 16 << 20
+    table = measure_growth(model, 2_000, 10, 1, CPU)
+    middle = parsed(table.markdown())[-1]
+    assert 9.5 < float(middle["of processor time"]) < 10.5
+    assert float(middle["more host MB"]) < 16
     assert places == [tensor.data_ptr() for tensor in model.memory()]

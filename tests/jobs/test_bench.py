@@ -55,7 +55,7 @@ def test_what_cannot_be_measured_is_said_in_one_sentence(say, words, complaint):
 
 @pytest.mark.parametrize(
     ("what", "row"),
-    [("queue", "slots refilled at once"), ("growth", "4"), ("mimi", "2"), ("clips", "2")],
+    [("queue", "slots refilled at once"), ("growth", "middle"), ("mimi", "2"), ("clips", "2")],
 )
 def test_every_measurement_gives_a_table(say, what, row):
     few = ["num_slots=[2]", "num_clips=4", "num_frames=2", "factor=2", "repeats=1", "peers=[]"]
