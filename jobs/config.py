@@ -53,14 +53,11 @@ def configurations(job: Job, words: list[str], multirun: bool = False) -> list[A
 
 
 def defaults(job: Job) -> dict[str, Any]:
-    """What every key is when nothing is said."""
+    """What every key is when nothing is said; those that must be given are left out."""
     with _conf(job):
         composed = compose(job.name)
-    return {
-        path: OmegaConf.select(composed, path, throw_on_missing=False)
-        for path in job.keys
-        if not OmegaConf.is_missing(composed, path)
-    }
+    missing = OmegaConf.missing_keys(composed)
+    return {path: OmegaConf.select(composed, path) for path in job.keys if path not in missing}
 
 
 def options_of(group: str) -> list[str]:

@@ -3,6 +3,8 @@
 import textwrap
 from typing import Any
 
+from omegaconf import ListConfig
+
 from jobs.config import Job, defaults, options_of
 from jobs.keys import Key
 
@@ -13,12 +15,25 @@ LINE_COLUMNS = 100
 def help_of(job: Job) -> str:
     """The page for one job."""
     values = defaults(job)
-    words = [name.rpartition(".")[2].upper() for name in job.positional]
-    usage = " ".join(["usage: nightscribe", job.name, *words, "[key=value ...]"])
+    usage = " ".join(["usage: nightscribe", job.name, *_asked(job, values), "[key=value ...]"])
     lines = [usage, "", *_paragraph(job.config.__doc__ or ""), ""]
-    for key in job.keys.values():
+    for key in sorted(job.keys.values(), key=_is_of_group):
         lines += _group(key) if key.is_group else _line(key, values)
     return "\n".join([*lines, "", *_options()]) + "\n"
+
+
+def _asked(job: Job, values: dict[str, Any]) -> list[str]:
+    """What must be given, and what may stand without a name."""
+    alone = [name.upper() if name not in values else f"[{name.upper()}]" for name in job.positional]
+    missing = [path for path in job.keys if path not in values and path not in job.positional]
+    groups = (path.partition(".")[0] for path in missing if "." in path)
+    own = (f"{path}={path.upper()}" for path in missing if "." not in path)
+    return [*alone, *own, *dict.fromkeys(f"{group}=NAME" for group in groups)]
+
+
+def _is_of_group(key: Key) -> bool:
+    """A job's own keys come first: behind a group they would seem to be of that."""
+    return key.is_group or "." in key.path
 
 
 def _group(key: Key) -> list[str]:
@@ -28,12 +43,17 @@ def _group(key: Key) -> list[str]:
 
 
 def _line(key: Key, values: dict[str, Any]) -> list[str]:
-    default = f"{values[key.path]}" if key.path in values else "must be given"
-    shown = {"None": "null", "True": "true", "False": "false", "": "''"}.get(default, default)
     choices = f" ({', '.join(key.choices)})" if key.choices else ""
-    start = f"  {key.path}={shown}" if key.path in values else f"  {key.path}"
+    start = f"  {key.path}={_typed(values[key.path])}" if key.path in values else f"  {key.path}"
     meaning = key.meaning + choices + ("" if key.path in values else "; must be given")
     return _columns(start, meaning)
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, ListConfig):
+        return f"[{','.join(map(_typed, value))}]"
+    return {"None": "null", "True": "true", "False": "false", "": "''"}.get(str(value), str(value))
 
 
 def _columns(start: str, meaning: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Words of the command line become a checked configuration, or one sentence."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import pytest
 from hydra.core.config_store import ConfigStore
@@ -8,6 +9,7 @@ from omegaconf import MISSING
 
 from jobs.command import run_job
 from jobs.config import ConfigError, Job, configurations, defaults
+from jobs.help import help_of
 from pipeline.engine.config import EngineConfig
 
 
@@ -216,6 +218,35 @@ def test_help_names_every_key_with_its_default_and_meaning(job, monkeypatch, cap
     assert "engine.device=cpu" in page  # as composed, not as declared
     assert "must be given" in page
     assert max(map(len, page.splitlines())) <= 100
+
+
+def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(
+    job, monkeypatch, capsys
+):
+    page = said(job, monkeypatch, capsys, "--help")[1]
+    assert page.startswith("usage: nightscribe probe AUDIO [key=value ...]\n")
+    own = [path for path, key in job.keys.items() if "." not in path and not key.is_group]
+    lines = [line.split("=")[0].split() for line in page.splitlines()]
+    places = [lines.index(words) for words in lines if words and words[0] in own]
+    assert len(places) == len(own)
+    assert max(places) < page.splitlines().index("voice: which voice")
+    assert "  names=[]" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("transcribe", "transcribe input=INPUT output=OUTPUT model=NAME [key"),
+        ("file", "file AUDIO model=NAME [key"),
+        ("show", "show RUN [RECORDING] [key"),
+        ("plan", "plan INPUT [key"),
+    ],
+)
+def test_the_usage_is_what_has_to_be_typed(name, usage):
+    page = help_of(import_module(f"jobs.{name}").JOB)
+    assert page.startswith(f"usage: nightscribe {usage}")
+    assert "model.checkpoint=null" not in page
+    assert "gpus=[h200,h100,l40s]" in page or name != "plan"
 
 
 def test_the_composed_configuration_can_be_shown(job, ran, monkeypatch, capsys):
