@@ -116,7 +116,8 @@ def watched(place: Path, bucket: str, credentials: dict[str, str]) -> tuple[list
         while driver.poll() is None:
             looks.append(look(driver.pid, place))
             time.sleep(LOOK_S)
-    looks[-1] |= {"num_temporary": num_temporary(place)} | told(place)
+    looks[-1] |= {"num_temporary": num_temporary(place), "num_workers": num_workers(place)}
+    looks[-1] |= told(place)
     return looks, time.monotonic() - began_s, driver.returncode
 
 
@@ -178,6 +179,11 @@ def num_temporary(place: Path) -> int:
     """Copies of recordings and whatever else lies in the folder for temporary files."""
     found = (path for path in (place / "tmp").rglob("*") if "nightscribe-ray" not in path.parts)
     return sum(path.is_file() for path in found)
+
+
+def num_workers(place: Path) -> int:
+    """All that Ray has started."""
+    return len(list((place / "tmp").glob("nightscribe-ray/session_2*/logs/python-core-worker-*")))
 
 
 def family(driver: int) -> Iterator[int]:
@@ -284,8 +290,7 @@ def page(looks: list[dict], words: str, took_s: float, wrong: list[str]) -> str:
         f"{last.get('num_words', 0):,} words in {took_s:.0f} s",
         f"- temporary files: {max(one['num_temporary'] for one in looks)} at most, "
         f"{last['num_temporary']} at the end",
-        f"- processes seen: {len({pid for one in looks for pid in one['processes']})}, "
-        f"{max(len(one['processes']) for one in looks)} at once; few of ffmpeg's last long enough",
+        f"- worker processes of Ray, by their logs: {last['num_workers']}",
         f"- objections: {'; '.join(wrong) or 'none'}",
         "",
         *_table("done", [("recordings", _by_tenth(looks, lambda one: [one["num_done"]]))]),
