@@ -22,6 +22,7 @@ VERSIONS = (2, 3)
 ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32
 MAX_DIMS = 4
+MAX_DEPTH = 8  # of arrays in arrays
 STRING, ARRAY = 8, 9
 SCALAR_FORMATS = {
     0: "B",
@@ -100,7 +101,7 @@ class _Header:
         alignment = DEFAULT_ALIGNMENT
         for _ in range(num_values):
             key, value = self._text(), self._value(self._scalar("I"))
-            alignment = value if key == ALIGNMENT_KEY else alignment
+            alignment = self._alignment(value) if key == ALIGNMENT_KEY else alignment
         infos = [self._info() for _ in range(num_tensors)]
         return -(-self._file.tell() // alignment) * alignment, infos
 
@@ -124,12 +125,17 @@ class _Header:
             )
         return _Info(name, shape, kind, offset_bytes)
 
-    def _value(self, type_id: int) -> Any:
+    def _alignment(self, value: Any) -> int:
+        if not isinstance(value, int) or value < 1:
+            raise self._broken()
+        return value
+
+    def _value(self, type_id: int, depth: int = 0) -> Any:
         if type_id == STRING:
             return self._text()
-        if type_id == ARRAY:
+        if type_id == ARRAY and depth < MAX_DEPTH:
             item_type, num_items = self._scalar("I"), self._scalar("Q")
-            return [self._value(item_type) for _ in range(num_items)]
+            return [self._value(item_type, depth + 1) for _ in range(num_items)]
         if type_id not in SCALAR_FORMATS:
             raise self._broken()
         return self._scalar(SCALAR_FORMATS[type_id])
