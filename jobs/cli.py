@@ -4,6 +4,7 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 
+INTERRUPTED = 130
 COMMANDS = {
     "file": "one recording to words on the terminal",
     "transcribe": "an archive to transcripts, on this machine or a cluster",
@@ -31,7 +32,10 @@ def main() -> None:
         sys.stderr.write(f"nightscribe: there is no command {name}; {_hint(name)}\n")
         sys.exit(2)
     sys.argv = [f"nightscribe {name}", *sys.argv[2:]]
-    import_module(f"jobs.{name}").main()
+    try:
+        import_module(f"jobs.{name}").main()
+    except KeyboardInterrupt:  # while the command was being loaded
+        sys.exit(INTERRUPTED)
 
 
 def usage() -> str:

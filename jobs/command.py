@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from jobs.cli import INTERRUPTED
 from jobs.config import ConfigError, Job, configurations
 from jobs.help import help_of
 from jobs.keys import nearest
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--cfg")
 BAD_INPUT = 2
-INTERRUPTED = 130
 # Bugs keep their stack; with this variable set, so does everything else.
 TRACE_VARIABLE = "NIGHTSCRIBE_TRACE"
 

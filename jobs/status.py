@@ -12,7 +12,7 @@ from jobs.command import run_job
 from jobs.config import Job
 from jobs.terminal import clock, console
 from pipeline.reading.pace import STATUS_KEY
-from pipeline.storage.errors import StorageError
+from pipeline.reading.pace import read_status as told
 from pipeline.storage.opening import S3Config, open_store
 
 SILENT_AFTER_S = 120.0
@@ -41,12 +41,9 @@ def tell_status(config: StatusConfig) -> int:
 def read_status(run: str, s3: S3Config) -> dict[str, Any]:
     """The heartbeat; a run that is silent for long is told to be `silent`."""
     store = open_store(run, s3)
-    try:
-        status = json.loads(store.read(STATUS_KEY))
-    except StorageError as error:
-        if error.reason != "not_found":
-            raise
-        raise ValueError(f"{run}: no run has written its heartbeat here") from None
+    status = dict(told(store))
+    if not status:
+        raise ValueError(f"{run}: no run has written its heartbeat here")
     # By the clock of the store alone: this machine's and the run's may be wrong.
     status["silent_s"] = max(round(store.age_s(STATUS_KEY)), 0)
     if status["state"] in ALIVE and status["silent_s"] > SILENT_AFTER_S:

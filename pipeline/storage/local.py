@@ -1,5 +1,6 @@
 """A folder on a disk that all machines of a run see."""
 
+import errno
 import os
 import shutil
 import time
@@ -15,6 +16,8 @@ from pipeline.storage.store import OUTSIDE, Entry
 
 ASIDE = ".aside-"  # what is being written; no reader's glob matches it
 ASIDE_LIFE_S = 24 * 3600
+# What shares of other systems and sticks say to whoever asks them for a link.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class LocalStore:
@@ -77,7 +80,7 @@ class LocalStore:
         with self._aside(key) as aside, one_sentence(self.uri(key)):
             _write_through(aside, data)
             try:
-                os.link(aside, self._path(key))
+                _link(aside, self._path(key))
             except FileExistsError:
                 return self._path(key).read_bytes() == data
             _flush_folder(aside.parent)
@@ -153,6 +156,19 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     if entry.is_symlink():
         return not os.path.isdir(entry.path)  # a DirEntry raises on circles
     return entry.is_file(follow_symlinks=False)
+
+
+def _link(written: Path, path: Path) -> None:
+    """Give a file a second name that nobody has, or where the disk knows no links, its bytes."""
+    try:
+        os.link(written, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        with path.open("xb") as file:
+            file.write(written.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _write_through(path: Path, data: bytes) -> None:

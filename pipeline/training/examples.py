@@ -55,6 +55,8 @@ class Example:
     @classmethod
     def parse(cls, row: Any, folder: Path) -> Self:
         """From one row of a manifest that lies in `folder`."""
+        if not isinstance(row, dict):
+            raise ValueError(f"expected an object with audio and text, got {row!r:.60}")
         words = row.get("words")
         if words is not None:
             words = tuple(SpokenWord(w["text"], w["start_s"], w["end_s"]) for w in words)

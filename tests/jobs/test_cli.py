@@ -33,6 +33,14 @@ def test_a_wrong_command_is_one_sentence(monkeypatch, capsys):
     assert err == "nightscribe: there is no command fil; did you mean file?\n"
 
 
+def test_who_loses_patience_while_a_command_is_loaded_sees_no_stack(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.cli.import_module", interrupted)
+    assert said(monkeypatch, capsys, "show") == (130, "", "")
+
+
 def test_help_of_the_command_loads_nothing_heavy():
     script = (
         "import sys; sys.argv = ['nightscribe', '--help']; import jobs.cli; jobs.cli.main();"

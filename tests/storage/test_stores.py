@@ -78,6 +78,20 @@ def test_of_many_claims_at_once_one_wins(store):
     assert store.read("claim") == b"%d" % won.index(True)
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_on_a_disk_without_links_one_claim_wins_too(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = LocalStore(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        won = list(threads.map(lambda n: store.write_if_absent("claim", b"%d" % n), range(16)))
+    assert won.count(True) == 1
+    assert store.read("claim") == b"%d" % won.index(True)
+    assert [entry.key for entry in store.entries()] == ["claim"]
+
+
 def test_readers_see_the_old_file_or_the_new_one(store):
     old, new = b"a" * 300_000, b"b" * 400_000
     store.write("file", old)
