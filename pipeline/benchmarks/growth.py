@@ -38,7 +38,8 @@ class EndlessNoise:
 
     def __getitem__(self, span: slice) -> np.ndarray:
         start, stop, _ = span.indices(self.num_samples)
-        return np.take(self.period_N, np.arange(start, stop), mode="wrap")
+        # Not numpy's own wrapping, which takes as many steps as there were periods before.
+        return self.period_N[np.arange(start, stop) % len(self.period_N)]
 
 
 def stream_of(frame_samples: int, num_frames: int) -> Stream:

@@ -50,6 +50,9 @@ def measure_pass(
 
 
 def _round(model: LeapingModel, num_slots: int, position: int) -> Callable[[], object]:
+    """Slots stand where their streams end: a pass costs as much whether its frames count or not,
+    and so every round finds them behind full windows.
+    """
     width = model.frames_per_pass * model.num_passes
     leaps = replace(
         Leaps.idle(num_slots, (model.rounds_ahead + 2) * width),

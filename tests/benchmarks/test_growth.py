@@ -1,5 +1,7 @@
 """A recording ten times as long takes ten times as long, and no more memory."""
 
+from time import process_time
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,14 @@ def test_endless_noise_repeats_itself():
     assert len(sound) == 40
     assert sound[5:16].tolist() == [5, 6, 0, 1, 2, 3, 4, 5, 6, 0, 1]
     assert len(sound[35:60]) == 5
+
+
+def test_a_late_cut_takes_no_longer_than_an_early_one():
+    num_samples = 7 * 10**9
+    sound = EndlessNoise(np.arange(7, dtype=np.int16), num_samples)
+    began_s = process_time()
+    assert sound[num_samples - 3 :].tolist() == [4, 5, 6]
+    assert process_time() - began_s < 0.5  # some seconds if it counts the periods before
 
 
 def test_a_long_stream_is_heard_amid_as_many_frames_of_short_ones(monkeypatch):
