@@ -1,5 +1,5 @@
 #!/bin/sh
-# What only a GPU can show, in about nine minutes: its tests, then the suite. Say the folder for the
+# What only a GPU can show: its tests, then the suite. Say the folder for the
 # results. A bare machine with torch needs a few packages in pure Python, which may be carried there:
 #   pip install --target carried --no-deps pytest iniconfig pluggy pygments hydra-core omegaconf antlr4-python3-runtime==4.9.3
 #   PYTHONPATH=carried sh ops/benchmarks/gpu.sh FOLDER

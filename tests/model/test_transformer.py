@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pipeline.model import transformer
 from pipeline.model.attention import Window
 from pipeline.model.transformer import RMSNorm
 
@@ -17,6 +18,15 @@ def test_norms_of_quiet_and_loud_vectors_equal_the_reference(loudness, dtype):
     ours.scale_D.data.copy_(theirs.alpha[0, 0])
     x_BTD = (torch.randn(2, 3, 32) * loudness).to(dtype)
     assert torch.allclose(ours(x_BTD), theirs(x_BTD), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_norm_of_a_gpu_rounds_as_that_of_a_cpu(dtype):
+    norm = RMSNorm(2048, eps=1e-8).to(dtype)
+    with torch.no_grad():
+        norm.scale_D.copy_(torch.rand(2048) + 0.5)
+    x_BTD = (torch.randn(7, 3, 2048) * 5).to(dtype)
+    assert torch.equal(transformer._norm_at_once(x_BTD, norm.scale_D, norm.eps), norm(x_BTD))
 
 
 def test_a_block_shares_its_oldest_key():
