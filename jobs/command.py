@@ -90,4 +90,6 @@ def is_users(error: BaseException) -> bool:
 
 
 def one_sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """On one line; what files and stores are called moves nobody's cursor."""
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in sentence)

@@ -14,7 +14,7 @@ from jobs.config import Job
 from jobs.terminal import console
 from pipeline.reading.documents import conversations, document
 from pipeline.records import Transcript
-from pipeline.rendering.document import Document, RenderingConfig
+from pipeline.rendering.document import Document, RenderingConfig, one_line
 from pipeline.rendering.formats import FORMATS, render
 from pipeline.rendering.utterances import Utterance, utterances
 from pipeline.storage.opening import S3Config
@@ -83,7 +83,8 @@ def _told(found: Iterable[Ending]) -> Iterator[str]:
         counts[one.status] += 1
         if one.status != "ok":
             channel = "" if one.channel is None else f" [{one.channel}]"
-            lines.append(f"{one.status:<9}  {one.uri}{channel}  {'; '.join(one.reasons)}\n")
+            about = f"{one_line(one.uri)}{channel}", one_line("; ".join(one.reasons))
+            lines.append("  ".join([f"{one.status:<9}", *filter(None, about)]) + "\n")
     yield from sorted(lines)
     amounts = ", ".join(f"{amount:,} {status}" for status, amount in counts.most_common())
     yield f"{counts.total():,} recordings{': ' * bool(amounts)}{amounts}\n"

@@ -182,6 +182,15 @@ def test_errors_of_the_work_are_one_sentence_too(job, monkeypatch, capsys):
     assert (code, err) == (2, "nightscribe: [Errno 2] No such file: 'a.wav'\n")
 
 
+def test_no_name_in_an_error_moves_the_cursor(job, monkeypatch, capsys):
+    def fail(config):
+        raise ValueError("s3://b/\x1b[2J\x07gone.wav: there is\nno such file")
+
+    failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
+    err = said(failing, monkeypatch, capsys, "a.wav")[2]
+    assert err == "nightscribe: s3://b/?[2J?gone.wav: there is no such file\n"
+
+
 def test_bugs_keep_their_stack(job, monkeypatch):
     def fail(config):
         raise KeyError("a bug")

@@ -106,7 +106,7 @@ def test_show_without_a_name_lists_what_is_not_ok(nightscribe, run):
     code, out, _ = nightscribe("show", run)
     assert code == 0
     assert out.splitlines() == [
-        "empty      /a/empty.wav  ",
+        "empty      /a/empty.wav",
         "failed     /a/broken.mp3  decode, corrupt: not a sound",
         "failed     /a/x.mp3  decode, corrupt: not a sound",
         "partial    /a/talks/two.mp3  stall at 0.5-1.5 s: 9.0 s of speech without a word",
