@@ -71,3 +71,17 @@ def test_slots_move_a_few_at_a_time_whose_copies_have_room(kind):
     with WatchSizes() as watch:
         model.move(range(16, 32), range(16))
     assert largest_bytes < watch.largest_bytes <= 8 * largest_bytes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_moved_slot_remembers_all_that_it_did(kind):
+    make, _ = KINDS[kind]
+    model = make(speech_in(torch.float32), num_slots=4)
+    tables = [table for table in (*model.memory(), *model._tables.kept) if table.numel()]
+    for table in tables:
+        table.copy_(torch.arange(table.numel()).view(table.shape) % 9973)
+    model.move([3], [1])
+    for table in tables:
+        by_slot = table.transpose(0, 1) if table.dim() == 5 else table  # rings: layers come first
+        assert torch.equal(by_slot[1], by_slot[3])
+        assert not torch.equal(by_slot[1], by_slot[2])
