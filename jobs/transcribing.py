@@ -116,6 +116,20 @@ def engine_of(config: TranscribeConfig) -> EngineConfig:
 def _order(
     config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers, plan_path: Path
 ) -> Order:
+    return Order(
+        plan=plan_path,
+        settings=settings(config, checkpoint, primers),
+        config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
+        stages=_stages(config, checkpoint, primers),
+        examine=partial(guarded, config=config.guards),
+        cluster=config.cluster,
+        pace=config.pace,
+        lease=config.lease,
+        retry=config.failures.retry,
+    )
+
+
+def _stages(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) -> Stages:
     reader = AudioReader(
         sample_rate_hz=checkpoint.config.mimi.sample_rate_hz,
         source=config.source,
@@ -123,28 +137,12 @@ def _order(
         guards=config.guards,
         s3=config.s3,
     )
-    return Order(
-        plan=plan_path,
-        settings=settings(config, checkpoint, primers),
-        config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
-        stages=Stages(
-            make_reader=partial(_itself, reader),
-            make_listener=partial(
-                load_listener,
-                config.model,
-                engine_of(config),
-                config.guards,
-                config.tokens,
-                primers,
-            ),
-            output=config.output,
-            s3=config.s3,
-        ),
-        examine=partial(guarded, config=config.guards),
-        cluster=config.cluster,
-        pace=config.pace,
-        lease=config.lease,
-        retry=config.failures.retry,
+    heard_as = config.model, engine_of(config), config.guards, config.tokens, primers
+    return Stages(
+        make_reader=partial(_itself, reader),
+        make_listener=partial(load_listener, *heard_as),
+        output=config.output,
+        s3=config.s3,
     )
 
 

@@ -107,15 +107,7 @@ def plan_pool(
     if wanted > places:
         each = f"{gpus_per_actor:g} GPU and {cpus_per_actor:g} CPU"
         raise ClusterLacksError(_lack(wanted, places, each, gpus, cpus))
-    free_cpus = cpus - wanted * cpus_per_actor
-    fitting = int((free_cpus - MIN_FREE_CPUS) / config.cpus_per_decoder)
-    if fitting < 1:
-        raise ClusterLacksError(
-            f"the cluster has {cpus:g} CPUs, {wanted} transcribers take "
-            f"{wanted * cpus_per_actor:g} of them and decoding needs "
-            f"{config.cpus_per_decoder + MIN_FREE_CPUS:g} more: add CPUs, or lower "
-            "cluster.cpus_per_actor or cluster.cpus_per_decoder"
-        )
+    fitting = _fitting_decoders(cpus, wanted, cpus_per_actor, config)
     return Pool(
         num_actors=wanted,
         gpus_per_actor=gpus_per_actor,
@@ -123,6 +115,22 @@ def plan_pool(
         num_decoders=min(config.num_decoders or fitting, fitting),
         num_slots=num_slots,
     )
+
+
+def _fitting_decoders(
+    cpus: float, num_actors: int, cpus_per_actor: float, config: ClusterConfig
+) -> int:
+    """Decoders for which there is room beside the transcribers."""
+    taken_cpus = num_actors * cpus_per_actor
+    fitting = int((cpus - taken_cpus - MIN_FREE_CPUS) / config.cpus_per_decoder)
+    if fitting < 1:
+        raise ClusterLacksError(
+            f"the cluster has {cpus:g} CPUs, {num_actors} transcribers take "
+            f"{taken_cpus:g} of them and decoding needs "
+            f"{config.cpus_per_decoder + MIN_FREE_CPUS:g} more: add CPUs, or lower "
+            "cluster.cpus_per_actor or cluster.cpus_per_decoder"
+        )
+    return fitting
 
 
 def _cpus_per_actor(
