@@ -87,6 +87,16 @@ def test_nothing_moves_while_streams_still_come():
     assert all(index > last_admission for index in moved)
 
 
+def test_nothing_moves_when_streams_come_again_after_a_while_without():
+    come = [4] * 4 + [19] * 4 + [None] + [99] * 4 + [9] * 20
+    source = Listed(None if n is None else stream_of(n, i) for i, n in enumerate(come))
+    slots = Slots([8, 4], 10)
+    first, second, third = (slots.plan(source, wait=True) for _ in range(3))
+    assert [len(one.segments) for one in (first, second, third)] == [8, 8, 8]
+    assert second.moves == ((4, 0), (5, 1), (6, 2), (7, 3))
+    assert first.moves == third.moves == ()
+
+
 def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="positive"):
         Slots([0], 25)

@@ -8,7 +8,7 @@ from pipeline.engine.chunks import Chunk
 from pipeline.engine.step_model import Steps
 from pipeline.engine.stepping import stepping_engine
 from pipeline.engine.stream import Stream
-from tests.fakes import HashingModel, tokens_alone
+from tests.fakes import HashingModel, HashingSaid, tokens_alone
 
 SLOT_COUNTS = (1, 2, 3, 8, 17, 32)
 
@@ -152,6 +152,14 @@ def test_occupancy_counts_the_drain_and_shrinks_with_it():
     assert wide.tally.occupancy < 0.35
     assert shrinking.tally.occupancy > wide.tally.occupancy
     assert shrinking.tally.num_slot_steps < 8 * 2000 + 1.2 * (sum(lengths) + len(lengths))
+
+
+def test_the_next_round_is_queued_before_the_last_is_read(monkeypatch):
+    events, run, wait = [], HashingModel.run, HashingSaid.wait
+    monkeypatch.setattr(HashingModel, "run", lambda *args: (events.append("queue"), run(*args))[1])
+    monkeypatch.setattr(HashingSaid, "wait", lambda said: (events.append("read"), wait(said))[1])
+    heard_by(HashingModel(2), streams_of([60, 50]), round_steps=25)
+    assert events == ["queue", "queue", "read", "queue", "read", "read"]
 
 
 def test_an_abandoned_hearing_leaves_nothing_behind():
