@@ -89,7 +89,8 @@ def test_nothing_moves_while_streams_still_come():
 
 def test_nothing_moves_when_streams_come_again_after_a_while_without():
     come = [4] * 4 + [19] * 4 + [None] + [99] * 4 + [9] * 20
-    source = Listed(None if n is None else stream_of(n, i) for i, n in enumerate(come))
+    streams: list = [n and stream_of(n, i) for i, n in enumerate(come)]
+    source = Listed(streams)
     slots = Slots([8, 4], 10)
     first, second, third = (slots.plan(source, wait=True) for _ in range(3))
     assert [len(one.segments) for one in (first, second, third)] == [8, 8, 8]
