@@ -2,7 +2,6 @@
 
 import json
 import re
-from importlib import import_module
 
 import pytest
 
@@ -17,18 +16,6 @@ def run(tmp_path):
     output = str(tmp_path / "output")
     publish_archive(open_store(output, S3Config()))
     return output
-
-
-@pytest.fixture
-def nightscribe(monkeypatch, capsys):
-    def say(name, *words):
-        monkeypatch.setattr("sys.argv", [f"nightscribe {name}", *words])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            import_module(f"jobs.{name}").main()
-        return ended.value.code, *capsys.readouterr()
-
-    return say
 
 
 def test_export_writes_the_formats_asked_for(nightscribe, run, tmp_path):

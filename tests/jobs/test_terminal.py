@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 
@@ -13,18 +12,6 @@ from tests.reading.runs import transcript
 from tests.survey.sounds import make_sound
 
 ODD = "[red]talk [/b] :bell: [1]"
-
-
-@pytest.fixture
-def nightscribe(monkeypatch, capsys):
-    def say(name, *words):
-        monkeypatch.setattr("sys.argv", [f"nightscribe {name}", *words])
-        monkeypatch.setenv("COLUMNS", "250")
-        with pytest.raises(SystemExit) as ended:
-            import_module(f"jobs.{name}").main()
-        return ended.value.code, *capsys.readouterr()
-
-    return say
 
 
 @pytest.fixture
