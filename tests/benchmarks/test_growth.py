@@ -62,6 +62,6 @@ def test_ten_times_as_long_takes_ten_times_as_long_and_no_more_memory():
     places = [tensor.data_ptr() for tensor in model.memory()]
     table = measure_growth(model, 2_000, 10, 1, CPU)
     middle = parsed(table.markdown())[-1]
-    assert 9.5 < float(middle["of processor time"]) < 10.5
+    assert 9 < float(middle["of processor time"]) < 11
     assert float(middle["more host MB"]) < 16
     assert places == [tensor.data_ptr() for tensor in model.memory()]
