@@ -11,8 +11,7 @@ from rich.table import Table
 from jobs.command import run_job
 from jobs.config import Job
 from jobs.terminal import clock, console
-from pipeline.reading.pace import STATUS_KEY
-from pipeline.reading.pace import read_status as told
+from pipeline.reading.pace import STATUS_KEY, read_status
 from pipeline.storage.opening import S3Config, open_store
 
 SILENT_AFTER_S = 120.0
@@ -30,7 +29,7 @@ class StatusConfig:
 
 
 def tell_status(config: StatusConfig) -> int:
-    status = read_status(config.run, config.s3)
+    status = status_now(config.run, config.s3)
     if config.format == "json":
         sys.stdout.write(json.dumps(status, indent=2) + "\n")
     else:
@@ -38,10 +37,10 @@ def tell_status(config: StatusConfig) -> int:
     return 0 if status["state"] == "finished" else NOT_FINISHED
 
 
-def read_status(run: str, s3: S3Config) -> dict[str, Any]:
+def status_now(run: str, s3: S3Config) -> dict[str, Any]:
     """The heartbeat; a run that is silent for long is told to be `silent`."""
     store = open_store(run, s3)
-    status = dict(told(store))
+    status = dict(read_status(store))
     if not status:
         raise ValueError(f"{run}: no run has written its heartbeat here")
     # By the clock of the store alone: this machine's and the run's may be wrong.

@@ -113,7 +113,7 @@ def ways_of_few(keys: Entries, sight: Sight) -> Iterator[tuple[str, Way]]:
     elif sight.newest_B is not None:
         if sight.context == keys.numbers_BHCE.shape[2] and _has_flash(keys):
             yield "flash", _mix_one_by_length
-        if _own_kernel() is not None:
+        if _has_triton():
             yield "own kernel", _mix_by_own_kernel
     yield "masked", _mix_many
 
@@ -121,23 +121,21 @@ def ways_of_few(keys: Entries, sight: Sight) -> Iterator[tuple[str, Way]]:
 def _mix_by_own_kernel(
     queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
 ) -> Tensor:
-    own_kernel = _own_kernel()
-    assert own_kernel is not None
+    from pipeline.model.ring_kernel import mix_ring  # which needs Triton
+
     assert sight.newest_B is not None
-    return own_kernel(queries_BHTE, keys, values, sight.newest_B, sight.context)
+    return mix_ring(queries_BHTE, keys, values, sight.newest_B, sight.context)
 
 
 @cache
-def _own_kernel() -> Callable[[Tensor, Entries, Entries, Tensor, int], Tensor] | None:
+def _has_triton() -> bool:
     if find_spec("triton") is None:
         log.warning("Triton is not installed: attention reads whole rings")
-        return None
+        return False
     if "CC" not in os.environ and not any(map(shutil.which, COMPILERS)):
         log.warning("Triton finds no C compiler (gcc): attention reads whole rings")
-        return None
-    from pipeline.model.ring_kernel import mix_ring
-
-    return mix_ring
+        return False
+    return True
 
 
 def _mix_many(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:

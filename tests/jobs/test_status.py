@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.status import StatusConfig, read_status, tell_status
+from jobs.status import StatusConfig, status_now, tell_status
 from pipeline.cluster.progress import Progress
 from pipeline.storage.opening import S3Config
 
@@ -22,16 +22,16 @@ def written(folder, state="running", silent_s=0.0, **told):
 
 
 def test_a_living_run_is_told_as_it_is(tmp_path):
-    assert read_status(written(tmp_path), S3Config())["state"] == "running"
+    assert status_now(written(tmp_path), S3Config())["state"] == "running"
 
 
 def test_a_wrong_clock_in_the_run_or_here_makes_no_driver_silent(tmp_path):
     run = written(tmp_path, updated_at="1999-12-31T23:59:59+00:00")
-    assert read_status(run, S3Config())["state"] == "running"
+    assert status_now(run, S3Config())["state"] == "running"
 
 
 def test_a_driver_that_went_silent_is_told(tmp_path):
-    status = read_status(written(tmp_path, silent_s=600), S3Config())
+    status = status_now(written(tmp_path, silent_s=600), S3Config())
     assert status["state"] == "silent"
     assert "same command" in status["detail"]
 
@@ -44,4 +44,4 @@ def test_a_finished_run_stays_finished_however_old(tmp_path, capsys):
 
 def test_where_no_run_is_one_sentence_says_so(tmp_path):
     with pytest.raises(ValueError, match="no run has written its heartbeat here"):
-        read_status(str(tmp_path), S3Config())
+        status_now(str(tmp_path), S3Config())

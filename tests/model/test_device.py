@@ -47,15 +47,17 @@ class Apart(TorchDispatchMode):
 def apart(monkeypatch, has_kernel):
     """As on a GPU whose attention is our own kernel's, or without Triton torch's."""
     monkeypatch.setattr(mixing, "_has_flash", lambda keys: False)
-    monkeypatch.setattr(mixing, "_own_kernel", lambda: pretended_kernel if has_kernel else None)
+    monkeypatch.setattr(mixing, "_has_triton", lambda: has_kernel)
+    monkeypatch.setattr(mixing, "_mix_by_own_kernel", pretended_kernel)
     with pretended.pretended_queues(monkeypatch), Apart():
         # What is there can not be read.
         monkeypatch.setattr(queues.Queues, "_pinned_copy", lambda self, tensor: tensor)
         yield
 
 
-def pretended_kernel(queries, keys, values, newest_B, context):
-    assert {keys.numbers_BHCE.device, values.numbers_BHCE.device, newest_B.device} == {AWAY}
+def pretended_kernel(queries, keys, values, sight):
+    given = keys.numbers_BHCE, values.numbers_BHCE, sight.newest_B
+    assert {tensor.device for tensor in given} == {AWAY}
     return torch.empty_like(queries)
 
 

@@ -17,7 +17,8 @@ def took(monkeypatch):
     taken = []
     for name in ("_mix_many", "_mix_few_on_cpu", "_mix_one_by_length"):
         monkeypatch.setattr(mixing, name, lambda *args, name=name: taken.append(name))
-    monkeypatch.setattr(mixing, "_own_kernel", lambda: lambda *args: taken.append("own kernel"))
+    monkeypatch.setattr(mixing, "_mix_by_own_kernel", lambda *args: taken.append("own kernel"))
+    monkeypatch.setattr(mixing, "_has_triton", lambda: True)
     monkeypatch.setattr(mixing, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
     return taken
 
@@ -103,7 +104,7 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
 
 
 def test_without_triton_torch_serves(took, monkeypatch):
-    monkeypatch.setattr(mixing, "_own_kernel", lambda: None)
+    monkeypatch.setattr(mixing, "_has_triton", lambda: False)
     mix_on("meta", torch.int8)
     assert took == ["_mix_many"]
 
@@ -124,7 +125,7 @@ def test_a_cpu_never_asks_for_a_gpus_ways(took):
 
 def test_what_is_missing_for_our_kernel_is_told(monkeypatch, caplog):
     monkeypatch.setattr(mixing, "find_spec", lambda name: None)
-    assert mixing._own_kernel.__wrapped__() is None
+    assert not mixing._has_triton.__wrapped__()
     assert "Triton is not installed" in caplog.text
 
 
@@ -132,7 +133,7 @@ def test_our_kernel_needs_a_compiler(monkeypatch, caplog):
     monkeypatch.setattr(mixing, "find_spec", lambda name: name)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert mixing._own_kernel.__wrapped__() is None
+    assert not mixing._has_triton.__wrapped__()
     assert "no C compiler" in caplog.text
 
 
