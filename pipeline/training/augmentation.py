@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.training.noises import draw_noise
+from pipeline.training.rates import check_rates
 
 SILENCE = 1e-5  # root mean square below which a waveform has no level
 FULL_SCALE_PEAK = 1.0
@@ -31,9 +32,7 @@ class AugmentationConfig:
     max_level_db: float = field(default=-15.0, metadata={"help": "loudest level, full scale is 0"})
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if name.endswith("_rate") and not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        check_rates(self)
         if self.min_snr_db > self.max_snr_db:
             raise ValueError(f"min_snr_db {self.min_snr_db} is above max_snr_db {self.max_snr_db}")
         if self.min_level_db > self.max_level_db:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.training.rates import check_rates
+
 
 @dataclass(kw_only=True, slots=True)
 class CorruptionConfig:
@@ -21,9 +23,7 @@ class CorruptionConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("word_rate", "window_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        check_rates(self)
 
 
 def corrupted(

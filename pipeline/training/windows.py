@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.training.delayed_text import TimedTokens
+from pipeline.training.rates import check_rates
 
 MAX_RUN_WORDS = 5
 FADE_S = 0.005
@@ -55,9 +56,7 @@ class WindowConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if name.endswith("_rate") and not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        check_rates(self)
         if self.window_s <= 0:
             raise ValueError(f"window_s must be positive, got {self.window_s}")
         if self.max_speed < 1:
