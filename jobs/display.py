@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from jobs.terminal import clock, console
 from pipeline.cluster.progress import Progress
@@ -81,6 +82,14 @@ class Display:
         return True
 
 
+class _Counted(ProgressColumn):
+    """Recordings done of all; nothing until it is known how many there are."""
+
+    def render(self, task: Task) -> Text:
+        counted = "" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
+        return Text(counted, style="bold")
+
+
 def line(progress: Progress) -> str:
     """Hours, speed, occupancy, failures and the time that is left."""
     told = [
@@ -112,7 +121,7 @@ def _bar(console: Console) -> Bar:
     return Bar(
         SpinnerColumn(),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}", style="bold"),
+        _Counted(),
         TextColumn("{task.description}"),
         console=console,
         transient=True,
