@@ -12,21 +12,21 @@ from pathlib import Path
 
 import torch
 
-from jobs.command import run_job
-from jobs.config import Job
-from pipeline.benchmarks.clips import measure_clips
-from pipeline.benchmarks.codec import measure_codec
-from pipeline.benchmarks.growth import measure_growth
-from pipeline.benchmarks.machine import conditions, file_name
-from pipeline.benchmarks.queueing import measure_queue
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.side_by_side import OTHERS, Terms
-from pipeline.benchmarks.sizes import SIZES, config_of
-from pipeline.benchmarks.steps import measure_steps
-from pipeline.benchmarks.suite import SuiteTerms, measure_suite
-from pipeline.benchmarks.table import Table
-from pipeline.model.placement import DTYPES, device_of, dtype_of, name_of
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.clips import measure_clips
+from nightscribe.benchmarks.codec import measure_codec
+from nightscribe.benchmarks.growth import measure_growth
+from nightscribe.benchmarks.machine import conditions, file_name
+from nightscribe.benchmarks.queueing import measure_queue
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.side_by_side import OTHERS, Terms
+from nightscribe.benchmarks.sizes import SIZES, config_of
+from nightscribe.benchmarks.steps import measure_steps
+from nightscribe.benchmarks.suite import SuiteTerms, measure_suite
+from nightscribe.benchmarks.table import Table
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.model.placement import DTYPES, device_of, dtype_of, name_of
+from nightscribe.model.stepping import SteppingModel
 
 ROUND_STEPS = 25
 

@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Run `jobs.NAME.main` with the remaining words as its arguments."""
+    """Run `nightscribe.jobs.NAME.main` with the remaining words as its arguments."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help", "help"):
         sys.stdout.write(usage())
@@ -33,7 +33,7 @@ def main() -> None:
         sys.exit(2)
     sys.argv = [f"nightscribe {name}", *sys.argv[2:]]
     try:
-        import_module(f"jobs.{name}").main()
+        import_module(f"nightscribe.jobs.{name}").main()
     except KeyboardInterrupt:  # while the command was being loaded
         sys.exit(INTERRUPTED)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from jobs.cli import INTERRUPTED
-from jobs.config import ConfigError, Job, configurations
-from jobs.help import help_of
-from jobs.keys import nearest
+from nightscribe.jobs.cli import INTERRUPTED
+from nightscribe.jobs.config import ConfigError, Job, configurations
+from nightscribe.jobs.help import help_of
+from nightscribe.jobs.keys import nearest
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--cfg")
 BAD_INPUT = 2
@@ -85,7 +85,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 def is_users(error: BaseException) -> bool:
     """Whether the user can do something about it: wrong words, files, stores or checkpoints."""
-    ours = type(error).__module__.partition(".")[0] in ("pipeline", "jobs")
+    ours = type(error).__module__.partition(".")[0] == "nightscribe"
     return ours or isinstance(error, ValueError | OSError)
 
 

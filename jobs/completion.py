@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 
-from jobs.cli import COMMANDS
-from jobs.command import run_job
-from jobs.config import Job, options_of
-from jobs.keys import Key
+from nightscribe.jobs.cli import COMMANDS
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job, options_of
+from nightscribe.jobs.keys import Key
 
 SCRIPT = """\
 _nightscribe() {
@@ -46,7 +46,7 @@ def candidates(line: str) -> list[str]:
         return _beginning(COMMANDS, words[-1] if words else "")
     if words[0] not in COMMANDS:
         return []
-    job: Job = import_module(f"jobs.{words[0]}").JOB
+    job: Job = import_module(f"nightscribe.jobs.{words[0]}").JOB
     path, is_value, value = words[-1].partition("=")
     return _beginning(_values(job, path), value) if is_value else _beginning(_keys(job), path)
 

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from jobs.keys import Key, keys_of, nearest
+from nightscribe.jobs.keys import Key, keys_of, nearest
 
 
 class ConfigError(ValueError):
@@ -62,7 +62,7 @@ def defaults(job: Job) -> dict[str, Any]:
 
 def options_of(group: str) -> list[str]:
     """The names that a group of `conf` can be set to."""
-    folder = files("conf") / group
+    folder = files("nightscribe.conf") / group
     if not folder.is_dir():
         return []
     return sorted(
@@ -72,7 +72,7 @@ def options_of(group: str) -> list[str]:
 
 def _conf(job: Job) -> Any:
     ConfigStore.instance().store(name=f"{job.name}_schema", node=job.config)
-    return initialize_config_module("conf", version_base="1.3", job_name=job.name)
+    return initialize_config_module("nightscribe.conf", version_base="1.3", job_name=job.name)
 
 
 def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:

@@ -13,8 +13,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.terminal import clock, console
-from pipeline.cluster.progress import Progress
+from nightscribe.cluster.progress import Progress
+from nightscribe.jobs.terminal import clock, console
 
 LINE_EVERY_S = 30.0
 HOUR_S = 3600

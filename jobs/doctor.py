@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.surroundings import findings
-from pipeline.engine.config import EngineConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.diagnosis import Device, Diagnosis, device_here, device_like, diagnose
-from pipeline.model.gpus import EXAMPLES, GPUS, gpu_named
-from pipeline.model.published import PUBLISHED
-from pipeline.survey.costs import measured_speed, read_benchmarks
+from nightscribe.engine.config import EngineConfig
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.surroundings import findings
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.diagnosis import Device, Diagnosis, device_here, device_like, diagnose
+from nightscribe.model.gpus import EXAMPLES, GPUS, gpu_named
+from nightscribe.model.published import PUBLISHED
+from nightscribe.survey.costs import measured_speed, read_benchmarks
 
 EVERY_GPU = "all"
 BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"

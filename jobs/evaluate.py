@@ -7,15 +7,15 @@ from typing import Any
 from omegaconf import MISSING
 from rich.table import Column, Table
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.terminal import clock, console
-from pipeline.reading.evaluating import evaluate, everything_said
-from pipeline.reading.pace import pace_of, read_status
-from pipeline.reading.references import read_references
-from pipeline.reading.scorecard import rows, totals, write_scorecard
-from pipeline.storage.opening import S3Config
-from pipeline.storage.published import (
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.terminal import clock, console
+from nightscribe.reading.evaluating import evaluate, everything_said
+from nightscribe.reading.pace import pace_of, read_status
+from nightscribe.reading.references import read_references
+from nightscribe.reading.scorecard import rows, totals, write_scorecard
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.published import (
     open_run,
     published_uris,
     read_failures,

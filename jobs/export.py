@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.terminal import console
-from pipeline.reading.exporting import Export, Names, Wanted, exports
-from pipeline.rendering.document import RenderingConfig
-from pipeline.rendering.formats import FORMATS
-from pipeline.storage.opening import S3Config, open_file, open_store
-from pipeline.storage.published import open_run, published_uris, read_transcripts
-from pipeline.storage.store import Store
-from pipeline.storage.tables import side_by_side
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.terminal import console
+from nightscribe.reading.exporting import Export, Names, Wanted, exports
+from nightscribe.rendering.document import RenderingConfig
+from nightscribe.rendering.formats import FORMATS
+from nightscribe.storage.opening import S3Config, open_file, open_store
+from nightscribe.storage.published import open_run, published_uris, read_transcripts
+from nightscribe.storage.store import Store
+from nightscribe.storage.tables import side_by_side
 
 
 @dataclass(kw_only=True, slots=True)

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from jobs.command import run_job
-from jobs.config import Job
-from pipeline.audio.decode import DecodeConfig
-from pipeline.engine.config import EngineConfig
-from pipeline.guards.config import GuardsConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.rendering.document import RenderingConfig
-from pipeline.rendering.formats import FORMATS
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.rendering.document import RenderingConfig
+from nightscribe.rendering.formats import FORMATS
 
 
 @dataclass(kw_only=True, slots=True)
@@ -70,7 +70,9 @@ class FileConfig:
 
 
 def hear(config: FileConfig) -> int:
-    from jobs.hearing import transcribe_file  # torch, which understanding words can do without
+    from nightscribe.jobs.hearing import (
+        transcribe_file,
+    )  # torch, which understanding words can do without
 
     return transcribe_file(config)
 

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.file import FileConfig
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.waveform import read_waveform
-from pipeline.engine.config import EngineConfig
-from pipeline.guards.activity import speech_spans
-from pipeline.guards.inspection import inspect
-from pipeline.guards.redecoding import Attempt, hear_attempts, redecode
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.conversation import Prompt
-from pipeline.model.placement import device_of
-from pipeline.records import Word
-from pipeline.rendering.document import monologue
-from pipeline.rendering.formats import render
-from pipeline.transcriber import Clip, Transcriber
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.waveform import read_waveform
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.activity import speech_spans
+from nightscribe.guards.inspection import inspect
+from nightscribe.guards.redecoding import Attempt, hear_attempts, redecode
+from nightscribe.jobs.file import FileConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.conversation import Prompt
+from nightscribe.model.placement import device_of
+from nightscribe.records import Word
+from nightscribe.rendering.document import monologue
+from nightscribe.rendering.formats import render
+from nightscribe.transcriber import Clip, Transcriber
 
 STANDARD_INPUT = "-"
 FRAMES_PER_PASS = 6  # eight bring hardly more

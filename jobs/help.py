@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import ListConfig
 
-from jobs.config import Job, defaults, options_of
-from jobs.keys import Key
+from nightscribe.jobs.config import Job, defaults, options_of
+from nightscribe.jobs.keys import Key
 
 KEY_COLUMNS = 34
 LINE_COLUMNS = 100

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.storage.errors import StorageError
-from pipeline.storage.logs import publish_logs
-from pipeline.storage.store import Store
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.logs import publish_logs
+from nightscribe.storage.store import Store
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
@@ -123,8 +123,7 @@ def logged(config: LogConfig) -> Iterator[Log]:
         root.handlers[:] = [shown, kept]
         # Libraries tell of their requests, and those of keys, on lower levels.
         root.setLevel(logging.WARNING)
-        for ours in ("pipeline", "jobs"):
-            logging.getLogger(ours).setLevel(min(logging.INFO, shown.level))
+        logging.getLogger("nightscribe").setLevel(min(logging.INFO, shown.level))
         try:
             yield Log(config, Path(folder) / name)
         finally:

@@ -14,27 +14,27 @@ from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Column, Table
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.terminal import clock, console
-from pipeline.audio.cut import ShardConfig, probable_shards
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.probe import what_ffmpeg_says
-from pipeline.cluster.audio_reader import SourceConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.gpus import GPUS, gpu_named, plain_name
-from pipeline.model.published import PUBLISHED
-from pipeline.model.speeds import estimate
-from pipeline.planning import PlanningConfig, plan
-from pipeline.records import Recording
-from pipeline.storage.contents import Contents
-from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config, open_file
-from pipeline.storage.sources import recordings
-from pipeline.storage.store import OUTSIDE
-from pipeline.storage.tables import side_by_side
-from pipeline.survey.archive import Archive, Looked, Shape, survey
-from pipeline.survey.costs import (
+from nightscribe.audio.cut import ShardConfig, probable_shards
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.probe import what_ffmpeg_says
+from nightscribe.cluster.audio_reader import SourceConfig
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.terminal import clock, console
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.gpus import GPUS, gpu_named, plain_name
+from nightscribe.model.published import PUBLISHED
+from nightscribe.model.speeds import estimate
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.records import Recording
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.opening import S3Config, open_file
+from nightscribe.storage.sources import recordings
+from nightscribe.storage.store import OUTSIDE
+from nightscribe.storage.tables import side_by_side
+from nightscribe.survey.archive import Archive, Looked, Shape, survey
+from nightscribe.survey.costs import (
     OUTPUT_BYTES_PER_H,
     Cost,
     Speed,
@@ -43,7 +43,7 @@ from pipeline.survey.costs import (
     measured_speed,
     read_benchmarks,
 )
-from pipeline.survey.headers import Header, UnreadableError, read_header
+from nightscribe.survey.headers import Header, UnreadableError, read_header
 
 BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
 KINDS = ("codec", "rate", "channels", "folder")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.waveform import read_waveform
-from pipeline.records import primary_language
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.waveform import read_waveform
+from nightscribe.records import primary_language
 
 MAX_PRIMER_S = 30
 HEX_DIGITS = 16

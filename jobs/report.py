@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.terminal import console
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.waveform import read_waveform
-from pipeline.reading.pace import read_status
-from pipeline.reading.reporting import compose, read_word_error_rates, tally
-from pipeline.reading.scorecard import read_totals
-from pipeline.records import Recording
-from pipeline.report.content import Report, Sound
-from pipeline.report.figure import throughput_png
-from pipeline.report.page import render_report
-from pipeline.report.sound import sound_of
-from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config
-from pipeline.storage.published import open_run, read_failures, read_transcripts
-from pipeline.storage.run import stored_run
-from pipeline.storage.scratch import ScratchConfig, fetched
-from pipeline.storage.store import Store
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.waveform import read_waveform
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.terminal import console
+from nightscribe.reading.pace import read_status
+from nightscribe.reading.reporting import compose, read_word_error_rates, tally
+from nightscribe.reading.scorecard import read_totals
+from nightscribe.records import Recording
+from nightscribe.report.content import Report, Sound
+from nightscribe.report.figure import throughput_png
+from nightscribe.report.page import render_report
+from nightscribe.report.sound import sound_of
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.published import open_run, read_failures, read_transcripts
+from nightscribe.storage.run import stored_run
+from nightscribe.storage.scratch import ScratchConfig, fetched
+from nightscribe.storage.store import Store
 
 REPORT_KEY = "_run/report.html"
 PICTURE_KEY = "_run/throughput.png"

@@ -9,23 +9,23 @@ from itertools import starmap
 from omegaconf import MISSING
 from rich.text import Text
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.terminal import console
-from pipeline.reading.documents import conversations, document
-from pipeline.records import Transcript
-from pipeline.rendering.document import Document, RenderingConfig, one_line
-from pipeline.rendering.formats import FORMATS, render
-from pipeline.rendering.utterances import Utterance, utterances
-from pipeline.storage.opening import S3Config
-from pipeline.storage.published import (
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.terminal import console
+from nightscribe.reading.documents import conversations, document
+from nightscribe.records import Transcript
+from nightscribe.rendering.document import Document, RenderingConfig, one_line
+from nightscribe.rendering.formats import FORMATS, render
+from nightscribe.rendering.utterances import Utterance, utterances
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.published import (
     Ending,
     endings,
     find_failures,
     find_transcripts,
     open_run,
 )
-from pipeline.storage.store import Store
+from nightscribe.storage.store import Store
 
 SURE, UNSURE = 0.9, 0.6
 COLOURS = "colours"

@@ -8,11 +8,11 @@ from typing import Any
 from omegaconf import MISSING
 from rich.table import Table
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.terminal import clock, console
-from pipeline.reading.pace import STATUS_KEY, read_status
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.terminal import clock, console
+from nightscribe.reading.pace import STATUS_KEY, read_status
+from nightscribe.storage.opening import S3Config, open_store
 
 SILENT_AFTER_S = 120.0
 NOT_FINISHED = 1

@@ -2,41 +2,26 @@
 
 import asyncio
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.transcribe import TranscribeConfig
-from pipeline.cluster.config import RayConfig
+from nightscribe.cluster.config import RayConfig
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.transcribe import TranscribeConfig
 
 if TYPE_CHECKING:
-    from pipeline.cluster.jobs import Jobs
+    from nightscribe.cluster.jobs import Jobs
 
-PROJECT = Path(__file__).parent.parent
-# Recordings, weights and what was built stay here; code, configuration and the small model go.
-LEFT_BEHIND = [
-    ".venv",
-    ".*_cache",
-    ".hypothesis",
-    "tests",
-    "samples",
-    "ops",
-    "build",
-    "dist",
-    "*.egg-info",
-    "**/__pycache__",
-    "**/*.parquet",
-    "**/*.wav",
-    "**/*.mp3",
-    "**/*.flac",
-    "**/*.opus",
-    "/outputs",
-]
+PACKAGE = Path(__file__).parent.parent  # code, configuration and the small model
 OWN_KEYS = ("submit", "ray.address")
 
 
@@ -80,27 +65,29 @@ class StopConfig:
 
 
 def submit_job(config: SubmitConfig) -> int:
-    from pipeline.cluster.jobs import Jobs, RayJob  # ray, which understanding words can do without
+    from nightscribe.cluster.jobs import (
+        Jobs,
+        RayJob,
+    )  # ray, which understanding words can do without
 
-    folder = _checkout() if config.submit.upload else None
     jobs = Jobs(_dashboard(config.ray))
     words = [word for word in sys.argv[1:] if not _is_own(word)]
-    job_id = jobs.submit(
-        RayJob(
-            command=command(config.submit.python, words),
-            folder=folder,
-            left_behind=LEFT_BEHIND,
-            pip=config.submit.pip,
-            env=config.submit.env,
-            job_id=config.submit.job_id,
+    with _upload(config.submit.upload) as folder:
+        job_id = jobs.submit(
+            RayJob(
+                command=command(config.submit.python, words),
+                folder=folder,
+                pip=config.submit.pip,
+                env=config.submit.env,
+                job_id=config.submit.job_id,
+            )
         )
-    )
     sys.stderr.write(f"submitted as {job_id}; stop it with nightscribe submit stop={job_id}\n")
     return _follow(jobs, job_id) if config.submit.wait else 0
 
 
 def stop_job(config: StopConfig) -> int:
-    from pipeline.cluster.jobs import Jobs
+    from nightscribe.cluster.jobs import Jobs
 
     stopped = Jobs(_dashboard(config.ray)).stop(config.stop)
     sys.stderr.write(f"{config.stop} {'is stopping' if stopped else 'had ended already'}\n")
@@ -109,17 +96,21 @@ def stop_job(config: StopConfig) -> int:
 
 def command(python: str, words: list[str]) -> str:
     """One line for the shell of the cluster; quiet, because nobody looks at a moving bar there."""
-    return shlex.join([python, "-m", "jobs.transcribe", "quiet=true", *words])
+    return shlex.join([python, "-m", "nightscribe.jobs.transcribe", "quiet=true", *words])
 
 
-def _checkout() -> Path:
-    """The folder to send; beside an installed package lie all others of its environment."""
-    if (PROJECT / "pyproject.toml").is_file():
-        return PROJECT
-    raise ValueError(
-        f"submit.upload=true sends a checkout of the program, and {PROJECT} is none: "
-        "install this version on the cluster and give submit.upload=false"
-    )
+@contextmanager
+def _upload(is_wanted: bool) -> Iterator[Path | None]:
+    """A folder that holds this version of the package and nothing else, for Ray to upload."""
+    if not is_wanted:
+        yield None
+        return
+    with TemporaryDirectory(prefix="nightscribe-submit-") as folder:
+        # A checkout links to its folders, an installed package may lie in a read-only place:
+        # a copy of the files serves both.
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(PACKAGE, Path(folder) / "nightscribe", ignore=ignored)
+        yield Path(folder)
 
 
 def _is_own(word: str) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants
 
-from pipeline.audio.ffmpeg import find_ffmpeg
-from pipeline.storage.credentials import source_of_credentials
+from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.storage.credentials import source_of_credentials
 
 LIBRARIES = ("torch", "ray", "pyarrow", "huggingface_hub")
 HUB_TIMEOUT_S = 5.0

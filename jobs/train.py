@@ -9,31 +9,31 @@ import numpy as np
 import torch
 from omegaconf import MISSING
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.terminal import console
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.waveform import read_waveform
-from pipeline.cluster.training import (
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.waveform import read_waveform
+from nightscribe.cluster.training import (
     Worker,
     WorkersConfig,
     average_gradients,
     train_on_workers,
 )
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.training.augmentation import AugmentationConfig
-from pipeline.training.batches import BatchMaker
-from pipeline.training.corruption import CorruptionConfig
-from pipeline.training.course import LOG_FILE, Course, CourseConfig, Lessons
-from pipeline.training.examples import read_manifest
-from pipeline.training.learner import Learner, LearningConfig, alone
-from pipeline.training.materials import Decode, samples_of, utterances_of
-from pipeline.training.measuring import DevelopmentClip, word_error_rate
-from pipeline.training.plotting import plot_log
-from pipeline.training.student import AdapterConfig, Student, open_student
-from pipeline.training.vocabulary import read_pieces
-from pipeline.training.windows import WindowConfig, WindowSampler
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.terminal import console
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.training.augmentation import AugmentationConfig
+from nightscribe.training.batches import BatchMaker
+from nightscribe.training.corruption import CorruptionConfig
+from nightscribe.training.course import LOG_FILE, Course, CourseConfig, Lessons
+from nightscribe.training.examples import read_manifest
+from nightscribe.training.learner import Learner, LearningConfig, alone
+from nightscribe.training.materials import Decode, samples_of, utterances_of
+from nightscribe.training.measuring import DevelopmentClip, word_error_rate
+from nightscribe.training.plotting import plot_log
+from nightscribe.training.student import AdapterConfig, Student, open_student
+from nightscribe.training.vocabulary import read_pieces
+from nightscribe.training.windows import WindowConfig, WindowSampler
 
 MODEL_FOLDER, PLOT_FILE = "model", "training.png"
 

@@ -4,19 +4,19 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from jobs.command import run_job
-from jobs.config import Job
-from jobs.logs import LogConfig
-from pipeline.audio.cut import ShardConfig
-from pipeline.cluster.audio_reader import SourceConfig
-from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
-from pipeline.engine.config import EngineConfig
-from pipeline.guards.config import GuardsConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.planning import PlanningConfig
-from pipeline.storage.lease import LeaseConfig
-from pipeline.storage.opening import S3Config
-from pipeline.storage.retrying import RETRIES
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.cluster.audio_reader import SourceConfig
+from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import Job
+from nightscribe.jobs.logs import LogConfig
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.planning import PlanningConfig
+from nightscribe.storage.lease import LeaseConfig
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.retrying import RETRIES
 
 
 @dataclass(kw_only=True, slots=True)
@@ -94,7 +94,9 @@ class TranscribeConfig:
 
 
 def transcribe(config: TranscribeConfig) -> int:
-    from jobs.transcribing import transcribe_archive  # ray and torch, which words need not
+    from nightscribe.jobs.transcribing import (
+        transcribe_archive,
+    )  # ray and torch, which words need not
 
     return transcribe_archive(config)
 

@@ -9,30 +9,30 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from jobs.command import INTERRUPTED
-from jobs.display import Display
-from jobs.logs import Log, logged
-from jobs.primers import Primers, digests, read_primers
-from jobs.stopping import stopped_by_signals
-from jobs.transcribe import TranscribeConfig
-from pipeline.cluster.audio_reader import AudioReader
-from pipeline.cluster.dataset import Stages
-from pipeline.cluster.listening import load_listener
-from pipeline.cluster.order import Order
-from pipeline.cluster.progress import Progress
-from pipeline.cluster.resources import pool_for
-from pipeline.cluster.run import transcribe
-from pipeline.cluster.session import connected, session_folder
-from pipeline.engine.config import EngineConfig
-from pipeline.guards.inspection import guarded
-from pipeline.model.checkpoints.open import Checkpoint, open_model
-from pipeline.planning import PlanningConfig, plan
-from pipeline.records import Recording
-from pipeline.storage.contents import Contents
-from pipeline.storage.opening import open_store
-from pipeline.storage.plans import write_plan
-from pipeline.storage.run import Settings
-from pipeline.storage.sources import recordings
+from nightscribe.cluster.audio_reader import AudioReader
+from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.listening import load_listener
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.resources import pool_for
+from nightscribe.cluster.run import transcribe
+from nightscribe.cluster.session import connected, session_folder
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.inspection import guarded
+from nightscribe.jobs.command import INTERRUPTED
+from nightscribe.jobs.display import Display
+from nightscribe.jobs.logs import Log, logged
+from nightscribe.jobs.primers import Primers, digests, read_primers
+from nightscribe.jobs.stopping import stopped_by_signals
+from nightscribe.jobs.transcribe import TranscribeConfig
+from nightscribe.model.checkpoints.open import Checkpoint, open_model
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.records import Recording
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.opening import open_store
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.run import Settings
+from nightscribe.storage.sources import recordings
 
 TOO_MANY_FAILURES = 1
 

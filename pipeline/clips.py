@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engine.stream import Heard, Stream
-from pipeline.model.conversation import Interpreter, Prompt
-from pipeline.model.decoding import Script
-from pipeline.records import Word
+from nightscribe.engine.stream import Heard, Stream
+from nightscribe.model.conversation import Interpreter, Prompt
+from nightscribe.model.decoding import Script
+from nightscribe.records import Word
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from pipeline.clips import Clip, HeardClip
-from pipeline.engine.stream import Stream
+from nightscribe.clips import Clip, HeardClip
+from nightscribe.engine.stream import Stream
 
 
 @dataclass(frozen=True, slots=True, eq=False)

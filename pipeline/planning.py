@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import PurePosixPath
 
-from pipeline.records import PlannedRecording, Recording
+from nightscribe.records import PlannedRecording, Recording
 
 # Typical bytes for a second of speech, to guess what nobody has measured yet.
 BYTES_PER_S = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from pipeline.records import (
+from nightscribe.records import (
     Failure,
     PlannedRecording,
     Recording,
@@ -17,18 +17,18 @@ from pipeline.records import (
     Transcript,
     shard_id,
 )
-from pipeline.stitching import is_complete, stitch
-from pipeline.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
-from pipeline.storage.published import (
+from nightscribe.stitching import is_complete, stitch
+from nightscribe.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
+from nightscribe.storage.published import (
     publish_failures,
     publish_transcripts,
     published_failures,
     published_transcripts,
 )
-from pipeline.storage.retrying import forget_failures
-from pipeline.storage.rows import Outcome
-from pipeline.storage.store import Store
-from pipeline.storage.tables import side_by_side
+from nightscribe.storage.retrying import forget_failures
+from nightscribe.storage.rows import Outcome
+from nightscribe.storage.store import Store
+from nightscribe.storage.tables import side_by_side
 
 # Recordings of one file, so that what is held while it is made stays small.
 MAX_RECORDINGS_PER_FILE = 512

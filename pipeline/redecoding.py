@@ -6,10 +6,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Protocol
 
-from pipeline.clips import Clip, HeardClip
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.redecoding import Attempt, Redecoded, hear_attempts_later, redecode
-from pipeline.records import Span, Word
+from nightscribe.clips import Clip, HeardClip
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.redecoding import Attempt, Redecoded, hear_attempts_later, redecode
+from nightscribe.records import Span, Word
 
 
 class Submits(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import inf
 
-from pipeline.records import Failure, Shard, ShardTranscript, Span, Transcript, Word
+from nightscribe.records import Failure, Shard, ShardTranscript, Span, Transcript, Word
 
 TIME_DECIMALS = 3
 

@@ -5,17 +5,17 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import Self
 
-from pipeline.clips import Clip, Conversation, HeardClip, conversation
-from pipeline.engine.config import EngineConfig
-from pipeline.engine.engine import Engine
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Heard, Stream
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import Checkpoint, open_model
-from pipeline.model.conversation import Interpreter
-from pipeline.model.loading import load_leaping, load_stepping
-from pipeline.orders import Order, Orders
+from nightscribe.clips import Clip, Conversation, HeardClip, conversation
+from nightscribe.engine.config import EngineConfig
+from nightscribe.engine.engine import Engine
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Heard, Stream
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import Checkpoint, open_model
+from nightscribe.model.conversation import Interpreter
+from nightscribe.model.loading import load_leaping, load_stepping
+from nightscribe.orders import Order, Orders
 
 __all__ = ["Clip", "HeardClip", "Transcriber"]
 

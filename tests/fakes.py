@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pipeline.clips import Clip, Conversation
-from pipeline.engine.chunks import Chunk
-from pipeline.engine.step_model import Steps
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Heard, Stream
-from pipeline.records import Word
-from pipeline.transcriber import Transcriber
+from nightscribe.clips import Clip, Conversation
+from nightscribe.engine.chunks import Chunk
+from nightscribe.engine.step_model import Steps
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Heard, Stream
+from nightscribe.records import Word
+from nightscribe.transcriber import Transcriber
 
 PRIME = 9973
 

@@ -10,16 +10,16 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-from pipeline.planning import PlanningConfig, duplicates, plan
-from pipeline.publishing import Publisher, Remaining
-from pipeline.records import Recording
-from pipeline.storage.lease import LeaseConfig, take
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.parts import commit
-from pipeline.storage.plans import write_plan
-from pipeline.storage.rows import Outcome
-from pipeline.storage.run import begin, stored_plan
-from pipeline.storage.store import Store
+from nightscribe.planning import PlanningConfig, duplicates, plan
+from nightscribe.publishing import Publisher, Remaining
+from nightscribe.records import Recording
+from nightscribe.storage.lease import LeaseConfig, take
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.parts import commit
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.rows import Outcome
+from nightscribe.storage.run import begin, stored_plan
+from nightscribe.storage.store import Store
 from tests.storage.records import failure, heard, shards
 
 NUM_RECORDINGS = 30

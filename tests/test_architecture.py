@@ -10,23 +10,23 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("pipeline", "jobs") for path in (ROOT / folder).rglob("*.py"))
 LIGHT_MODULES = [
-    "pipeline",
-    "pipeline.records",
-    "pipeline.audio",
-    "pipeline.storage",
-    "pipeline.model.words",
-    "pipeline.storage.run",
-    "pipeline.storage.sources",
-    "pipeline.planning",
-    "pipeline.publishing",
-    "pipeline.stitching",
-    "pipeline.engine",
-    "pipeline.model.checkpoints.model_config",
-    "pipeline.model.tokenizer",
-    "pipeline.rendering.formats",
-    "pipeline.scoring.errors",
-    "pipeline.guards.inspection",
-    "pipeline.guards.redecoding",
+    "nightscribe",
+    "nightscribe.records",
+    "nightscribe.audio",
+    "nightscribe.storage",
+    "nightscribe.model.words",
+    "nightscribe.storage.run",
+    "nightscribe.storage.sources",
+    "nightscribe.planning",
+    "nightscribe.publishing",
+    "nightscribe.stitching",
+    "nightscribe.engine",
+    "nightscribe.model.checkpoints.model_config",
+    "nightscribe.model.tokenizer",
+    "nightscribe.rendering.formats",
+    "nightscribe.scoring.errors",
+    "nightscribe.guards.inspection",
+    "nightscribe.guards.redecoding",
 ]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
@@ -53,7 +53,7 @@ def test_light_modules_load_neither_torch_nor_ray(module):
 
 
 def test_decoders_committers_and_drivers_load_no_torch():
-    script = "import sys, pipeline.cluster.run; print('torch' in sys.modules)"
+    script = "import sys, nightscribe.cluster.run; print('torch' in sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
     )

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.planning import PlanningConfig, duplicates, estimated_s, plan
-from pipeline.records import Recording
+from nightscribe.planning import PlanningConfig, duplicates, estimated_s, plan
+from nightscribe.records import Recording
 
 
 def version_of(recording):

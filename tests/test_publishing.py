@@ -13,14 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline import publishing
-from pipeline.planning import PlanningConfig, plan
-from pipeline.publishing import Publisher
-from pipeline.storage import parts
-from pipeline.storage.lease import LeaseHeldError, LeaseLostError
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import publish_failures
-from pipeline.storage.tables import files, read_rows
+from nightscribe import publishing
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.publishing import Publisher
+from nightscribe.storage import parts
+from nightscribe.storage.lease import LeaseHeldError, LeaseLostError
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.published import publish_failures
+from nightscribe.storage.tables import files, read_rows
 from tests import made_up_run
 from tests.storage.records import failure, heard, heard_all, recording, shards
 

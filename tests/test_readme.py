@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import COMMANDS
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.jobs.cli import COMMANDS
+from nightscribe.storage.opening import S3Config, open_store
 from tests.reading.runs import publish_archive
 
 ROOT = Path(__file__).parent.parent

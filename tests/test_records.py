@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.records import Failure, Recording, Shard, Word
+from nightscribe.records import Failure, Recording, Shard, Word
 
 RECORDING = Recording(uri="s3://archive/a.mp3", size_bytes=10, version="etag")
 

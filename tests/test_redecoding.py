@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.clips import Clip, HeardClip
-from pipeline.guards.config import GuardsConfig
-from pipeline.records import Span, Word
-from pipeline.redecoding import hear_attentively
+from nightscribe.clips import Clip, HeardClip
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.records import Span, Word
+from nightscribe.redecoding import hear_attentively
 
 RATE_HZ = 100
 SPEECH = (Span(0.0, 40.0),)

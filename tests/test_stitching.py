@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Failure, Recording, Shard, ShardTranscript, Span, Word
-from pipeline.stitching import is_complete, stitch
+from nightscribe.records import Failure, Recording, Shard, ShardTranscript, Span, Word
+from nightscribe.stitching import is_complete, stitch
 
 RATE_HZ = 100
 RECORDING = Recording(uri="a.wav", size_bytes=1, version="1")

@@ -4,9 +4,9 @@ from concurrent.futures import wait as wait_for
 import numpy as np
 import pytest
 
-from pipeline.clips import Clip, PaddedSamples
-from pipeline.engine.stream import Stream
-from pipeline.model.decoding import Script
+from nightscribe.clips import Clip, PaddedSamples
+from nightscribe.engine.stream import Stream
+from nightscribe.model.decoding import Script
 from tests.fakes import HashingModel, hashing_transcriber, tokens_alone
 
 FRAME = 1920

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.hearing import samples_of
-from pipeline.audio.decode import DecodeConfig
-from pipeline.engine.config import EngineConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.conversation import Interpreter, Prompt
-from pipeline.model.decoding import Sampling
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.transcriber import Clip, Transcriber
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.engine.config import EngineConfig
+from nightscribe.jobs.hearing import samples_of
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.conversation import Interpreter, Prompt
+from nightscribe.model.decoding import Sampling
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.transcriber import Clip, Transcriber
 
 TINY = ModelConfig(name="tiny", checkpoint="models/tiny")
 

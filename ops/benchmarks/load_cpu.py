@@ -21,11 +21,11 @@ import numpy as np
 import sentencepiece
 import torch
 
-from pipeline.model.checkpoints.native_config import PUBLISHED_MIMI, language_model_config
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.checkpoints.shapes import language_model_shapes, mimi_shapes
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.checkpoints.native_config import PUBLISHED_MIMI, language_model_config
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
+from nightscribe.model.speech_to_text import SpeechToText
 
 NUM_SAMPLES = 10 * 24_000
 SIZES = {

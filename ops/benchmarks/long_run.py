@@ -25,21 +25,21 @@ from statistics import median
 
 import numpy as np
 
-from pipeline.audio.cut import ShardConfig
-from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig, RayConfig
-from pipeline.cluster.dataset import Stages
-from pipeline.cluster.order import Order
-from pipeline.cluster.progress import Progress
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.run import transcribe
-from pipeline.cluster.session import connected
-from pipeline.guards.config import GuardsConfig
-from pipeline.planning import PlanningConfig, plan
-from pipeline.storage.contents import Contents
-from pipeline.storage.opening import S3Config
-from pipeline.storage.plans import write_plan
-from pipeline.storage.sources import recordings
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
+from nightscribe.cluster.config import ClusterConfig, RayConfig
+from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.run import transcribe
+from nightscribe.cluster.session import connected
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.sources import recordings
 from tests.cluster.stages import listener
 from tests.s3_server import S3Server
 

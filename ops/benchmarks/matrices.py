@@ -12,16 +12,16 @@ from statistics import median
 
 import torch
 
-from pipeline.benchmarks.random_weights import draw
-from pipeline.benchmarks.timing import in_turns
-from pipeline.model.config import LanguageModelConfig
-from pipeline.model.fitting import footprint
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.native import read
-from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
-from pipeline.model.packing import pack
-from pipeline.model.placement import DTYPES
-from pipeline.model.published import PUBLISHED
+from nightscribe.benchmarks.random_weights import draw
+from nightscribe.benchmarks.timing import in_turns
+from nightscribe.model.config import LanguageModelConfig
+from nightscribe.model.fitting import footprint
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.native import read
+from nightscribe.model.numbers import WEIGHT_BITS, Numbers, numbers_of
+from nightscribe.model.packing import pack
+from nightscribe.model.placement import DTYPES
+from nightscribe.model.published import PUBLISHED
 
 KINDS = ("float32", "bfloat16", "int8", "int4")  # float16 has no kernels worth a time on a CPU
 REPEATS = 9

@@ -25,29 +25,29 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
+from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.listening import TranscriberListener
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.rows import CutShard
+from nightscribe.cluster.run import transcribe
+from nightscribe.cluster.session import connected
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.sources import recordings
+from nightscribe.transcriber import Clip, Transcriber
 from ops.benchmarks.resident import Resident
 from ops.benchmarks.stand_in import FRAME_S, STEP_S, Diary, Noted, paced_listener
-from pipeline.audio.cut import ShardConfig
-from pipeline.audio.decode import DecodeConfig, Sound
-from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
-from pipeline.cluster.dataset import Stages
-from pipeline.cluster.listening import TranscriberListener
-from pipeline.cluster.order import Order
-from pipeline.cluster.progress import Progress
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.rows import CutShard
-from pipeline.cluster.run import transcribe
-from pipeline.cluster.session import connected
-from pipeline.engine.config import EngineConfig
-from pipeline.guards.config import GuardsConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.planning import PlanningConfig, plan
-from pipeline.storage.contents import Contents
-from pipeline.storage.opening import S3Config
-from pipeline.storage.plans import write_plan
-from pipeline.storage.sources import recordings
-from pipeline.transcriber import Clip, Transcriber
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLE = ROOT / "samples/ten-minutes.opus"

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
 
-from pipeline.cluster.dealing import dealt, task_size
-from pipeline.planning import PlanningConfig, duplicates, plan
-from pipeline.publishing import Publisher
-from pipeline.records import Recording
-from pipeline.storage.contents import Contents
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.plans import write_plan
-from pipeline.storage.run import begin, stored_plan
+from nightscribe.cluster.dealing import dealt, task_size
+from nightscribe.planning import PlanningConfig, duplicates, plan
+from nightscribe.publishing import Publisher
+from nightscribe.records import Recording
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.run import begin, stored_plan
 
 # One in a hundred objects has the bytes of the one before it.
 COPY_EVERY = 100

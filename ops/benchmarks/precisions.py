@@ -17,14 +17,14 @@ import jiwer
 import numpy as np
 import torch
 
-from pipeline.audio.channels import mix
-from pipeline.audio.decode import DecodeConfig, Sound
-from pipeline.engine.config import EngineConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.fitting import Footprint, footprint
-from pipeline.model.numbers import Numbers, numbers_of
-from pipeline.transcriber import Clip, HeardClip, Transcriber
+from nightscribe.audio.channels import mix
+from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.engine.config import EngineConfig
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.fitting import Footprint, footprint
+from nightscribe.model.numbers import Numbers, numbers_of
+from nightscribe.transcriber import Clip, HeardClip, Transcriber
 
 PIECE_S = 60
 NUM_SLOTS = 8

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.contest import Contest, contest
-from pipeline.benchmarks.machine import conditions
-from pipeline.benchmarks.side_by_side import OTHERS, Terms
-from pipeline.benchmarks.sizes import config_of
-from pipeline.benchmarks.table import Table
-from pipeline.model.language_model import LanguageModel
+from nightscribe.benchmarks.contest import Contest, contest
+from nightscribe.benchmarks.machine import conditions
+from nightscribe.benchmarks.side_by_side import OTHERS, Terms
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.table import Table
+from nightscribe.model.language_model import LanguageModel
 
 CPU = torch.device("cpu")
 NUM_SLOTS = 8

@@ -15,22 +15,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nightscribe.benchmarks.random_weights import draw
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.clips import Clip, HeardClip, conversation
+from nightscribe.engine.engine import Engine
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.model.checkpoints.open import Checkpoint, open_checkpoint
+from nightscribe.model.conversation import Interpreter
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.packing import pack
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.stepping import SteppingModel
+from nightscribe.transcriber import Transcriber
 from ops.benchmarks.precisions import clips_of
-from pipeline.benchmarks.random_weights import draw
-from pipeline.benchmarks.sizes import config_of
-from pipeline.benchmarks.timing import in_turns, medians
-from pipeline.clips import Clip, HeardClip, conversation
-from pipeline.engine.engine import Engine
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.stepping import stepping_engine
-from pipeline.model.checkpoints.open import Checkpoint, open_checkpoint
-from pipeline.model.conversation import Interpreter
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.packing import pack
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.stepping import SteppingModel
-from pipeline.transcriber import Transcriber
 
 NUM_SLOTS, ROUND_STEPS, REPEATS = 8, 25, 7
 CPU = torch.device("cpu")

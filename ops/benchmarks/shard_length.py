@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.audio.cut import ShardConfig, cut
-from pipeline.audio.decode import DecodeConfig, Sound
-from pipeline.engine.config import EngineConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.records import Recording, Shard, ShardTranscript
-from pipeline.scoring.errors import Pair, score_corpus
-from pipeline.scoring.normalising import normaliser
-from pipeline.stitching import stitch
-from pipeline.transcriber import Clip, Transcriber
+from nightscribe.audio.cut import ShardConfig, cut
+from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.engine.config import EngineConfig
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.records import Recording, Shard, ShardTranscript
+from nightscribe.scoring.errors import Pair, score_corpus
+from nightscribe.scoring.normalising import normaliser
+from nightscribe.stitching import stitch
+from nightscribe.transcriber import Clip, Transcriber
 
 ROOT = Path(__file__).parent.parent.parent
 RATE_HZ = 24_000

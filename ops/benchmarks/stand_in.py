@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pipeline.clips import Conversation
-from pipeline.cluster.listening import TranscriberListener
-from pipeline.engine.stepping import stepping_engine
-from pipeline.guards.config import GuardsConfig
-from pipeline.transcriber import Transcriber
+from nightscribe.clips import Conversation
+from nightscribe.cluster.listening import TranscriberListener
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.transcriber import Transcriber
 
 FRAME_SAMPLES, FRAME_S = 1920, 0.08
 STEP_S = 0.003

@@ -21,6 +21,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.native import read
+from nightscribe.model.seanet import SEANet
+from nightscribe.training.export import export_checkpoint
 from ops.tiny.clock import timed_steps
 from ops.tiny.log_mel import Projection
 from ops.tiny.pool import SOUND_FILE
@@ -28,10 +32,6 @@ from ops.tiny.sizes import CONFIG, MIMI
 from ops.tiny.targets import pool_targets
 from ops.tiny.teacher import PROJECTION_FILE, TEACHER_FILE, Teacher, write_features
 from ops.tiny.tokenizer import word_tokenizer
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.native import read
-from pipeline.model.seanet import SEANet
-from pipeline.training.export import export_checkpoint
 
 LEARNING_RATE = 1e-3
 WINDOWS_PER_STEP = 3

@@ -26,14 +26,14 @@ import soundfile
 import soxr
 import torch
 
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.conversation import Interpreter
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.records import Word
+from nightscribe.training.delayed_text import TimedTokens
 from ops.tiny.corpus import RATE_HZ, TimedWord, read_corpus
 from ops.tiny.heads import measure_heads
 from ops.tiny.seams import MAX_DIFFERENT, Composed, measure_seams, read_composed
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.conversation import Interpreter
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.records import Word
-from pipeline.training.delayed_text import TimedTokens
 
 CLIPS_AT_ONCE = 64
 NOISE_S = 60

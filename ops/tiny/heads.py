@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pipeline.training.delayed_text import TimedTokens
-from pipeline.training.speech_horizons import HORIZONS_S, speech_answers
+from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.speech_horizons import HORIZONS_S, speech_answers
 
 SURE = 0.5
 

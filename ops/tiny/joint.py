@@ -20,23 +20,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.native import read
+from nightscribe.model.quantizer import ResidualCodebooks
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.tokenizer import SentencePieceTokenizer
+from nightscribe.training.corruption import CorruptionConfig, corrupted
+from nightscribe.training.delayed_text import TextLayout, TimedTokens, delayed_text, heard_text
+from nightscribe.training.export import export_checkpoint
+from nightscribe.training.integers import int8_rows
+from nightscribe.training.learner import heads_nats
+from nightscribe.training.speech_horizons import speech_answers
 from ops.tiny.clock import timed_steps
 from ops.tiny.codec import load_teacher
 from ops.tiny.pool import LABEL_FILE, SOUND_FILE
 from ops.tiny.sizes import CONFIG, DELAY_FRAMES, MIMI
 from ops.tiny.targets import pool_targets
 from ops.tiny.teacher import Teacher
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.native import read
-from pipeline.model.quantizer import ResidualCodebooks
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.tokenizer import SentencePieceTokenizer
-from pipeline.training.corruption import CorruptionConfig, corrupted
-from pipeline.training.delayed_text import TextLayout, TimedTokens, delayed_text, heard_text
-from pipeline.training.export import export_checkpoint
-from pipeline.training.integers import int8_rows
-from pipeline.training.learner import heads_nats
-from pipeline.training.speech_horizons import speech_answers
 
 HEARD_FILE = "heard.npy"
 WINDOWS_PER_STEP, CROP_FRAMES = 48, 160

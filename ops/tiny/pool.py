@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nightscribe.training.augmentation import AugmentationConfig, augmented
+from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.windows import Utterance, Window, WindowConfig, WindowSampler
 from ops.tiny.corpus import RATE_HZ, Spoken, read_corpus
-from pipeline.training.augmentation import AugmentationConfig, augmented
-from pipeline.training.delayed_text import TimedTokens
-from pipeline.training.windows import Utterance, Window, WindowConfig, WindowSampler
 
 WINDOW = WindowConfig(window_s=15.36, splice_rate=0.35, silent_rate=0.06)
 SOUND_FILE, LABEL_FILE = "windows.npy", "labels.jsonl"

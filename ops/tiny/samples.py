@@ -19,9 +19,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from nightscribe.training.augmentation import at_level
+from nightscribe.training.noises import beeps, coloured
 from ops.tiny.corpus import RATE_HZ, Spoken, read_corpus
-from pipeline.training.augmentation import at_level
-from pipeline.training.noises import beeps, coloured
 
 DURATION_S = 600
 VOICES = ("af_bella", "am_fenrir")

@@ -13,10 +13,10 @@ import jiwer
 import numpy as np
 import soundfile
 
+from nightscribe.audio.cut import Cut, ShardConfig, cut
+from nightscribe.records import Recording, Shard, ShardTranscript, Word
+from nightscribe.stitching import stitch
 from ops.tiny.corpus import RATE_HZ
-from pipeline.audio.cut import Cut, ShardConfig, cut
-from pipeline.records import Recording, Shard, ShardTranscript, Word
-from pipeline.stitching import stitch
 
 MAX_DIFFERENT = 0.005
 

@@ -1,6 +1,6 @@
 """Sizes of the small model: under 10 MB in bf16, the language model's matrices in int8."""
 
-from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 
 DELAY_FRAMES = 12  # 0.96 s: the longest words are over before they are written
 WIDTH = 192

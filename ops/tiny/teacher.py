@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nightscribe.model.mimi import Mimi
 from ops.tiny.clock import timed_steps
 from ops.tiny.log_mel import Projection
 from ops.tiny.pool import SOUND_FILE
 from ops.tiny.quantizing import TrainableQuantizer
 from ops.tiny.sizes import MIMI
 from ops.tiny.targets import NUM_PLACES, pool_targets
-from pipeline.model.mimi import Mimi
 
 QUANTIZE_AFTER = 0.35
 LEARNING_RATE = 2e-3

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
+from nightscribe.training.vocabulary import WORD_MARK
 from ops.tiny.sizes import NUM_TEXT_TOKENS
-from pipeline.training.vocabulary import WORD_MARK
 
 # Words beat any spelling of themselves.
 WORD_SCORE, LETTER_SCORE = -5.0, -20.0

@@ -26,10 +26,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audio import ffmpeg
-from pipeline.audio.ogg_pages import ends_within_page
-from pipeline.audio.outcome import Outcome, judge
-from pipeline.audio.wav_header import wav_duration_s
+from nightscribe.audio import ffmpeg
+from nightscribe.audio.ogg_pages import ends_within_page
+from nightscribe.audio.outcome import Outcome, judge
+from nightscribe.audio.wav_header import wav_duration_s
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from pipeline.audio import ffmpeg
-from pipeline.audio.decode import DecodeConfig, end, start
+from nightscribe.audio import ffmpeg
+from nightscribe.audio.decode import DecodeConfig, end, start
 
 
 def what_ffmpeg_says(path: str | Path, config: DecodeConfig) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audio.channels import mix, take
-from pipeline.audio.decode import DecodeConfig, Sound
-from pipeline.audio.outcome import Outcome
+from nightscribe.audio.channels import mix, take
+from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.outcome import Outcome
 
 
 class Excerpt:

@@ -2,8 +2,8 @@
 
 import torch
 
-from pipeline.benchmarks.timing import in_turns, medians
-from pipeline.model.placement import free_bytes_of
+from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.model.placement import free_bytes_of
 
 REPEATS = 7
 

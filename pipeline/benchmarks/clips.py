@@ -8,16 +8,16 @@ from functools import partial
 import numpy as np
 import torch
 
-from pipeline.benchmarks.contest import Contest, contest, missing
-from pipeline.benchmarks.rounds import noise
-from pipeline.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
-from pipeline.benchmarks.table import Table
-from pipeline.benchmarks.timing import Action, in_turns
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.speech_to_text import FULL_SCALE
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.contest import Contest, contest, missing
+from nightscribe.benchmarks.rounds import noise
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
+from nightscribe.benchmarks.table import Table
+from nightscribe.benchmarks.timing import Action, in_turns
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.speech_to_text import FULL_SCALE
+from nightscribe.model.stepping import SteppingModel
 
 ROUND_STEPS = 25
 

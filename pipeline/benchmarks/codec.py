@@ -4,13 +4,13 @@ from functools import partial
 
 import torch
 
-from pipeline.benchmarks.contest import contest, missing
-from pipeline.benchmarks.rounds import one_chunk
-from pipeline.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, Terms, cells
-from pipeline.benchmarks.table import Table
-from pipeline.benchmarks.timing import Action, in_turns
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.speech_to_text import FULL_SCALE
+from nightscribe.benchmarks.contest import contest, missing
+from nightscribe.benchmarks.rounds import one_chunk
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, Terms, cells
+from nightscribe.benchmarks.table import Table
+from nightscribe.benchmarks.timing import Action, in_turns
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.speech_to_text import FULL_SCALE
 
 
 def measure_codec(config: SpeechToTextConfig, terms: Terms, num_frames: int) -> Table:

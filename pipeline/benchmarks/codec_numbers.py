@@ -11,9 +11,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.timing import in_turns, medians
-from pipeline.model.mimi import Mimi
-from pipeline.model.placement import round_products
+from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.model.mimi import Mimi
+from nightscribe.model.placement import round_products
 
 NUMBERS = {"fp32": "none", "TF32 convolutions": "convolutions", "TF32": "all"}
 REPEATS = 5

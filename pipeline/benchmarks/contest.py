@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from pipeline.benchmarks.moshi_peer import MoshiPeer
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.side_by_side import MOSHI, TRANSFORMERS, Terms
-from pipeline.benchmarks.transformers_peer import TransformersPeer
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.moshi_peer import MoshiPeer
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.side_by_side import MOSHI, TRANSFORMERS, Terms
+from nightscribe.benchmarks.transformers_peer import TransformersPeer
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.stepping import SteppingModel
 
 
 @dataclass(frozen=True, slots=True)

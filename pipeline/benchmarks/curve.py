@@ -6,10 +6,10 @@ from statistics import median, quantiles
 
 import torch
 
-from pipeline.benchmarks.rounds import a_round, fill_memory
-from pipeline.benchmarks.timing import timed
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.rounds import a_round, fill_memory
+from nightscribe.benchmarks.timing import timed
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.stepping import SteppingModel
 
 ROUND_STEPS = 25
 

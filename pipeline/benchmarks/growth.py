@@ -8,12 +8,12 @@ from statistics import mean, median
 import numpy as np
 import torch
 
-from pipeline.benchmarks.rounds import noise
-from pipeline.benchmarks.table import Table
-from pipeline.benchmarks.timing import Spent, timed
-from pipeline.engine.step_model import StepModel
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
+from nightscribe.benchmarks.rounds import noise
+from nightscribe.benchmarks.table import Table
+from nightscribe.benchmarks.timing import Spent, timed
+from nightscribe.engine.step_model import StepModel
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
 
 COLUMNS = (
     "turn",

@@ -11,9 +11,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.config import LanguageModelConfig, MimiConfig
-from pipeline.model.native import NativeTensor, read
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.native import NativeTensor, read
+from nightscribe.model.speech_to_text import SpeechToText
 
 
 @dataclass(slots=True)

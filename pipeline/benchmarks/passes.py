@@ -12,11 +12,11 @@ from statistics import median
 
 import numpy as np
 
-from pipeline.benchmarks.rounds import one_chunk
-from pipeline.benchmarks.timing import timed
-from pipeline.engine.leap_model import Leaps
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.benchmarks.rounds import one_chunk
+from nightscribe.benchmarks.timing import timed
+from nightscribe.engine.leap_model import Leaps
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.speech_to_text import SpeechToText
 
 ROUND_STEPS = 25
 FRAMES = (2, 3, 4)

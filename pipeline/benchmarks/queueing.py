@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from pipeline.benchmarks.rounds import noise
-from pipeline.benchmarks.table import Table
-from pipeline.benchmarks.timing import in_turns, medians
-from pipeline.engine.engine import Engine
-from pipeline.engine.step_model import StepModel
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
+from nightscribe.benchmarks.rounds import noise
+from nightscribe.benchmarks.table import Table
+from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.engine.engine import Engine
+from nightscribe.engine.step_model import StepModel
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
 
 REFILLED, LOCKSTEP = "slots refilled at once", "padded batches in lockstep"
 

@@ -6,11 +6,11 @@ K codebooks, V entries of one, W their width, N vectors.
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.mimi import Mimi
-from pipeline.model.quantizer import ResidualCodebooks
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.mimi import Mimi
+from nightscribe.model.quantizer import ResidualCodebooks
+from nightscribe.model.speech_to_text import SpeechToText
 
 PERIOD = 1_000_003  # a prime: it divides no width
 

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pipeline.engine.chunks import Chunk
-from pipeline.engine.step_model import Steps
-from pipeline.model.stepping import SteppingModel
+from nightscribe.engine.chunks import Chunk
+from nightscribe.engine.step_model import Steps
+from nightscribe.model.stepping import SteppingModel
 
 
 class Hears(Protocol):

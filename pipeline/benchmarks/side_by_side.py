@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.benchmarks.table import Cell
-from pipeline.benchmarks.timing import Spent, medians
+from nightscribe.benchmarks.table import Cell
+from nightscribe.benchmarks.timing import Spent, medians
 
 OURS, MOSHI, TRANSFORMERS = "ours", "moshi", "transformers"
 OTHERS = (MOSHI, TRANSFORMERS)

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from pipeline.model.checkpoints.native_config import PUBLISHED_MIMI, RMS_NORM_EPS
-from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+from nightscribe.model.checkpoints.native_config import PUBLISHED_MIMI, RMS_NORM_EPS
+from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 
 SIZES = ("toy", "small", "1b", "2.6b")
 PUBLISHED_NAMES = {"1b": "stt-1b-en_fr", "2.6b": "stt-2.6b-en"}

@@ -8,12 +8,12 @@ from functools import partial
 
 import torch
 
-from pipeline.benchmarks.contest import Contest, contest, missing
-from pipeline.benchmarks.rounds import a_round, fill_memory
-from pipeline.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
-from pipeline.benchmarks.table import Table
-from pipeline.benchmarks.timing import Action, in_turns
-from pipeline.model.config import LanguageModelConfig, SpeechToTextConfig
+from nightscribe.benchmarks.contest import Contest, contest, missing
+from nightscribe.benchmarks.rounds import a_round, fill_memory
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
+from nightscribe.benchmarks.table import Table
+from nightscribe.benchmarks.timing import Action, in_turns
+from nightscribe.model.config import LanguageModelConfig, SpeechToTextConfig
 
 
 def measure_steps(config: SpeechToTextConfig, terms: Terms, history: int, num_steps: int) -> Table:

@@ -10,16 +10,16 @@ from typing import Self
 
 import torch
 
-from pipeline.benchmarks.attention_ways import measure_ways
-from pipeline.benchmarks.bandwidth import copy_bytes_per_s
-from pipeline.benchmarks.codec_numbers import measure_numbers
-from pipeline.benchmarks.curve import ROUND_STEPS, curve, weights_bytes
-from pipeline.benchmarks.machine import name_of as machine_of
-from pipeline.benchmarks.machine import today
-from pipeline.benchmarks.passes import FRAMES, measure_pass
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
-from pipeline.benchmarks.suite_tables import (
+from nightscribe.benchmarks.attention_ways import measure_ways
+from nightscribe.benchmarks.bandwidth import copy_bytes_per_s
+from nightscribe.benchmarks.codec_numbers import measure_numbers
+from nightscribe.benchmarks.curve import ROUND_STEPS, curve, weights_bytes
+from nightscribe.benchmarks.machine import name_of as machine_of
+from nightscribe.benchmarks.machine import today
+from nightscribe.benchmarks.passes import FRAMES, measure_pass
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import PUBLISHED_NAMES, config_of
+from nightscribe.benchmarks.suite_tables import (
     SizeResult,
     attention_table,
     codec_table,
@@ -28,14 +28,14 @@ from pipeline.benchmarks.suite_tables import (
     summary_table,
     throughput_table,
 )
-from pipeline.benchmarks.table import Table
-from pipeline.benchmarks.throughput import Workload, hear
-from pipeline.model.fitting import SMALLEST_BUCKET, footprint
-from pipeline.model.numbers import Numbers
-from pipeline.model.placement import cache_dtype_of, dtype_of, free_bytes_of, name_of
-from pipeline.model.slotted import Housing
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.table import Table
+from nightscribe.benchmarks.throughput import Workload, hear
+from nightscribe.model.fitting import SMALLEST_BUCKET, footprint
+from nightscribe.model.numbers import Numbers
+from nightscribe.model.placement import cache_dtype_of, dtype_of, free_bytes_of, name_of
+from nightscribe.model.slotted import Housing
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.stepping import SteppingModel
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pipeline.benchmarks.attention_ways import WayCost
-from pipeline.benchmarks.codec_numbers import CodecNumbers
-from pipeline.benchmarks.curve import ROUND_STEPS, CurvePoint
-from pipeline.benchmarks.machine import name_of as machine_of
-from pipeline.benchmarks.passes import PassCost
-from pipeline.benchmarks.table import Cell, Table
-from pipeline.benchmarks.throughput import Throughput
-from pipeline.model.placement import dtype_of, name_of
+from nightscribe.benchmarks.attention_ways import WayCost
+from nightscribe.benchmarks.codec_numbers import CodecNumbers
+from nightscribe.benchmarks.curve import ROUND_STEPS, CurvePoint
+from nightscribe.benchmarks.machine import name_of as machine_of
+from nightscribe.benchmarks.passes import PassCost
+from nightscribe.benchmarks.table import Cell, Table
+from nightscribe.benchmarks.throughput import Throughput
+from nightscribe.model.placement import dtype_of, name_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.benchmarks.rounds import noise
-from pipeline.benchmarks.timing import timed
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.rounds import noise
+from nightscribe.benchmarks.timing import timed
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.stepping import SteppingModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

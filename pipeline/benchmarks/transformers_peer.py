@@ -10,11 +10,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pipeline.benchmarks.random_weights import draw
-from pipeline.model.checkpoints.stored import Inventory, StoredTensor
-from pipeline.model.checkpoints.transformers import native_tensors
-from pipeline.model.config import MimiConfig, SpeechToTextConfig
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.benchmarks.random_weights import draw
+from nightscribe.model.checkpoints.stored import Inventory, StoredTensor
+from nightscribe.model.checkpoints.transformers import native_tensors
+from nightscribe.model.config import MimiConfig, SpeechToTextConfig
+from nightscribe.model.speech_to_text import SpeechToText
 
 
 @dataclass(slots=True)

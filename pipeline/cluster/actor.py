@@ -13,15 +13,15 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline.cluster.allocator import keep_freed_memory
-from pipeline.cluster.ledger import EngineTold, LedgerHandle, here
-from pipeline.cluster.metrics import tell_heard, watch
-from pipeline.cluster.room import Room
-from pipeline.cluster.rows import Cut, CutShard, cuts_of, outcome_table
-from pipeline.cluster.stacks import answer_with_stacks
-from pipeline.cluster.stopwatch import Stopwatch
-from pipeline.records import Failure, ShardTranscript
-from pipeline.storage.rows import Outcome
+from nightscribe.cluster.allocator import keep_freed_memory
+from nightscribe.cluster.ledger import EngineTold, LedgerHandle, here
+from nightscribe.cluster.metrics import tell_heard, watch
+from nightscribe.cluster.room import Room
+from nightscribe.cluster.rows import Cut, CutShard, cuts_of, outcome_table
+from nightscribe.cluster.stacks import answer_with_stacks
+from nightscribe.cluster.stopwatch import Stopwatch
+from nightscribe.records import Failure, ShardTranscript
+from nightscribe.storage.rows import Outcome
 
 STAGE = "transcribe"
 LOADING_STAGE = "load the model"

@@ -9,20 +9,20 @@ from typing import Any
 
 import ray
 
-from pipeline.cluster.dataset import receipts
-from pipeline.cluster.dealing import dealt, task_size
-from pipeline.cluster.heartbeat import LEDGER_TIMEOUT_S, Heartbeat
-from pipeline.cluster.ledger import LedgerHandle, open_ledger
-from pipeline.cluster.metrics import tell_published
-from pipeline.cluster.order import Order
-from pipeline.cluster.progress import Progress
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.rows import receipt_of
-from pipeline.cluster.stopwatch import Stopwatch
-from pipeline.cluster.watchdog import Watchdog
-from pipeline.publishing import Publisher, Visible
-from pipeline.storage.run import stored_plan
-from pipeline.storage.store import Store
+from nightscribe.cluster.dataset import receipts
+from nightscribe.cluster.dealing import dealt, task_size
+from nightscribe.cluster.heartbeat import LEDGER_TIMEOUT_S, Heartbeat
+from nightscribe.cluster.ledger import LedgerHandle, open_ledger
+from nightscribe.cluster.metrics import tell_published
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.rows import receipt_of
+from nightscribe.cluster.stopwatch import Stopwatch
+from nightscribe.cluster.watchdog import Watchdog
+from nightscribe.publishing import Publisher, Visible
+from nightscribe.storage.run import stored_plan
+from nightscribe.storage.store import Store
 
 PUBLISH_STAGE = "publish"
 TICK_S = 0.5

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.audio.cut import Cut as CutSamples
-from pipeline.audio.cut import ShardConfig, cut
-from pipeline.audio.decode import DecodeConfig, Sound
-from pipeline.audio.outcome import Outcome
-from pipeline.audio.waveform import Excerpt, one_channel
-from pipeline.cluster.rows import Cut, CutShard
-from pipeline.guards.activity import speech_spans
-from pipeline.guards.config import GuardsConfig
-from pipeline.records import Failure, Recording, Shard
-from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config
-from pipeline.storage.scratch import ScratchConfig, fetched, has_changed
+from nightscribe.audio.cut import Cut as CutSamples
+from nightscribe.audio.cut import ShardConfig, cut
+from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.outcome import Outcome
+from nightscribe.audio.waveform import Excerpt, one_channel
+from nightscribe.cluster.rows import Cut, CutShard
+from nightscribe.guards.activity import speech_spans
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.records import Failure, Recording, Shard
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.scratch import ScratchConfig, fetched, has_changed
 
 CHANNELS = ("mix", "split")
 # As much as headers and manifests may be wrong without anything being missing.

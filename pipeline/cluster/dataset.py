@@ -12,17 +12,17 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from pipeline.cluster.actor import Listener, TranscribingActor
-from pipeline.cluster.config import ROWS_PER_BLOCK, ClusterConfig, calls_per_actor
-from pipeline.cluster.ledger import LedgerHandle
-from pipeline.cluster.reading import Reader, read_remaining
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.rows import receipt_table
-from pipeline.cluster.stacks import answer_with_stacks
-from pipeline.cluster.stopwatch import Stopwatch
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.parts import commit
-from pipeline.storage.rows import outcome_of
+from nightscribe.cluster.actor import Listener, TranscribingActor
+from nightscribe.cluster.config import ROWS_PER_BLOCK, ClusterConfig, calls_per_actor
+from nightscribe.cluster.ledger import LedgerHandle
+from nightscribe.cluster.reading import Reader, read_remaining
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.rows import receipt_table
+from nightscribe.cluster.stacks import answer_with_stacks
+from nightscribe.cluster.stopwatch import Stopwatch
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.parts import commit
+from nightscribe.storage.rows import outcome_of
 
 # Prefetching more blocks than this beyond those an actor works on only pins memory.
 PREFETCH = 1.2

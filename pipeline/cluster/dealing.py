@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.cluster.rows import remaining_table
-from pipeline.planning import estimated_s
-from pipeline.publishing import Remaining
+from nightscribe.cluster.rows import remaining_table
+from nightscribe.planning import estimated_s
+from nightscribe.publishing import Remaining
 
 MAX_RECORDINGS_PER_TASK = 64
 TASKS_PER_DECODER = 4

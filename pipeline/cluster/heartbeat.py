@@ -7,13 +7,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from pipeline.cluster.ledger import EngineTold, LedgerHandle
-from pipeline.cluster.metrics import tell_retries
-from pipeline.cluster.progress import Progress
-from pipeline.cluster.stopwatch import Spent
-from pipeline.reading.pace import STATUS_KEY, read_status
-from pipeline.storage.errors import StorageError
-from pipeline.storage.store import Store
+from nightscribe.cluster.ledger import EngineTold, LedgerHandle
+from nightscribe.cluster.metrics import tell_retries
+from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.stopwatch import Spent
+from nightscribe.reading.pace import STATUS_KEY, read_status
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.store import Store
 
 LEDGER_TIMEOUT_S = 10.0
 # An attempt that found nothing left to do says this; all else stays as the last one told it.

@@ -40,7 +40,6 @@ class RayJob:
 
     command: str
     folder: Path | None  # None: the program is installed there
-    left_behind: list[str] = field(default_factory=list)
     pip: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     job_id: str | None = None
@@ -49,7 +48,7 @@ class RayJob:
     def runtime_env(self) -> dict[str, Any]:
         made: dict[str, Any] = {"env_vars": {**self.env}}
         if self.folder is not None:
-            made |= {"working_dir": str(self.folder), "excludes": self.left_behind}
+            made["working_dir"] = str(self.folder)
         return made | ({"pip": self.pip} if self.pip else {})
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster.stopwatch import Spent
+from nightscribe.cluster.stopwatch import Spent
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cluster.rows import CutShard
-from pipeline.engine.config import EngineConfig
-from pipeline.guards.config import GuardsConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.conversation import Prompt
-from pipeline.records import ShardTranscript, primary_language
-from pipeline.redecoding import hear_attentively
-from pipeline.transcriber import Clip, Transcriber
+from nightscribe.cluster.rows import CutShard
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.conversation import Prompt
+from nightscribe.records import ShardTranscript, primary_language
+from nightscribe.redecoding import hear_attentively
+from nightscribe.transcriber import Clip, Transcriber
 
 
 class TranscriberListener:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from pipeline.publishing import Visible
-from pipeline.records import ShardTranscript
+from nightscribe.publishing import Visible
+from nightscribe.records import ShardTranscript
 
 COUNTERS = {
     "nightscribe_audio_seconds_total": "Seconds of recordings transcribed",

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.cluster.config import ClusterConfig, PaceConfig
-from pipeline.cluster.dataset import Stages
-from pipeline.records import Transcript
-from pipeline.storage.lease import LeaseConfig
-from pipeline.storage.run import Settings
+from nightscribe.cluster.config import ClusterConfig, PaceConfig
+from nightscribe.cluster.dataset import Stages
+from nightscribe.records import Transcript
+from nightscribe.storage.lease import LeaseConfig
+from nightscribe.storage.run import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.cluster.stopwatch import Spent
-from pipeline.publishing import Visible
-from pipeline.records import Failure, Transcript
+from nightscribe.cluster.stopwatch import Spent
+from nightscribe.publishing import Visible
+from nightscribe.records import Failure, Transcript
 
 # The speed shown is that of the recent past: a run that was resumed, or lost a machine, should
 # not be told by its average.

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 import ray
 
-from pipeline.cluster.ledger import LedgerHandle, here
-from pipeline.cluster.metrics import tell_decoded
-from pipeline.cluster.rows import Cut, CutShard, cut_table, remaining_of
-from pipeline.cluster.stacks import answer_with_stacks
-from pipeline.cluster.stopwatch import Stopwatch, handed_on
-from pipeline.publishing import Remaining
-from pipeline.records import Failure, Recording
+from nightscribe.cluster.ledger import LedgerHandle, here
+from nightscribe.cluster.metrics import tell_decoded
+from nightscribe.cluster.rows import Cut, CutShard, cut_table, remaining_of
+from nightscribe.cluster.stacks import answer_with_stacks
+from nightscribe.cluster.stopwatch import Stopwatch, handed_on
+from nightscribe.publishing import Remaining
+from nightscribe.records import Failure, Recording
 
 # Yields what a recording is cut into, in order; raises nothing the recording is to blame for.
 Reader = Callable[[Recording], Iterator[Cut]]

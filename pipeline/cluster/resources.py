@@ -14,7 +14,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from pipeline.cluster.config import ClusterConfig
+from nightscribe.cluster.config import ClusterConfig
 
 POLL_S = 1.0
 # Ray may take so long to notice that the processes of a job that ended are gone.

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.publishing import Remaining
-from pipeline.records import Failure, Shard, Span
-from pipeline.storage.parts import Receipt
-from pipeline.storage.rows import (
+from nightscribe.publishing import Remaining
+from nightscribe.records import Failure, Shard, Span
+from nightscribe.storage.parts import Receipt
+from nightscribe.storage.rows import (
     Outcome,
     outcome_row,
     recording_of,
@@ -18,7 +18,7 @@ from pipeline.storage.rows import (
     shard_of,
     shard_row,
 )
-from pipeline.storage.schema import PARTS_SCHEMA
+from nightscribe.storage.schema import PARTS_SCHEMA
 
 _RECORDING = PARTS_SCHEMA.field("recording").type
 

@@ -5,18 +5,18 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from pipeline.cluster.attempt import Attempt
-from pipeline.cluster.order import Order
-from pipeline.cluster.progress import Progress
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.watchdog import Watchdog
-from pipeline.planning import duplicates
-from pipeline.publishing import Publisher
-from pipeline.storage.lease import Lease, LeaseLostError, take
-from pipeline.storage.opening import open_store
-from pipeline.storage.published import published_failures
-from pipeline.storage.run import begin, stored_plan
-from pipeline.storage.store import Store
+from nightscribe.cluster.attempt import Attempt
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.watchdog import Watchdog
+from nightscribe.planning import duplicates
+from nightscribe.publishing import Publisher
+from nightscribe.storage.lease import Lease, LeaseLostError, take
+from nightscribe.storage.opening import open_store
+from nightscribe.storage.published import published_failures
+from nightscribe.storage.run import begin, stored_plan
+from nightscribe.storage.store import Store
 
 CONFIG_KEY = "_run/config.yaml"
 

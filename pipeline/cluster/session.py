@@ -10,7 +10,7 @@ from tempfile import gettempdir
 import ray
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
-from pipeline.cluster.config import ClusterConfig, RayConfig
+from nightscribe.cluster.config import ClusterConfig, RayConfig
 
 # Decoder, transcriber and writer run side by side; Ray counts CPUs, the kernel shares them.
 MIN_CPUS = 4

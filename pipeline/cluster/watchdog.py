@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from ray.exceptions import RayError
 
-from pipeline.cluster.stacks import stacks_of_cluster, stacks_of_this_process
-from pipeline.storage.errors import StorageError
-from pipeline.storage.store import Store
+from nightscribe.cluster.stacks import stacks_of_cluster, stacks_of_this_process
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.store import Store
 
 STALLED_KEY = "_run/stalled.txt"
 POLL_SHARE, MAX_POLL_S = 0.1, 5.0

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.engine.chunks import Chunk, Job, chunk_of
-from pipeline.engine.prompts import joined
-from pipeline.engine.slots import Round, Segment
-from pipeline.engine.step_model import Steps
+from nightscribe.engine.chunks import Chunk, Job, chunk_of
+from nightscribe.engine.prompts import joined
+from nightscribe.engine.slots import Round, Segment
+from nightscribe.engine.step_model import Steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.engine.stream import Stream
+from nightscribe.engine.stream import Stream
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.engine.slots import Listed, Source
-from pipeline.engine.stream import Heard, Stream
+from nightscribe.engine.slots import Listed, Source
+from nightscribe.engine.stream import Heard, Stream
 
 
 @dataclass(slots=True)

@@ -13,8 +13,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from pipeline.engine.prompts import NO_PROMPTS
-from pipeline.engine.slot_model import SlotModel
+from nightscribe.engine.prompts import NO_PROMPTS
+from nightscribe.engine.slot_model import SlotModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)

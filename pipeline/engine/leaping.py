@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.engine.engine import Engine, Tally
-from pipeline.engine.leap_model import Leaping, LeapModel
-from pipeline.engine.leaps import Layout, Occupant
-from pipeline.engine.slots import Source, bucket_of, buckets_of, moves_down
-from pipeline.engine.stream import Heard, Listening
+from nightscribe.engine.engine import Engine, Tally
+from nightscribe.engine.leap_model import Leaping, LeapModel
+from nightscribe.engine.leaps import Layout, Occupant
+from nightscribe.engine.slots import Source, bucket_of, buckets_of, moves_down
+from nightscribe.engine.stream import Heard, Listening
 
 
 def leaping_engine(model: LeapModel, *, reproducible: bool = False) -> Engine:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.engine.chunks import Chunk, Job, chunk_of
-from pipeline.engine.leap_model import LeapModel, Leaps, Leapt
-from pipeline.engine.prompts import joined
-from pipeline.engine.stream import Listening, Stream
+from nightscribe.engine.chunks import Chunk, Job, chunk_of
+from nightscribe.engine.leap_model import LeapModel, Leaps, Leapt
+from nightscribe.engine.prompts import joined
+from nightscribe.engine.stream import Listening, Stream
 
 
 @dataclass(slots=True, eq=False)

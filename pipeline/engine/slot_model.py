@@ -7,11 +7,11 @@ before the work is done: nothing is read back until a round is waited for.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pipeline.engine.chunks import Chunk
+from nightscribe.engine.chunks import Chunk
 
 
 class SlotModel(Protocol):
-    """A model with slots; `pipeline.model` satisfies it by shape."""
+    """A model with slots; `nightscribe.model` satisfies it by shape."""
 
     @property
     def frame_samples(self) -> int: ...

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.engine.slot_model import SlotModel
-from pipeline.engine.stream import Stream
+from nightscribe.engine.slot_model import SlotModel
+from nightscribe.engine.stream import Stream
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.engine.slot_model import SlotModel
+from nightscribe.engine.slot_model import SlotModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,11 +7,11 @@ steps queued, and only then reads what the first one said.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.engine.ahead import Ahead
-from pipeline.engine.engine import Engine, Tally
-from pipeline.engine.slots import Round, Segment, Slots, Source, buckets_of
-from pipeline.engine.step_model import Answers, Said, StepModel
-from pipeline.engine.stream import Heard, Listening
+from nightscribe.engine.ahead import Ahead
+from nightscribe.engine.engine import Engine, Tally
+from nightscribe.engine.slots import Round, Segment, Slots, Source, buckets_of
+from nightscribe.engine.step_model import Answers, Said, StepModel
+from nightscribe.engine.stream import Heard, Listening
 
 
 def stepping_engine(

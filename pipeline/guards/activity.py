@@ -6,8 +6,8 @@ Remembers one level per 20 ms of audio, never the audio: about 700 kB for an hou
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.records import Span
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.records import Span
 
 LEVELS_PER_S = 50
 FULL_SCALE = 32768.0

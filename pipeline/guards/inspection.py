@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.language import language_heard, language_mismatch
-from pipeline.guards.loops import loops, num_looped_words
-from pipeline.guards.silences import simultaneous_words, words_over_silence
-from pipeline.guards.spans import total_s
-from pipeline.guards.stalls import holes, stalls, uncovered_speech_s
-from pipeline.records import Finding, Inspection, Span, Transcript, Word
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.language import language_heard, language_mismatch
+from nightscribe.guards.loops import loops, num_looped_words
+from nightscribe.guards.silences import simultaneous_words, words_over_silence
+from nightscribe.guards.spans import total_s
+from nightscribe.guards.stalls import holes, stalls, uncovered_speech_s
+from nightscribe.records import Finding, Inspection, Span, Transcript, Word
 
 
 def inspect(

@@ -6,8 +6,8 @@ from functools import cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.records import Finding, Word, primary_language
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.records import Finding, Word, primary_language
 
 
 @dataclass(frozen=True, slots=True)

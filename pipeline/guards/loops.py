@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.records import Finding, Word
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.records import Finding, Word
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.loops import num_looped_words
-from pipeline.guards.spans import spoken_end_s
-from pipeline.guards.stalls import stalls, uncovered_speech_s
-from pipeline.records import Span, Word
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.loops import num_looped_words
+from nightscribe.guards.spans import spoken_end_s
+from nightscribe.guards.stalls import stalls, uncovered_speech_s
+from nightscribe.records import Span, Word
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import spoken_end_s, within
-from pipeline.records import Finding, Span, Word
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.spans import spoken_end_s, within
+from nightscribe.records import Finding, Span, Word
 
 
 def words_over_silence(

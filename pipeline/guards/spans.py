@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.records import Span, Word
+from nightscribe.records import Span, Word
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

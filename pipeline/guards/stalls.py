@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import inf
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import merged, spoken_end_s, total_s, within
-from pipeline.records import Finding, Span, Word
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.spans import merged, spoken_end_s, total_s, within
+from nightscribe.records import Finding, Span, Word
 
 
 def stalls(words: Sequence[Word], speech: Sequence[Span], config: GuardsConfig) -> list[Finding]:

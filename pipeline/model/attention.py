@@ -11,8 +11,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.keeping import Entries, Kept
-from pipeline.model.mixing import Sight, mix
+from nightscribe.model.keeping import Entries, Kept
+from nightscribe.model.mixing import Sight, mix
 
 
 def rotation(positions_BT: Tensor, head_dim: int, max_period: float) -> Tensor:

@@ -14,11 +14,11 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.decoding import Script
-from pipeline.model.turns import HeadTimes, turn_ends_s
-from pipeline.model.words import TokenTimes, WordReader
-from pipeline.records import Word
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.decoding import Script
+from nightscribe.model.turns import HeadTimes, turn_ends_s
+from nightscribe.model.words import TokenTimes, WordReader
+from nightscribe.records import Word
 
 SEPARATOR_FRAMES = 10  # of silence between a prompt's sound and the recording
 

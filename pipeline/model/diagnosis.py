@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.fitting import Footprint
-from pipeline.model.gpus import Gpu
-from pipeline.model.loading import Wishes, fitting_slots, needs_of
-from pipeline.model.numbers import Capability, Numbers, numbers_of, reason_of
-from pipeline.model.placement import capability_of, device_of, free_bytes_of
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.fitting import Footprint
+from nightscribe.model.gpus import Gpu
+from nightscribe.model.loading import Wishes, fitting_slots, needs_of
+from nightscribe.model.numbers import Capability, Numbers, numbers_of, reason_of
+from nightscribe.model.placement import capability_of, device_of, free_bytes_of
 
 CPU_FILE = Path("/proc/cpuinfo")
 # What linear algebra is quicker with, as Linux names it.

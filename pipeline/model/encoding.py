@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.packing import pack
-from pipeline.model.queues import Queues
-from pipeline.model.speech_to_text import FULL_SCALE, SpeechToText
-from pipeline.model.tables import Chunk, Codes
+from nightscribe.model.packing import pack
+from nightscribe.model.queues import Queues
+from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.model.tables import Chunk, Codes
 
 GPU_ROWS = 64
 

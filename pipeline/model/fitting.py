@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import ceil
 
-from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
-from pipeline.model.numbers import Numbers
+from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+from nightscribe.model.numbers import Numbers
 
 SMALLEST_BUCKET = 8  # slots; below, a step costs the same
 MOST_SLOTS = 256  # beyond, a step is as much slower as it is wider, and long streams take longer

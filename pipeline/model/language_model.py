@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.attention import Reach, RingCache, SelfAttention, Window
-from pipeline.model.config import LanguageModelConfig
-from pipeline.model.native import NativeTensor, fill, whole
-from pipeline.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
-from pipeline.model.weight_only import CompressedLinear, compress
+from nightscribe.model.attention import Reach, RingCache, SelfAttention, Window
+from nightscribe.model.config import LanguageModelConfig
+from nightscribe.model.native import NativeTensor, fill, whole
+from nightscribe.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
+from nightscribe.model.weight_only import CompressedLinear, compress
 
 
 class Prediction(NamedTuple):

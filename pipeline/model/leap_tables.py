@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.tables import Upload
+from nightscribe.model.tables import Upload
 
 
 class Leaps(Protocol):

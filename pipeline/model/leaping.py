@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.attention import Reach
-from pipeline.model.decoding import FREE, MOST_PROMPT_TOKENS, draw_each, hold, probabilities_of
-from pipeline.model.language_model import Prediction
-from pipeline.model.leap_tables import Leaps, Leapt, LeapTables, Sizes
-from pipeline.model.queues import Homeward, Kind
-from pipeline.model.slotted import USUAL, Housing, SlottedModel
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.tables import Codes
+from nightscribe.model.attention import Reach
+from nightscribe.model.decoding import FREE, MOST_PROMPT_TOKENS, draw_each, hold, probabilities_of
+from nightscribe.model.language_model import Prediction
+from nightscribe.model.leap_tables import Leaps, Leapt, LeapTables, Sizes
+from nightscribe.model.queues import Homeward, Kind
+from nightscribe.model.slotted import USUAL, Housing, SlottedModel
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.tables import Codes
 
 
 class _Ahead(NamedTuple):

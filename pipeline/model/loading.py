@@ -10,12 +10,12 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from pipeline.model.checkpoints.open import Checkpoint
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.fitting import SMALLEST_BUCKET, Footprint, encode_rows, footprint
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
-from pipeline.model.placement import (
+from nightscribe.model.checkpoints.open import Checkpoint
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.fitting import SMALLEST_BUCKET, Footprint, encode_rows, footprint
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.numbers import WEIGHT_BITS, Numbers, numbers_of
+from nightscribe.model.placement import (
     CACHES,
     DTYPES,
     capability_of,
@@ -24,9 +24,9 @@ from pipeline.model.placement import (
     round_products,
     total_bytes_of,
 )
-from pipeline.model.slotted import Housing
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.stepping import SteppingModel
+from nightscribe.model.slotted import Housing
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.stepping import SteppingModel
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.attention import RingCache, SelfAttention, Window
-from pipeline.model.config import MimiConfig
-from pipeline.model.convolution import CausalConv1d
-from pipeline.model.native import NativeTensor, fill, whole
-from pipeline.model.quantizer import SplitQuantizer
-from pipeline.model.seanet import Pasts, SEANet
-from pipeline.model.transformer import FeedForward, Geometry, Layer, ResidualScale, Transformer
+from nightscribe.model.attention import RingCache, SelfAttention, Window
+from nightscribe.model.config import MimiConfig
+from nightscribe.model.convolution import CausalConv1d
+from nightscribe.model.native import NativeTensor, fill, whole
+from nightscribe.model.quantizer import SplitQuantizer
+from nightscribe.model.seanet import Pasts, SEANet
+from nightscribe.model.transformer import FeedForward, Geometry, Layer, ResidualScale, Transformer
 
 # What a checkpoint holds for speaking, not for hearing.
 _DECODER = re.compile(r"(decoder|decoder_transformer|upsample)\.|.*\.(output_proj\.|_initialized$)")

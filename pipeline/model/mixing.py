@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.model.keeping import Entries
+from nightscribe.model.keeping import Entries
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -121,7 +121,7 @@ def ways_of_few(keys: Entries, sight: Sight) -> Iterator[tuple[str, Way]]:
 def _mix_by_own_kernel(
     queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
 ) -> Tensor:
-    from pipeline.model.ring_kernel import mix_ring  # which needs Triton
+    from nightscribe.model.ring_kernel import mix_ring  # which needs Triton
 
     assert sight.newest_B is not None
     return mix_ring(queries_BHTE, keys, values, sight.newest_B, sight.context)

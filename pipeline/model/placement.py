@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.model.numbers import Capability, cache_of, numbers_of
+from nightscribe.model.numbers import Capability, cache_of, numbers_of
 
 MEMORY_FILE = Path("/proc/meminfo")
 CONTAINER = Path("/sys/fs/cgroup")

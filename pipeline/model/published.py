@@ -1,7 +1,7 @@
 """Sizes of the published checkpoints, for arithmetic before any of them is at hand."""
 
-from pipeline.model.checkpoints.native_config import PUBLISHED_MIMI, RMS_NORM_EPS
-from pipeline.model.config import LanguageModelConfig, SpeechToTextConfig
+from nightscribe.model.checkpoints.native_config import PUBLISHED_MIMI, RMS_NORM_EPS
+from nightscribe.model.config import LanguageModelConfig, SpeechToTextConfig
 
 
 def _language_model(

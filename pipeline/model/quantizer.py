@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.config import MimiConfig
-from pipeline.model.native import NativeTensor, whole
+from nightscribe.model.config import MimiConfig
+from nightscribe.model.native import NativeTensor, whole
 
 MIN_USAGE = 1e-5  # of a codebook entry; the training's own guard against division by zero
 

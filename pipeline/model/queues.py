@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.attention import Reach
+from nightscribe.model.attention import Reach
 
 MOVED_AT_ONCE = 4  # slots
 

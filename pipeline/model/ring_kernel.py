@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pipeline.model.keeping import Entries
+from nightscribe.model.keeping import Entries
 
 SPAN = 256  # entries; shorter ones keep more of a GPU busy with few slots, and cost more to add up
 BLOCK = 32  # entries read at once

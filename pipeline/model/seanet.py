@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.config import MimiConfig
-from pipeline.model.convolution import CausalConv1d
-from pipeline.model.native import NativeTensor, whole
+from nightscribe.model.config import MimiConfig
+from nightscribe.model.convolution import CausalConv1d
+from nightscribe.model.native import NativeTensor, whole
 
 # What each convolution remembers, in the order in which sound passes through them.
 Pasts = list[Tensor]

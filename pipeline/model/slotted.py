@@ -15,13 +15,13 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from pipeline.model.attention import Reach
-from pipeline.model.encoding import SlottedMimi
-from pipeline.model.fitting import SMALLEST_BUCKET
-from pipeline.model.packing import pack
-from pipeline.model.queues import Kind, Queues
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.tables import Chunk, Codes
+from nightscribe.model.attention import Reach
+from nightscribe.model.encoding import SlottedMimi
+from nightscribe.model.fitting import SMALLEST_BUCKET
+from nightscribe.model.packing import pack
+from nightscribe.model.queues import Kind, Queues
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.tables import Chunk, Codes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.model.attention import RingCache
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.decoding import Sampling, Script, Scripts, draw, probabilities_of
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.mimi import Mimi
+from nightscribe.model.attention import RingCache
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.decoding import Sampling, Script, Scripts, draw, probabilities_of
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.mimi import Mimi
 
 GREEDY = Sampling()
 FULL_SCALE = 32768.0  # of int16 samples

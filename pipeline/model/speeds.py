@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.fitting import encode_rows, footprint
-from pipeline.model.gpus import Gpu
-from pipeline.model.numbers import numbers_of
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.fitting import encode_rows, footprint
+from nightscribe.model.gpus import Gpu
+from nightscribe.model.numbers import numbers_of
 
 ROUND_STEPS = 25
 # Of the bandwidth in a data sheet: what copies reach of it, and the codec, take the rest.

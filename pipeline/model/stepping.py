@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.attention import Reach
-from pipeline.model.decoding import draw_each, hold, probabilities_of
-from pipeline.model.queues import Homeward, Kind
-from pipeline.model.slotted import USUAL, Housing, SlottedModel
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.tables import Answers, Codes, Heard, Steps, Tables
+from nightscribe.model.attention import Reach
+from nightscribe.model.decoding import draw_each, hold, probabilities_of
+from nightscribe.model.queues import Homeward, Kind
+from nightscribe.model.slotted import USUAL, Housing, SlottedModel
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.tables import Answers, Codes, Heard, Steps, Tables
 
 
 class SteppingModel(SlottedModel[Tables]):

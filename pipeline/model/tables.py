@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.decoding import FREE, MOST_PROMPT_TOKENS
+from nightscribe.model.decoding import FREE, MOST_PROMPT_TOKENS
 
 Upload = Callable[[np.ndarray], Tensor]
 

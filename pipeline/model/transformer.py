@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.attention import Reach, RingCache, SelfAttention, Window, rotation
-from pipeline.model.keeping import Entries
-from pipeline.model.mixing import Sight
+from nightscribe.model.attention import Reach, RingCache, SelfAttention, Window, rotation
+from nightscribe.model.keeping import Entries
+from nightscribe.model.mixing import Sight
 
 
 class RMSNorm(nn.Module):

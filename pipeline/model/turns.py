@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.records import Word
+from nightscribe.records import Word
 
 # Of the four horizons 0.5, 1, 2 and 3 s this one is neither hasty nor late.
 TWO_SECONDS_HEAD = 2

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.native import NativeTensor
+from nightscribe.model.native import NativeTensor
 
 GROUP = 32  # columns that share a scale in 4 bits
 HIGHEST_8, LEVELS_4 = 127, 15

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import exp, fsum, inf, log
 from typing import Protocol
 
-from pipeline.records import Word
+from nightscribe.records import Word
 
 MAX_OPEN_END_S = 1.0  # after the last piece of a word that nothing ends
 BROKEN_CHARACTER = "\ufffd"  # what some bytes of a longer character decode to

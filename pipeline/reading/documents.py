@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.records import Recording, Transcript
-from pipeline.rendering.document import Document, Speaker
+from nightscribe.records import Recording, Transcript
+from nightscribe.rendering.document import Document, Speaker
 
 
 def conversations(transcripts: Iterable[Transcript]) -> Iterator[list[Transcript]]:

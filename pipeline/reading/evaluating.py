@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.reading.documents import conversations
-from pipeline.reading.pace import Pace
-from pipeline.reading.references import Reference, References
-from pipeline.records import Failure, Recording, Transcript
-from pipeline.scoring.errors import CorpusScore, Pair, combined, score_corpus
-from pipeline.scoring.normalising import as_written, normaliser
-from pipeline.scoring.times import TimeErrors, start_shifts_s, time_errors
-from pipeline.scoring.translation import TranslationScore, score_translation
+from nightscribe.reading.documents import conversations
+from nightscribe.reading.pace import Pace
+from nightscribe.reading.references import Reference, References
+from nightscribe.records import Failure, Recording, Transcript
+from nightscribe.scoring.errors import CorpusScore, Pair, combined, score_corpus
+from nightscribe.scoring.normalising import as_written, normaliser
+from nightscribe.scoring.times import TimeErrors, start_shifts_s, time_errors
+from nightscribe.scoring.translation import TranslationScore, score_translation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

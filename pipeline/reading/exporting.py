@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipeline.reading.documents import conversations, document
-from pipeline.records import Recording, Transcript
-from pipeline.rendering.document import RenderingConfig
-from pipeline.rendering.formats import FORMATS, SUFFIXES, render
+from nightscribe.reading.documents import conversations, document
+from nightscribe.records import Recording, Transcript
+from nightscribe.rendering.document import RenderingConfig
+from nightscribe.rendering.formats import FORMATS, SUFFIXES, render
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi, errors, hf_hub_download
 
-from pipeline.storage.manifests import named_rows
+from nightscribe.storage.manifests import named_rows
 
 SUFFIXES = (".parquet", ".jsonl", ".csv")
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.reading.hub import dataset_rows
-from pipeline.records import Recording, Word
-from pipeline.storage.manifests import is_manifest, timed_words
-from pipeline.storage.opening import S3Config
-from pipeline.storage.sources import manifest_rows
+from nightscribe.reading.hub import dataset_rows
+from nightscribe.records import Recording, Word
+from nightscribe.storage.manifests import is_manifest, timed_words
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.sources import manifest_rows
 
 HUB = "hf://"
 _DATASET = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from pipeline.reading.pace import pace_of
-from pipeline.reading.scorecard import ROWS_KEY, Totals
-from pipeline.records import Failure, Finding, Recording, Span, Transcript, Word
-from pipeline.report.content import (
+from nightscribe.reading.pace import pace_of
+from nightscribe.reading.scorecard import ROWS_KEY, Totals
+from nightscribe.records import Failure, Finding, Recording, Span, Transcript, Word
+from nightscribe.report.content import (
     Fact,
     Progress,
     RecordingPage,
@@ -20,9 +20,9 @@ from pipeline.report.content import (
     StageWait,
     WordErrors,
 )
-from pipeline.storage.errors import StorageError
-from pipeline.storage.store import Store
-from pipeline.storage.tables import read_table
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.store import Store
+from nightscribe.storage.tables import read_table
 
 MAX_SHARES = 20
 MAX_CONFUSIONS = 10

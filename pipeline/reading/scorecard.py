@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.reading.evaluating import Evaluation, Said
-from pipeline.scoring.errors import CorpusScore, PairScore
-from pipeline.scoring.times import time_errors
-from pipeline.storage.errors import StorageError
-from pipeline.storage.store import Store
-from pipeline.storage.tables import parquet_bytes
+from nightscribe.reading.evaluating import Evaluation, Said
+from nightscribe.scoring.errors import CorpusScore, PairScore
+from nightscribe.scoring.times import time_errors
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.store import Store
+from nightscribe.storage.tables import parquet_bytes
 
 ROWS_KEY = "_run/evaluation.parquet"
 TOTALS_KEY = "_run/evaluation.json"

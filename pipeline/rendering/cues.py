@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pipeline.records import Word
-from pipeline.rendering.document import (
+from nightscribe.records import Word
+from nightscribe.rendering.document import (
     Document,
     RenderingConfig,
     milliseconds,
     one_line,
 )
-from pipeline.rendering.utterances import Utterance, utterances
+from nightscribe.rendering.utterances import Utterance, utterances
 
 _CLAUSE_END = re.compile(r"[,;:\u2013\u2014-]$")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from pipeline.rendering.document import Document, RenderingConfig
-from pipeline.rendering.prose import render_json, render_text
-from pipeline.rendering.subtitles import render_srt, render_vtt
-from pipeline.rendering.tables import render_ctm, render_tsv, render_words
+from nightscribe.rendering.document import Document, RenderingConfig
+from nightscribe.rendering.prose import render_json, render_text
+from nightscribe.rendering.subtitles import render_srt, render_vtt
+from nightscribe.rendering.tables import render_ctm, render_tsv, render_words
 
 Renderer = Callable[[Document, RenderingConfig], str]
 

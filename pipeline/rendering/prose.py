@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from pipeline.rendering.document import Document, RenderingConfig, one_line
-from pipeline.rendering.utterances import Utterance, paragraphs, utterances
+from nightscribe.rendering.document import Document, RenderingConfig, one_line
+from nightscribe.rendering.utterances import Utterance, paragraphs, utterances
 
 
 def render_text(document: Document, config: RenderingConfig) -> str:

@@ -2,9 +2,9 @@
 
 from html import escape
 
-from pipeline.records import Word
-from pipeline.rendering.cues import Cue, cues
-from pipeline.rendering.document import Document, RenderingConfig, milliseconds, one_line
+from nightscribe.records import Word
+from nightscribe.rendering.cues import Cue, cues
+from nightscribe.rendering.document import Document, RenderingConfig, milliseconds, one_line
 
 
 def render_srt(document: Document, config: RenderingConfig) -> str:

@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Iterator
 
-from pipeline.records import Word
-from pipeline.rendering.document import Document, RenderingConfig, one_line, written_words
+from nightscribe.records import Word
+from nightscribe.rendering.document import Document, RenderingConfig, one_line, written_words
 
 
 def render_words(document: Document, config: RenderingConfig) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.records import Word
-from pipeline.rendering.document import (
+from nightscribe.records import Word
+from nightscribe.rendering.document import (
     Document,
     RenderingConfig,
     Speaker,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.records import Finding, Span, Word
+from nightscribe.records import Finding, Span, Word
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pipeline.report.content import Progress
-from pipeline.report.throughput import Rate, rates
+from nightscribe.report.content import Progress
+from nightscribe.report.throughput import Rate, rates
 
 SIZE_INCHES = (9.0, 4.0)
 DOTS_PER_INCH = 150

@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report.charts import Line, line_chart
-from pipeline.report.content import RecordingPage, Report
-from pipeline.report.throughput import rates
+from nightscribe.report.charts import Line, line_chart
+from nightscribe.report.content import RecordingPage, Report
+from nightscribe.report.throughput import rates
 
 TEMPLATES = Path(__file__).parent / "templates"
 TIME_DECIMALS = 3

@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report.content import Sound
+from nightscribe.report.content import Sound
 
 Samples = NDArray[np.int16]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.content import Progress
+from nightscribe.report.content import Progress
 
 # Work is told of when it is done, in bursts: shorter stretches than these show only those.
 MAX_POINTS = 60

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import jiwer
 
-from pipeline.scoring.normalising import Normaliser
+from nightscribe.scoring.normalising import Normaliser
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import jiwer
 
-from pipeline.records import Word
-from pipeline.scoring.normalising import normaliser
+from nightscribe.records import Word
+from nightscribe.scoring.normalising import normaliser
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sacrebleu
 
-from pipeline.scoring.errors import Pair
+from nightscribe.scoring.errors import Pair
 
 
 @dataclass(frozen=True, slots=True)

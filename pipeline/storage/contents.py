@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from io import BufferedReader
 
-from pipeline.records import Recording
-from pipeline.storage.errors import SENTENCES
-from pipeline.storage.opening import local_path
+from nightscribe.records import Recording
+from nightscribe.storage.errors import SENTENCES
+from nightscribe.storage.opening import local_path
 
 SAMPLED_BYTES = 64 * 2**10
 CACHED_FILES = 4096

@@ -19,8 +19,8 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Any
 
-from pipeline.storage.errors import StorageError
-from pipeline.storage.store import Store
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.store import Store
 
 FOLDER = "_run/lease"
 CLAIM = re.compile(rf"{FOLDER}/(\d+)\.json")

@@ -11,8 +11,8 @@ from secrets import token_hex
 from typing import BinaryIO
 from urllib.parse import quote
 
-from pipeline.storage.errors import StorageError, one_sentence
-from pipeline.storage.store import OUTSIDE, Entry
+from nightscribe.storage.errors import StorageError, one_sentence
+from nightscribe.storage.store import OUTSIDE, Entry
 
 ASIDE = ".aside-"  # what is being written; no reader's glob matches it
 ASIDE_LIFE_S = 24 * 3600

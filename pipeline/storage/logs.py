@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.storage.errors import StorageError
-from pipeline.storage.store import Store
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.store import Store
 
 FOLDER = "_run/logs"
 INDEX_KEY = f"{FOLDER}/index.json"

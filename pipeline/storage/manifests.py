@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from pipeline.records import Word
-from pipeline.storage.tables import open_table
+from nightscribe.records import Word
+from nightscribe.storage.tables import open_table
 
 # Our names, and under which other names common tools write the same.
 COLUMNS = {

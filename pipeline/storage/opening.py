@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from pipeline.storage.errors import StorageError
-from pipeline.storage.local import LocalStore
-from pipeline.storage.s3 import S3Config, S3Store, open_bucket
-from pipeline.storage.store import Store
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.local import LocalStore
+from nightscribe.storage.s3 import S3Config, S3Store, open_bucket
+from nightscribe.storage.store import Store
 
 __all__ = ["S3Config", "local_path", "open_file", "open_store", "public"]
 

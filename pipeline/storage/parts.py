@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.storage.rows import Outcome, outcome_of, outcome_row
-from pipeline.storage.schema import PARTS_SCHEMA
-from pipeline.storage.store import Store
-from pipeline.storage.tables import files, read_rows, side_by_side, write_rows, write_table
+from nightscribe.storage.rows import Outcome, outcome_of, outcome_row
+from nightscribe.storage.schema import PARTS_SCHEMA
+from nightscribe.storage.store import Store
+from nightscribe.storage.tables import files, read_rows, side_by_side, write_rows, write_table
 
 FOLDER = "_run/parts"
 RECEIPT_COLUMNS = ["recording_id", "shard_index", "is_last"]

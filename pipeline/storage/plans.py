@@ -9,10 +9,10 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.records import PlannedRecording
-from pipeline.storage.rows import planned_of, planned_row
-from pipeline.storage.schema import PLAN_SCHEMA
-from pipeline.storage.tables import open_table, open_writer, read_table
+from nightscribe.records import PlannedRecording
+from nightscribe.storage.rows import planned_of, planned_row
+from nightscribe.storage.schema import PLAN_SCHEMA
+from nightscribe.storage.tables import open_table, open_writer, read_table
 
 HASHED_BYTES = 2**20
 

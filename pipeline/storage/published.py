@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.records import Failure, Transcript
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.rows import Row, failure_of, failure_row, transcript_of, transcript_row
-from pipeline.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
-from pipeline.storage.store import Store
-from pipeline.storage.tables import files, read_rows, side_by_side, write_rows
+from nightscribe.records import Failure, Transcript
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.rows import Row, failure_of, failure_row, transcript_of, transcript_row
+from nightscribe.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
+from nightscribe.storage.store import Store
+from nightscribe.storage.tables import files, read_rows, side_by_side, write_rows
 
 TRANSCRIPTS_FOLDER = "transcripts"
 FAILURES_FOLDER = "failures"

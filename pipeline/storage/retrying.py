@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.storage import parts
-from pipeline.storage.published import FAILURES_FOLDER, TRANSCRIPTS_FOLDER
-from pipeline.storage.store import Store
-from pipeline.storage.tables import files, read_rows, side_by_side, write_table
+from nightscribe.storage import parts
+from nightscribe.storage.published import FAILURES_FOLDER, TRANSCRIPTS_FOLDER
+from nightscribe.storage.store import Store
+from nightscribe.storage.tables import files, read_rows, side_by_side, write_table
 
 # By stage; for any other reason the same file fails in the same way again.
 PASSING = {

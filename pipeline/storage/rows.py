@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from pipeline.records import (
+from nightscribe.records import (
     Failure,
     Finding,
     Inspection,

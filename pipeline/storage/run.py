@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.records import PlannedRecording
-from pipeline.storage.errors import StorageError
-from pipeline.storage.plans import changes, read_plan, sha256_of
-from pipeline.storage.published import publish_failures, publish_transcripts
-from pipeline.storage.schema import SCHEMA_VERSION
-from pipeline.storage.store import Store
+from nightscribe.records import PlannedRecording
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.plans import changes, read_plan, sha256_of
+from nightscribe.storage.published import publish_failures, publish_transcripts
+from nightscribe.storage.schema import SCHEMA_VERSION
+from nightscribe.storage.store import Store
 
 RUN_KEY = "_run/run.json"
 PLAN_KEY = "_run/plan.parquet"

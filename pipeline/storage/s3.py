@@ -18,10 +18,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from pipeline.storage.errors import StorageError, one_sentence
-from pipeline.storage.listing import list_objects
-from pipeline.storage.range_file import RangeFile
-from pipeline.storage.store import Entry
+from nightscribe.storage.errors import StorageError, one_sentence
+from nightscribe.storage.listing import list_objects
+from nightscribe.storage.range_file import RangeFile
+from nightscribe.storage.store import Entry
 
 PART_BYTES = 8 * 2**20
 NUM_THREADS = 8

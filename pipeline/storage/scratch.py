@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from pipeline.records import Recording
-from pipeline.storage.errors import StorageError, one_sentence
-from pipeline.storage.opening import S3Config, local_path, open_file
-from pipeline.storage.store import OUTSIDE
+from nightscribe.records import Recording
+from nightscribe.storage.errors import StorageError, one_sentence
+from nightscribe.storage.opening import S3Config, local_path, open_file
+from nightscribe.storage.store import OUTSIDE
 
 POLL_S = 0.1
 GIB = 2**30

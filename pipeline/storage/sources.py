@@ -6,13 +6,13 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.records import Recording
-from pipeline.storage.errors import StorageError
-from pipeline.storage.globs import fixed_folder, has_magic, matcher
-from pipeline.storage.manifests import is_manifest, read_manifest
-from pipeline.storage.opening import S3Config, local_path, open_file, open_store, public
-from pipeline.storage.store import Entry, Store
-from pipeline.storage.tables import side_by_side
+from nightscribe.records import Recording
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.globs import fixed_folder, has_magic, matcher
+from nightscribe.storage.manifests import is_manifest, read_manifest
+from nightscribe.storage.opening import S3Config, local_path, open_file, open_store, public
+from nightscribe.storage.store import Entry, Store
+from nightscribe.storage.tables import side_by_side
 
 SUFFIXES = (
     *(".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".g722", ".gsm", ".m4a", ".m4b"),

@@ -10,8 +10,8 @@ from typing import BinaryIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.rows import Row
-from pipeline.storage.store import Entry, Store
+from nightscribe.storage.rows import Row
+from nightscribe.storage.store import Entry, Store
 
 ROW_GROUP_ROWS = 4096
 WRITING = {"compression": "zstd", "compression_level": 6, "write_page_checksum": True}

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from pipeline.records import Recording
-from pipeline.survey.headers import Header
+from nightscribe.records import Recording
+from nightscribe.survey.headers import Header
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.model.decoding import Script
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.training.delayed_text import TextLayout, TimedTokens
+from nightscribe.model.decoding import Script
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.training.delayed_text import TextLayout, TimedTokens
 
 # A word's end is not known; speech goes on for about so long after its beginning.
 MAX_WORD_S = 0.8

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.mimi import Mimi
-from pipeline.training.corruption import CorruptionConfig, corrupted
-from pipeline.training.delayed_text import TextLayout, delayed_text, heard_text, prefixed
-from pipeline.training.speech_horizons import HORIZONS_S, speech_answers
-from pipeline.training.windows import Window
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.mimi import Mimi
+from nightscribe.training.corruption import CorruptionConfig, corrupted
+from nightscribe.training.delayed_text import TextLayout, delayed_text, heard_text, prefixed
+from nightscribe.training.speech_horizons import HORIZONS_S, speech_answers
+from nightscribe.training.windows import Window
 
 
 class Batch(NamedTuple):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.training.learner import Learner
+from nightscribe.training.learner import Learner
 
 WEIGHT, AVERAGE = "weight", "average"
 MEMORIES = ("exp_avg", "exp_avg_sq")

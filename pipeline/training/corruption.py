@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.training.rates import check_rates
+from nightscribe.training.rates import check_rates
 
 
 @dataclass(kw_only=True, slots=True)

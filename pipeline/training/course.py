@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.training.augmentation import AugmentationConfig, augmented
-from pipeline.training.batches import Batch, BatchMaker
-from pipeline.training.checkpointing import resume_training, save_training
-from pipeline.training.learner import Learner, Losses
-from pipeline.training.windows import Window, WindowSampler
+from nightscribe.training.augmentation import AugmentationConfig, augmented
+from nightscribe.training.batches import Batch, BatchMaker
+from nightscribe.training.checkpointing import resume_training, save_training
+from nightscribe.training.learner import Learner, Losses
+from nightscribe.training.windows import Window, WindowSampler
 
 STATE_FILE, LOG_FILE = "training.safetensors", "training.jsonl"
 

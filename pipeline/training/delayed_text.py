@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.model.config import SpeechToTextConfig
+from nightscribe.model.config import SpeechToTextConfig
 
 
 @dataclass(frozen=True, slots=True)

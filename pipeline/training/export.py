@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 
 WEIGHTS_FILE, MIMI_FILE = "model.safetensors", "mimi.safetensors"
 MIMI_CONFIG_FILE, TOKENIZER_FILE = "mimi_config.json", "tokenizer.model"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.language_model import LanguageModel
-from pipeline.training.batches import Batch
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.training.batches import Batch
 
 # How workers agree on their gradients; one worker agrees with itself.
 Agree = Callable[[Iterable[nn.Parameter]], None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pipeline.model.language_model import LanguageModel
+from nightscribe.model.language_model import LanguageModel
 
 
 class LowRank(nn.Module):

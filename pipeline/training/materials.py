@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.model.speech_to_text import FULL_SCALE, SpeechToText
-from pipeline.training.alignment import UnheardText, align
-from pipeline.training.delayed_text import TimedTokens
-from pipeline.training.examples import Example
-from pipeline.training.windows import Utterance
+from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.training.alignment import UnheardText, align
+from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.examples import Example
+from nightscribe.training.windows import Utterance
 
 logger = logging.getLogger(__name__)
 

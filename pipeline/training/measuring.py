@@ -10,9 +10,9 @@ from itertools import groupby
 import jiwer
 import numpy as np
 
-from pipeline.model.decoding import Script
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.training.materials import Tokenizer
+from nightscribe.model.decoding import Script
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.training.materials import Tokenizer
 
 MAX_HEARD_AT_ONCE = 16
 

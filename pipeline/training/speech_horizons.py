@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from pipeline.training.delayed_text import TimedTokens
+from nightscribe.training.delayed_text import TimedTokens
 
 # Of the published heads.
 HORIZONS_S = (0.5, 1.0, 2.0, 3.0)

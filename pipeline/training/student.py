@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.model.checkpoints.open import Checkpoint
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.native import read
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.tokenizer import SentencePieceTokenizer
-from pipeline.training import low_rank, vocabulary
-from pipeline.training.export import export_checkpoint
-from pipeline.training.learner import Learner
+from nightscribe.model.checkpoints.open import Checkpoint
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.native import read
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.tokenizer import SentencePieceTokenizer
+from nightscribe.training import low_rank, vocabulary
+from nightscribe.training.export import export_checkpoint
+from nightscribe.training.learner import Learner
 
 
 @dataclass(kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 from torch import Tensor
 
-from pipeline.model.config import LanguageModelConfig
+from nightscribe.model.config import LanguageModelConfig
 
 WORD_MARK = "\u2581"  # how a piece says that a space stands before it
 TEXT_TABLE, TEXT_HEAD = "text_emb.weight", "text_linear.weight"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.training.delayed_text import TimedTokens
-from pipeline.training.rates import check_rates
+from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.rates import check_rates
 
 MAX_RUN_WORDS = 5
 FADE_S = 0.005

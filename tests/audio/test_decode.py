@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.audio.channels import mix, take
-from pipeline.audio.decode import DecodeConfig, Sound
-from pipeline.audio.ffmpeg import find_ffmpeg
+from nightscribe.audio.channels import mix, take
+from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.ffmpeg import find_ffmpeg
 
 RATE_HZ = 24000
 TONE_HZ = 440

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.audio.ogg_pages import MARK, MAX_PAGE_BYTES, ends_within_page
+from nightscribe.audio.ogg_pages import MARK, MAX_PAGE_BYTES, ends_within_page
 
 
 def page(body):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.waveform import Excerpt, read_waveform
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.waveform import Excerpt, read_waveform
 
 RATE_HZ = 24_000
 

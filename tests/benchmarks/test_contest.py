@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmarks import contest as contests
-from pipeline.benchmarks.clips import hear, measure_clips
-from pipeline.benchmarks.codec import measure_codec
-from pipeline.benchmarks.contest import contest
-from pipeline.benchmarks.rounds import noise
-from pipeline.benchmarks.side_by_side import OTHERS, Terms
-from pipeline.benchmarks.sizes import SIZES, config_of
-from pipeline.benchmarks.steps import measure_steps
-from pipeline.model.config import LanguageModelConfig
+from nightscribe.benchmarks import contest as contests
+from nightscribe.benchmarks.clips import hear, measure_clips
+from nightscribe.benchmarks.codec import measure_codec
+from nightscribe.benchmarks.contest import contest
+from nightscribe.benchmarks.rounds import noise
+from nightscribe.benchmarks.side_by_side import OTHERS, Terms
+from nightscribe.benchmarks.sizes import SIZES, config_of
+from nightscribe.benchmarks.steps import measure_steps
+from nightscribe.model.config import LanguageModelConfig
 from tests.benchmarks.test_tables import parsed
 
 CPU = torch.device("cpu")

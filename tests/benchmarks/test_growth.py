@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmarks import growth
-from pipeline.benchmarks.growth import EndlessNoise, Listened, measure_growth
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import config_of
-from pipeline.benchmarks.timing import Spent
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks import growth
+from nightscribe.benchmarks.growth import EndlessNoise, Listened, measure_growth
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.timing import Spent
+from nightscribe.model.stepping import SteppingModel
 from tests.benchmarks.test_tables import parsed
 from tests.fakes import HashingModel
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from pipeline.benchmarks import passes
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import config_of
-from pipeline.benchmarks.timing import Spent
-from pipeline.model.language_model import LanguageModel
+from nightscribe.benchmarks import passes
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.timing import Spent
+from nightscribe.model.language_model import LanguageModel
 
 NUM_SLOTS, NUM_FRAMES, NUM_PASSES = 2, 3, 9  # nine passes of three frames: 25 steps and two more
 

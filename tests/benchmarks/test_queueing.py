@@ -1,6 +1,6 @@
 """A queue keeps the slots busy; batches in lockstep hear what they are padded with."""
 
-from pipeline.benchmarks.queueing import LOCKSTEP, REFILLED, measure_queue, padded_batches, queue
+from nightscribe.benchmarks.queueing import LOCKSTEP, REFILLED, measure_queue, padded_batches, queue
 from tests.benchmarks.test_tables import parsed
 from tests.fakes import HashingModel
 

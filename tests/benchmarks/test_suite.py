@@ -5,17 +5,17 @@ import json
 import pytest
 import torch
 
-from pipeline.benchmarks import suite as suites
-from pipeline.benchmarks.bandwidth import copy_bytes_per_s
-from pipeline.benchmarks.curve import CurvePoint
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import config_of
-from pipeline.benchmarks.suite import SuiteTerms, measure_suite
-from pipeline.benchmarks.suite_tables import SizeResult
-from pipeline.benchmarks.throughput import Throughput, Workload
-from pipeline.model.fitting import footprint
-from pipeline.model.numbers import Numbers
-from pipeline.survey.costs import read_benchmarks
+from nightscribe.benchmarks import suite as suites
+from nightscribe.benchmarks.bandwidth import copy_bytes_per_s
+from nightscribe.benchmarks.curve import CurvePoint
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.suite import SuiteTerms, measure_suite
+from nightscribe.benchmarks.suite_tables import SizeResult
+from nightscribe.benchmarks.throughput import Throughput, Workload
+from nightscribe.model.fitting import footprint
+from nightscribe.model.numbers import Numbers
+from nightscribe.survey.costs import read_benchmarks
 from tests.benchmarks.test_tables import parsed
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_eight_bits_are_read_as_fewer_bytes(suite):
 
 
 def test_a_copy_is_read_and_written(monkeypatch):
-    monkeypatch.setattr("pipeline.benchmarks.bandwidth.REPEATS", 1)
+    monkeypatch.setattr("nightscribe.benchmarks.bandwidth.REPEATS", 1)
     assert 1e8 < copy_bytes_per_s(CPU) < 1e13
 
 

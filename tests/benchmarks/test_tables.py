@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, cells
-from pipeline.benchmarks.table import Table, shown
-from pipeline.benchmarks.timing import Spent
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, cells
+from nightscribe.benchmarks.table import Table, shown
+from nightscribe.benchmarks.timing import Spent
 
 
 def parsed(markdown: str) -> list[dict[str, str]]:

@@ -20,25 +20,25 @@ from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from zlib import crc32
 
-from pipeline.audio.cut import ShardConfig
-from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
-from pipeline.cluster.dataset import Stages
-from pipeline.cluster.order import Order
-from pipeline.cluster.resources import pool_for
-from pipeline.cluster.rows import Cut, CutShard
-from pipeline.cluster.run import transcribe
-from pipeline.cluster.session import connected
-from pipeline.engine.engine import Tally
-from pipeline.guards.config import GuardsConfig
-from pipeline.planning import PlanningConfig, plan
-from pipeline.records import Recording, ShardTranscript, Word
-from pipeline.storage.contents import Contents
-from pipeline.storage.lease import LeaseConfig
-from pipeline.storage.opening import S3Config
-from pipeline.storage.plans import write_plan
-from pipeline.storage.scratch import ScratchConfig
-from pipeline.storage.sources import recordings
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
+from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.resources import pool_for
+from nightscribe.cluster.rows import Cut, CutShard
+from nightscribe.cluster.run import transcribe
+from nightscribe.cluster.session import connected
+from nightscribe.engine.engine import Tally
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.records import Recording, ShardTranscript, Word
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.lease import LeaseConfig
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.scratch import ScratchConfig
+from nightscribe.storage.sources import recordings
 
 RATE_HZ = 24_000
 WORD_S = 0.25

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.store import Store
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.store import Store
 from tests import made_up_run
 from tests.chaos.tables import tables
 

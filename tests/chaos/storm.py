@@ -22,9 +22,9 @@ from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from tempfile import mkdtemp
 
-from pipeline.storage import lease as leases
-from pipeline.storage import parts
-from pipeline.storage.store import Store
+from nightscribe.storage import lease as leases
+from nightscribe.storage import parts
+from nightscribe.storage.store import Store
 from tests.chaos.attempt import Attempt
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.chaos.raylets import Raylets, kill

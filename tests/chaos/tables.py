@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.store import Store
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.store import Store
 
 RATE_HZ = 24_000
 LOOK_S = 0.2

@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from botocore import auth
 
-from pipeline.storage.errors import StorageError
-from pipeline.storage.lease import LeaseConfig
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.lease import LeaseConfig
+from nightscribe.storage.opening import S3Config, open_store
 from tests import made_up_run
 from tests.chaos.tables import tables
 

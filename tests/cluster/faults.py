@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.cluster.listening import TranscriberListener
-from pipeline.engine.config import EngineConfig
-from pipeline.guards.config import GuardsConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.records import Word
-from pipeline.transcriber import Clip, HeardClip, Transcriber
+from nightscribe.cluster.listening import TranscriberListener
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.records import Word
+from nightscribe.transcriber import Clip, HeardClip, Transcriber
 
 TINY = str(Path(__file__).parents[2] / "models" / "tiny")
 FRENCH = ("le", "vieux", "bateau", "avait", "quitt\u00e9", "notre", "port", "avant", "le", "lever")

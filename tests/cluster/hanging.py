@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.cluster import attempt, watchdog
-from pipeline.cluster.config import ClusterConfig, PaceConfig, RayConfig
-from pipeline.cluster.order import Order
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.run import transcribe
-from pipeline.cluster.session import connected
-from pipeline.engine.engine import Tally
+from nightscribe.cluster import attempt, watchdog
+from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.run import transcribe
+from nightscribe.cluster.session import connected
+from nightscribe.engine.engine import Tally
 from tests.cluster.stages import plan_file, read, recording, stages
 
 PATIENCE_S = 5.0

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cluster.dataset import Stages
-from pipeline.cluster.listening import TranscriberListener
-from pipeline.cluster.rows import Cut, CutShard
-from pipeline.guards.config import GuardsConfig
-from pipeline.records import Failure, PlannedRecording, Recording, Shard
-from pipeline.storage.opening import S3Config
-from pipeline.storage.plans import write_plan
+from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.listening import TranscriberListener
+from nightscribe.cluster.rows import Cut, CutShard
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.records import Failure, PlannedRecording, Recording, Shard
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.plans import write_plan
 from tests.fakes import hashing_transcriber
 
 RATE_HZ = 24_000

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.audio.cut import ShardConfig
-from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.rows import CutShard
-from pipeline.guards.config import GuardsConfig
-from pipeline.records import Failure, Recording
-from pipeline.storage.opening import S3Config, open_file
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
+from nightscribe.cluster.rows import CutShard
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.records import Failure, Recording
+from nightscribe.storage.opening import S3Config, open_file
 
 RATE_HZ = 24_000
 SHARD = ShardConfig(max_s=6.0, search_s=2.0, pause_s=0.2, margin_s=0.1, overlap_s=0.5)

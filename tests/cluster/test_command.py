@@ -13,18 +13,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config import configurations
-from jobs.transcribe import JOB
-from jobs.transcribing import TOO_MANY_FAILURES
-from pipeline.audio.decode import DecodeConfig, Sound
-from pipeline.cluster.audio_reader import AudioReader
-from pipeline.cluster.rows import CutShard
-from pipeline.records import ShardTranscript
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.parts import FOLDER, outcomes_of
-from pipeline.storage.sources import recordings
-from pipeline.storage.tables import files
-from pipeline.transcriber import Clip, Transcriber
+from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.cluster.audio_reader import AudioReader
+from nightscribe.cluster.rows import CutShard
+from nightscribe.jobs.config import configurations
+from nightscribe.jobs.transcribe import JOB
+from nightscribe.jobs.transcribing import TOO_MANY_FAILURES
+from nightscribe.records import ShardTranscript
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.parts import FOLDER, outcomes_of
+from nightscribe.storage.sources import recordings
+from nightscribe.storage.tables import files
+from nightscribe.transcriber import Clip, Transcriber
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 
@@ -50,7 +50,7 @@ def transcribe(folder: Path, output: Path, cluster, *words: str) -> subprocess.C
     address = f"ray.address={cluster.get_runtime_context().gcs_address}"
     given = f"input={folder}", f"output={output}"
     return subprocess.run(
-        [sys.executable, "-m", "jobs.transcribe", *given, address, *ASKED, *words],
+        [sys.executable, "-m", "nightscribe.jobs.transcribe", *given, address, *ASKED, *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

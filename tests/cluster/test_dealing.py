@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.cluster.dealing import MAX_TASKS, TaskSize, dealt, task_size
-from pipeline.cluster.rows import remaining_of
-from pipeline.publishing import Remaining
+from nightscribe.cluster.dealing import MAX_TASKS, TaskSize, dealt, task_size
+from nightscribe.cluster.rows import remaining_of
+from nightscribe.publishing import Remaining
 from tests.cluster.stages import recording
 
 HOUR_S = 3600.0

@@ -9,18 +9,18 @@ import ffmpeg
 import imageio_ffmpeg
 import pytest
 
-from jobs.config import configurations
-from jobs.transcribe import JOB
-from jobs.transcribing import _order
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.run import transcribe
-from pipeline.model.checkpoints.open import open_model
-from pipeline.planning import PlanningConfig, plan
-from pipeline.storage.contents import Contents
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.plans import write_plan
-from pipeline.storage.published import read_transcripts
-from pipeline.storage.sources import recordings
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.run import transcribe
+from nightscribe.jobs.config import configurations
+from nightscribe.jobs.transcribe import JOB
+from nightscribe.jobs.transcribing import _order
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.published import read_transcripts
+from nightscribe.storage.sources import recordings
 from tests.cluster.faults import FAULTS, SILENCE_FROM_S, TINY, faulty_listener
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.storage.opening import S3Config, open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -36,7 +36,7 @@ def begin(archive: Path, output: str) -> subprocess.Popen:
     words = [f"input={archive}", f"output={output}", "model=tiny", "quiet=true", "lease.life_s=3"]
     words += ["shard.max_s=15", "shard.search_s=5"]
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.transcribe", *words],
+        [sys.executable, "-m", "nightscribe.jobs.transcribe", *words],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -6,12 +6,12 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from pipeline.clips import HeardClip
-from pipeline.cluster.listening import TranscriberListener
-from pipeline.cluster.rows import CutShard
-from pipeline.guards.config import GuardsConfig
-from pipeline.model.conversation import Prompt
-from pipeline.records import Recording, Shard
+from nightscribe.clips import HeardClip
+from nightscribe.cluster.listening import TranscriberListener
+from nightscribe.cluster.rows import CutShard
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.model.conversation import Prompt
+from nightscribe.records import Recording, Shard
 
 PRIMER = Prompt(samples_N=np.ones(48_000, np.int16))
 

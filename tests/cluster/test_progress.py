@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.cluster.progress import MAX_MOMENTS, Progress
-from pipeline.publishing import Visible
-from pipeline.stitching import stitch
+from nightscribe.cluster.progress import MAX_MOMENTS, Progress
+from nightscribe.publishing import Visible
+from nightscribe.stitching import stitch
 from tests.storage.records import channels_of, failure, heard_all, recording
 
 
@@ -52,7 +52,7 @@ def test_the_document_holds_no_private_state(progress):
 
 def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, monkeypatch):
     now_s = progress._started_s
-    monkeypatch.setattr("pipeline.cluster.progress.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
     for _ in range(5000):
         now_s += 0.5
         progress.receive([{"heard_s": 10.0, "num_words": 3}])

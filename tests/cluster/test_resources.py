@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.cluster import resources
-from pipeline.cluster.config import ClusterConfig, calls_per_actor
-from pipeline.cluster.resources import ClusterLacksError, plan_pool, pool_for
+from nightscribe.cluster import resources
+from nightscribe.cluster.config import ClusterConfig, calls_per_actor
+from nightscribe.cluster.resources import ClusterLacksError, plan_pool, pool_for
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
 CPU_NODE = {"CPU": 16.0}

@@ -11,20 +11,20 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.audio.cut import ShardConfig
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.ffmpeg import find_ffmpeg
-from pipeline.clips import Clip
-from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.cluster.config import ClusterConfig, PaceConfig
-from pipeline.cluster.order import Order
-from pipeline.cluster.resources import Pool
-from pipeline.cluster.rows import CutShard
-from pipeline.cluster.run import transcribe
-from pipeline.guards.config import GuardsConfig
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.parts import receipts
-from pipeline.storage.sources import recordings as recordings_in
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.clips import Clip
+from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
+from nightscribe.cluster.config import ClusterConfig, PaceConfig
+from nightscribe.cluster.order import Order
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.rows import CutShard
+from nightscribe.cluster.run import transcribe
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.parts import receipts
+from nightscribe.storage.sources import recordings as recordings_in
 from tests.cluster.stages import RATE_HZ, plan_file, read, recording, stages
 from tests.fakes import hashing_transcriber
 

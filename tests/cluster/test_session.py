@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.config import ClusterConfig, RayConfig
-from pipeline.cluster.session import (
+from nightscribe.cluster.config import ClusterConfig, RayConfig
+from nightscribe.cluster.session import (
     OWN_SETTINGS,
     START_ATTEMPTS,
     ClusterUnreachableError,
@@ -35,7 +35,7 @@ def test_whatever_keeps_ray_from_starting_is_one_sentence(monkeypatch):
         raise Exception("The current node timed out during startup.\nSomething is overloaded.")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("pipeline.cluster.session.ray.init", overloaded)
+    monkeypatch.setattr("nightscribe.cluster.session.ray.init", overloaded)
     with (
         pytest.raises(ClusterUnreachableError, match=r"^no Ray on this machine: .*overloaded\.$"),
         connected(RayConfig(), ClusterConfig()),
@@ -52,7 +52,7 @@ def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(mon
     monkeypatch.setenv("RAY_task_events_max_num_task_in_gcs", "7")
     seen = {}
     monkeypatch.setattr(
-        "pipeline.cluster.session.ray.init", lambda **given: seen.update(os.environ)
+        "nightscribe.cluster.session.ray.init", lambda **given: seen.update(os.environ)
     )
     with connected(RayConfig(), ClusterConfig()):
         kept = {name: seen[name] for name in OWN_SETTINGS}

@@ -4,12 +4,12 @@ import subprocess
 import sys
 import threading
 
-from pipeline.cluster.stacks import claim, remove_if_dead
+from nightscribe.cluster.stacks import claim, remove_if_dead
 
 CLAIM_AND_WAIT = """
 import sys
 from pathlib import Path
-from pipeline.cluster.stacks import claim
+from nightscribe.cluster.stacks import claim
 
 file = claim(Path(sys.argv[1]))
 print("claimed", flush=True)

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from pipeline.cluster.actor import TranscribingActor
-from pipeline.cluster.dataset import write_part
-from pipeline.cluster.ledger import Ledger
-from pipeline.cluster.reading import read_remaining
-from pipeline.cluster.rows import (
+from nightscribe.cluster.actor import TranscribingActor
+from nightscribe.cluster.dataset import write_part
+from nightscribe.cluster.ledger import Ledger
+from nightscribe.cluster.reading import read_remaining
+from nightscribe.cluster.rows import (
     CutShard,
     cut_table,
     cuts_of,
@@ -18,10 +18,10 @@ from pipeline.cluster.rows import (
     remaining_of,
     remaining_table,
 )
-from pipeline.publishing import Remaining
-from pipeline.records import Failure, Span
-from pipeline.storage.opening import S3Config
-from pipeline.storage.rows import outcome_of
+from nightscribe.publishing import Remaining
+from nightscribe.records import Failure, Span
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.rows import outcome_of
 from tests.cluster.stages import listener, make_reader, read, recording, sound
 from tests.storage.records import failure, heard_all
 

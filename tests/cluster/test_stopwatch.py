@@ -2,13 +2,13 @@
 
 import pytest
 
-from pipeline.cluster.stopwatch import Spent, Stopwatch, handed_on
+from nightscribe.cluster.stopwatch import Spent, Stopwatch, handed_on
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("pipeline.cluster.stopwatch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nightscribe.cluster.stopwatch.time.monotonic", lambda: now[0])
 
     def pass_by(seconds):
         now[0] += seconds

@@ -4,7 +4,7 @@ import pytest
 import ray
 import torch
 
-from pipeline.cluster.training import WorkersConfig, average_gradients, train_on_workers
+from nightscribe.cluster.training import WorkersConfig, average_gradients, train_on_workers
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import watchdog as watchdogs
-from pipeline.cluster.watchdog import STALLED_KEY, StalledError, Watchdog
-from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.cluster import watchdog as watchdogs
+from nightscribe.cluster.watchdog import STALLED_KEY, StalledError, Watchdog
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.opening import S3Config, open_store
 
 ROOT = Path(__file__).parent.parent.parent
 GIVE_UP_S = 500

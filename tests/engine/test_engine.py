@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from pipeline.engine import engine as engines
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.slots import Listed
-from pipeline.engine.stepping import stepping_engine
+from nightscribe.engine import engine as engines
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.slots import Listed
+from nightscribe.engine.stepping import stepping_engine
 from tests.engine.test_leaping import LENGTHS, LeapingHashes, assert_as_alone, streams_of
 from tests.fakes import HashingModel
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.leaps import Layout
-from pipeline.engine.stream import Stream
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.leaps import Layout
+from nightscribe.engine.stream import Stream
 from tests.fakes import HashingModel, mixed, tokens_alone
 
 SHORTEST_LEAP = 1  # a pass always makes a step

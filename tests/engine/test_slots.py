@@ -4,8 +4,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.engine.slots import Listed, Slots
-from pipeline.engine.stream import Stream
+from nightscribe.engine.slots import Listed, Slots
+from nightscribe.engine.stream import Stream
 
 
 def stream_of(num_frames, stream_id=0):

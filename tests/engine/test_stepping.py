@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.engine.chunks import Chunk
-from pipeline.engine.step_model import Steps
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
+from nightscribe.engine.chunks import Chunk
+from nightscribe.engine.step_model import Steps
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
 from tests.fakes import HashingModel, HashingSaid, tokens_alone
 
 SLOT_COUNTS = (1, 2, 3, 8, 17, 32)

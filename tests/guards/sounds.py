@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.records import Word
+from nightscribe.records import Word
 
 RATE_HZ = 8_000
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.guards.activity import SpeechListener, speech_spans
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.spans import total_s
+from nightscribe.guards.activity import SpeechListener, speech_spans
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.spans import total_s
 from tests.guards.sounds import RATE_HZ, babble, noise, silence
 
 CONFIG = GuardsConfig()

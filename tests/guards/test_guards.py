@@ -2,12 +2,12 @@
 
 import pytest
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.language import language_heard, language_mismatch
-from pipeline.guards.loops import loops, num_looped_words
-from pipeline.guards.silences import simultaneous_words, words_over_silence
-from pipeline.guards.stalls import holes, stalls, uncovered_speech_s
-from pipeline.records import Span, Word
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.language import language_heard, language_mismatch
+from nightscribe.guards.loops import loops, num_looped_words
+from nightscribe.guards.silences import simultaneous_words, words_over_silence
+from nightscribe.guards.stalls import holes, stalls, uncovered_speech_s
+from nightscribe.records import Span, Word
 from tests.guards.sounds import counted, said
 
 CONFIG = GuardsConfig()

@@ -1,8 +1,8 @@
 import pytest
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.inspection import guarded, inspect
-from pipeline.records import Recording, Span, Transcript
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.inspection import guarded, inspect
+from nightscribe.records import Recording, Span, Transcript
 from tests.guards.sounds import counted, said
 from tests.guards.test_guards import FRENCH
 

@@ -3,9 +3,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.redecoding import hear_attempts, hear_attempts_later, redecode
-from pipeline.records import Span, Word
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.redecoding import hear_attempts, hear_attempts_later, redecode
+from nightscribe.records import Span, Word
 from tests.guards.sounds import RATE_HZ, counted, said
 
 CONFIG = GuardsConfig(redecoding_temperature=0.4)

@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.audio.ffmpeg import find_ffmpeg, version
+from nightscribe.audio.ffmpeg import find_ffmpeg, version
 from tests.hostile.tracing import STRACE
 from tests.hostile.trial import Trial, hold, objections, trespasses
 

@@ -15,15 +15,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.audio.cut import ShardConfig
-from pipeline.audio.decode import DecodeConfig
-from pipeline.cluster.audio_reader import AudioReader, SourceConfig
-from pipeline.guards.config import GuardsConfig
-from pipeline.planning import PlanningConfig, plan
-from pipeline.records import Failure, PlannedRecording, Recording
-from pipeline.storage.contents import Contents
-from pipeline.storage.opening import S3Config
-from pipeline.storage.sources import recordings
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.records import Failure, PlannedRecording, Recording
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.sources import recordings
 
 NUM_THREADS = 2
 LIMITS = DecodeConfig(stall_s=30.0, max_cpu_s=20, max_memory_bytes=2 << 30, max_recording_s=120.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.opening import local_path
+from nightscribe.storage.opening import local_path
 from tests.hostile.corpus import HONEST, LISTS, SECRET_NAME, kind_of, write_corpus
 from tests.hostile.door import LIMITS
 from tests.hostile.tracing import STRACE, Asked, asked, run_traced

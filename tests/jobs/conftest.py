@@ -13,7 +13,7 @@ def nightscribe(monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", [f"nightscribe {name}", *words])
         monkeypatch.setenv("COLUMNS", "250")
         with pytest.raises(SystemExit) as ended:
-            import_module(f"jobs.{name}").main()
+            import_module(f"nightscribe.jobs.{name}").main()
         return ended.value.code, *capsys.readouterr()
 
     return say

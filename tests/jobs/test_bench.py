@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs import bench
+from nightscribe.jobs import bench
 from tests.benchmarks.test_tables import parsed
 
 

@@ -7,7 +7,7 @@ from runpy import run_module
 
 import pytest
 
-from jobs.cli import COMMANDS, main
+from nightscribe.jobs.cli import COMMANDS, main
 
 
 def said(monkeypatch, capsys, *words):
@@ -37,13 +37,14 @@ def test_who_loses_patience_while_a_command_is_loaded_sees_no_stack(monkeypatch,
     def interrupted(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobs.cli.import_module", interrupted)
+    monkeypatch.setattr("nightscribe.jobs.cli.import_module", interrupted)
     assert said(monkeypatch, capsys, "show") == (130, "", "")
 
 
 def test_help_of_the_command_loads_nothing_heavy():
     script = (
-        "import sys; sys.argv = ['nightscribe', '--help']; import jobs.cli; jobs.cli.main();"
+        "import sys; sys.argv = ['nightscribe', '--help']; import nightscribe.jobs.cli as cli; "
+        "cli.main(); "
         "assert not {'torch', 'ray', 'hydra'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
@@ -51,7 +52,9 @@ def test_help_of_the_command_loads_nothing_heavy():
 
 def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
     """Those that measure, diagnose and train apart, which nobody types in a hurry."""
-    names = [f"jobs.{name}" for name in COMMANDS if name not in ("bench", "doctor", "train")]
+    names = [
+        f"nightscribe.jobs.{name}" for name in COMMANDS if name not in ("bench", "doctor", "train")
+    ]
     script = f"import sys, {', '.join(names)}; print(*({{'torch', 'ray'}} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (loaded.returncode, loaded.stdout.split()) == (0, []), loaded.stderr
@@ -59,17 +62,17 @@ def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_runs_as_a_module_too(name, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, f"jobs.{name}", raising=False)
-    monkeypatch.setattr("sys.argv", [f"jobs.{name}", "--help"])
+    monkeypatch.delitem(sys.modules, f"nightscribe.jobs.{name}", raising=False)
+    monkeypatch.setattr("sys.argv", [f"nightscribe.jobs.{name}", "--help"])
     with pytest.raises(SystemExit) as ended:
-        run_module(f"jobs.{name}", run_name="__main__")
+        run_module(f"nightscribe.jobs.{name}", run_name="__main__")
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: nightscribe {name}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_key_of_every_command_says_what_it_means(name):
-    job = import_module(f"jobs.{name}").JOB
+    job = import_module(f"nightscribe.jobs.{name}").JOB
     assert job.name == name
     assert [path for path, key in job.keys.items() if not key.meaning] == []
     assert job.config.__doc__

@@ -7,10 +7,10 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from jobs.command import run_job
-from jobs.config import ConfigError, Job, configurations, defaults
-from jobs.help import help_of
-from pipeline.engine.config import EngineConfig
+from nightscribe.engine.config import EngineConfig
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.config import ConfigError, Job, configurations, defaults
+from nightscribe.jobs.help import help_of
 
 
 @dataclass(kw_only=True, slots=True)
@@ -252,7 +252,7 @@ def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(
     ],
 )
 def test_the_usage_is_what_has_to_be_typed(name, usage):
-    page = help_of(import_module(f"jobs.{name}").JOB)
+    page = help_of(import_module(f"nightscribe.jobs.{name}").JOB)
     assert page.startswith(f"usage: nightscribe {usage}")
     assert "model.checkpoint=null" not in page
     assert "gpus=[h200,h100,l40s]" in page or name != "plan"

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 SCRIPT = """
-from jobs.display import Display
-from pipeline.cluster.progress import Progress
+from nightscribe.jobs.display import Display
+from nightscribe.cluster.progress import Progress
 
 with Display("/somewhere", quiet=False) as display:
     display._bar.refresh()  # before it is known how many recordings there are

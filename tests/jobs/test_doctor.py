@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs import doctor, surroundings
-from jobs.doctor import gpu_table
-from pipeline.engine.config import EngineConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.diagnosis import device_here, diagnose
-from pipeline.model.gpus import GPUS, gpu_named
-from pipeline.model.loading import load_stepping
-from pipeline.storage.credentials import source_of_credentials
+from nightscribe.engine.config import EngineConfig
+from nightscribe.jobs import doctor, surroundings
+from nightscribe.jobs.doctor import gpu_table
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.diagnosis import device_here, diagnose
+from nightscribe.model.gpus import GPUS, gpu_named
+from nightscribe.model.loading import load_stepping
+from nightscribe.storage.credentials import source_of_credentials
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "sesame-open-sesame"

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jobs.command import run_job
-from jobs.file import JOB, FileConfig
-from jobs.hearing import FRAMES_PER_PASS, FileTranscript, engine_of, written
-from pipeline.engine.config import EngineConfig
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.records import Word
+from nightscribe.engine.config import EngineConfig
+from nightscribe.jobs.command import run_job
+from nightscribe.jobs.file import JOB, FileConfig
+from nightscribe.jobs.hearing import FRAMES_PER_PASS, FileTranscript, engine_of, written
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.records import Word
 from tests.model.checkpoints.weights import random_weights, write_native
 
 RATE_HZ = 24000
@@ -259,7 +259,9 @@ def test_several_frames_are_heard_at_once_where_no_word_can_change(wished, frame
 
 
 def test_a_gpu_hears_a_file_frame_by_frame(monkeypatch):
-    monkeypatch.setattr("jobs.hearing.device_of", lambda name: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(
+        "nightscribe.jobs.hearing.device_of", lambda name: SimpleNamespace(type="cuda")
+    )
     assert engine_of(EngineConfig(dtype="float32")).frames_per_pass == 1
 
 

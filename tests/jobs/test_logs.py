@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from jobs.logs import LogConfig, logged
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.jobs.logs import LogConfig, logged
+from nightscribe.storage.opening import S3Config, open_store
 
-log = logging.getLogger("pipeline.tests")
+log = logging.getLogger("nightscribe.tests")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_people_see_warnings_and_the_kept_log_has_more(capsys, store):
         log.warning("loud")
         kept.keep_pace(store, None)
         kept.publish(store, None)
-    assert capsys.readouterr().err == "WARNING pipeline.tests: loud\n"
+    assert capsys.readouterr().err == "WARNING nightscribe.tests: loud\n"
     (entry,) = store.entries("_run/logs/2")
     lines = [json.loads(line) for line in store.read(entry.key).splitlines()]
     assert [line["message"] for line in lines] == ["quiet", "loud"]

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from jobs import plan
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.jobs import plan
+from nightscribe.storage.opening import S3Config, open_store
 from tests.survey.sounds import make_sound
 
 

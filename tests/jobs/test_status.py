@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from jobs.status import StatusConfig, status_now, tell_status
-from pipeline.cluster.progress import Progress
-from pipeline.storage.opening import S3Config
+from nightscribe.cluster.progress import Progress
+from nightscribe.jobs.status import StatusConfig, status_now, tell_status
+from nightscribe.storage.opening import S3Config
 
 
 def written(folder, state="running", silent_s=0.0, **told):

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray.job_submission import JobStatus
 
-from pipeline.cluster import jobs
+from nightscribe.cluster import jobs
 
 ROOT = Path(__file__).parent.parent.parent
 START_S = 120
@@ -112,11 +112,11 @@ def wait_for(address: str, head: subprocess.Popen) -> None:
             time.sleep(0.5)
 
 
-def submit(head, *words: str, program: Path = ROOT) -> subprocess.CompletedProcess:
+def submit(head, *words: str) -> subprocess.CompletedProcess:
     address, _ = head
     return subprocess.run(
-        [sys.executable, "-m", "jobs.submit", f"ray.address={address}", *words],
-        cwd=program,
+        [sys.executable, "-m", "nightscribe.jobs.submit", f"ray.address={address}", *words],
+        cwd=ROOT,
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,
@@ -143,9 +143,7 @@ def test_a_submitted_run_is_followed_to_its_end_and_carries_no_data(head, tmp_pa
     assert row["uri"].endswith("alice.opus")
     carried = head[1] / "session_latest/runtime_resources/working_dir_files"
     (package,) = [path for path in carried.iterdir() if path.is_dir()]
-    there = {path.name for path in package.iterdir()}
-    assert {"jobs", "pipeline", "conf", "models"} <= there
-    assert not {"samples", "tests", "ops", ".git"} & there
+    assert [path.name for path in package.iterdir()] == ["nightscribe"]
     assert submit(head, *words, "failures.max=0").returncode == 1
 
 
@@ -178,12 +176,3 @@ def test_a_cluster_that_is_not_there_is_one_sentence():
     assert done.returncode == 2
     assert "does not answer" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_an_installed_package_is_never_sent_with_all_that_lies_beside_it(tmp_path):
-    for package in ("conf", "jobs", "pipeline"):
-        shutil.copytree(ROOT / package, tmp_path / package)
-    nowhere = f"http://127.0.0.1:{free_port()}", None
-    done = submit(nowhere, "input=a", "output=b", "model=tiny", program=tmp_path)
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
-    assert "submit.upload=false" in done.stderr

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from jobs.terminal import clock
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import publish_transcripts
+from nightscribe.jobs.terminal import clock
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.published import publish_transcripts
 from tests.reading.runs import transcript
 from tests.survey.sounds import make_sound
 
@@ -41,7 +41,7 @@ def test_brackets_in_names_of_an_archive_are_no_markup(nightscribe, tmp_path):
 
 def test_a_reader_who_leaves_is_no_error():
     ended = subprocess.run(
-        f"unset PYTHONUNBUFFERED; {sys.executable} -m jobs.show --help | true; "
+        f"unset PYTHONUNBUFFERED; {sys.executable} -m nightscribe.jobs.show --help | true; "
         "exit ${PIPESTATUS[0]}",
         shell=True,
         executable="/bin/bash",

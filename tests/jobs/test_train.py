@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from jobs.train import MODEL_FOLDER, PLOT_FILE, TrainConfig, train
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.native import read
-from pipeline.training.course import LOG_FILE, CourseConfig
-from pipeline.training.export import export_checkpoint
-from pipeline.training.student import AdapterConfig
-from pipeline.training.windows import WindowConfig
+from nightscribe.jobs.train import MODEL_FOLDER, PLOT_FILE, TrainConfig, train
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.native import read
+from nightscribe.training.course import LOG_FILE, CourseConfig
+from nightscribe.training.export import export_checkpoint
+from nightscribe.training.student import AdapterConfig
+from nightscribe.training.windows import WindowConfig
 from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer_model
 
 

@@ -7,16 +7,16 @@ from importlib import import_module
 
 import pytest
 
-from jobs.command import INTERRUPTED
-from jobs.config import ConfigError, configurations
-from jobs.display import Display, line, next_commands
-from jobs.stopping import stopped_by_signals
-from jobs.submit import JOB as SUBMIT
-from jobs.submit import LEFT_BEHIND, command
-from jobs.transcribe import JOB as TRANSCRIBE
-from jobs.transcribing import TOO_MANY_FAILURES, engine_of, exit_code
-from pipeline.cluster.jobs import RayJob
-from pipeline.cluster.progress import Progress
+from nightscribe.cluster.jobs import RayJob
+from nightscribe.cluster.progress import Progress
+from nightscribe.jobs.command import INTERRUPTED
+from nightscribe.jobs.config import ConfigError, configurations
+from nightscribe.jobs.display import Display, line, next_commands
+from nightscribe.jobs.stopping import stopped_by_signals
+from nightscribe.jobs.submit import JOB as SUBMIT
+from nightscribe.jobs.submit import _upload, command
+from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
+from nightscribe.jobs.transcribing import TOO_MANY_FAILURES, engine_of, exit_code
 
 GIVEN = ["input=a", "output=b", "model.checkpoint=c"]
 
@@ -83,14 +83,24 @@ def test_the_first_signal_asks_and_the_second_ends():
 
 def test_a_submitted_command_keeps_its_words_whole():
     assert command("py", ["input=s3://a/my file", "model=tiny"]) == (
-        "py -m jobs.transcribe quiet=true 'input=s3://a/my file' model=tiny"
+        "py -m nightscribe.jobs.transcribe quiet=true 'input=s3://a/my file' model=tiny"
     )
 
 
-def test_a_job_carries_code_and_leaves_recordings_behind(tmp_path):
-    made = RayJob(command="x", folder=tmp_path, left_behind=LEFT_BEHIND, env={"A": "1"})
+def test_a_job_carries_the_package_as_real_files_and_nothing_else():
+    with _upload(True) as folder:
+        assert [path.name for path in folder.iterdir()] == ["nightscribe"]
+        for part in ("jobs/cli.py", "conf/transcribe.yaml", "models/tiny/config.json"):
+            assert (folder / "nightscribe" / part).is_file()
+        assert not [path for path in folder.rglob("*") if path.is_symlink()]
+        assert not [*folder.rglob("__pycache__"), *folder.rglob("*.opus")]
+    with _upload(False) as folder:
+        assert folder is None
+
+
+def test_a_job_tells_ray_what_to_send(tmp_path):
+    made = RayJob(command="x", folder=tmp_path, env={"A": "1"})
     assert made.runtime_env["working_dir"] == str(tmp_path)
-    assert "**/*.wav" in made.runtime_env["excludes"]
     assert made.runtime_env["env_vars"] == {"A": "1"}
     assert "working_dir" not in RayJob(command="x", folder=None).runtime_env
 
@@ -99,7 +109,7 @@ def test_the_summary_says_what_to_type_next():
     assert "same command" in next_commands(progress("stopped"), "out")[0]
     for next_command in next_commands(progress(), "the out"):
         _, name, *words = shlex.split(next_command)
-        (asked,) = configurations(import_module(f"jobs.{name}").JOB, words)
+        (asked,) = configurations(import_module(f"nightscribe.jobs.{name}").JOB, words)
         assert asked.run == "the out"
 
 

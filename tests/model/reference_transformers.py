@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from pipeline.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.config import LanguageModelConfig, MimiConfig
 from tests.model.reference import spread
 
 NUM_CODEC_KEYS = 250  # more positions than any test hears: theirs is another window

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.conversation import SEPARATOR_FRAMES, Interpreter, Prompt
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.conversation import SEPARATOR_FRAMES, Interpreter, Prompt
 from tests.goldens.inputs import LANGUAGE_MODEL, MIMI
 
 PAD, END, A, B, C = 3, 0, 4, 5, 6

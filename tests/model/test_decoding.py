@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.model.decoding import (
+from nightscribe.model.decoding import (
     FREE,
     Sampling,
     Script,

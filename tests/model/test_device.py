@@ -9,18 +9,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import config_of
-from pipeline.engine.ahead import Ahead
-from pipeline.engine.leaps import Layout, Occupant
-from pipeline.engine.slots import Listed, Slots
-from pipeline.engine.stream import Listening, Stream
-from pipeline.model import mixing, queues
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.placement import CACHES, DTYPES
-from pipeline.model.slotted import Housing
-from pipeline.model.stepping import SteppingModel
-from pipeline.model.weight_only import CompressedLinear, compress
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.engine.ahead import Ahead
+from nightscribe.engine.leaps import Layout, Occupant
+from nightscribe.engine.slots import Listed, Slots
+from nightscribe.engine.stream import Listening, Stream
+from nightscribe.model import mixing, queues
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.placement import CACHES, DTYPES
+from nightscribe.model.slotted import Housing
+from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.weight_only import CompressedLinear, compress
 from tests.model import pretended_cuda as pretended
 
 AWAY = torch.device("meta")

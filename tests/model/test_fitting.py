@@ -6,10 +6,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from pipeline.benchmarks.sizes import PUBLISHED_NAMES, config_of
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.fitting import (
+from nightscribe.benchmarks.sizes import PUBLISHED_NAMES, config_of
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.fitting import (
     LEAST_ENCODE_ROWS,
     MOST_ENCODE_ROWS,
     MOST_SLOTS,
@@ -17,13 +17,13 @@ from pipeline.model.fitting import (
     encode_rows,
     footprint,
 )
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.numbers import WEIGHT_BITS, Numbers, numbers_of
-from pipeline.model.placement import DTYPES
-from pipeline.model.published import PUBLISHED
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.model.stepping import SteppingModel
-from pipeline.model.weight_only import CompressedLinear
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.numbers import WEIGHT_BITS, Numbers, numbers_of
+from nightscribe.model.placement import DTYPES
+from nightscribe.model.published import PUBLISHED
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.weight_only import CompressedLinear
 
 GB = 1_000_000_000
 BFLOAT16 = Numbers(weights="bfloat16", activations="bfloat16", cache="bfloat16")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.mimi import Mimi
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.mimi import Mimi
+from nightscribe.model.speech_to_text import SpeechToText
 from tests.goldens.inputs import LANGUAGE_MODEL, MIMI, NUM_FRAMES, samples, weight
 
 GOLDEN = Path(__file__).parent.parent / "goldens" / "moshi.safetensors"

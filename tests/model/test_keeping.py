@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.config import CACHES, EngineConfig
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model.fitting import footprint
-from pipeline.model.keeping import EIGHT_BITS, Entries, Kept, in_eight_bits
-from pipeline.model.numbers import Numbers
-from pipeline.model.placement import CACHES as CACHE_DTYPES
-from pipeline.model.placement import cache_dtype_of
-from pipeline.model.slotted import Housing
-from pipeline.model.stepping import SteppingModel
+from nightscribe.engine.config import CACHES, EngineConfig
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model.fitting import footprint
+from nightscribe.model.keeping import EIGHT_BITS, Entries, Kept, in_eight_bits
+from nightscribe.model.numbers import Numbers
+from nightscribe.model.placement import CACHES as CACHE_DTYPES
+from nightscribe.model.placement import cache_dtype_of
+from nightscribe.model.slotted import Housing
+from nightscribe.model.stepping import SteppingModel
 from tests.model.reference import SMALL_LANGUAGE_MODEL, random_pair
 
 pytest.importorskip("moshi")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.model import mixing
-from pipeline.model.language_model import LanguageModel
+from nightscribe.model import mixing
+from nightscribe.model.language_model import LanguageModel
 from tests.model.reference import SMALL_LANGUAGE_MODEL, native, random_moshi_language_model
 
 pytest.importorskip("moshi")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.leaps import Layout, Occupant
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Listening, Stream
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.stepping import SteppingModel
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.leaps import Layout, Occupant
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Listening, Stream
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.stepping import SteppingModel
 from tests.model.reference import random_pair
 from tests.model.test_stepping import WatchOperators
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.config import EngineConfig
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model import loading, placement
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.placement import free_bytes_of
-from pipeline.model.published import PUBLISHED
+from nightscribe.engine.config import EngineConfig
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model import loading, placement
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.placement import free_bytes_of
+from nightscribe.model.published import PUBLISHED
 
 NO_ROOM = torch.OutOfMemoryError("no room")
 
@@ -129,7 +129,7 @@ def test_several_frames_a_pass_are_paid_for(tiny):
 
 
 def test_the_log_says_what_goes_where(tiny, caplog):
-    with caplog.at_level(logging.INFO, logger="pipeline.model.loading"):
+    with caplog.at_level(logging.INFO, logger="nightscribe.model.loading"):
         loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))
     (line,) = [record.message for record in caplog.records]
     assert line.startswith("cpu: weights int8, computed in bfloat16, cache bfloat16, 2 slots: ")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model import mixing
-from pipeline.model.attention import RingCache, Window
-from pipeline.model.keeping import Entries
+from nightscribe.model import mixing
+from nightscribe.model.attention import RingCache, Window
+from nightscribe.model.keeping import Entries
 
 
 @pytest.fixture

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import config_of
-from pipeline.engine.ahead import Ahead
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.slots import Listed, Slots
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model import mixing
-from pipeline.model.attention import RingCache, Window
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.placement import CACHES
-from pipeline.model.slotted import Housing
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.engine.ahead import Ahead
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.slots import Listed, Slots
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model import mixing
+from nightscribe.model.attention import RingCache, Window
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.placement import CACHES
+from nightscribe.model.slotted import Housing
+from nightscribe.model.stepping import SteppingModel
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.model.packing import PackedLinear, pack
+from nightscribe.model.packing import PackedLinear, pack
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 32])

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import config_of
-from pipeline.engine.chunks import Job, chunk_of
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model import packing
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.queues import Queues
-from pipeline.model.slotted import Housing
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.engine.chunks import Job, chunk_of
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model import packing
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.queues import Queues
+from nightscribe.model.slotted import Housing
+from nightscribe.model.stepping import SteppingModel
 from tests.model.pretended_cuda import Race, pretended_cuda
 
 CPU = torch.device("cpu")

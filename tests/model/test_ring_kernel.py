@@ -7,15 +7,15 @@ import sys
 import pytest
 import torch
 
-from pipeline.model import mixing
-from pipeline.model.attention import RingCache, RingPlaces, Window
-from pipeline.model.keeping import EIGHT_BITS
-from pipeline.model.language_model import LanguageModel
+from nightscribe.model import mixing
+from nightscribe.model.attention import RingCache, RingPlaces, Window
+from nightscribe.model.keeping import EIGHT_BITS
+from nightscribe.model.language_model import LanguageModel
 from tests.model.reference import SMALL_LANGUAGE_MODEL
 
 pytest.importorskip("triton", reason="triton is not installed: our kernel was not run")
 
-from pipeline.model import ring_kernel
+from nightscribe.model import ring_kernel
 
 # Triton 3.9 announces a change of its next version at its first compilation.
 pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -156,7 +156,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from pipeline.model import ring_kernel
+from nightscribe.model import ring_kernel
 
 def compiled(kernel, types, capability, **constants):
     names = kernel.arg_names

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.benchmarks.random_weights import random_speech
-from pipeline.benchmarks.sizes import config_of
-from pipeline.engine.leaping import leaping_engine
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model.leaping import LeapingModel
-from pipeline.model.stepping import SteppingModel
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model.leaping import LeapingModel
+from nightscribe.model.stepping import SteppingModel
 
 CPU = torch.device("cpu")
 FRAMES = (50, 3, 1, 30, 12)  # the ring of 24 positions wraps twice

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model.decoding import FREE, Sampling, Script
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.decoding import FREE, Sampling, Script
+from nightscribe.model.speech_to_text import SpeechToText
 from tests.model.reference import SMALL_LANGUAGE_MODEL, SMALL_MIMI, native, random_pair
 
 pytest.importorskip("moshi")

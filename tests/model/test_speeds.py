@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from pipeline.engine.config import EngineConfig
-from pipeline.model.diagnosis import device_like, diagnose
-from pipeline.model.gpus import GPUS, gpu_named, plain_name
-from pipeline.model.published import PUBLISHED
-from pipeline.model.speeds import estimate
+from nightscribe.engine.config import EngineConfig
+from nightscribe.model.diagnosis import device_like, diagnose
+from nightscribe.model.gpus import GPUS, gpu_named, plain_name
+from nightscribe.model.published import PUBLISHED
+from nightscribe.model.speeds import estimate
 
 BIG, SMALL = PUBLISHED["stt-2.6b-en"], PUBLISHED["stt-1b-en_fr"]
 
@@ -50,7 +50,8 @@ def test_a_gpu_may_be_called_as_people_call_it(written):
 
 def test_an_estimate_loads_no_torch():
     script = (
-        "import sys, pipeline.model.speeds, pipeline.model.published; print('torch' in sys.modules)"
+        "import sys, nightscribe.model.speeds, nightscribe.model.published; "
+        "print('torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, "False\n")

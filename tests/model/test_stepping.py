@@ -9,13 +9,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.engine.ahead import Ahead
-from pipeline.engine.slots import Listed, Slots
-from pipeline.engine.stepping import stepping_engine
-from pipeline.engine.stream import Stream
-from pipeline.model.decoding import Sampling, Script
-from pipeline.model.slotted import Housing
-from pipeline.model.stepping import SteppingModel
+from nightscribe.engine.ahead import Ahead
+from nightscribe.engine.slots import Listed, Slots
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model.decoding import Sampling, Script
+from nightscribe.model.slotted import Housing
+from nightscribe.model.stepping import SteppingModel
 from tests.model.reference import random_pair
 
 pytest.importorskip("moshi")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.model.tokenizer import open_tokenizer
+from nightscribe.model.tokenizer import open_tokenizer
 from tests.model.checkpoints.layouts import write_json_tokenizer
 from tests.model.checkpoints.weights import TEXT_CARD, write_tokenizer
 

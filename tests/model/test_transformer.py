@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline.model import transformer
-from pipeline.model.attention import Window
-from pipeline.model.transformer import RMSNorm
+from nightscribe.model import transformer
+from nightscribe.model.attention import Window
+from nightscribe.model.transformer import RMSNorm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

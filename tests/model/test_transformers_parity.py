@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.speech_to_text import SpeechToText
 from tests.model.reference import SMALL_LANGUAGE_MODEL, SMALL_MIMI
 
 pytest.importorskip("transformers")

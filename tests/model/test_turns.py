@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.model.turns import HeadTimes, turn_ends_s
-from pipeline.records import Word
+from nightscribe.model.turns import HeadTimes, turn_ends_s
+from nightscribe.records import Word
 
 TIMES = HeadTimes(frame_rate_hz=10.0, lead_frames=5)
 WORDS = [Word("one", 2.0, 2.3, 0.9), Word("two", 2.5, 2.8, 0.9), Word("three", 6.0, 6.4, 0.9)]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.model import weight_only
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.native import read
-from pipeline.model.weight_only import CompressedLinear, Int4, Int8, compress
+from nightscribe.model import weight_only
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.native import read
+from nightscribe.model.weight_only import CompressedLinear, Int4, Int8, compress
 from tests.model.reference import SMALL_LANGUAGE_MODEL, random_pair
 
 CPU = torch.device("cpu")

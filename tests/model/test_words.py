@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model.words import TokenTimes, WordReader
+from nightscribe.model.words import TokenTimes, WordReader
 
 PAD, END = 3, 0
 # Said on a recording of 5.855 s by the published 2.6b-en: its start step is not in the list.

@@ -29,6 +29,8 @@ def installed(tmp_path_factory) -> Path:
     source, site = place / "source", place / "site"
     for name in GIVEN:
         _copy(ROOT / name, source / name)
+    assert "RUN ln -s pipeline nightscribe &&" in DOCKERFILE
+    (source / "nightscribe").symlink_to("pipeline")
     subprocess.run([sys.executable, "-c", MAKE_WHEEL, place], cwd=source, check=True)
     (wheel,) = place.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
@@ -39,7 +41,7 @@ def installed(tmp_path_factory) -> Path:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(source, target)
 
@@ -47,7 +49,7 @@ def _copy(source: Path, target: Path) -> None:
 def nightscribe(installed: Path, *words: str) -> subprocess.CompletedProcess:
     """The command in the image, in a folder where nothing of ours lies."""
     return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *words],
+        [sys.executable, "-m", "nightscribe.jobs.cli", *words],
         cwd=installed.parent,
         env=os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"},
         capture_output=True,

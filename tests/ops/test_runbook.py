@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import COMMANDS
-from jobs.config import configurations
-from jobs.transcribe import JOB
-from pipeline.audio import outcome
-from pipeline.storage import errors, retrying
+from nightscribe.audio import outcome
+from nightscribe.jobs.cli import COMMANDS
+from nightscribe.jobs.config import configurations
+from nightscribe.jobs.transcribe import JOB
+from nightscribe.storage import errors, retrying
 from tests.ops.test_watch import panels
 
 ROOT = Path(__file__).parent.parent.parent

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from nightscribe.training.delayed_text import TimedTokens
 from ops.tiny.heads import area_under_curve, measure_heads
-from pipeline.training.delayed_text import TimedTokens
 
 FRAME_RATE_HZ = 12.5
 WORDS = [TimedTokens((0,), 2.0, 2.4)]

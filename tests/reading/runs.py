@@ -1,7 +1,7 @@
 """Finished runs, made up for tests."""
 
-from pipeline.records import Failure, Finding, Inspection, Recording, Span, Transcript, Word
-from pipeline.storage.published import publish_failures, publish_transcripts
+from nightscribe.records import Failure, Finding, Inspection, Recording, Span, Transcript, Word
+from nightscribe.storage.published import publish_failures, publish_transcripts
 
 
 def said(text, start_s=0.0, step_s=0.4, confidence=0.9):

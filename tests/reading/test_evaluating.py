@@ -3,12 +3,12 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.reading.evaluating import evaluate, everything_said
-from pipeline.reading.pace import Pace
-from pipeline.reading.references import Reference, References
-from pipeline.reading.scorecard import read_totals, rows, totals, write_scorecard
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import read_failures, read_transcripts
+from nightscribe.reading.evaluating import evaluate, everything_said
+from nightscribe.reading.pace import Pace
+from nightscribe.reading.references import Reference, References
+from nightscribe.reading.scorecard import read_totals, rows, totals, write_scorecard
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.published import read_failures, read_transcripts
 from tests.reading.runs import failure, publish_archive, said, transcript
 
 

@@ -3,11 +3,11 @@ import json
 import pytest
 import srt
 
-from pipeline.reading.documents import conversations
-from pipeline.reading.exporting import Names, Wanted, exports
-from pipeline.rendering.document import RenderingConfig
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import published_uris, read_transcripts
+from nightscribe.reading.documents import conversations
+from nightscribe.reading.exporting import Names, Wanted, exports
+from nightscribe.rendering.document import RenderingConfig
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.published import published_uris, read_transcripts
 from tests.reading.runs import call, publish_archive, recording, transcript
 
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi, constants
 
-from pipeline.reading import hub as hub_module
-from pipeline.reading.references import Reference, read_references
-from pipeline.records import Word
-from pipeline.storage.opening import S3Config
+from nightscribe.reading import hub as hub_module
+from nightscribe.reading.references import Reference, read_references
+from nightscribe.records import Word
+from nightscribe.storage.opening import S3Config
 from tests.reading.runs import recording
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

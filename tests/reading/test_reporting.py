@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.reading.evaluating import evaluate, everything_said
-from pipeline.reading.pace import read_status
-from pipeline.reading.references import References
-from pipeline.reading.reporting import compose, read_word_error_rates, tally
-from pipeline.reading.scorecard import read_totals, write_scorecard
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import read_failures, read_transcripts
+from nightscribe.reading.evaluating import evaluate, everything_said
+from nightscribe.reading.pace import read_status
+from nightscribe.reading.references import References
+from nightscribe.reading.reporting import compose, read_word_error_rates, tally
+from nightscribe.reading.scorecard import read_totals, write_scorecard
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.published import read_failures, read_transcripts
 from tests.reading.runs import STALL, failure, publish_archive, transcript
 
 HISTORY = [[0.0, 0.0, None], [60.0, 6_000.0, 0.8], [120.0, 18_000.0, 0.9]]

@@ -8,18 +8,18 @@ import pytest
 import srt
 import webvtt
 
-from pipeline.guards.config import GuardsConfig
-from pipeline.guards.inspection import guarded
-from pipeline.guards.redecoding import hear_attempts, redecode
-from pipeline.reading.evaluating import evaluate, everything_said
-from pipeline.reading.exporting import Names, Wanted, exports
-from pipeline.reading.references import References
-from pipeline.records import Shard, ShardTranscript, Span, Word
-from pipeline.rendering.document import RenderingConfig
-from pipeline.rendering.formats import FORMATS
-from pipeline.stitching import stitch
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import (
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.inspection import guarded
+from nightscribe.guards.redecoding import hear_attempts, redecode
+from nightscribe.reading.evaluating import evaluate, everything_said
+from nightscribe.reading.exporting import Names, Wanted, exports
+from nightscribe.reading.references import References
+from nightscribe.records import Shard, ShardTranscript, Span, Word
+from nightscribe.rendering.document import RenderingConfig
+from nightscribe.rendering.formats import FORMATS
+from nightscribe.stitching import stitch
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.published import (
     publish_transcripts,
     published_uris,
     read_failures,

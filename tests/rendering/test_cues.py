@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.records import Word
-from pipeline.rendering.cues import cues
-from pipeline.rendering.document import Document, RenderingConfig, Speaker, monologue
+from nightscribe.records import Word
+from nightscribe.rendering.cues import cues
+from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
 from tests.rendering.test_formats import spoken_words
 
 configs = st.builds(

@@ -12,9 +12,9 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Word
-from pipeline.rendering.document import Document, RenderingConfig, Speaker, monologue
-from pipeline.rendering.formats import FORMATS, SUFFIXES, render
+from nightscribe.records import Word
+from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
+from nightscribe.rendering.formats import FORMATS, SUFFIXES, render
 
 CONFIG = RenderingConfig()
 HALF_MS_S = 0.0005001

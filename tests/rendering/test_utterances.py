@@ -1,8 +1,8 @@
 from hypothesis import given
 
-from pipeline.records import Word
-from pipeline.rendering.document import Document, RenderingConfig, Speaker, monologue
-from pipeline.rendering.utterances import paragraphs, utterances
+from nightscribe.records import Word
+from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
+from nightscribe.rendering.utterances import paragraphs, utterances
 from tests.rendering.test_cues import said
 from tests.rendering.test_formats import spoken_words
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline.records import Finding, Span, Word
-from pipeline.report.content import (
+from nightscribe.records import Finding, Span, Word
+from nightscribe.report.content import (
     Fact,
     Progress,
     RecordingPage,
@@ -12,7 +12,7 @@ from pipeline.report.content import (
     StageWait,
     WordErrors,
 )
-from pipeline.report.sound import sound_of
+from nightscribe.report.sound import sound_of
 
 RATE_HZ = 24_000
 TEXT = (

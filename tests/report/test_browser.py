@@ -9,7 +9,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pipeline.report.page import render_report
+from nightscribe.report.page import render_report
 from tests.report.samples import full_report
 
 BROWSER = next(

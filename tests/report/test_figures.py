@@ -6,11 +6,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from pipeline.report.charts import Line, line_chart
-from pipeline.report.content import Progress
-from pipeline.report.figure import throughput_png
-from pipeline.report.sound import peaks, sound_of
-from pipeline.report.throughput import MAX_POINTS, rates
+from nightscribe.report.charts import Line, line_chart
+from nightscribe.report.content import Progress
+from nightscribe.report.figure import throughput_png
+from nightscribe.report.sound import peaks, sound_of
+from nightscribe.report.throughput import MAX_POINTS, rates
 from tests.report.samples import RATE_HZ, beeping_words, beeps
 
 

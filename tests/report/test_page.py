@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from pipeline.report.content import Progress, Report
-from pipeline.report.page import clock, render_report
+from nightscribe.report.content import Progress, Report
+from nightscribe.report.page import clock, render_report
 from tests.report.samples import TEXT, full_report
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.scoring.errors import Pair, combined, score_corpus
-from pipeline.scoring.normalising import as_written, normaliser
+from nightscribe.scoring.errors import Pair, combined, score_corpus
+from nightscribe.scoring.normalising import as_written, normaliser
 
 sentences = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=9).map(
     " ".join

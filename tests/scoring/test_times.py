@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Word
-from pipeline.scoring.times import start_shifts_s, time_errors
+from nightscribe.records import Word
+from nightscribe.scoring.times import start_shifts_s, time_errors
 
 
 def said(text, shift_s=0.0):

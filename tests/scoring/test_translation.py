@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from pipeline.scoring.errors import Pair
-from pipeline.scoring.translation import score_translation
+from nightscribe.scoring.errors import Pair
+from nightscribe.scoring.translation import score_translation
 
 
 def bleu(references, hypotheses):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pipeline.records import Failure, Recording, Shard, ShardTranscript, Span, Word
+from nightscribe.records import Failure, Recording, Shard, ShardTranscript, Span, Word
 
 RATE_HZ = 100
 SHARD_SAMPLES = 1000

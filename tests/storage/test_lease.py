@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import lease as leases
-from pipeline.storage.errors import StorageError
-from pipeline.storage.lease import LeaseConfig, LeaseHeldError, LeaseLostError, take
-from pipeline.storage.local import LocalStore
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.storage import lease as leases
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.lease import LeaseConfig, LeaseHeldError, LeaseLostError, take
+from nightscribe.storage.local import LocalStore
+from nightscribe.storage.opening import S3Config, open_store
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT = LeaseConfig(life_s=2.0)
@@ -64,8 +64,8 @@ def test_a_silent_holder_is_followed_when_its_life_has_passed_and_not_before(sto
 
 def test_a_holder_killed_on_this_machine_is_followed_at_once(store, tmp_path):
     script = (
-        "import os, signal; from pipeline.storage.lease import *; "
-        "from pipeline.storage.opening import *; "
+        "import os, signal; from nightscribe.storage.lease import *; "
+        "from nightscribe.storage.opening import *; "
         f"take(open_store({store.uri('')!r}, S3Config()), LeaseConfig(life_s=60.0)).__enter__(); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from pipeline.storage.listing import list_objects
+from nightscribe.storage.listing import list_objects
 
 PAGE = 10
 

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from pipeline.storage.logs import FOLDER, publish_logs, published_logs
-from pipeline.storage.opening import S3Config, open_store
+from nightscribe.storage.logs import FOLDER, publish_logs, published_logs
+from nightscribe.storage.opening import S3Config, open_store
 
 
 @pytest.fixture

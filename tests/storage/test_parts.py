@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Recording, Shard, ShardTranscript, Span, Word
-from pipeline.storage import parts
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.rows import outcome_of, outcome_row
-from pipeline.storage.schema import PARTS_SCHEMA
+from nightscribe.records import Recording, Shard, ShardTranscript, Span, Word
+from nightscribe.storage import parts
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.rows import outcome_of, outcome_row
+from nightscribe.storage.schema import PARTS_SCHEMA
 from tests.storage.records import failure, heard, heard_all, recording, shards
 
 seconds = st.floats(0, 1e5)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.records import Finding, Inspection
-from pipeline.stitching import stitch
-from pipeline.storage import published
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
+from nightscribe.records import Finding, Inspection
+from nightscribe.stitching import stitch
+from nightscribe.storage import published
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
 from tests.storage.records import failure, heard_all, recording, shards
 
 INSPECTION = Inspection(

@@ -6,10 +6,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipeline.stitching import stitch
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.published import publish_failures, publish_transcripts
-from pipeline.storage.schema import FAILURES, TRANSCRIPTS
+from nightscribe.stitching import stitch
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.published import publish_failures, publish_transcripts
+from nightscribe.storage.schema import FAILURES, TRANSCRIPTS
 from tests.storage.records import failure, heard, heard_all, recording, shards
 
 ROOT = Path(__file__).parent.parent.parent

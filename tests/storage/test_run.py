@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from pipeline.records import PlannedRecording
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.plans import write_plan
-from pipeline.storage.run import RUN_KEY, AnotherRunError, begin, stored_plan, stored_run
+from nightscribe.records import PlannedRecording
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.plans import write_plan
+from nightscribe.storage.run import RUN_KEY, AnotherRunError, begin, stored_plan, stored_run
 from tests.storage.records import recording
 
 SETTINGS = {"model": "tiny", "model_revision": "r1", "shard.max_s": 30.0, "channels": "mix"}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.errors import StorageError
-from pipeline.storage.opening import S3Config, open_store
-from pipeline.storage.scratch import GIB, ScratchConfig, fetched
-from pipeline.storage.sources import recordings
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.scratch import GIB, ScratchConfig, fetched
+from nightscribe.storage.sources import recordings
 
 S3 = S3Config()
 ROOT = Path(__file__).parent.parent.parent
@@ -121,9 +121,9 @@ def test_the_space_of_a_killed_process_is_free_again(s3_bucket, scratch):
     scratch = replace(scratch, max_gib=1000 / GIB, wait_s=20)
     script = f"""
 import time
-from pipeline.records import Recording
-from pipeline.storage.opening import S3Config
-from pipeline.storage.scratch import ScratchConfig, fetched
+from nightscribe.records import Recording
+from nightscribe.storage.opening import S3Config
+from nightscribe.storage.scratch import ScratchConfig, fetched
 with fetched({recording!r}, S3Config(), {scratch!r}) as path:
     print(path, flush=True)
     time.sleep(600)

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.records import Recording
-from pipeline.storage.contents import Contents
-from pipeline.storage.errors import StorageError
-from pipeline.storage.manifests import read_manifest
-from pipeline.storage.opening import S3Config, open_file, open_store
-from pipeline.storage.scratch import ScratchConfig, fetched
-from pipeline.storage.sources import recordings
+from nightscribe.records import Recording
+from nightscribe.storage.contents import Contents
+from nightscribe.storage.errors import StorageError
+from nightscribe.storage.manifests import read_manifest
+from nightscribe.storage.opening import S3Config, open_file, open_store
+from nightscribe.storage.scratch import ScratchConfig, fetched
+from nightscribe.storage.sources import recordings
 
 S3 = S3Config()
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.storage.errors import StorageError, one_sentence
-from pipeline.storage.local import LocalStore
-from pipeline.storage.opening import S3Config, open_file, open_store
-from pipeline.storage.s3 import PART_BYTES
+from nightscribe.storage.errors import StorageError, one_sentence
+from nightscribe.storage.local import LocalStore
+from nightscribe.storage.opening import S3Config, open_file, open_store
+from nightscribe.storage.s3 import PART_BYTES
 
 ODD_KEYS = ["a b.mp3", "a+b.mp3", "a%20b.mp3", "\u00e6r/\u00f6l.mp3", "a'\"&?#.mp3", "x=1/y.mp3"]
 

@@ -1,8 +1,8 @@
 import pytest
 
-from pipeline.records import Recording
-from pipeline.survey.archive import Looked, Shape, survey
-from pipeline.survey.headers import Header
+from nightscribe.records import Recording
+from nightscribe.survey.archive import Looked, Shape, survey
+from nightscribe.survey.headers import Header
 
 
 def looked(uri, duration_s, codec="mp3", **span):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pipeline.survey.costs import (
+from nightscribe.survey.costs import (
     Speed,
     Work,
     cost_of,

@@ -1,9 +1,9 @@
 import pytest
 
-from pipeline.audio.decode import DecodeConfig
-from pipeline.audio.probe import what_ffmpeg_says
-from pipeline.survey import headers
-from pipeline.survey.headers import Header, UnreadableError, parse_header, read_header
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.probe import what_ffmpeg_says
+from nightscribe.survey import headers
+from nightscribe.survey.headers import Header, UnreadableError, parse_header, read_header
 from tests.survey.sounds import CODECS, make_sound
 
 

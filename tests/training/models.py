@@ -5,12 +5,12 @@ import sentencepiece
 import torch
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
-from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.mimi import Mimi
-from pipeline.model.speech_to_text import SpeechToText
-from pipeline.training.delayed_text import TimedTokens
-from pipeline.training.windows import Utterance
+from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.mimi import Mimi
+from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.windows import Utterance
 
 RATE_HZ = 24000
 WORDS = ("low", "high")

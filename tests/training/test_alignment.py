@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.alignment import UnheardText, align
-from pipeline.training.delayed_text import TextLayout, TimedTokens, delayed_text
+from nightscribe.training.alignment import UnheardText, align
+from nightscribe.training.delayed_text import TextLayout, TimedTokens, delayed_text
 from tests.training.models import CONFIG, FIRST_WORD_ID, small_model, spoken
 
 

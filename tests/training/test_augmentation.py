@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
 
-from pipeline.training.augmentation import AugmentationConfig, at_level, augmented, through_channel
-from pipeline.training.noises import beeps, chords, coloured, hum, knocks
+from nightscribe.training.augmentation import (
+    AugmentationConfig,
+    at_level,
+    augmented,
+    through_channel,
+)
+from nightscribe.training.noises import beeps, chords, coloured, hum, knocks
 from tests.training.models import RATE_HZ, beep
 
 QUIET = AugmentationConfig(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.training.corruption import CorruptionConfig, corrupted
+from nightscribe.training.corruption import CorruptionConfig, corrupted
 
 SILENT = (3, 0)
 WORDS = np.arange(10, 50)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.delayed_text import (
+from nightscribe.training.delayed_text import (
     TextLayout,
     TimedTokens,
     delayed_text,

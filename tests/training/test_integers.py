@@ -1,9 +1,9 @@
 import torch
 
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.native import read
-from pipeline.training.export import WEIGHTS_FILE, export_checkpoint
-from pipeline.training.integers import int8_rows
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.native import read
+from nightscribe.training.export import WEIGHTS_FILE, export_checkpoint
+from nightscribe.training.integers import int8_rows
 from tests.training.models import CONFIG, small_model, tokenizer_model
 
 

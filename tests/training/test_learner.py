@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.augmentation import AugmentationConfig
-from pipeline.training.batches import BatchMaker
-from pipeline.training.checkpointing import resume_training, save_training
-from pipeline.training.corruption import CorruptionConfig
-from pipeline.training.course import LOG_FILE, Course, CourseConfig, Lessons
-from pipeline.training.learner import Learner, LearningConfig, heads_nats, learning_rate
-from pipeline.training.measuring import DevelopmentClip, word_error_rate
-from pipeline.training.plotting import plot_log
-from pipeline.training.windows import WindowConfig, WindowSampler
+from nightscribe.training.augmentation import AugmentationConfig
+from nightscribe.training.batches import BatchMaker
+from nightscribe.training.checkpointing import resume_training, save_training
+from nightscribe.training.corruption import CorruptionConfig
+from nightscribe.training.course import LOG_FILE, Course, CourseConfig, Lessons
+from nightscribe.training.learner import Learner, LearningConfig, heads_nats, learning_rate
+from nightscribe.training.measuring import DevelopmentClip, word_error_rate
+from nightscribe.training.plotting import plot_log
+from nightscribe.training.windows import WindowConfig, WindowSampler
 from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer, tokenizer_model
 
 UTTERANCES = [spoken(["low", "high"]), spoken(["high", "low", "low"]), spoken(["high"])]

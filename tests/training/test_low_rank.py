@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.training.low_rank import adapt, learn_rows, merge
+from nightscribe.training.low_rank import adapt, learn_rows, merge
 from tests.training.models import small_model
 
 CODES = torch.tensor([[[16, 16, 16], [1, 2, 3], [4, 5, 6]]])

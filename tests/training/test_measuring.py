@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.measuring import DevelopmentClip, word_error_rate, written_text
+from nightscribe.training.measuring import DevelopmentClip, word_error_rate, written_text
 from tests.training.models import CONFIG, FIRST_WORD_ID, small_model, tokenizer, tokenizer_model
 
 LOW, HIGH = FIRST_WORD_ID, FIRST_WORD_ID + 1

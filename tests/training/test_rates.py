@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.training.augmentation import AugmentationConfig
-from pipeline.training.corruption import CorruptionConfig
-from pipeline.training.windows import WindowConfig
+from nightscribe.training.augmentation import AugmentationConfig
+from nightscribe.training.corruption import CorruptionConfig
+from nightscribe.training.windows import WindowConfig
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1])

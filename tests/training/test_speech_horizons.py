@@ -1,7 +1,7 @@
 import numpy as np
 
-from pipeline.training.delayed_text import TimedTokens
-from pipeline.training.speech_horizons import speech_answers
+from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.speech_horizons import speech_answers
 
 WORDS = [TimedTokens((5,), 1.0, 1.5), TimedTokens((6,), 4.0, 4.2)]
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.native import read
-from pipeline.training.export import export_checkpoint
-from pipeline.training.learner import Learner, LearningConfig
-from pipeline.training.student import AdapterConfig, open_student
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.native import read
+from nightscribe.training.export import export_checkpoint
+from nightscribe.training.learner import Learner, LearningConfig
+from nightscribe.training.student import AdapterConfig, open_student
 from tests.training.models import CONFIG, small_model, tokenizer_model
 
 

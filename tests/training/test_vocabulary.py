@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.training.vocabulary import (
+from nightscribe.training.vocabulary import (
     extended_config,
     extended_tensor,
     extended_tokenizer,

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from pipeline.training.augmentation import AugmentationConfig
-from pipeline.training.course import CourseConfig
-from pipeline.training.delayed_text import TimedTokens
-from pipeline.training.windows import Utterance, WindowConfig, WindowSampler, played_at
+from nightscribe.training.augmentation import AugmentationConfig
+from nightscribe.training.course import CourseConfig
+from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.windows import Utterance, WindowConfig, WindowSampler, played_at
 from tests.training.models import RATE_HZ, spoken
 
 UTTERANCES = [spoken(["low", "high"]), spoken(["high"]), spoken(["low", "low", "high"])]

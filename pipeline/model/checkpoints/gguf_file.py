@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.gguf_blocks import BLOCK_KINDS, BlockKind, dequantized
-from pipeline.model.checkpoints.stored import Shape, StoredTensor
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.gguf_blocks import BLOCK_KINDS, BlockKind, dequantized
+from nightscribe.model.checkpoints.stored import Shape, StoredTensor
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

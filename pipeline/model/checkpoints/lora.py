@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.stored import Inventory, Read, Shape
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.stored import Inventory, Read, Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.model.checkpoints import native_config
-from pipeline.model.checkpoints.lora import Adapter
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.opened import Opened, speech_to_text_config
-from pipeline.model.checkpoints.places import Place, fetch
-from pipeline.model.checkpoints.quantized import take_dequantized
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.checkpoints.shapes import language_model_shapes, mimi_shapes
-from pipeline.model.checkpoints.stored import Inventory, Read, Shape
-from pipeline.model.checkpoints.weights import open_weights
-from pipeline.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.checkpoints import native_config
+from nightscribe.model.checkpoints.lora import Adapter
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.opened import Opened, speech_to_text_config
+from nightscribe.model.checkpoints.places import Place, fetch
+from nightscribe.model.checkpoints.quantized import take_dequantized
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
+from nightscribe.model.checkpoints.stored import Inventory, Read, Shape
+from nightscribe.model.checkpoints.weights import open_weights
+from nightscribe.model.config import LanguageModelConfig, MimiConfig
 
 # What adapters are when their config does not say.
 LORA_RANK, LORA_SCALING = 128, 2.0

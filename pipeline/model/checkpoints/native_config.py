@@ -1,7 +1,7 @@
 """The configuration files of native checkpoints: `config.json`, and Mimi's where it is named."""
 
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.config import LanguageModelConfig, MimiConfig
 
 # What the published native checkpoints leave unsaid: `mimi-pytorch-e351c8d8@125.safetensors` and
 # its kin come without a config. A checkpoint with another codec names its `mimi_config_name`.

@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.fingerprint import fingerprint
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.native import open_native
-from pipeline.model.checkpoints.opened import Opened
-from pipeline.model.checkpoints.places import Place, Repository, fetch, place_of
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.checkpoints.shapes import language_model_shapes, mimi_shapes
-from pipeline.model.checkpoints.stored import Read, Shape
-from pipeline.model.checkpoints.transformers import MODEL_TYPE, open_transformers
-from pipeline.model.config import SpeechToTextConfig
-from pipeline.model.tokenizer import Tokenizer, open_tokenizer
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.fingerprint import fingerprint
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.native import open_native
+from nightscribe.model.checkpoints.opened import Opened
+from nightscribe.model.checkpoints.places import Place, Repository, fetch, place_of
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
+from nightscribe.model.checkpoints.stored import Read, Shape
+from nightscribe.model.checkpoints.transformers import MODEL_TYPE, open_transformers
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.tokenizer import Tokenizer, open_tokenizer
 
 CONFIG = "config.json"
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.checkpoints.stored import Read
-from pipeline.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.stored import Read
+from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 
 DELAY = "audio_delay_seconds"
 SILENCE_PREFIX = "audio_silence_prefix_seconds"

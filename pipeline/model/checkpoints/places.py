@@ -12,10 +12,10 @@ from typing import Protocol, Self
 
 from huggingface_hub import errors, hf_hub_download
 
-from pipeline.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.errors import CheckpointError
 
 HUB = "hf://"
-SHIPPED = Path(__file__).parents[3]  # the project's own folder
+SHIPPED = Path(__file__).parents[2]  # the package, in which models/tiny lies
 _REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 

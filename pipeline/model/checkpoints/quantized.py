@@ -6,8 +6,8 @@ O outputs, I inputs, G groups of inputs that share a scale, P inputs packed in o
 import torch
 from torch import Tensor
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.stored import Inventory, Read, Shape
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.stored import Inventory, Read, Shape
 
 INT8_MAX = 127.0
 WORD_BITS = 32

@@ -7,8 +7,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.stored import StoredTensor
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.stored import StoredTensor
 
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.errors import CheckpointError
 
 REQUIRED: Any = object()
 

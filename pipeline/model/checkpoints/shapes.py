@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import torch
 
-from pipeline.model.checkpoints.stored import Shape
-from pipeline.model.config import LanguageModelConfig, MimiConfig
-from pipeline.model.language_model import LanguageModel
-from pipeline.model.mimi import Mimi
-from pipeline.model.native import NativeTensor
+from nightscribe.model.checkpoints.stored import Shape
+from nightscribe.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.mimi import Mimi
+from nightscribe.model.native import NativeTensor
 
 
 def language_model_shapes(config: LanguageModelConfig) -> dict[str, Shape]:

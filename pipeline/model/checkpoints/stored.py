@@ -8,7 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
-from pipeline.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.errors import CheckpointError
 
 Shape = tuple[int, ...]
 # Reads one tensor of the native layout, dequantized, split or joined as need be.

@@ -9,15 +9,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pipeline.model.checkpoints import transformers_config
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.opened import Opened, speech_to_text_config
-from pipeline.model.checkpoints.places import Place, fetch
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.checkpoints.shapes import language_model_shapes, mimi_shapes
-from pipeline.model.checkpoints.stored import Inventory, Read, Shape, StoredTensor
-from pipeline.model.checkpoints.weights import open_weights
-from pipeline.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.checkpoints import transformers_config
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.opened import Opened, speech_to_text_config
+from nightscribe.model.checkpoints.places import Place, fetch
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
+from nightscribe.model.checkpoints.stored import Inventory, Read, Shape, StoredTensor
+from nightscribe.model.checkpoints.weights import open_weights
+from nightscribe.model.config import LanguageModelConfig, MimiConfig
 
 MODEL_TYPE = "kyutai_speech_to_text"
 WEIGHTS = "model.safetensors"

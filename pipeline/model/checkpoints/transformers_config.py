@@ -2,9 +2,9 @@
 
 from math import prod
 
-from pipeline.model.checkpoints.native_config import PUBLISHED_MIMI
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.checkpoints.native_config import PUBLISHED_MIMI
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.config import LanguageModelConfig, MimiConfig
 
 # Old files leave it out; transformers' own default of today would be wrong for them.
 UNSAID_ROPE_THETA = 100000.0

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.gguf_file import open_gguf
-from pipeline.model.checkpoints.places import Place, fetch
-from pipeline.model.checkpoints.safetensors_file import open_safetensors
-from pipeline.model.checkpoints.settings import Settings
-from pipeline.model.checkpoints.stored import Inventory, StoredTensor
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.gguf_file import open_gguf
+from nightscribe.model.checkpoints.places import Place, fetch
+from nightscribe.model.checkpoints.safetensors_file import open_safetensors
+from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.stored import Inventory, StoredTensor
 
 OPENERS = {".safetensors": open_safetensors, ".sft": open_safetensors, ".gguf": open_gguf}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".th")

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
-from pipeline.model.tokenizer import WORD_MARK
+from nightscribe.model.tokenizer import WORD_MARK
 from tests.model.checkpoints.weights import (
     Weights,
     write_beside_language_model,

@@ -4,7 +4,7 @@ import gguf
 import numpy as np
 import pytest
 
-from pipeline.model.checkpoints.gguf_blocks import BLOCK_KINDS, dequantized
+from nightscribe.model.checkpoints.gguf_blocks import BLOCK_KINDS, dequantized
 
 # Where the fp16 numbers of a block stand: any bits do elsewhere, but not a scale of infinity.
 HALVES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}

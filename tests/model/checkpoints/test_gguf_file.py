@@ -6,8 +6,8 @@ import gguf
 import numpy as np
 import pytest
 
-from pipeline.model.checkpoints.errors import CheckpointError
-from pipeline.model.checkpoints.gguf_file import ALIGNMENT_KEY, ARRAY, open_gguf
+from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.gguf_file import ALIGNMENT_KEY, ARRAY, open_gguf
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_checkpoint, open_model
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_checkpoint, open_model
+from nightscribe.model.speech_to_text import SpeechToText
 from tests.model import reference
 from tests.model.checkpoints.layouts import (
     transformers_tensors,

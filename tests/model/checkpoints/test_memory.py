@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.model.checkpoints.shapes import language_model_shapes
+from nightscribe.model.checkpoints.shapes import language_model_shapes
 from tests.model.checkpoints.weights import random_weights, write_beside_language_model
 
 ROOT = Path(__file__).parents[3]
 LOAD = """
 import sys, torch
 from pathlib import Path
-from pipeline.model.checkpoints.open import open_checkpoint
-from pipeline.model.language_model import LanguageModel
+from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.language_model import LanguageModel
 
 def memory_bytes(key):
     lines = Path("/proc/self/status").read_text().splitlines()

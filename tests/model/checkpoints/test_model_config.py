@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.model.checkpoints.model_config import Domain, ModelConfig
+from nightscribe.model.checkpoints.model_config import Domain, ModelConfig
 
 MODELS = Path(__file__).parents[3] / "conf" / "model"
 

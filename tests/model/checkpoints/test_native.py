@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_checkpoint, open_model
-from pipeline.model.language_model import LanguageModel
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_checkpoint, open_model
+from nightscribe.model.language_model import LanguageModel
 from tests.model.checkpoints.weights import random_weights, write_native
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model.checkpoints.model_config import ModelConfig
-from pipeline.model.checkpoints.open import open_model
-from pipeline.model.speech_to_text import SpeechToText
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.speech_to_text import SpeechToText
 from tests.model.checkpoints.layouts import write_transformers
 from tests.model.checkpoints.weights import random_weights
 
