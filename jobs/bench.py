@@ -25,8 +25,8 @@ from nightscribe.benchmarks.suite import SuiteTerms, measure_suite
 from nightscribe.benchmarks.table import Table
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
-from nightscribe.model.placement import DTYPES, device_of, dtype_of, name_of
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.device import DTYPES, device_of, dtype_of, name_of
+from nightscribe.model.step_runner import SteppingModel
 
 ROUND_STEPS = 25
 

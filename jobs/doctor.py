@@ -8,12 +8,12 @@ from pathlib import Path
 from nightscribe.engine.config import EngineConfig
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
-from nightscribe.jobs.surroundings import findings
+from nightscribe.jobs.environment_checks import findings
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.diagnosis import Device, Diagnosis, device_here, device_like, diagnose
-from nightscribe.model.gpus import EXAMPLES, GPUS, gpu_named
+from nightscribe.model.device_report import Device, Diagnosis, device_here, device_like, diagnose
+from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
 from nightscribe.model.published import PUBLISHED
 from nightscribe.survey.costs import measured_speed, read_benchmarks
 

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.waveform import read_waveform
 from nightscribe.engine.config import EngineConfig
-from nightscribe.guards.activity import speech_spans
 from nightscribe.guards.inspection import inspect
-from nightscribe.guards.redecoding import Attempt, hear_attempts, redecode
+from nightscribe.guards.speech_activity import speech_spans
+from nightscribe.guards.stall_retry import Attempt, hear_attempts, redecode
 from nightscribe.jobs.file import FileConfig
 from nightscribe.model.checkpoints.open import open_model
-from nightscribe.model.conversation import Prompt
-from nightscribe.model.placement import device_of
+from nightscribe.model.device import device_of
+from nightscribe.model.prompting import Prompt
 from nightscribe.records import Word
 from nightscribe.rendering.document import monologue
 from nightscribe.rendering.formats import render
-from nightscribe.transcriber import Clip, Transcriber
+from nightscribe.transcription.transcriber import Clip, Transcriber
 
 STANDARD_INPUT = "-"
 FRAMES_PER_PASS = 6  # eight bring hardly more

@@ -22,12 +22,12 @@ from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import clock, console
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.model.gpus import GPUS, gpu_named, plain_name
+from nightscribe.model.gpu_specs import GPUS, gpu_named, plain_name
 from nightscribe.model.published import PUBLISHED
-from nightscribe.model.speeds import estimate
+from nightscribe.model.throughput_estimate import estimate
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.opening import S3Config, open_file
 from nightscribe.storage.sources import recordings

@@ -19,7 +19,7 @@ from nightscribe.jobs.config import Job
 from nightscribe.jobs.transcribe import TranscribeConfig
 
 if TYPE_CHECKING:
-    from nightscribe.cluster.jobs import Jobs
+    from nightscribe.cluster.ray_jobs import Jobs
 
 PACKAGE = Path(__file__).parent.parent  # code, configuration and the small model
 OWN_KEYS = ("submit", "ray.address")
@@ -65,7 +65,7 @@ class StopConfig:
 
 
 def submit_job(config: SubmitConfig) -> int:
-    from nightscribe.cluster.jobs import (
+    from nightscribe.cluster.ray_jobs import (
         Jobs,
         RayJob,
     )  # ray, which understanding words can do without
@@ -87,7 +87,7 @@ def submit_job(config: SubmitConfig) -> int:
 
 
 def stop_job(config: StopConfig) -> int:
-    from nightscribe.cluster.jobs import Jobs
+    from nightscribe.cluster.ray_jobs import Jobs
 
     stopped = Jobs(_dashboard(config.ray)).stop(config.stop)
     sys.stderr.write(f"{config.stop} {'is stopping' if stopped else 'had ended already'}\n")

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.waveform import read_waveform
-from nightscribe.cluster.training import (
+from nightscribe.cluster.training_workers import (
     Worker,
     WorkersConfig,
     average_gradients,
@@ -24,14 +24,14 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.training.augmentation import AugmentationConfig
 from nightscribe.training.batches import BatchMaker
-from nightscribe.training.corruption import CorruptionConfig
-from nightscribe.training.course import LOG_FILE, Course, CourseConfig, Lessons
+from nightscribe.training.dataset import Decode, samples_of, utterances_of
+from nightscribe.training.evaluation import DevelopmentClip, word_error_rate
 from nightscribe.training.examples import read_manifest
 from nightscribe.training.learner import Learner, LearningConfig, alone
-from nightscribe.training.materials import Decode, samples_of, utterances_of
-from nightscribe.training.measuring import DevelopmentClip, word_error_rate
 from nightscribe.training.plotting import plot_log
 from nightscribe.training.student import AdapterConfig, Student, open_student
+from nightscribe.training.token_corruption import CorruptionConfig
+from nightscribe.training.trainer import LOG_FILE, Course, CourseConfig, Lessons
 from nightscribe.training.vocabulary import read_pieces
 from nightscribe.training.windows import WindowConfig, WindowSampler
 

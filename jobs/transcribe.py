@@ -14,9 +14,9 @@ from nightscribe.jobs.config import Job
 from nightscribe.jobs.logs import LogConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.planning import PlanningConfig
+from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.opening import S3Config
-from nightscribe.storage.retrying import RETRIES
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,24 +11,24 @@ from omegaconf import OmegaConf
 
 from nightscribe.cluster.audio_reader import AudioReader
 from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.listening import load_listener
-from nightscribe.cluster.order import Order
 from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.ray_session import connected, session_folder
 from nightscribe.cluster.resources import pool_for
-from nightscribe.cluster.run import transcribe
-from nightscribe.cluster.session import connected, session_folder
+from nightscribe.cluster.run_spec import Order
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.inspection import guarded
 from nightscribe.jobs.command import INTERRUPTED
 from nightscribe.jobs.display import Display
+from nightscribe.jobs.language_prompts import Primers, digests, read_primers
 from nightscribe.jobs.logs import Log, logged
-from nightscribe.jobs.primers import Primers, digests, read_primers
-from nightscribe.jobs.stopping import stopped_by_signals
+from nightscribe.jobs.signals import stopped_by_signals
 from nightscribe.jobs.transcribe import TranscribeConfig
 from nightscribe.model.checkpoints.open import Checkpoint, open_model
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import open_store
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.run import Settings

@@ -18,6 +18,7 @@ from nightscribe.records import (
     shard_id,
 )
 from nightscribe.stitching import is_complete, stitch
+from nightscribe.storage.failure_retry import forget_failures
 from nightscribe.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
 from nightscribe.storage.published import (
     publish_failures,
@@ -25,7 +26,6 @@ from nightscribe.storage.published import (
     published_failures,
     published_transcripts,
 )
-from nightscribe.storage.retrying import forget_failures
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import side_by_side

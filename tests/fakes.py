@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nightscribe.clips import Clip, Conversation
 from nightscribe.engine.chunks import Chunk
 from nightscribe.engine.step_model import Steps
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.engine.stream import Heard, Stream
 from nightscribe.records import Word
-from nightscribe.transcriber import Transcriber
+from nightscribe.transcription.clips import Clip, Conversation
+from nightscribe.transcription.transcriber import Transcriber
 
 PRIME = 9973
 

@@ -24,9 +24,9 @@ LIGHT_MODULES = [
     "nightscribe.model.checkpoints.model_config",
     "nightscribe.model.tokenizer",
     "nightscribe.rendering.formats",
-    "nightscribe.scoring.errors",
+    "nightscribe.scoring.word_errors",
     "nightscribe.guards.inspection",
-    "nightscribe.guards.redecoding",
+    "nightscribe.guards.stall_retry",
 ]
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
@@ -53,7 +53,7 @@ def test_light_modules_load_neither_torch_nor_ray(module):
 
 
 def test_decoders_committers_and_drivers_load_no_torch():
-    script = "import sys, nightscribe.cluster.run; print('torch' in sys.modules)"
+    script = "import sys, nightscribe.cluster.driver; print('torch' in sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
     )

@@ -29,14 +29,14 @@ from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.order import Order
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.run import transcribe
-from nightscribe.cluster.session import connected
+from nightscribe.cluster.run_spec import Order
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.sources import recordings

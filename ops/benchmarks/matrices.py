@@ -15,12 +15,12 @@ import torch
 from nightscribe.benchmarks.random_weights import draw
 from nightscribe.benchmarks.timing import in_turns
 from nightscribe.model.config import LanguageModelConfig
-from nightscribe.model.fitting import footprint
+from nightscribe.model.cpu_weights import pack
+from nightscribe.model.device import DTYPES
 from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.memory_budget import footprint
 from nightscribe.model.native import read
-from nightscribe.model.numbers import WEIGHT_BITS, Numbers, numbers_of
-from nightscribe.model.packing import pack
-from nightscribe.model.placement import DTYPES
+from nightscribe.model.precision import WEIGHT_BITS, Numbers, numbers_of
 from nightscribe.model.published import PUBLISHED
 
 KINDS = ("float32", "bfloat16", "int8", "int4")  # float16 has no kernels worth a time on a CPU

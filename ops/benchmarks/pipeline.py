@@ -30,22 +30,22 @@ from nightscribe.audio.decode import DecodeConfig, Sound
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.listening import TranscriberListener
-from nightscribe.cluster.order import Order
 from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard
-from nightscribe.cluster.run import transcribe
-from nightscribe.cluster.session import connected
+from nightscribe.cluster.run_spec import Order
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.sources import recordings
-from nightscribe.transcriber import Clip, Transcriber
+from nightscribe.transcription.transcriber import Clip, Transcriber
 from ops.benchmarks.resident import Resident
 from ops.benchmarks.stand_in import FRAME_S, STEP_S, Diary, Noted, paced_listener
 

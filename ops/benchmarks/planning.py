@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
 
-from nightscribe.cluster.dealing import dealt, task_size
+from nightscribe.cluster.task_batching import dealt, task_size
 from nightscribe.planning import PlanningConfig, duplicates, plan
 from nightscribe.publishing import Publisher
 from nightscribe.records import Recording
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.run import begin, stored_plan

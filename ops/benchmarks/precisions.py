@@ -22,9 +22,9 @@ from nightscribe.audio.decode import DecodeConfig, Sound
 from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.fitting import Footprint, footprint
-from nightscribe.model.numbers import Numbers, numbers_of
-from nightscribe.transcriber import Clip, HeardClip, Transcriber
+from nightscribe.model.memory_budget import Footprint, footprint
+from nightscribe.model.precision import Numbers, numbers_of
+from nightscribe.transcription.transcriber import Clip, HeardClip, Transcriber
 
 PIECE_S = 60
 NUM_SLOTS = 8

@@ -18,18 +18,18 @@ import torch
 from nightscribe.benchmarks.random_weights import draw
 from nightscribe.benchmarks.sizes import config_of
 from nightscribe.benchmarks.timing import in_turns, medians
-from nightscribe.clips import Clip, HeardClip, conversation
-from nightscribe.engine.engine import Engine
-from nightscribe.engine.leaping import leaping_engine
+from nightscribe.engine.loop import Engine
+from nightscribe.engine.speculative import leaping_engine
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.model.checkpoints.open import Checkpoint, open_checkpoint
-from nightscribe.model.conversation import Interpreter
+from nightscribe.model.cpu_weights import pack
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.leaping import LeapingModel
-from nightscribe.model.packing import pack
+from nightscribe.model.prompting import Interpreter
+from nightscribe.model.speculative_runner import LeapingModel
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.stepping import SteppingModel
-from nightscribe.transcriber import Transcriber
+from nightscribe.model.step_runner import SteppingModel
+from nightscribe.transcription.clips import Clip, HeardClip, conversation
+from nightscribe.transcription.transcriber import Transcriber
 from ops.benchmarks.precisions import clips_of
 
 NUM_SLOTS, ROUND_STEPS, REPEATS = 8, 25, 7

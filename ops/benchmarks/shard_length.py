@@ -22,10 +22,10 @@ from nightscribe.audio.decode import DecodeConfig, Sound
 from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.records import Recording, Shard, ShardTranscript
-from nightscribe.scoring.errors import Pair, score_corpus
-from nightscribe.scoring.normalising import normaliser
+from nightscribe.scoring.normalization import normaliser
+from nightscribe.scoring.word_errors import Pair, score_corpus
 from nightscribe.stitching import stitch
-from nightscribe.transcriber import Clip, Transcriber
+from nightscribe.transcription.transcriber import Clip, Transcriber
 
 ROOT = Path(__file__).parent.parent.parent
 RATE_HZ = 24_000

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nightscribe.clips import Conversation
 from nightscribe.cluster.listening import TranscriberListener
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.transcriber import Transcriber
+from nightscribe.transcription.clips import Conversation
+from nightscribe.transcription.transcriber import Transcriber
 
 FRAME_SAMPLES, FRAME_S = 1920, 0.08
 STEP_S = 0.003

@@ -27,7 +27,7 @@ import soxr
 import torch
 
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.conversation import Interpreter
+from nightscribe.model.prompting import Interpreter
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.records import Word
 from nightscribe.training.delayed_text import TimedTokens

@@ -25,12 +25,12 @@ from nightscribe.model.native import read
 from nightscribe.model.quantizer import ResidualCodebooks
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
-from nightscribe.training.corruption import CorruptionConfig, corrupted
 from nightscribe.training.delayed_text import TextLayout, TimedTokens, delayed_text, heard_text
 from nightscribe.training.export import export_checkpoint
 from nightscribe.training.integers import int8_rows
 from nightscribe.training.learner import heads_nats
 from nightscribe.training.speech_horizons import speech_answers
+from nightscribe.training.token_corruption import CorruptionConfig, corrupted
 from ops.tiny.clock import timed_steps
 from ops.tiny.codec import load_teacher
 from ops.tiny.pool import LABEL_FILE, SOUND_FILE

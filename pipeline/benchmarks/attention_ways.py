@@ -11,9 +11,9 @@ import torch
 
 from nightscribe.benchmarks.timing import in_turns, medians
 from nightscribe.model.attention import RingCache
+from nightscribe.model.attention_backends import ways_of_few
+from nightscribe.model.device import name_of
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.mixing import ways_of_few
-from nightscribe.model.placement import name_of
 
 REPEATS = 5
 CALLS = 10  # of a turn: what the host does for one is hidden behind another

@@ -3,7 +3,7 @@
 import torch
 
 from nightscribe.benchmarks.timing import in_turns, medians
-from nightscribe.model.placement import free_bytes_of
+from nightscribe.model.device import free_bytes_of
 
 REPEATS = 7
 

@@ -17,7 +17,7 @@ from nightscribe.engine.stepping import stepping_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.speech_to_text import FULL_SCALE
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 
 ROUND_STEPS = 25
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.model.device import round_products
 from nightscribe.model.mimi import Mimi
-from nightscribe.model.placement import round_products
 
 NUMBERS = {"fp32": "none", "TF32 convolutions": "convolutions", "TF32": "all"}
 REPEATS = 5

@@ -9,7 +9,7 @@ from nightscribe.benchmarks.side_by_side import MOSHI, TRANSFORMERS, Terms
 from nightscribe.benchmarks.transformers_peer import TransformersPeer
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from nightscribe.benchmarks.rounds import a_round, fill_memory
 from nightscribe.benchmarks.timing import timed
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 
 ROUND_STEPS = 25
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from nightscribe.benchmarks.rounds import one_chunk
 from nightscribe.benchmarks.timing import timed
-from nightscribe.engine.leap_model import Leaps
-from nightscribe.model.leaping import LeapingModel
+from nightscribe.engine.speculative_interface import Leaps
+from nightscribe.model.speculative_runner import LeapingModel
 from nightscribe.model.speech_to_text import SpeechToText
 
 ROUND_STEPS = 25

@@ -10,7 +10,7 @@ import torch
 from nightscribe.benchmarks.rounds import noise
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.timing import in_turns, medians
-from nightscribe.engine.engine import Engine
+from nightscribe.engine.loop import Engine
 from nightscribe.engine.step_model import StepModel
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.engine.stream import Stream

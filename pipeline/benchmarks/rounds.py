@@ -11,7 +11,7 @@ import torch
 
 from nightscribe.engine.chunks import Chunk
 from nightscribe.engine.step_model import Steps
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 
 
 class Hears(Protocol):

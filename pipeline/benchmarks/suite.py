@@ -30,12 +30,12 @@ from nightscribe.benchmarks.suite_tables import (
 )
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.throughput import Workload, hear
-from nightscribe.model.fitting import SMALLEST_BUCKET, footprint
-from nightscribe.model.numbers import Numbers
-from nightscribe.model.placement import cache_dtype_of, dtype_of, free_bytes_of, name_of
-from nightscribe.model.slotted import Housing
+from nightscribe.model.device import cache_dtype_of, dtype_of, free_bytes_of, name_of
+from nightscribe.model.memory_budget import SMALLEST_BUCKET, footprint
+from nightscribe.model.model_runner import Housing
+from nightscribe.model.precision import Numbers
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from nightscribe.benchmarks.machine import name_of as machine_of
 from nightscribe.benchmarks.passes import PassCost
 from nightscribe.benchmarks.table import Cell, Table
 from nightscribe.benchmarks.throughput import Throughput
-from nightscribe.model.placement import dtype_of, name_of
+from nightscribe.model.device import dtype_of, name_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

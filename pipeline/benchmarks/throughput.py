@@ -11,7 +11,7 @@ from nightscribe.benchmarks.timing import timed
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

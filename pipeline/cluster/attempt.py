@@ -9,16 +9,16 @@ from typing import Any
 
 import ray
 
+from nightscribe.cluster.attempt_registry import LedgerHandle, open_ledger
 from nightscribe.cluster.dataset import receipts
-from nightscribe.cluster.dealing import dealt, task_size
 from nightscribe.cluster.heartbeat import LEDGER_TIMEOUT_S, Heartbeat
-from nightscribe.cluster.ledger import LedgerHandle, open_ledger
 from nightscribe.cluster.metrics import tell_published
-from nightscribe.cluster.order import Order
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_of
-from nightscribe.cluster.stopwatch import Stopwatch
+from nightscribe.cluster.run_spec import Order
+from nightscribe.cluster.stage_time import Stopwatch
+from nightscribe.cluster.task_batching import dealt, task_size
 from nightscribe.cluster.watchdog import Watchdog
 from nightscribe.publishing import Publisher, Visible
 from nightscribe.storage.run import stored_plan

@@ -10,8 +10,8 @@ from nightscribe.audio.decode import DecodeConfig, Sound
 from nightscribe.audio.outcome import Outcome
 from nightscribe.audio.waveform import Excerpt, one_channel
 from nightscribe.cluster.rows import Cut, CutShard
-from nightscribe.guards.activity import speech_spans
 from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.records import Failure, Recording, Shard
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.opening import S3Config

@@ -12,14 +12,14 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from nightscribe.cluster.actor import Listener, TranscribingActor
+from nightscribe.cluster.attempt_registry import LedgerHandle
+from nightscribe.cluster.audio_task import Reader, read_remaining
 from nightscribe.cluster.config import ROWS_PER_BLOCK, ClusterConfig, calls_per_actor
-from nightscribe.cluster.ledger import LedgerHandle
-from nightscribe.cluster.reading import Reader, read_remaining
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_table
-from nightscribe.cluster.stacks import answer_with_stacks
-from nightscribe.cluster.stopwatch import Stopwatch
+from nightscribe.cluster.stack_dump import answer_with_stacks
+from nightscribe.cluster.stage_time import Stopwatch
+from nightscribe.cluster.worker import Listener, TranscribingActor
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.parts import commit
 from nightscribe.storage.rows import outcome_of

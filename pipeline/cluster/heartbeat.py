@@ -7,10 +7,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from nightscribe.cluster.ledger import EngineTold, LedgerHandle
+from nightscribe.cluster.attempt_registry import EngineTold, LedgerHandle
 from nightscribe.cluster.metrics import tell_retries
 from nightscribe.cluster.progress import Progress
-from nightscribe.cluster.stopwatch import Spent
+from nightscribe.cluster.stage_time import Spent
 from nightscribe.reading.pace import STATUS_KEY, read_status
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store

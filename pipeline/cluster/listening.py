@@ -10,10 +10,10 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
-from nightscribe.model.conversation import Prompt
+from nightscribe.model.prompting import Prompt
 from nightscribe.records import ShardTranscript, primary_language
-from nightscribe.redecoding import hear_attentively
-from nightscribe.transcriber import Clip, Transcriber
+from nightscribe.transcription.retry import hear_attentively
+from nightscribe.transcription.transcriber import Clip, Transcriber
 
 
 class TranscriberListener:

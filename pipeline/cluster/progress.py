@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from nightscribe.cluster.stopwatch import Spent
+from nightscribe.cluster.stage_time import Spent
 from nightscribe.publishing import Visible
 from nightscribe.records import Failure, Transcript
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ray.exceptions import RayError
 
-from nightscribe.cluster.stacks import stacks_of_cluster, stacks_of_this_process
+from nightscribe.cluster.stack_dump import stacks_of_cluster, stacks_of_this_process
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
 

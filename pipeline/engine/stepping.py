@@ -7,9 +7,9 @@ steps queued, and only then reads what the first one said.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nightscribe.engine.ahead import Ahead
-from nightscribe.engine.engine import Engine, Tally
-from nightscribe.engine.slots import Round, Segment, Slots, Source, buckets_of
+from nightscribe.engine.encoder_prefetch import Ahead
+from nightscribe.engine.loop import Engine, Tally
+from nightscribe.engine.scheduler import Round, Segment, Slots, Source, buckets_of
 from nightscribe.engine.step_model import Answers, Said, StepModel
 from nightscribe.engine.stream import Heard, Listening
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.hallucinations import simultaneous_words, words_over_silence
 from nightscribe.guards.language import language_heard, language_mismatch
-from nightscribe.guards.loops import loops, num_looped_words
-from nightscribe.guards.silences import simultaneous_words, words_over_silence
+from nightscribe.guards.repetitions import loops, num_looped_words
 from nightscribe.guards.spans import total_s
 from nightscribe.guards.stalls import holes, stalls, uncovered_speech_s
 from nightscribe.records import Finding, Inspection, Span, Transcript, Word

@@ -11,8 +11,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from nightscribe.model.keeping import Entries, Kept
-from nightscribe.model.mixing import Sight, mix
+from nightscribe.model.attention_backends import Sight, mix
+from nightscribe.model.kv_cache import Entries, Kept
 
 
 def rotation(positions_BT: Tensor, head_dim: int, max_period: float) -> Tensor:

@@ -16,7 +16,7 @@ from nightscribe.model.attention import Reach, RingCache, SelfAttention, Window
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.native import NativeTensor, fill, whole
 from nightscribe.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
-from nightscribe.model.weight_only import CompressedLinear, compress
+from nightscribe.model.weight_quantization import CompressedLinear, compress
 
 
 class Prediction(NamedTuple):

@@ -12,10 +12,7 @@ import torch
 
 from nightscribe.model.checkpoints.open import Checkpoint
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.fitting import SMALLEST_BUCKET, Footprint, encode_rows, footprint
-from nightscribe.model.leaping import LeapingModel
-from nightscribe.model.numbers import WEIGHT_BITS, Numbers, numbers_of
-from nightscribe.model.placement import (
+from nightscribe.model.device import (
     CACHES,
     DTYPES,
     capability_of,
@@ -24,9 +21,12 @@ from nightscribe.model.placement import (
     round_products,
     total_bytes_of,
 )
-from nightscribe.model.slotted import Housing
+from nightscribe.model.memory_budget import SMALLEST_BUCKET, Footprint, encode_rows, footprint
+from nightscribe.model.model_runner import Housing
+from nightscribe.model.precision import WEIGHT_BITS, Numbers, numbers_of
+from nightscribe.model.speculative_runner import LeapingModel
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 
 log = logging.getLogger(__name__)
 

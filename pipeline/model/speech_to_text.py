@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from nightscribe.model.attention import RingCache
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.decoding import Sampling, Script, Scripts, draw, probabilities_of
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.mimi import Mimi
+from nightscribe.model.sampling import Sampling, Script, Scripts, draw, probabilities_of
 
 GREEDY = Sampling()
 FULL_SCALE = 32768.0  # of int16 samples

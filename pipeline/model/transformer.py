@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nightscribe.model.attention import Reach, RingCache, SelfAttention, Window, rotation
-from nightscribe.model.keeping import Entries
-from nightscribe.model.mixing import Sight
+from nightscribe.model.attention_backends import Sight
+from nightscribe.model.kv_cache import Entries
 
 
 class RMSNorm(nn.Module):

@@ -8,10 +8,10 @@ from nightscribe.reading.documents import conversations
 from nightscribe.reading.pace import Pace
 from nightscribe.reading.references import Reference, References
 from nightscribe.records import Failure, Recording, Transcript
-from nightscribe.scoring.errors import CorpusScore, Pair, combined, score_corpus
-from nightscribe.scoring.normalising import as_written, normaliser
-from nightscribe.scoring.times import TimeErrors, start_shifts_s, time_errors
+from nightscribe.scoring.normalization import as_written, normaliser
 from nightscribe.scoring.translation import TranslationScore, score_translation
+from nightscribe.scoring.word_errors import CorpusScore, Pair, combined, score_corpus
+from nightscribe.scoring.word_times import TimeErrors, start_shifts_s, time_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

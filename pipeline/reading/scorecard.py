@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from nightscribe.reading.evaluating import Evaluation, Said
-from nightscribe.scoring.errors import CorpusScore, PairScore
-from nightscribe.scoring.times import time_errors
+from nightscribe.scoring.word_errors import CorpusScore, PairScore
+from nightscribe.scoring.word_times import time_errors
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import parquet_bytes

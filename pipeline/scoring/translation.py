@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sacrebleu
 
-from nightscribe.scoring.errors import Pair
+from nightscribe.scoring.word_errors import Pair
 
 
 @dataclass(frozen=True, slots=True)

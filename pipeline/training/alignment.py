@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nightscribe.model.decoding import Script
+from nightscribe.model.sampling import Script
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.training.delayed_text import TextLayout, TimedTokens
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nightscribe.training.learning_rate import check_rates
 from nightscribe.training.noises import draw_noise
-from nightscribe.training.rates import check_rates
 
 SILENCE = 1e-5  # root mean square below which a waveform has no level
 FULL_SCALE_PEAK = 1.0

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.mimi import Mimi
-from nightscribe.training.corruption import CorruptionConfig, corrupted
 from nightscribe.training.delayed_text import TextLayout, delayed_text, heard_text, prefixed
 from nightscribe.training.speech_horizons import HORIZONS_S, speech_answers
+from nightscribe.training.token_corruption import CorruptionConfig, corrupted
 from nightscribe.training.windows import Window
 
 

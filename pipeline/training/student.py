@@ -13,7 +13,7 @@ from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.native import read
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
-from nightscribe.training import low_rank, vocabulary
+from nightscribe.training import lora, vocabulary
 from nightscribe.training.export import export_checkpoint
 from nightscribe.training.learner import Learner
 
@@ -44,7 +44,7 @@ class Student:
     def write(self, folder: Path, learner: Learner) -> None:
         """Write the averaged weights as a checkpoint, adapters merged, and end the learning."""
         learner.swap_averages()
-        low_rank.merge(self.model.language_model)
+        lora.merge(self.model.language_model)
         export_checkpoint(
             folder,
             self.model.config,
@@ -66,7 +66,7 @@ def open_student(
     model = SpeechToText.load(config, checkpoint.mimi_tensors(), tensors, device, torch.float32)
     model.language_model.train().requires_grad_(True)
     if adapter.rank:
-        low_rank.adapt(model.language_model, adapter.rank, adapter.scaling)
+        lora.adapt(model.language_model, adapter.rank, adapter.scaling)
         _learn_pieces(model, len(pieces))
     return Student(model, vocabulary.extended_tokenizer(tokenizer_model, pieces))
 
@@ -92,5 +92,5 @@ def _learn_pieces(model: SpeechToText, num_pieces: int) -> None:
     language_model = model.language_model
     text_card, first_row = language_model.config.text_card, language_model.embedding.first_text_row
     table_rows = slice(first_row + text_card - num_pieces, first_row + text_card)
-    low_rank.learn_rows(language_model.embedding.table, table_rows)
-    low_rank.learn_rows(language_model.text_head, slice(text_card - num_pieces, text_card))
+    lora.learn_rows(language_model.embedding.table, table_rows)
+    lora.learn_rows(language_model.text_head, slice(text_card - num_pieces, text_card))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nightscribe.training.delayed_text import TimedTokens
-from nightscribe.training.rates import check_rates
+from nightscribe.training.learning_rate import check_rates
 
 MAX_RUN_WORDS = 5
 FADE_S = 0.005

@@ -11,7 +11,7 @@ from nightscribe.benchmarks.growth import EndlessNoise, Listened, measure_growth
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
 from nightscribe.benchmarks.timing import Spent
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.step_runner import SteppingModel
 from tests.benchmarks.test_tables import parsed
 from tests.fakes import HashingModel
 

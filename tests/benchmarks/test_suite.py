@@ -13,8 +13,8 @@ from nightscribe.benchmarks.sizes import config_of
 from nightscribe.benchmarks.suite import SuiteTerms, measure_suite
 from nightscribe.benchmarks.suite_tables import SizeResult
 from nightscribe.benchmarks.throughput import Throughput, Workload
-from nightscribe.model.fitting import footprint
-from nightscribe.model.numbers import Numbers
+from nightscribe.model.memory_budget import footprint
+from nightscribe.model.precision import Numbers
 from nightscribe.survey.costs import read_benchmarks
 from tests.benchmarks.test_tables import parsed
 

@@ -24,16 +24,16 @@ from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.order import Order
+from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import pool_for
 from nightscribe.cluster.rows import Cut, CutShard
-from nightscribe.cluster.run import transcribe
-from nightscribe.cluster.session import connected
-from nightscribe.engine.engine import Tally
+from nightscribe.cluster.run_spec import Order
+from nightscribe.engine.loop import Tally
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, ShardTranscript, Word
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.plans import write_plan

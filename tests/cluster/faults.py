@@ -10,7 +10,7 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.records import Word
-from nightscribe.transcriber import Clip, HeardClip, Transcriber
+from nightscribe.transcription.transcriber import Clip, HeardClip, Transcriber
 
 TINY = str(Path(__file__).parents[2] / "models" / "tiny")
 FRENCH = ("le", "vieux", "bateau", "avait", "quitt\u00e9", "notre", "port", "avant", "le", "lever")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from nightscribe.cluster import attempt, watchdog
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
-from nightscribe.cluster.order import Order
+from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.run import transcribe
-from nightscribe.cluster.session import connected
-from nightscribe.engine.engine import Tally
+from nightscribe.cluster.run_spec import Order
+from nightscribe.engine.loop import Tally
 from tests.cluster.stages import plan_file, read, recording, stages
 
 PATIENCE_S = 5.0

@@ -24,7 +24,7 @@ from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.parts import FOLDER, outcomes_of
 from nightscribe.storage.sources import recordings
 from nightscribe.storage.tables import files
-from nightscribe.transcriber import Clip, Transcriber
+from nightscribe.transcription.transcriber import Clip, Transcriber
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 

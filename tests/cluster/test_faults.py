@@ -9,14 +9,14 @@ import ffmpeg
 import imageio_ffmpeg
 import pytest
 
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.run import transcribe
 from nightscribe.jobs.config import configurations
 from nightscribe.jobs.transcribe import JOB
 from nightscribe.jobs.transcribing import _order
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.published import read_transcripts

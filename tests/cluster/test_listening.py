@@ -6,12 +6,12 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from nightscribe.clips import HeardClip
 from nightscribe.cluster.listening import TranscriberListener
 from nightscribe.cluster.rows import CutShard
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.model.conversation import Prompt
+from nightscribe.model.prompting import Prompt
 from nightscribe.records import Recording, Shard
+from nightscribe.transcription.clips import HeardClip
 
 PRIMER = Prompt(samples_N=np.ones(48_000, np.int16))
 

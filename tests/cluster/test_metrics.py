@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 from tests.cluster.stages import recording
-from tests.cluster.test_run import order, run, spoken_directly, table
+from tests.cluster.test_driver import order, run, spoken_directly, table
 from tests.ops.test_watch import OF_RAY, metrics_in, panels, rules
 
 pytestmark = [

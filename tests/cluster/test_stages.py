@@ -5,10 +5,9 @@ import time
 
 import pytest
 
-from nightscribe.cluster.actor import TranscribingActor
+from nightscribe.cluster.attempt_registry import Ledger
+from nightscribe.cluster.audio_task import read_remaining
 from nightscribe.cluster.dataset import write_part
-from nightscribe.cluster.ledger import Ledger
-from nightscribe.cluster.reading import read_remaining
 from nightscribe.cluster.rows import (
     CutShard,
     cut_table,
@@ -18,6 +17,7 @@ from nightscribe.cluster.rows import (
     remaining_of,
     remaining_table,
 )
+from nightscribe.cluster.worker import TranscribingActor
 from nightscribe.publishing import Remaining
 from nightscribe.records import Failure, Span
 from nightscribe.storage.opening import S3Config

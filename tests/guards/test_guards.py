@@ -3,9 +3,9 @@
 import pytest
 
 from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.hallucinations import simultaneous_words, words_over_silence
 from nightscribe.guards.language import language_heard, language_mismatch
-from nightscribe.guards.loops import loops, num_looped_words
-from nightscribe.guards.silences import simultaneous_words, words_over_silence
+from nightscribe.guards.repetitions import loops, num_looped_words
 from nightscribe.guards.stalls import holes, stalls, uncovered_speech_s
 from nightscribe.records import Span, Word
 from tests.guards.sounds import counted, said

@@ -21,7 +21,7 @@ from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Failure, PlannedRecording, Recording
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.sources import recordings
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray.job_submission import JobStatus
 
-from nightscribe.cluster import jobs
+from nightscribe.cluster import ray_jobs as jobs
 
 ROOT = Path(__file__).parent.parent.parent
 START_S = 120

@@ -8,9 +8,9 @@ from nightscribe.jobs.train import MODEL_FOLDER, PLOT_FILE, TrainConfig, train
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.native import read
-from nightscribe.training.course import LOG_FILE, CourseConfig
 from nightscribe.training.export import export_checkpoint
 from nightscribe.training.student import AdapterConfig
+from nightscribe.training.trainer import LOG_FILE, CourseConfig
 from nightscribe.training.windows import WindowConfig
 from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer_model
 

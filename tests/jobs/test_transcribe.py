@@ -7,12 +7,12 @@ from importlib import import_module
 
 import pytest
 
-from nightscribe.cluster.jobs import RayJob
 from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.ray_jobs import RayJob
 from nightscribe.jobs.command import INTERRUPTED
 from nightscribe.jobs.config import ConfigError, configurations
 from nightscribe.jobs.display import Display, line, next_commands
-from nightscribe.jobs.stopping import stopped_by_signals
+from nightscribe.jobs.signals import stopped_by_signals
 from nightscribe.jobs.submit import JOB as SUBMIT
 from nightscribe.jobs.submit import _upload, command
 from nightscribe.jobs.transcribe import JOB as TRANSCRIBE

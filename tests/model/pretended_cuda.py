@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nightscribe.model import queues
+from nightscribe.model import cuda_runtime as queues
 
 FORBIDDEN_IN_RECORDINGS = (
     "aten._local_scalar_dense",
@@ -184,7 +184,7 @@ class Watching(TorchDispatchMode):
 
 @contextlib.contextmanager
 def pretended_queues(monkeypatch):
-    """Let another device pass for a GPU to all that asks `nightscribe.model.queues`."""
+    """Let another device pass for a GPU to all that asks `nightscribe.model.cuda_runtime`."""
     Stream.host, Stream.present = Counter(), Stream()
     monkeypatch.setattr(queues, "has_queues", lambda device: True)
     for name, pretended in {

@@ -11,16 +11,16 @@ from torch.utils._pytree import tree_leaves
 
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
-from nightscribe.engine.ahead import Ahead
-from nightscribe.engine.leaps import Layout, Occupant
-from nightscribe.engine.slots import Listed, Slots
+from nightscribe.engine.encoder_prefetch import Ahead
+from nightscribe.engine.scheduler import Listed, Slots
+from nightscribe.engine.speculative_layout import Layout, Occupant
 from nightscribe.engine.stream import Listening, Stream
-from nightscribe.model import mixing, queues
-from nightscribe.model.leaping import LeapingModel
-from nightscribe.model.placement import CACHES, DTYPES
-from nightscribe.model.slotted import Housing
-from nightscribe.model.stepping import SteppingModel
-from nightscribe.model.weight_only import CompressedLinear, compress
+from nightscribe.model import attention_backends, cuda_runtime
+from nightscribe.model.device import CACHES, DTYPES
+from nightscribe.model.model_runner import Housing
+from nightscribe.model.speculative_runner import LeapingModel
+from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.weight_quantization import CompressedLinear, compress
 from tests.model import pretended_cuda as pretended
 
 AWAY = torch.device("meta")
@@ -46,12 +46,12 @@ class Apart(TorchDispatchMode):
 @contextmanager
 def apart(monkeypatch, has_kernel):
     """As on a GPU whose attention is our own kernel's, or without Triton torch's."""
-    monkeypatch.setattr(mixing, "_has_flash", lambda keys: False)
-    monkeypatch.setattr(mixing, "_has_triton", lambda: has_kernel)
-    monkeypatch.setattr(mixing, "_mix_by_own_kernel", pretended_kernel)
+    monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: False)
+    monkeypatch.setattr(attention_backends, "_has_triton", lambda: has_kernel)
+    monkeypatch.setattr(attention_backends, "_mix_by_own_kernel", pretended_kernel)
     with pretended.pretended_queues(monkeypatch), Apart():
         # What is there can not be read.
-        monkeypatch.setattr(queues.Queues, "_pinned_copy", lambda self, tensor: tensor)
+        monkeypatch.setattr(cuda_runtime.Queues, "_pinned_copy", lambda self, tensor: tensor)
         yield
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nightscribe.model import mixing
+from nightscribe.model import attention_backends as mixing
 from nightscribe.model.language_model import LanguageModel
 from tests.model.reference import SMALL_LANGUAGE_MODEL, native, random_moshi_language_model
 

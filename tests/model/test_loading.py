@@ -10,11 +10,11 @@ import torch
 from nightscribe.engine.config import EngineConfig
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.engine.stream import Stream
-from nightscribe.model import loading, placement
+from nightscribe.model import device, loading
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.device import free_bytes_of
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.placement import free_bytes_of
 from nightscribe.model.published import PUBLISHED
 
 NO_ROOM = torch.OutOfMemoryError("no room")
@@ -203,8 +203,8 @@ def test_a_container_s_limit_counts(monkeypatch, tmp_path, limit, left_bytes):
     (tmp_path / "memory.max").write_text(limit)
     (tmp_path / "memory.current").write_text("2000000\n")
     (tmp_path / "memory.stat").write_text("anon 1500000\ninactive_file 500000\n")
-    monkeypatch.setattr(placement, "MEMORY_FILE", tmp_path / "meminfo")
-    monkeypatch.setattr(placement, "CONTAINER", tmp_path)
+    monkeypatch.setattr(device, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(device, "CONTAINER", tmp_path)
     assert loading.free_bytes_of(torch.device("cpu")) == pytest.approx(left_bytes, abs=1000)
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nightscribe.model.cpu_weights import PackedConv1d, pack
 from nightscribe.model.mimi import Mimi
-from nightscribe.model.packing import PackedConv1d, pack
 from tests.model.reference import SMALL_MIMI, native, random_moshi_mimi
 
 pytest.importorskip("moshi")

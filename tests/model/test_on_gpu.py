@@ -6,17 +6,17 @@ import torch
 
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
-from nightscribe.engine.ahead import Ahead
-from nightscribe.engine.leaping import leaping_engine
-from nightscribe.engine.slots import Listed, Slots
+from nightscribe.engine.encoder_prefetch import Ahead
+from nightscribe.engine.scheduler import Listed, Slots
+from nightscribe.engine.speculative import leaping_engine
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.engine.stream import Stream
-from nightscribe.model import mixing
+from nightscribe.model import attention_backends as mixing
 from nightscribe.model.attention import RingCache, Window
-from nightscribe.model.leaping import LeapingModel
-from nightscribe.model.placement import CACHES
-from nightscribe.model.slotted import Housing
-from nightscribe.model.stepping import SteppingModel
+from nightscribe.model.device import CACHES
+from nightscribe.model.model_runner import Housing
+from nightscribe.model.speculative_runner import LeapingModel
+from nightscribe.model.step_runner import SteppingModel
 
 pytestmark = [
     pytest.mark.gpu,

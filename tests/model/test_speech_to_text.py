@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.model.decoding import FREE, Sampling, Script
+from nightscribe.model.sampling import FREE, Sampling, Script
 from nightscribe.model.speech_to_text import SpeechToText
 from tests.model.reference import SMALL_LANGUAGE_MODEL, SMALL_MIMI, native, random_pair
 

@@ -10,7 +10,7 @@ import webvtt
 
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.inspection import guarded
-from nightscribe.guards.redecoding import hear_attempts, redecode
+from nightscribe.guards.stall_retry import hear_attempts, redecode
 from nightscribe.reading.evaluating import evaluate, everything_said
 from nightscribe.reading.exporting import Names, Wanted, exports
 from nightscribe.reading.references import References
@@ -26,7 +26,7 @@ from nightscribe.storage.published import (
     read_transcripts,
 )
 from tests.reading.runs import recording, said
-from tests.scoring.test_errors import edit_distance
+from tests.scoring.test_word_errors import edit_distance
 
 RATE_HZ = 100
 NUM_RECORDINGS = 300

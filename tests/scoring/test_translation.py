@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from nightscribe.scoring.errors import Pair
 from nightscribe.scoring.translation import score_translation
+from nightscribe.scoring.word_errors import Pair
 
 
 def bleu(references, hypotheses):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightscribe.records import Recording
-from nightscribe.storage.contents import Contents
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.manifests import read_manifest
 from nightscribe.storage.opening import S3Config, open_file, open_store

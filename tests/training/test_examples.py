@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from nightscribe.training.dataset import samples_of, timed_tokens
 from nightscribe.training.examples import Example, SpokenWord, read_manifest
-from nightscribe.training.materials import samples_of, timed_tokens
 from tests.training.models import small_model, tokenizer, tokenizer_model
 
 

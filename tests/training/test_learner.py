@@ -7,11 +7,11 @@ import torch
 from nightscribe.training.augmentation import AugmentationConfig
 from nightscribe.training.batches import BatchMaker
 from nightscribe.training.checkpointing import resume_training, save_training
-from nightscribe.training.corruption import CorruptionConfig
-from nightscribe.training.course import LOG_FILE, Course, CourseConfig, Lessons
+from nightscribe.training.evaluation import DevelopmentClip, word_error_rate
 from nightscribe.training.learner import Learner, LearningConfig, heads_nats, learning_rate
-from nightscribe.training.measuring import DevelopmentClip, word_error_rate
 from nightscribe.training.plotting import plot_log
+from nightscribe.training.token_corruption import CorruptionConfig
+from nightscribe.training.trainer import LOG_FILE, Course, CourseConfig, Lessons
 from nightscribe.training.windows import WindowConfig, WindowSampler
 from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer, tokenizer_model
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from nightscribe.training.augmentation import AugmentationConfig
-from nightscribe.training.course import CourseConfig
 from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.trainer import CourseConfig
 from nightscribe.training.windows import Utterance, WindowConfig, WindowSampler, played_at
 from tests.training.models import RATE_HZ, spoken
 

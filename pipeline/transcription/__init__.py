@@ -1,0 +1,1 @@
+"""One device, no Ray: sound in, words out."""

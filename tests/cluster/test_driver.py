@@ -1,0 +1,198 @@
+"""The Ray path against the transcriber called directly, and what happens when things go wrong."""
+
+import json
+import threading
+import time
+import wave
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
+from nightscribe.cluster.config import ClusterConfig, PaceConfig
+from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.resources import Pool
+from nightscribe.cluster.rows import CutShard
+from nightscribe.cluster.run_spec import Order
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.parts import receipts
+from nightscribe.storage.sources import recordings as recordings_in
+from nightscribe.transcription.clips import Clip
+from tests.cluster.stages import RATE_HZ, plan_file, read, recording, stages
+from tests.fakes import hashing_transcriber
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+
+FFMPEG = find_ffmpeg()
+LIMIT_S = 30.0  # long enough that on a busy machine everybody else is done by then
+
+
+def order(recordings, folder: Path, output=None, **listening) -> Order:
+    folder.mkdir(exist_ok=True)
+    return Order(
+        plan=plan_file(recordings, folder),
+        settings={"model": "hashing"},
+        stages=stages(output or folder / "out", **listening),
+        examine=_unexamined,
+        cluster=ClusterConfig(),
+        pace=PaceConfig(publish_s=0.5, heartbeat_s=0.5),
+    )
+
+
+def _unexamined(transcript):
+    return transcript
+
+
+def pool(num_actors=1) -> Pool:
+    return Pool(num_actors=num_actors, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
+
+
+def run(what: Order, num_actors=1, stop=None, tell=lambda progress: None):
+    return transcribe(what, pool(num_actors), stop or threading.Event(), tell)
+
+
+def table(output: Path, name="transcripts") -> list[dict]:
+    files = sorted((output / name).glob("*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    return sorted(rows, key=lambda row: row["recording_id"])
+
+
+def spoken_directly(recordings) -> dict[str, list[str]]:
+    """Word for word what one transcriber says, without Ray, rows or stitching."""
+    cuts = [cut for one in recordings for cut in read(one) if isinstance(cut, CutShard)]
+    clips = [Clip(cut.shard.shard_id, cut.samples_N) for cut in cuts]
+    heard = {one.clip_id: one.words for one in hashing_transcriber(4).transcribe(clips)}
+    said = {}
+    for cut in cuts:
+        words = [word.text for word in heard[cut.shard.shard_id]]
+        said.setdefault(cut.shard.recording.recording_id, []).extend(words)
+    return said
+
+
+def test_ray_says_word_for_word_what_the_transcriber_says(local_ray, tmp_path):
+    recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(20)]
+    progress = run(order(recordings, tmp_path), num_actors=2)
+    rows = table(tmp_path / "out")
+    said = {row["recording_id"]: [word["text"] for word in row["words"]] for row in rows}
+    assert said == spoken_directly(recordings)
+    assert progress.state == "finished"
+    assert progress.num_done == 20
+
+
+def test_one_bad_file_among_a_hundred_costs_one_transcript(local_ray, tmp_path):
+    recordings = [recording(n, 1.0) for n in range(99)] + [recording(99, 1.0, "bad")]
+    progress = run(order(recordings, tmp_path))
+    failures = table(tmp_path / "out", "failures")
+    assert len(table(tmp_path / "out")) == 99
+    assert [row["uri"] for row in failures] == ["s3://archive/bad-0099.wav"]
+    assert (progress.num_failures, progress.num_done) == (1, 100)
+
+
+@pytest.mark.slow
+def test_a_recording_whose_decoding_hangs_holds_nobody_up_and_ends_at_its_limit(
+    local_ray, tmp_path
+):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name in ("0-hangs", *"abcdefgh"):
+        with wave.open(str(archive / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+            file.writeframes(bytes(2 * RATE_HZ))
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *hangs.wav*) sleep 999;; esac\n{FFMPEG} "$@"\n')
+    program.chmod(0o755)
+    reader = AudioReader(
+        sample_rate_hz=RATE_HZ,
+        source=SourceConfig(decode=DecodeConfig(ffmpeg=str(program), stall_s=LIMIT_S)),
+        shard=ShardConfig(),
+        guards=GuardsConfig(),
+        s3=S3Config(),
+    )
+    asked = order(list(recordings_in(str(archive), S3Config())), tmp_path)
+    stages = replace(asked.stages, make_reader=partial(_unexamined, reader))
+    came_at_s = {}
+    run(
+        replace(asked, stages=stages),
+        tell=lambda progress: came_at_s.setdefault(progress.num_shards, time.monotonic()),
+    )
+    (failure,) = table(tmp_path / "out", "failures")
+    assert failure["uri"].endswith("hangs.wav")
+    assert (failure["stage"], failure["reason"]) == ("decode", "timeout")
+    assert len(table(tmp_path / "out")) == 8
+    assert came_at_s[9] - came_at_s[8] > LIMIT_S / 4
+
+
+def test_a_shard_that_kills_its_worker_fails_alone(local_ray, tmp_path):
+    recordings = [recording(n, 5.0) for n in range(11)] + [recording(11, 5.0, "poison")]
+    run(order(recordings, tmp_path))
+    rows, failures = table(tmp_path / "out"), table(tmp_path / "out", "failures")
+    assert len(rows) == 12
+    assert [row["reason"] for row in failures] == ["worker_killed"]
+    assert [row["attempts"] for row in failures] == [3]
+    poisoned = next(row for row in rows if "poison" in row["uri"])
+    assert poisoned["status"] == "partial"
+    assert poisoned["words"]
+    said = {row["recording_id"]: [w["text"] for w in row["words"]] for row in rows}
+    good = [one for one in recordings if "good" in one.uri]
+    assert {name: said[name] for name in spoken_directly(good)} == spoken_directly(good)
+
+
+def test_workers_that_die_leave_no_trace_in_the_table(local_ray, tmp_path):
+    kinds = ["shaky" if n in (3, 9) else "good" for n in range(12)]
+    recordings = [recording(n, 5.0, kind) for n, kind in enumerate(kinds)]
+    crashes = tmp_path / "crashes"
+    crashes.mkdir()
+    progress = run(order(recordings, tmp_path, crash_folder=str(crashes)), num_actors=2)
+    said = {r["recording_id"]: [w["text"] for w in r["words"]] for r in table(tmp_path / "out")}
+    assert said == spoken_directly(recordings)
+    assert len(list(crashes.iterdir())) == 2
+    assert progress.num_kills >= 2
+
+
+def test_a_drained_run_goes_on_where_it_stopped(local_ray, tmp_path):
+    recordings = [recording(n, 5.0) for n in range(40)]
+    stop = threading.Event()
+
+    def stop_soon(progress):
+        if progress.num_shards >= 12:
+            stop.set()
+
+    first = run(order(recordings, tmp_path, pause_s=0.05), stop=stop, tell=stop_soon)
+    committed = {(r.recording_id, r.shard_index) for r in receipts(_store(tmp_path / "out"))}
+    second = run(order(recordings, tmp_path))
+    said = {r["recording_id"]: [w["text"] for w in r["words"]] for r in table(tmp_path / "out")}
+    assert first.state == "stopped"
+    assert 12 <= first.num_shards < 120
+    assert second.state == "finished"
+    assert second.num_shards == 120 - len(committed)
+    assert said == spoken_directly(recordings)
+
+
+def test_the_heartbeat_tells_how_the_run_ended(local_ray, tmp_path):
+    run(order([recording(0)], tmp_path))
+    status = json.loads((tmp_path / "out/_run/status.json").read_text())
+    assert status["state"] == "finished"
+    assert (status["num_done"], status["num_recordings"]) == (1, 1)
+
+
+def test_a_run_that_is_asked_for_again_keeps_what_it_told(local_ray, tmp_path):
+    path = tmp_path / "out/_run/status.json"
+    run(order([recording(n) for n in range(3)], tmp_path))
+    before = json.loads(path.read_text())
+    assert before["mean_occupancy"] > 0
+    path.write_text(json.dumps(before | {"state": "running", "detail": "cut off"}))
+    again = run(order([recording(n) for n in range(3)], tmp_path))
+    now = json.loads(path.read_text())
+    assert (again.num_left, again.state) == (0, "finished")
+    assert now | {"updated_at": ""} == before | {"updated_at": ""}
+
+
+def _store(output):
+    return open_store(str(output), S3Config())

@@ -1,0 +1,44 @@
+"""Working and waiting, by a clock that the test holds."""
+
+import pytest
+
+from nightscribe.cluster.stage_time import Spent, Stopwatch, handed_on
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("nightscribe.cluster.stage_time.time.monotonic", lambda: now[0])
+
+    def pass_by(seconds):
+        now[0] += seconds
+
+    return pass_by
+
+
+def test_a_worker_works_while_anything_is_in_its_hands(clock):
+    watch = Stopwatch()
+    clock(1)
+    with watch:
+        clock(2)
+        with watch:
+            clock(4)
+        clock(8)
+    clock(16)
+    assert watch.take() == Spent(busy_s=14.0, waiting_s=17.0)
+    clock(32)
+    assert watch.take() == Spent(busy_s=0.0, waiting_s=32.0)
+
+
+def test_making_is_work_and_handing_on_is_waiting(clock):
+    def making():
+        for thing in "abc":
+            clock(2)
+            yield thing
+
+    watch, things = Stopwatch(), []
+    for thing in handed_on(making(), watch):
+        things.append(thing)
+        clock(5)
+    assert things == ["a", "b", "c"]
+    assert watch.take() == Spent(busy_s=6.0, waiting_s=15.0)

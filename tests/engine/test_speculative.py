@@ -1,0 +1,168 @@
+"""Streams whose slots leap are heard whole and in order, however far each round comes."""
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nightscribe.engine.speculative import leaping_engine
+from nightscribe.engine.speculative_layout import Layout
+from nightscribe.engine.stream import Stream
+from tests.fakes import HashingModel, mixed, tokens_alone
+
+SHORTEST_LEAP = 1  # a pass always makes a step
+
+
+class LeapingHashes:
+    """The toy recurrences, in passes of which a random number of steps is right."""
+
+    def __init__(self, num_slots, frames_per_pass, num_passes, rounds_ahead=0):
+        self.frames_per_pass, self.num_passes = frames_per_pass, num_passes
+        self.frame_samples, self.num_heads, self.rounds_ahead = 4, 1, rounds_ahead
+        self._codec, self._draw = HashingModel(num_slots), random.Random(0)
+        self.bucket_sizes = self._codec.bucket_sizes
+        num_columns = (rounds_ahead + 2) * num_passes * frames_per_pass
+        self.codes_SC = np.full((num_slots, num_columns), 55)
+        self.said_S = np.full(num_slots, 88)  # not zero: a fresh stream must not hear it
+        self.positions_S = np.full(num_slots, 99)
+        self.encode = self._codec.encode
+        self.sizes, self.num_unread = [], 0
+
+    def run(self, leaps, codes):
+        num_slots = len(leaps.ends_S)
+        self.sizes.append(num_slots)
+        self.num_unread += 1
+        assert self.num_unread <= self.rounds_ahead + 1
+        self.codes_SC[:num_slots] = np.concatenate((self.codes_SC, codes), None)[leaps.frames_SC]
+        is_placed_S = leaps.starts_S >= 0
+        self.positions_S[:num_slots][is_placed_S] = leaps.starts_S[is_placed_S]
+        num_steps_S = [self._num_steps(leaps, slot) for slot in range(num_slots)]
+        tokens_SW = np.full((num_slots, self.num_passes * self.frames_per_pass), -9)
+        for slot, num_steps in enumerate(num_steps_S):
+            for column in range(num_steps):
+                self._step(leaps, slot)
+                tokens_SW[slot, column] = self.said_S[slot]
+        return LeapingHash(self, np.array(num_steps_S), tokens_SW)
+
+    def _num_steps(self, leaps, slot):
+        passes = range(self.num_passes)
+        leapt = [self._draw.randint(SHORTEST_LEAP, self.frames_per_pass) for _ in passes]
+        return int(min(sum(leapt), max(leaps.ends_S[slot] - self.positions_S[slot], 0)))
+
+    def _step(self, leaps, slot):
+        position = self.positions_S[slot]
+        assert position <= leaps.farthest_S[slot] + self.num_passes * self.frames_per_pass
+        column = position - leaps.bases_S[slot]
+        past = 0 if position == 0 else self.said_S[slot]
+        heard = 0 if position == 0 else self.codes_SC[slot, column]
+        forced = leaps.forced_SC[slot, column]
+        self.said_S[slot] = forced if forced >= 0 else mixed(past, heard)
+        self.positions_S[slot] += 1
+
+    def move(self, sources, targets):
+        self._codec.move(sources, targets)
+        for state_S in (self.said_S, self.positions_S, self.codes_SC):
+            state_S[list(targets)] = state_S[list(sources)]
+            state_S[list(sources)] = 99
+
+
+class LeapingHash:
+    """A round that is not read before the engine waits for it."""
+
+    def __init__(self, model, num_steps_S, tokens_SW):
+        self._model, shares_SW = model, (tokens_SW / 9973).astype(np.float32)
+        self._leapt = SimpleNamespace(
+            num_steps_S=num_steps_S,
+            tokens_SW=tokens_SW,
+            confidences_SW=shares_SW,
+            heads_SWH=shares_SW[..., None],
+        )
+
+    def wait(self):
+        self._model.num_unread -= 1
+        return self._leapt
+
+
+def streams_of(lengths):
+    draws = np.random.default_rng(0)
+    for index, num_frames in enumerate(lengths):
+        samples_N = draws.integers(-32768, 32767, num_frames * 4 - index % 4).astype(np.int16)
+        yield Stream(index, samples_N, num_frames, (5, 6, 7)[: min(index % 5, num_frames, 3)])
+
+
+def assert_heard_as_alone(engine, streams):
+    assert_as_alone(list(engine.hear(iter(streams))), streams)
+
+
+def assert_as_alone(heard, streams):
+    assert len(heard) == len(streams)
+    for one in heard:
+        assert one.tokens_T.tolist() == tokens_alone(one.stream, 4)
+
+
+LENGTHS = (1, 2, 90, 11, 12, 13, 24, 60, 7, 150, 36, 5, 48, 3)
+
+
+@pytest.mark.parametrize("num_slots", [1, 3, 8, 20])
+@pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(1, 1), (2, 1), (4, 3), (3, 9)])
+@pytest.mark.parametrize("rounds_ahead", [0, 1, 2])
+def test_neighbours_slots_and_leaps_never_change_a_stream(
+    num_slots, frames_per_pass, num_passes, rounds_ahead
+):
+    streams = list(streams_of(LENGTHS))
+    model = LeapingHashes(num_slots, frames_per_pass, num_passes, rounds_ahead)
+    engine = leaping_engine(model)
+    assert_heard_as_alone(engine, streams)
+    assert engine.tally.num_live_steps == sum(stream.num_steps for stream in streams)
+    assert 0 < engine.tally.occupancy <= 1
+    assert engine.tally.slots_busy == 0
+
+
+def test_a_stream_is_pulled_only_when_a_slot_is_free():
+    pulled = []
+    engine = leaping_engine(LeapingHashes(2, 2, 2))
+
+    def streams():
+        for stream in streams_of(LENGTHS):
+            pulled.append(stream.stream_id)
+            yield stream
+
+    for num_heard, _ in enumerate(engine.hear(streams())):
+        assert len(pulled) <= num_heard + 2
+
+
+@pytest.mark.parametrize("rounds_ahead", [0, 1])
+def test_slots_move_together_when_nothing_waits_but_not_where_rounding_must_be_alike(rounds_ahead):
+    streams = list(streams_of((200, *[5] * 30, 300)))
+    sizes = {}
+    for reproducible in (False, True):
+        model = LeapingHashes(8, 2, 3, rounds_ahead)
+        assert_heard_as_alone(leaping_engine(model, reproducible=reproducible), streams)
+        sizes[reproducible] = model.sizes
+    assert sizes[False][-1] == 2
+    assert sizes[False] == sorted(sizes[False], reverse=True)
+    assert set(sizes[True]) == {8}
+
+
+def test_the_next_round_is_queued_before_the_last_is_read():
+    model = LeapingHashes(3, 2, 3, rounds_ahead=1)
+    unread, run = [], model.run
+    model.run = lambda *args: (run(*args), unread.append(model.num_unread))[0]
+    list(leaping_engine(model).hear(streams_of(LENGTHS)))
+    assert unread[:1] == [1]
+    assert set(unread[1:-1]) == {2}
+
+
+def test_an_abandoned_hearing_leaves_nothing_behind():
+    streams = list(streams_of(LENGTHS))
+    engine = leaping_engine(LeapingHashes(3, 4, 3))
+    next(iter(engine.hear(streams)))
+    assert_heard_as_alone(engine, streams)
+
+
+def test_codes_of_another_row_are_noticed(monkeypatch):
+    plain = Layout._rows
+    monkeypatch.setattr(Layout, "_rows", lambda *args: plain(*args) + 1)
+    with pytest.raises((AssertionError, IndexError)):
+        assert_heard_as_alone(leaping_engine(LeapingHashes(3, 4, 3)), list(streams_of(LENGTHS)))

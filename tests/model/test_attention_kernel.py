@@ -1,0 +1,194 @@
+"""Our own kernel says what the plain way says; without a GPU it runs in Triton's interpreter."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nightscribe.model import attention_backends as mixing
+from nightscribe.model.attention import RingCache, RingPlaces, Window
+from nightscribe.model.kv_cache import EIGHT_BITS
+from nightscribe.model.language_model import LanguageModel
+from tests.model.reference import SMALL_LANGUAGE_MODEL
+
+pytest.importorskip("triton", reason="triton is not installed: our kernel was not run")
+
+from nightscribe.model import attention_kernel as ring_kernel
+
+# Triton 3.9 announces a change of its next version at its first compilation.
+pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, *EIGHT_BITS)
+HEADS, WIDTH = 2, 16
+
+
+@pytest.fixture(autouse=True)
+def _many_spans_in_a_small_ring(monkeypatch):
+    monkeypatch.setattr(ring_kernel, "SPAN", 32)
+    monkeypatch.setattr(ring_kernel, "BLOCK", 16)
+
+
+def ring(
+    next_positions, context, num_queries, dtype=torch.float32, width=WIDTH
+) -> tuple[RingCache, RingPlaces]:
+    """A ring full of noise, its rows at these positions, and the places of the next queries."""
+    torch.manual_seed(len(next_positions) + context)
+    shape = (1, len(next_positions), HEADS, context + num_queries - 1, width)
+    cache = RingCache.empty(shape, DEVICE, dtype)
+    rows = torch.arange(shape[1], device=DEVICE)[:, None]
+    everywhere = rows, torch.arange(cache.capacity, device=DEVICE).expand(shape[1], -1)
+    for kept in (cache.keys, cache.values):
+        kept.write(0, everywhere, torch.randn(shape[1], cache.capacity, HEADS, width).to(DEVICE))
+    cache.next_positions_B.copy_(torch.tensor(next_positions))
+    return cache, cache.advance(num_queries)
+
+
+def both(cache, places, context, queries_dtype=torch.float32):
+    """What the kernel and the plain way make of the same queries, the latter in fp32."""
+    num_queries = places.positions_BT.shape[1]
+    rows, heads, _, width = cache.keys.layer(0).numbers_BHCE.shape
+    queries_BHTE = torch.randn(rows, num_queries, heads, width).to(DEVICE, queries_dtype)
+    queries_BHTE = queries_BHTE.transpose(1, 2)
+    entries = cache.keys.layer(0), cache.values.layer(0)
+    sight = places.sight(Window(context), HEADS)
+    keys, values = (type(x)(x.plain(torch.float32).float()) for x in entries)
+    wanted = mixing._mix_many(queries_BHTE.float(), keys, values, sight)
+    assert sight.newest_B is not None
+    return ring_kernel.mix_ring(queries_BHTE, *entries, sight.newest_B, context), wanted
+
+
+def assert_close(found_and_wanted, atol=2e-6):
+    found, wanted = found_and_wanted
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("context", [1, 7, 33, 70])
+def test_every_length_is_read_to_its_end_and_no_further(context):
+    lengths = sorted({0, 1, 15, 16, 31, 32, 33, context - 1, context, 3 * context + 5})
+    assert_close(both(*ring(lengths, context, 1), context))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [16, 128])
+def test_every_number_is_widened_as_meant(dtype, width):
+    cache, places = ring([5, 1000], 40, 1, dtype, width)
+    assert_close(both(cache, places, 40))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_answer_comes_in_the_numbers_of_the_question(dtype):
+    cache, places = ring([0, 5, 70], 40, 1, dtype)
+    found, wanted = both(cache, places, 40, dtype)
+    assert found.dtype == dtype
+    assert_close((found, wanted), atol=1e-2)
+
+
+@pytest.mark.parametrize("num_queries", [2, 5])
+@pytest.mark.parametrize("context", [1, 45])
+def test_each_of_several_queries_sees_its_own_window(num_queries, context):
+    positions = [0, context - 1, 7 * context + 3]
+    assert_close(both(*ring(positions, context, num_queries), context))
+
+
+def test_far_positions_wrap_as_near_ones():
+    assert_close(both(*ring([450_000, 2_000_000], 30, 3), 30))
+
+
+def test_rows_cut_out_of_a_larger_ring_are_found():
+    cache, _ = ring([3, 9, 50, 31], 32, 1, torch.int8)
+    cache = cache.first(3)
+    assert_close(both(cache, cache.advance(1), 32))
+
+
+def test_neighbours_change_no_bit_of_a_row():
+    cache, places = ring([3, 69, 5000], 70, 1)
+    entries = cache.keys.layer(0), cache.values.layer(0)
+    queries = torch.randn(3, HEADS, 1, WIDTH).to(DEVICE)
+    newest_B = places.positions_BT[:, -1]
+    together = ring_kernel.mix_ring(queries, *entries, newest_B, 70)
+    keys, values = entries
+    alone = [
+        ring_kernel.mix_ring(
+            queries[row], keys.cut(row, 70), values.cut(row, 70), newest_B[row], 70
+        )
+        for row in (slice(row, row + 1) for row in range(3))
+    ]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_what_another_stream_left_is_not_heard():
+    cache, places = ring([4, 4], 32, 1)
+    keys, values = cache.keys.layer(0), cache.values.layer(0)
+    values.numbers_BHCE[1] = values.numbers_BHCE[0]
+    keys.numbers_BHCE[1] = keys.numbers_BHCE[0]
+    values.numbers_BHCE[1, :, 5:] = 1e6
+    queries = torch.randn(1, HEADS, 1, WIDTH).to(DEVICE).expand(2, -1, -1, -1)
+    mixed = ring_kernel.mix_ring(queries, keys, values, places.positions_BT[:, -1], 32)
+    assert torch.equal(mixed[0], mixed[1])
+
+
+def test_a_model_that_uses_it_says_the_same_across_the_wrap(monkeypatch):
+    torch.manual_seed(0)
+    model = LanguageModel(SMALL_LANGUAGE_MODEL).eval()
+    codes_STK, text_ST = torch.randint(0, 50, (2, 6, 5)), torch.randint(0, 50, (2, 6))
+    logits = []
+    for _ in range(2):
+        cache = model.empty_cache(2, 3)
+        cache.next_positions_B.copy_(torch.tensor([0, SMALL_LANGUAGE_MODEL.context - 2]))
+        never_S = torch.zeros(2, dtype=torch.bool)
+        for piece in range(2):
+            span = slice(3 * piece, 3 * piece + 3)
+            said = model.extend(codes_STK[:, span], text_ST[:, span], cache, never_S)
+        logits.append(said.logits_STV)
+        monkeypatch.setattr(mixing, "_mix_few_on_cpu", _by_our_kernel)
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-4)
+    assert not torch.equal(*logits)
+
+
+def _by_our_kernel(queries_BHTE, keys, values, sight):
+    return ring_kernel.mix_ring(queries_BHTE, keys, values, sight.newest_B, sight.context)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from nightscribe.model import attention_kernel as ring_kernel
+
+def compiled(kernel, types, capability, **constants):
+    names = kernel.arg_names
+    signature = dict(zip(names, types.split())) | dict.fromkeys(constants, "constexpr")
+    values = {(names.index(name),): value for name, value in constants.items()}
+    # As Triton finds the tensors of torch when it is called.
+    places = [index for index, name in enumerate(names) if name.endswith("_ptr")]
+    attrs = {(place,): [["tt.divisibility", 16]] for place in places}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=values, attrs=attrs)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm
+
+for capability, ring in ((75, "*i8 *i8 *bf16 *bf16"), (90, "*fp8e4nv *fp8e4nv *bf16 *bf16")):
+    span = compiled(
+        ring_kernel.mix_span, f"*fp16 {ring} *i64 *fp32 *fp32 i32 fp32", capability,
+        num_heads=16, num_queries=1, capacity=750, width=128, num_spans=3,
+        span=ring_kernel.SPAN, block=ring_kernel.BLOCK, num_blocks_ahead=ring_kernel.BLOCKS_AHEAD)
+    added = compiled(
+        ring_kernel.add_spans, "*fp32 *fp32 *fp16", capability,
+        num_spans=3, num_columns=4, width=128)
+    is_whole = len(span["cubin"]) > 0 and len(added["cubin"]) > 0
+    print(capability, is_whole, "ahead" if "cp.async" in span["ptx"] else "in turn")
+"""
+
+
+def test_it_compiles_for_gpus_that_are_not_here(tmp_path):
+    real = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    ran = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=real | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Before Ampere nothing is read ahead of its use.
+    assert ran.stdout.splitlines() == ["75 True in turn", "90 True ahead"], ran.stderr

@@ -1,0 +1,33 @@
+"""Layers that lie as a CPU reads best say what they said before."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from nightscribe.model.cpu_weights import PackedLinear, pack
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_matrix_multiplies_as_before(num_rows, dtype):
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(48, 80, bias=False)).to(dtype)
+    packed = deepcopy(plain)
+    pack(packed, num_rows)
+    for given_rows in (1, num_rows, 33):
+        x = torch.randn(given_rows, 1, 48).to(dtype)
+        tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+        torch.testing.assert_close(packed(x), plain(x), rtol=0, atol=tolerance)
+
+
+def test_for_a_single_row_a_matrix_lies_transposed_and_may_still_be_packed_for_more():
+    layers = nn.Sequential(nn.Linear(48, 80, bias=False))
+    x = torch.randn(8, 48)
+    said = layers(x)
+    pack(layers, 1)
+    assert layers[0].weight.stride() == (1, 80)
+    pack(layers, 8)
+    assert isinstance(layers[0], PackedLinear)
+    torch.testing.assert_close(layers(x), said, rtol=0, atol=1e-6)

@@ -1,0 +1,169 @@
+"""Queues wait for each other where they must, and recorded steps say what called ones say: on a
+pretended GPU, whose queues are watched for races."""
+
+import contextlib
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.sizes import config_of
+from nightscribe.engine.chunks import Job, chunk_of
+from nightscribe.engine.speculative import leaping_engine
+from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.stream import Stream
+from nightscribe.model import cpu_weights as packing
+from nightscribe.model.cuda_runtime import Queues
+from nightscribe.model.model_runner import Housing
+from nightscribe.model.speculative_runner import LeapingModel
+from nightscribe.model.step_runner import SteppingModel
+from tests.model.pretended_cuda import Race, pretended_cuda
+
+CPU = torch.device("cpu")
+FRAMES = (12, 1, 30, 4, 5, 2, 7, 3, 9, 41, 50)  # the ring wraps twice; slots move to fewer
+NUM_SLOTS, ROUND_STEPS = 16, 3  # more kinds of steps are recorded than a round has steps
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unpacked():
+    """As on a GPU, and on both sides of each comparison."""
+    speech()  # what torch loads once, is before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_is_packable", lambda weight: False)
+        yield
+
+
+def speech():
+    return random_speech(config_of("toy"), CPU, torch.float32)
+
+
+def streams(**manner):
+    for index, num_frames in enumerate(FRAMES):
+        noise_N = np.random.default_rng(index).normal(0, 4000, num_frames * 1920)
+        sound_N = noise_N.clip(-32768, 32767).astype(np.int16)
+        yield Stream(index, sound_N, num_frames, **(manner if index % 2 else {}))
+
+
+def heard_by(model, wanted):
+    if isinstance(model, LeapingModel):
+        engine = leaping_engine(model)
+    else:
+        engine = stepping_engine(model, round_steps=ROUND_STEPS)
+    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(wanted)}
+
+
+MANNERS = [{}, {"temperature": 0.8, "seed": 3, "prompt_tokens": (5, 9, 31)}]
+
+
+@pytest.fixture(scope="module", params=MANNERS)
+def plain(request):
+    """On a plain CPU."""
+    wanted = list(streams(**request.param))
+    return wanted, heard_by(SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS), wanted)
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+def test_queues_race_nowhere_and_recorded_steps_say_the_same(plain, use_graphs, monkeypatch):
+    wanted, expected = plain
+    with pretended_cuda(monkeypatch) as watching:
+        model = SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS, Housing(use_graphs=use_graphs))
+        assert heard_by(model, wanted) == expected
+    assert watching.num_calls > 10_000
+    assert len({token for tokens in expected.values() for token in tokens}) > 5
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+@pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(2, 2), (4, 1)])
+def test_leaps_race_nowhere_and_say_what_single_steps_say(
+    plain, frames_per_pass, num_passes, use_graphs, monkeypatch
+):
+    wanted, expected = plain
+    with pretended_cuda(monkeypatch):
+        model = LeapingModel(
+            speech(), NUM_SLOTS, frames_per_pass, num_passes, Housing(use_graphs=use_graphs)
+        )
+        assert model.rounds_ahead == 1
+        assert heard_by(model, wanted) == expected
+
+
+def called():
+    return SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS, Housing(use_graphs=False))
+
+
+def codes_around_a_move(model):
+    """What the codec makes of a stream whose slot is moved as soon as its chunk is queued."""
+    (stream,) = (one for one in streams() if one.num_frames == 12)
+    jobs = [Job(9, stream, 0, 3), Job(2, stream, 3, 6)]
+    chunks = [chunk_of([job], ROUND_STEPS, model.frame_samples) for job in jobs]
+    before = model.encode(chunks[0])
+    model.move([9], [2])
+    return [codes.codes_JFK.flatten(0, 1).tolist() for codes in (before, model.encode(chunks[1]))]
+
+
+def test_a_slot_moves_between_what_the_codec_does_before_and_after(monkeypatch):
+    expected = codes_around_a_move(called())
+    assert expected[0] != expected[1]
+    with pretended_cuda(monkeypatch):
+        assert codes_around_a_move(called()) == expected
+
+
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_a_move_that_does_not_wait_for_the_codec_or_lets_it_pass_is_caught(monkeypatch, skipped):
+    with pretended_cuda(monkeypatch):
+        model = called()
+        join, joins = Queues.join, itertools.count()
+        monkeypatch.setattr(Queues, "join", lambda queues: next(joins) == skipped or join(queues))
+        with pytest.raises(Race):
+            codes_around_a_move(model)
+    assert next(joins) > skipped
+
+
+@pytest.mark.parametrize(("is_cuda", "num_together"), [(True, 11), (False, 1)])
+def test_a_gpu_encodes_many_streams_at_once(monkeypatch, is_cuda, num_together):
+    with pretended_cuda(monkeypatch) if is_cuda else contextlib.nullcontext():
+        model, sizes = called(), []
+        encode = model._mimi.mimi.encode
+        monkeypatch.setattr(
+            model._mimi.mimi, "encode", lambda x, *args: (sizes.append(len(x)), encode(x, *args))[1]
+        )
+        jobs = [Job(slot, one, 0, 1) for slot, one in enumerate(streams())]
+        model.encode(chunk_of(jobs, ROUND_STEPS, model.frame_samples))
+    assert set(sizes) == {num_together}
+
+
+def test_the_host_hands_everything_over_in_pinned_memory_and_does_not_wait(monkeypatch):
+    to, pinned, handed = torch.Tensor.to, [], []
+
+    def to_device(tensor, *args, non_blocking=False, **kwargs):
+        if isinstance(args[0], torch.device):
+            handed.append((any(tensor is one for one in pinned), non_blocking))
+        return to(tensor, *args, **kwargs)
+
+    with pretended_cuda(monkeypatch):
+        model, pin = called(), torch.Tensor.pin_memory
+        monkeypatch.setattr(
+            torch.Tensor, "pin_memory", lambda x: (pinned.append(pin(x)), pinned[-1])[1]
+        )
+        monkeypatch.setattr(torch.Tensor, "to", to_device)
+        heard_by(model, streams())
+    assert len(handed) > 50
+    assert set(handed) == {(True, True)}
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("join", lambda queues: None),
+        ("receive", lambda queues, tensor, sign: None),
+    ],
+)
+@pytest.mark.parametrize("make", [SteppingModel, partial(LeapingModel, num_passes=2)])
+@pytest.mark.parametrize("use_graphs", [True, False])
+def test_a_queue_that_does_not_wait_is_caught(monkeypatch, name, broken, make, use_graphs):
+    monkeypatch.setattr(Queues, name, broken)
+    housing = Housing(use_graphs=use_graphs)
+    with pretended_cuda(monkeypatch), pytest.raises(Race):
+        heard_by(make(speech(), NUM_SLOTS, ROUND_STEPS, housing=housing), streams())

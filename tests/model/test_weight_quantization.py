@@ -1,0 +1,163 @@
+"""Matrices in 8 and 4 bits, and fp16 where it is wide enough."""
+
+import pytest
+import torch
+from torch import nn
+
+from nightscribe.model import weight_quantization as weight_only
+from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.native import read
+from nightscribe.model.weight_quantization import CompressedLinear, Int4, Int8, compress
+from tests.model.reference import SMALL_LANGUAGE_MODEL, random_pair
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return list(read(random_pair().ours.language_model.native_tensors()))
+
+
+def matrix(num_rows, num_columns, seed=0):
+    drawn = torch.randn(num_rows, num_columns, generator=torch.Generator().manual_seed(seed))
+    return drawn * torch.linspace(0.01, 3, num_rows)[:, None]
+
+
+@pytest.mark.parametrize("num_columns", [32, 64, 80, 176])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_an_entry_is_off_by_half_a_step_of_its_scale_at_most(num_columns, dtype):
+    weight_NK = matrix(20, num_columns)
+    rounding = weight_NK.abs().amax() * 4 * torch.finfo(dtype).eps
+    steps_8 = Int8.of(weight_NK, torch.float32).scales_N[:, None]
+    off_8 = (Int8.of(weight_NK, dtype).plain().float() - weight_NK).abs()
+    assert (off_8 <= steps_8 * 0.51 + rounding).all()
+    off_4 = (Int4.of(weight_NK, dtype).plain().float() - weight_NK).abs()
+    padded = nn.functional.pad(weight_NK, (0, -num_columns % 32)).unflatten(1, (-1, 32))
+    step_NG = (padded.amax(2) - padded.amin(2)) / 15
+    off_NGC = nn.functional.pad(off_4, (0, -num_columns % 32)).unflatten(1, (-1, 32))
+    assert (off_NGC <= step_NG[..., None] * 0.51 + rounding).all()
+    assert off_4.mean() > off_8.mean() > 0
+
+
+def test_a_matrix_of_zeros_stays_one():
+    for format in (Int8, Int4):
+        assert not format.of(torch.zeros(16, 64), torch.bfloat16).plain().any()
+
+
+@pytest.mark.parametrize("num_rows", [1, 5])
+@pytest.mark.parametrize("shape", [(48, 96), (32, 80), (128, 64)])
+@pytest.mark.parametrize("format", [Int8, Int4])
+def test_torch_s_own_products_multiply_by_the_plain_matrix(monkeypatch, format, shape, num_rows):
+    weight_NK = matrix(*shape)
+    x_MK = torch.randn(num_rows, shape[1], generator=torch.Generator().manual_seed(1)).bfloat16()
+    found = format.of(weight_NK, torch.bfloat16).product(x_MK).float()
+    monkeypatch.setattr(weight_only, "_has_kernel", lambda like, name: False)
+    without = format.of(weight_NK, torch.bfloat16)
+    expected = x_MK.float() @ without.plain().float().T
+    for product in (found, without.product(x_MK).float()):
+        assert (product - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+def test_bfloat16_on_a_cpu_uses_torch_s_own_product_in_4_bits():
+    assert Int4.of(matrix(32, 96), torch.bfloat16).is_for_kernel
+    assert not Int4.of(matrix(20, 96), torch.bfloat16).is_for_kernel
+    assert not Int4.of(matrix(32, 96), torch.float16).is_for_kernel
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_only_the_matrices_of_the_transformer_are_compressed(tensors, bits):
+    model = LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_bits=bits)
+    layer = model.transformer.layers[0]
+    for part in (layer.attention, layer.feed_forward):
+        assert isinstance(part.project_in, CompressedLinear)
+        assert isinstance(part.project_out, CompressedLinear)
+    assert isinstance(model.text_head, nn.Linear)
+    whole = dict(tensors)["transformer.layers.0.self_attn.out_proj.weight"]
+    kept = layer.attention.project_out.matrix.plain()
+    assert 0 < (kept - whole).abs().max() < 0.2 * whole.abs().max()
+
+
+def logits_of(model, seed=0):
+    draws = torch.Generator().manual_seed(seed)
+    codes_STK = torch.randint(0, 64, (3, 40, 5), generator=draws)
+    text_ST = torch.randint(0, 50, (3, 40), generator=draws)
+    with torch.no_grad():
+        return model(codes_STK, text_ST).logits_STV
+
+
+def test_fewer_bits_stray_further_from_fp32(tensors):
+    def loaded(dtype, bits=None):
+        return LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, dtype, weight_bits=bits)
+
+    exact = logits_of(loaded(torch.float32))
+    half, eight, four = (
+        (logits_of(loaded(dtype, bits)) - exact).square().mean().sqrt() / exact.std()
+        for dtype, bits in ((torch.float16, None), (torch.float32, 8), (torch.float32, 4))
+    )
+    assert 0 < half < 0.01
+    assert half < eight < 0.1
+    assert eight < four < 0.7
+
+
+def test_a_compressed_matrix_is_not_written_back(tensors):
+    model = LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_bits=8)
+    with pytest.raises(ValueError, match="cannot be written back"):
+        list(read(model.native_tensors()))
+
+
+def test_a_missing_or_misshapen_matrix_is_refused_as_ever(tensors):
+    name = "transformer.layers.1.gating.linear_in.weight"
+    without = [pair for pair in tensors if pair[0] != name]
+    with pytest.raises(ValueError, match=f"lacks tensor '{name}'"):
+        LanguageModel.load(SMALL_LANGUAGE_MODEL, without, CPU, torch.float32, weight_bits=8)
+    with pytest.raises(ValueError, match=f"'{name}' has shape"):
+        LanguageModel.load(
+            SMALL_LANGUAGE_MODEL,
+            [*without, (name, torch.zeros(3, 3))],
+            CPU,
+            torch.float32,
+            weight_bits=4,
+        )
+
+
+def test_nothing_is_allocated_before_a_matrix_is_there():
+    with torch.device("meta"):
+        layers = nn.Sequential(nn.Linear(64, 64, bias=False))
+    compress(layers, 8, CPU)
+    assert list(layers.parameters()) == []
+    assert layers[0].matrix is None
+
+
+def in_fp16(tensors):
+    return LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float16)
+
+
+def test_fp16_keeps_residuals_and_logits_in_fp32(tensors):
+    model = in_fp16(tensors)
+    seen = {}
+    first = model.transformer.layers[0]
+    first.attention_norm.register_forward_hook(
+        lambda module, x, y: seen.update(residual=x[0].dtype, normed=y.dtype)
+    )
+    model.text_head.register_forward_hook(lambda module, x, y: seen.update(logits=y.dtype))
+    logits_of(model)
+    assert seen == {
+        "residual": torch.float32,
+        "normed": torch.float16,
+        "logits": torch.float32,
+    }
+    assert first.attention.project_in.weight.dtype == torch.float16
+
+
+def test_a_residual_beyond_fp16_does_no_harm(tensors):
+    loud = [(name, tensor.clone()) for name, tensor in tensors]
+    for name, tensor in loud:
+        if name.startswith("emb."):
+            tensor[:, 0] = 30000
+    exact = LanguageModel.load(SMALL_LANGUAGE_MODEL, loud, CPU, torch.float32)
+    codes, text = torch.zeros(1, 4, 5, dtype=torch.int64), torch.zeros(1, 4, dtype=torch.int64)
+    assert exact.embed(codes, text).abs().max() > 65504
+    with torch.no_grad():
+        expected, found = (model(codes, text).logits_STV for model in (exact, in_fp16(loud)))
+    assert found.isfinite().all()
+    assert torch.allclose(found, expected, atol=0.02 * expected.abs().max())
