@@ -18,7 +18,7 @@ from nightscribe.audio.waveform import read_waveform
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.inspection import inspect
 from nightscribe.guards.speech_activity import speech_spans
-from nightscribe.guards.stall_retry import Attempt, hear_attempts, redecode
+from nightscribe.guards.stall_retry import RetryAttempt, retry_stalls, run_retries
 from nightscribe.jobs.file import FileConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.device import device_of
@@ -79,18 +79,18 @@ def _guarded(
 ) -> list[Word]:
     """The words after stalled spans were heard again; what is still suspicious is told."""
 
-    def hear(attempt: Attempt) -> list[Word]:
+    def hear(attempt: RetryAttempt) -> list[Word]:
         again = replace(clip, samples_N=attempt.samples_N, temperature=attempt.temperature)
         (heard,) = transcriber.transcribe([again])
         return heard.words
 
     speech = speech_spans(clip.samples_N, rate_hz, config.guards)
-    attempts = redecode(clip.samples_N, rate_hz, words, speech, config.guards)
-    redecoded = hear_attempts(attempts, hear).words
-    for one in inspect(redecoded, speech, None, config.guards).findings:
+    attempts = retry_stalls(clip.samples_N, rate_hz, words, speech, config.guards)
+    retried = run_retries(attempts, hear).words
+    for one in inspect(retried, speech, None, config.guards).findings:
         where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
         sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
-    return list(redecoded)
+    return list(retried)
 
 
 def samples_of(

@@ -18,7 +18,7 @@ from nightscribe.cluster.ray_session import connected, session_folder
 from nightscribe.cluster.resources import pool_for
 from nightscribe.cluster.run_spec import Order
 from nightscribe.engine.config import EngineConfig
-from nightscribe.guards.inspection import guarded
+from nightscribe.guards.inspection import add_inspection
 from nightscribe.jobs.command import INTERRUPTED
 from nightscribe.jobs.display import Display
 from nightscribe.jobs.language_prompts import Primers, digests, read_primers
@@ -121,7 +121,7 @@ def _order(
         settings=settings(config, checkpoint, primers),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
         stages=_stages(config, checkpoint, primers),
-        examine=partial(guarded, config=config.guards),
+        examine=partial(add_inspection, config=config.guards),
         cluster=config.cluster,
         pace=config.pace,
         lease=config.lease,

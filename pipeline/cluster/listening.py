@@ -55,7 +55,7 @@ class TranscriberListener:
             token_confidences=tuple(heard.confidences_T[kept].tolist()),
             speech=cut.speech,
             turn_ends_s=heard.turn_ends_s,
-            num_redecoded=len(better.cured),
+            num_redecoded=len(better.fixed_stalls),
             model=self._model,
             model_revision=self._model_revision,
         )

@@ -1,4 +1,4 @@
-"""Looks at a transcript with suspicion: what was missed, repeated, made up or misheard.
+"""Checks transcripts: stalls, repeated phrases, hallucinated words, the wrong language.
 
-Knows words and where somebody speaks. Does not know the model, recordings or files.
+Knows words and where speech is. Does not know the model, recordings or files.
 """

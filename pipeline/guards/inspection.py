@@ -1,15 +1,23 @@
-"""All guards over one transcript: what becomes its columns, its status and the reasons for it."""
+"""Runs every guard on a transcript, and sets its inspection columns, its status and the reasons.
+
+Includes the language guard: which language the words are in, and whether it is the expected one.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
+
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.hallucinations import simultaneous_words, words_over_silence
-from nightscribe.guards.language import language_heard, language_mismatch
-from nightscribe.guards.repetitions import loops, num_looped_words
-from nightscribe.guards.spans import total_s
-from nightscribe.guards.stalls import holes, stalls, uncovered_speech_s
-from nightscribe.records import Finding, Inspection, Span, Transcript, Word
+from nightscribe.guards.hallucinations import (
+    loops,
+    num_looped_words,
+    simultaneous_words,
+    words_over_silence,
+)
+from nightscribe.guards.stalls import holes, stalls, total_s, uncovered_speech_s
+from nightscribe.records import Finding, Inspection, Span, Transcript, Word, primary_language
 
 
 def inspect(
@@ -18,8 +26,8 @@ def inspect(
     expected_language: str | None,
     config: GuardsConfig,
 ) -> Inspection:
-    """Run every guard."""
-    heard = language_heard(words, config)
+    """Run every guard on the words of one recording."""
+    language = detect_language(words, config)
     silent = words_over_silence(words, speech, config)
     simultaneous = simultaneous_words(words, config)
     mismatch = language_mismatch(words, expected_language, config)
@@ -35,16 +43,16 @@ def inspect(
         num_looped_words=num_looped_words(words, config),
         num_silent_words=_num_words(words, silent),
         num_simultaneous_words=_num_words(words, simultaneous),
-        language_heard=heard.code if heard else None,
+        language_heard=language.code if language else None,
         is_language_mismatched=bool(mismatch),
         findings=tuple(sorted(findings, key=lambda finding: finding.start_s)),
     )
 
 
-def guarded(transcript: Transcript, config: GuardsConfig) -> Transcript:
-    """The transcript with what the guards found, and its status and the reasons for it renewed.
+def add_inspection(transcript: Transcript, config: GuardsConfig) -> Transcript:
+    """The transcript with its inspection, and the status and reasons that follow from it.
 
-    The worst that holds: partial, then empty, then redecoded, then ok; all reasons are kept.
+    The status is the first that applies of partial, empty, redecoded, ok; all reasons are kept.
     """
     expected = transcript.recording.language
     inspection = inspect(transcript.words, transcript.speech, expected, config)
@@ -72,8 +80,8 @@ def _reasons(transcript: Transcript, inspection: Inspection) -> tuple[str, ...]:
         for finding in inspection.findings
     ]
     num_redecoded = transcript.num_redecoded
-    redecoded = [f"stalls cured by decoding again: {num_redecoded}"] if num_redecoded else []
-    return (*transcript.reasons, *redecoded, *found)
+    retried = [f"stalls fixed by a retry: {num_redecoded}"] if num_redecoded else []
+    return (*transcript.reasons, *retried, *found)
 
 
 def _num_words(words: Sequence[Word], findings: Sequence[Finding]) -> int:
@@ -81,3 +89,38 @@ def _num_words(words: Sequence[Word], findings: Sequence[Finding]) -> int:
         any(finding.start_s <= word.start_s and word.end_s <= finding.end_s for finding in findings)
         for word in words
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedLanguage:
+    """The most probable language of a text, as an ISO 639 code."""
+
+    code: str
+    probability: float
+
+
+def detect_language(words: Sequence[Word], config: GuardsConfig) -> DetectedLanguage | None:
+    """The language of the words; None if there are too few words to tell."""
+    if len(words) < config.min_language_words:
+        return None
+    code, probability = _identifier().classify(" ".join(word.text for word in words))
+    return DetectedLanguage(code, float(probability))
+
+
+def language_mismatch(
+    words: Sequence[Word], expected: str | None, config: GuardsConfig
+) -> list[Finding]:
+    """One finding over all words if they are very probably not in the expected language."""
+    found = detect_language(words, config)
+    if not expected or found is None or found.probability < config.min_language_probability:
+        return []
+    if found.code == primary_language(expected):
+        return []
+    detail = f"detected {found.code} ({found.probability:.0%}), expected {expected}"
+    end_s = max(word.end_s for word in words)
+    return [Finding("language", words[0].start_s, end_s, detail)]
+
+
+@cache
+def _identifier() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,6 +1,7 @@
-"""Where somebody speaks, by how loud it is and how it rises and falls, from samples as they pass.
+"""Voice activity detection (VAD) by energy: where somebody speaks, from blocks of samples.
 
-Remembers one level per 20 ms of audio, never the audio: about 700 kB for an hour.
+Speech is louder than the noise floor, and its level changes within a second. Keeps one level per
+20 ms of audio, never the audio: about 700 kB for an hour.
 """
 
 import numpy as np
@@ -12,16 +13,16 @@ from nightscribe.records import Span
 LEVELS_PER_S = 50
 FULL_SCALE = 32768.0
 SILENCE_DBFS = -96.0
-# Of the levels of a recording with any pauses, the lowest tenth is its noise.
+# The lowest tenth of the levels is taken for the noise floor: most recordings have pauses.
 NOISE_QUANTILE = 0.1
-# Shorter sounds are too short to tell music from a vowel.
+# Music cannot be told from a long vowel in less than this.
 MIN_STEADY_S = 2
-# What lies between is how far the level rises and falls within a second.
-RISE_AND_FALL = (0.1, 0.9)
+# The difference of these quantiles within a second is the modulation of the level.
+MODULATION_QUANTILES = (0.1, 0.9)
 
 
-class SpeechListener:
-    """Hears blocks of samples in order and tells afterwards where speech was."""
+class SpeechDetector:
+    """Takes blocks of samples in order; `spans` returns where speech was."""
 
     def __init__(self, sample_rate_hz: int, config: GuardsConfig) -> None:
         self._window = sample_rate_hz // LEVELS_PER_S
@@ -30,8 +31,8 @@ class SpeechListener:
         self._rest_N: NDArray[np.int16] = np.zeros(0, np.int16)
         self._levels: list[NDArray[np.float32]] = []
 
-    def hear(self, samples_N: NDArray[np.int16]) -> None:
-        """Take the next block, of any length."""
+    def add(self, samples_N: NDArray[np.int16]) -> None:
+        """Add the next block, of any length."""
         samples_N = np.concatenate([self._rest_N, samples_N])
         num_whole = len(samples_N) // self._window * self._window
         if num_whole:
@@ -39,7 +40,7 @@ class SpeechListener:
         self._rest_N = samples_N[num_whole:].copy()
 
     def spans(self) -> tuple[Span, ...]:
-        """The spans of speech in everything heard so far."""
+        """The spans of speech in all blocks so far."""
         levels = np.concatenate([np.zeros(0, np.float32), *self._levels])
         if not len(levels):
             return ()
@@ -48,20 +49,20 @@ class SpeechListener:
             max(round(duration_s / self._window_s), 1)
             for duration_s in (self._config.min_pause_s, self._config.min_speech_s)
         )
-        spoken = _without_short_runs(~_without_short_runs(~loud, min_pause), min_speech)
+        is_speech_L = _without_short_runs(~_without_short_runs(~loud, min_pause), min_speech)
         return tuple(
             Span(first * self._window_s, end * self._window_s)
-            for first, end in _runs(spoken)
+            for first, end in _runs(is_speech_L)
             if not self._is_steady(levels[first:end])
         )
 
     def _is_steady(self, levels: NDArray[np.float32]) -> bool:
-        """Whether it hardly rises and falls within a second, as syllables do: music, or noise."""
+        """Whether the level changes less within a second than syllables do: music or noise."""
         num_seconds = len(levels) // LEVELS_PER_S
         if num_seconds < MIN_STEADY_S:
             return False
         levels_SL = levels[: num_seconds * LEVELS_PER_S].reshape(num_seconds, LEVELS_PER_S)
-        low_S, high_S = np.quantile(levels_SL, RISE_AND_FALL, axis=1)
+        low_S, high_S = np.quantile(levels_SL, MODULATION_QUANTILES, axis=1)
         return float(np.median(high_S - low_S)) < self._config.min_modulation_db
 
     def _threshold_dbfs(self, levels: NDArray[np.float32]) -> float:
@@ -74,13 +75,13 @@ def speech_spans(
     samples_N: NDArray[np.int16], sample_rate_hz: int, config: GuardsConfig
 ) -> tuple[Span, ...]:
     """Where somebody speaks in one piece of audio."""
-    listener = SpeechListener(sample_rate_hz, config)
-    listener.hear(samples_N)
-    return listener.spans()
+    detector = SpeechDetector(sample_rate_hz, config)
+    detector.add(samples_N)
+    return detector.spans()
 
 
 def _levels_dbfs(windows_WN: NDArray[np.int16]) -> NDArray[np.float32]:
-    # An offset is no sound: the mean of each window is taken out.
+    # The mean of each window is removed: a constant offset is not sound.
     power_W = windows_WN.var(axis=1, dtype=np.float32) / FULL_SCALE**2
     return 10 * np.log10(np.maximum(power_W, 10 ** (SILENCE_DBFS / 10))).astype(np.float32)
 
@@ -92,8 +93,8 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _without_short_runs(flags: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
-    kept = flags.copy()
+    long_runs = flags.copy()
     for first, end in _runs(flags):
         if end - first < shortest:
-            kept[first:end] = False
-    return kept
+            long_runs[first:end] = False
+    return long_runs

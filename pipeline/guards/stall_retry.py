@@ -1,7 +1,7 @@
-"""Decodes stalled spans again and keeps the better words.
+"""Transcribes stalled spans again and keeps the better words.
 
-The caller hears: `redecode` yields what to hear next and is sent the words, so that the same
-steps serve a plain loop, an asynchronous actor and a test.
+`retry_stalls` is a generator: it yields the audio to transcribe next and is sent the words, so that
+the same steps serve a plain loop, an asynchronous actor and a test.
 """
 
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
@@ -11,80 +11,80 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.repetitions import num_looped_words
-from nightscribe.guards.spans import spoken_end_s
-from nightscribe.guards.stalls import stalls, uncovered_speech_s
+from nightscribe.guards.hallucinations import num_looped_words
+from nightscribe.guards.stalls import spoken_end_s, stalls, uncovered_speech_s
 from nightscribe.records import Span, Word
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """Samples to be heard by themselves, from a fresh state, at a temperature."""
+class RetryAttempt:
+    """Audio to transcribe alone, from a fresh model state, at a temperature."""
 
     samples_N: NDArray[np.int16] = field(repr=False)
     temperature: float
-    # What lies at the first sample, on the clock of the whole clip.
-    start_s: float
+    start_s: float  # of the first sample, in the clip; negative after added silence
 
 
 @dataclass(frozen=True, slots=True)
-class Redecoded:
-    """The better words, the stalls they cured, and what hearing them took."""
+class RetryResult:
+    """The better words, the stalls that are gone, and how many attempts were made."""
 
     words: tuple[Word, ...]
-    cured: tuple[Span, ...] = ()
+    fixed_stalls: tuple[Span, ...] = ()
     num_attempts: int = 0
 
 
-Hear = Callable[[Attempt], Sequence[Word]]
+Transcribe = Callable[[RetryAttempt], Sequence[Word]]
 
 
-def redecode(
+def retry_stalls(
     samples_N: NDArray[np.int16],
     sample_rate_hz: int,
     words: Sequence[Word],
     speech: Sequence[Span],
     config: GuardsConfig,
-) -> Generator[Attempt, Sequence[Word], Redecoded]:
-    """Yield attempts at each stall, take the words heard, return what covers most."""
+) -> Generator[RetryAttempt, Sequence[Word], RetryResult]:
+    """Yield attempts at each stall, receive their words, return those that cover most speech."""
     best, num_attempts = tuple(words), 0
-    cured: list[Span] = []
-    for stall in _worthwhile(words, speech, config):
+    fixed: list[Span] = []
+    for stall in _stalls_to_retry(words, speech, config):
         before = best
         for attempt in _attempts(samples_N, sample_rate_hz, stall, config):
-            heard = yield attempt
+            retried = yield attempt
             num_attempts += 1
-            best = _better(best, _spliced(before, stall, attempt, heard, config), speech, config)
+            best = _better(best, _spliced(before, stall, attempt, retried, config), speech, config)
             if not _stalls_inside(best, speech, stall, config):
-                cured.append(stall)
+                fixed.append(stall)
                 break
-    return Redecoded(best, tuple(cured), num_attempts)
+    return RetryResult(best, tuple(fixed), num_attempts)
 
 
-def hear_attempts(attempts: Generator[Attempt, Sequence[Word], Redecoded], hear: Hear) -> Redecoded:
-    """Run the generator to its end with a function that hears."""
+def run_retries(
+    attempts: Generator[RetryAttempt, Sequence[Word], RetryResult], transcribe: Transcribe
+) -> RetryResult:
+    """Run the generator to its end with a function that transcribes."""
     try:
         attempt = next(attempts)
         while True:
-            attempt = attempts.send(hear(attempt))
+            attempt = attempts.send(transcribe(attempt))
     except StopIteration as finished:
         return finished.value
 
 
-async def hear_attempts_later(
-    attempts: Generator[Attempt, Sequence[Word], Redecoded],
-    hear: Callable[[Attempt], Awaitable[Sequence[Word]]],
-) -> Redecoded:
-    """As `hear_attempts`, for a model that many ask at once."""
+async def run_retries_async(
+    attempts: Generator[RetryAttempt, Sequence[Word], RetryResult],
+    transcribe: Callable[[RetryAttempt], Awaitable[Sequence[Word]]],
+) -> RetryResult:
+    """As `run_retries`, for a model that serves many callers at once."""
     try:
         attempt = next(attempts)
         while True:
-            attempt = attempts.send(await hear(attempt))
+            attempt = attempts.send(await transcribe(attempt))
     except StopIteration as finished:
         return finished.value
 
 
-def _worthwhile(
+def _stalls_to_retry(
     words: Sequence[Word], speech: Sequence[Span], config: GuardsConfig
 ) -> Iterator[Span]:
     left_s = config.max_redecoded_s
@@ -97,32 +97,32 @@ def _worthwhile(
 
 def _attempts(
     samples_N: NDArray[np.int16], sample_rate_hz: int, stall: Span, config: GuardsConfig
-) -> Iterator[Attempt]:
-    """A fresh state; the same after more silence; the same at a temperature."""
+) -> Iterator[RetryAttempt]:
+    """From a fresh state; then after added silence; then also at a temperature."""
     start_s = max(stall.start_s - config.redecoding_context_s, 0.0)
     end_s = stall.end_s + config.redecoding_context_s
     first = round(start_s * sample_rate_hz)
     cut_N = samples_N[first : round(end_s * sample_rate_hz)]
-    yield Attempt(cut_N, 0.0, first / sample_rate_hz)
+    yield RetryAttempt(cut_N, 0.0, first / sample_rate_hz)
     num_silent = round(config.redecoding_silence_s * sample_rate_hz)
     quiet_N = np.concatenate([np.zeros(num_silent, np.int16), cut_N])
-    yield Attempt(quiet_N, 0.0, (first - num_silent) / sample_rate_hz)
+    yield RetryAttempt(quiet_N, 0.0, (first - num_silent) / sample_rate_hz)
     if config.redecoding_temperature:
         temperature = config.redecoding_temperature
-        yield Attempt(quiet_N, temperature, (first - num_silent) / sample_rate_hz)
+        yield RetryAttempt(quiet_N, temperature, (first - num_silent) / sample_rate_hz)
 
 
 def _spliced(
     words: Sequence[Word],
     stall: Span,
-    attempt: Attempt,
-    heard: Sequence[Word],
+    attempt: RetryAttempt,
+    retried: Sequence[Word],
     config: GuardsConfig,
 ) -> tuple[Word, ...]:
-    """The words with what was heard anew between the two that the stall separates."""
+    """The words, with those of the retry between the two words around the stall."""
     before = [word for word in words if word.start_s < stall.start_s]
     after = [word for word in words if word.start_s >= stall.start_s]
-    inside = [_moved(word, attempt.start_s) for word in heard]
+    inside = [_moved(word, attempt.start_s) for word in retried]
     if before:
         inside = _following(before[-1], inside, config)
     if after:
@@ -130,21 +130,21 @@ def _spliced(
     return (*_ended_by(before, inside), *inside, *after)
 
 
-def _following(edge: Word, heard: Sequence[Word], config: GuardsConfig) -> list[Word]:
-    """The words heard after the last known one, which may have been heard again among them."""
-    again = [index for index, word in enumerate(heard) if _is_same(word, edge, config)]
-    if again:
-        return list(heard[again[-1] + 1 :])
+def _following(edge: Word, retried: Sequence[Word], config: GuardsConfig) -> list[Word]:
+    """The retried words after the last known word, which the retry may contain again."""
+    repeated = [index for index, word in enumerate(retried) if _is_same(word, edge, config)]
+    if repeated:
+        return list(retried[repeated[-1] + 1 :])
     earliest_s = spoken_end_s(edge, config.max_word_s)
-    return [word for word in heard if _middle_s(word) >= earliest_s]
+    return [word for word in retried if _middle_s(word) >= earliest_s]
 
 
-def _preceding(edge: Word, heard: Sequence[Word], config: GuardsConfig) -> list[Word]:
-    """The words heard before the next known one, which may have been heard again among them."""
-    again = [index for index, word in enumerate(heard) if _is_same(word, edge, config)]
-    if again:
-        return list(heard[: again[0]])
-    return [word for word in heard if _middle_s(word) < edge.start_s]
+def _preceding(edge: Word, retried: Sequence[Word], config: GuardsConfig) -> list[Word]:
+    """The retried words before the next known word, which the retry may contain again."""
+    repeated = [index for index, word in enumerate(retried) if _is_same(word, edge, config)]
+    if repeated:
+        return list(retried[: repeated[0]])
+    return [word for word in retried if _middle_s(word) < edge.start_s]
 
 
 def _moved(word: Word, by_s: float) -> Word:
@@ -157,13 +157,13 @@ def _middle_s(word: Word) -> float:
 
 
 def _is_same(word: Word, edge: Word, config: GuardsConfig) -> bool:
-    """Whether one word was heard twice: its two times may be off in opposite directions."""
+    """Whether both are one word of the audio: their times may be off in opposite directions."""
     is_near = abs(word.start_s - edge.start_s) <= 2 * config.collar_s
     return is_near and word.text.lower() == edge.text.lower()
 
 
 def _ended_by(before: Sequence[Word], inside: Sequence[Word]) -> Sequence[Word]:
-    """The words before, the last of which no longer lasts over those found after it."""
+    """The words before, the last one shortened to end where the found words begin."""
     if not before or not inside:
         return before
     *others, last = before
@@ -173,14 +173,14 @@ def _ended_by(before: Sequence[Word], inside: Sequence[Word]) -> Sequence[Word]:
 
 def _better(
     known: tuple[Word, ...],
-    tried: tuple[Word, ...],
+    retried: tuple[Word, ...],
     speech: Sequence[Span],
     config: GuardsConfig,
 ) -> tuple[Word, ...]:
-    """Whichever leaves less speech without words, but never words that go round in a loop."""
-    gains = uncovered_speech_s(tried, speech, config) < uncovered_speech_s(known, speech, config)
-    loops = num_looped_words(tried, config) > num_looped_words(known, config)
-    return tried if gains and not loops else known
+    """Whichever leaves less speech without words, but never those with more looped words."""
+    gains = uncovered_speech_s(retried, speech, config) < uncovered_speech_s(known, speech, config)
+    loops = num_looped_words(retried, config) > num_looped_words(known, config)
+    return retried if gains and not loops else known
 
 
 def _stalls_inside(

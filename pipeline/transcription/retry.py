@@ -7,7 +7,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.stall_retry import Attempt, Redecoded, hear_attempts_later, redecode
+from nightscribe.guards.stall_retry import (
+    RetryAttempt,
+    RetryResult,
+    retry_stalls,
+    run_retries_async,
+)
 from nightscribe.records import Span, Word
 from nightscribe.transcription.clips import Clip, HeardClip
 
@@ -24,13 +29,13 @@ async def hear_attentively(
     speech: Sequence[Span],
     sample_rate_hz: int,
     config: GuardsConfig,
-) -> tuple[HeardClip, Redecoded]:
+) -> tuple[HeardClip, RetryResult]:
     """What was heard at first, and the better words after stalled spans were heard again.
 
     Everything is queued at the one engine, so other clips keep its slots full meanwhile.
     """
 
-    async def hear(attempt: Attempt) -> Sequence[Word]:
+    async def hear(attempt: RetryAttempt) -> Sequence[Word]:
         again = replace(
             clip,
             clip_id=f"{clip.clip_id} again from {attempt.start_s:.2f} s",
@@ -40,5 +45,5 @@ async def hear_attentively(
         return (await asyncio.wrap_future(transcriber.submit(again))).words
 
     heard = await asyncio.wrap_future(transcriber.submit(clip))
-    attempts = redecode(clip.samples_N, sample_rate_hz, heard.words, speech, config)
-    return heard, await hear_attempts_later(attempts, hear)
+    attempts = retry_stalls(clip.samples_N, sample_rate_hz, heard.words, speech, config)
+    return heard, await run_retries_async(attempts, hear)

@@ -1,4 +1,4 @@
-"""Sounds for the guards: bursts like syllables, noise, silence; and words to match."""
+"""Audio for the guards: bursts like syllables, noise and silence; and words to match."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def babble(duration_s, dbfs=-20.0):
     return (noise(duration_s, dbfs, seed=1) * voiced).astype(np.int16)
 
 
-def said(text, start_s=0.0, step_s=0.4):
+def speak(text, start_s=0.0, step_s=0.4):
     return [
         Word(part, start_s + index * step_s, start_s + (index + 1) * step_s, 0.9)
         for index, part in enumerate(text.split())
@@ -33,4 +33,4 @@ def said(text, start_s=0.0, step_s=0.4):
 def counted(start_s, end_s, step_s=0.5):
     """Different words, one after the other, from one time to another."""
     num_words = round((end_s - start_s) / step_s)
-    return said(" ".join(f"w{index}" for index in range(num_words)), start_s, step_s)
+    return speak(" ".join(f"w{index}" for index in range(num_words)), start_s, step_s)

@@ -1,14 +1,18 @@
-"""Each guard alone: what it must find, and what it must leave in peace."""
+"""Each guard alone: what it must find and what it must not report."""
 
 import pytest
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.hallucinations import simultaneous_words, words_over_silence
-from nightscribe.guards.language import language_heard, language_mismatch
-from nightscribe.guards.repetitions import loops, num_looped_words
+from nightscribe.guards.hallucinations import (
+    loops,
+    num_looped_words,
+    simultaneous_words,
+    words_over_silence,
+)
+from nightscribe.guards.inspection import detect_language, language_mismatch
 from nightscribe.guards.stalls import holes, stalls, uncovered_speech_s
 from nightscribe.records import Span, Word
-from tests.guards.sounds import counted, said
+from tests.guards.sounds import counted, speak
 
 CONFIG = GuardsConfig()
 ENGLISH = (
@@ -48,7 +52,7 @@ def test_a_word_stretched_over_a_stall_does_not_hide_it():
     assert spans_of(stalls(words, [Span(0, 40)], CONFIG)) == [pytest.approx((11.0, 29.5))]
 
 
-def test_no_words_at_all_are_a_stall_as_soon_as_anybody_speaks():
+def test_a_transcript_without_words_is_a_stall_after_little_speech():
     assert spans_of(stalls([], [Span(2, 3.5)], CONFIG)) == [(2, 3.5)]
     assert stalls([], [Span(2, 2.5)], CONFIG) == []
     assert stalls([], [], CONFIG) == []
@@ -63,7 +67,7 @@ def test_holes_add_up_to_uncovered_speech():
 
 
 def test_a_loop_is_found_by_its_shortest_phrase():
-    words = said("so he said " + "thank you very much " * 6 + "and left")
+    words = speak("so he said " + "thank you very much " * 6 + "and left")
     (loop,) = loops(words, CONFIG)
     assert loop.detail == '"thank you very much" 6 times in a row'
     assert (loop.start_s, loop.end_s) == pytest.approx((1.2, 10.8))
@@ -71,7 +75,7 @@ def test_a_loop_is_found_by_its_shortest_phrase():
 
 
 def test_case_and_punctuation_do_not_hide_a_loop():
-    assert num_looped_words(said("Yes, sir. yes sir " * 4), CONFIG) == 16
+    assert num_looped_words(speak("Yes, sir. yes sir " * 4), CONFIG) == 16
 
 
 @pytest.mark.parametrize(
@@ -83,40 +87,40 @@ def test_case_and_punctuation_do_not_hide_a_loop():
         "",
     ],
 )
-def test_speakers_may_repeat_themselves_a_little(text):
-    assert loops(said(text), CONFIG) == []
+def test_short_repetitions_are_no_loop(text):
+    assert loops(speak(text), CONFIG) == []
 
 
 def test_words_over_silence_are_found_and_words_near_speech_are_not():
     words = [*counted(0, 5), *counted(20, 22), *counted(30, 35)]
-    (made_up,) = words_over_silence(words, [Span(0, 5.2), Span(30.3, 35)], CONFIG)
-    assert (made_up.start_s, made_up.end_s) == (20, 22)
-    assert made_up.detail == '4 words over silence: "w0 w1 w2 w3"'
+    (finding,) = words_over_silence(words, [Span(0, 5.2), Span(30.3, 35)], CONFIG)
+    assert (finding.start_s, finding.end_s) == (20, 22)
+    assert finding.detail == '4 words over silence: "w0 w1 w2 w3"'
 
 
-def test_one_word_over_silence_may_be_late():
+def test_one_word_over_silence_is_not_reported():
     assert words_over_silence(counted(20, 20.5), [Span(0, 5)], CONFIG) == []
 
 
 def test_words_that_share_one_time_are_found():
     words = [*counted(0, 2), *(Word(text, 5.0, 5.1, 0.2) for text in ["thanks", "for", "watching"])]
-    (made_up,) = simultaneous_words(words, CONFIG)
-    assert made_up.detail == '3 words at one time: "thanks for watching"'
+    (finding,) = simultaneous_words(words, CONFIG)
+    assert finding.detail == '3 words at one time: "thanks for watching"'
     assert simultaneous_words(words[:-1], CONFIG) == []
 
 
 def test_another_language_than_expected_is_found():
-    (mismatch,) = language_mismatch(said(FRENCH), "en", CONFIG)
-    assert mismatch.detail.startswith("sounds like fr (")
-    assert language_heard(said(FRENCH), CONFIG).code == "fr"
+    (mismatch,) = language_mismatch(speak(FRENCH), "en", CONFIG)
+    assert mismatch.detail.startswith("detected fr (")
+    assert detect_language(speak(FRENCH), CONFIG).code == "fr"
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [(ENGLISH, "en"), (ENGLISH, "en-US"), (FRENCH, "fr_CA"), (FRENCH, None), ("merci", "en")],
 )
-def test_the_expected_language_and_too_few_words_are_left_in_peace(text, expected):
-    assert language_mismatch(said(text), expected, CONFIG) == []
+def test_the_expected_language_and_too_few_words_are_not_reported(text, expected):
+    assert language_mismatch(speak(text), expected, CONFIG) == []
 
 
 def test_thresholds_are_checked():

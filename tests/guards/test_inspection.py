@@ -1,9 +1,9 @@
 import pytest
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.inspection import guarded, inspect
+from nightscribe.guards.inspection import add_inspection, inspect
 from nightscribe.records import Recording, Span, Transcript
-from tests.guards.sounds import counted, said
+from tests.guards.sounds import counted, speak
 from tests.guards.test_guards import FRENCH
 
 CONFIG = GuardsConfig()
@@ -25,11 +25,11 @@ def transcript(words, speech, status="ok", reasons=(), num_redecoded=0):
 
 
 def status(*args, **kwargs):
-    return guarded(transcript(*args, **kwargs), CONFIG).status
+    return add_inspection(transcript(*args, **kwargs), CONFIG).status
 
 
 def reasons(*args, **kwargs):
-    return guarded(transcript(*args, **kwargs), CONFIG).reasons
+    return add_inspection(transcript(*args, **kwargs), CONFIG).reasons
 
 
 def test_a_good_transcript_is_ok():
@@ -41,9 +41,9 @@ def test_a_good_transcript_is_ok():
 
 
 def test_every_guard_fills_its_own_column():
-    french = said(FRENCH)
+    french = speak(FRENCH)
     end_s = french[-1].end_s
-    words = [*french, *said("la la la " * 5, end_s), *counted(end_s + 40, end_s + 42)]
+    words = [*french, *speak("la la la " * 5, end_s), *counted(end_s + 40, end_s + 42)]
     speech = [Span(0, end_s + 20)]
     inspection = inspect(words, speech, "en", CONFIG)
     guards = [finding.guard for finding in inspection.findings]
@@ -71,12 +71,12 @@ def test_all_reasons_are_kept():
     cut = {"status": "partial", "reasons": ("cut short",), "num_redecoded": 2}
     assert reasons(counted(0, 10), [Span(0, 30)], **cut) == (
         "cut short",
-        "stalls cured by decoding again: 2",
+        "stalls fixed by a retry: 2",
         "stall at 10.5-30.0 s: 19.5 s of speech without a word",
         "coverage at 10.5-30.0 s: 19.5 s of speech without a word",
     )
     assert "4.0 s of speech without a word" in reasons([], [Span(0, 4)])[0]
 
 
-def test_nobody_speaking_is_fully_covered():
+def test_a_recording_without_speech_is_fully_covered():
     assert inspect([], [], None, CONFIG).uncovered_speech_s == 0

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.spans import total_s
-from nightscribe.guards.speech_activity import SpeechListener, speech_spans
+from nightscribe.guards.speech_activity import SpeechDetector, speech_spans
+from nightscribe.guards.stalls import total_s
 from tests.guards.sounds import RATE_HZ, babble, noise, silence
 
 CONFIG = GuardsConfig()
@@ -51,22 +51,22 @@ def test_speech_without_any_pause_is_still_found():
 @given(st.lists(st.integers(0, 3 * RATE_HZ), max_size=6))
 def test_blocks_of_any_size_give_the_same_spans(cuts):
     audio = np.concatenate([silence(1), babble(3), silence(1), babble(1)])
-    listener = SpeechListener(RATE_HZ, CONFIG)
+    detector = SpeechDetector(RATE_HZ, CONFIG)
     for block in np.split(audio, sorted(cuts)):
-        listener.hear(block)
-    assert listener.spans() == speech_spans(audio, RATE_HZ, CONFIG)
+        detector.add(block)
+    assert detector.spans() == speech_spans(audio, RATE_HZ, CONFIG)
 
 
-def test_an_hour_is_remembered_in_less_than_a_megabyte():
+def test_an_hour_of_levels_takes_less_than_a_megabyte():
     minute = babble(60)
     tracemalloc.start()
-    listener = SpeechListener(RATE_HZ, CONFIG)
+    detector = SpeechDetector(RATE_HZ, CONFIG)
     for _ in range(60):
-        listener.hear(minute)
-    kept_bytes, _ = tracemalloc.get_traced_memory()
+        detector.add(minute)
+    used_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert kept_bytes < 1_000_000
-    assert total_s(listener.spans()) == pytest.approx(3600, rel=0.25)
+    assert used_bytes < 1_000_000
+    assert total_s(detector.spans()) == pytest.approx(3600, rel=0.25)
 
 
 def test_loud_noise_and_held_chords_are_no_speech_unless_asked_for():

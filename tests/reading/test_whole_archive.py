@@ -9,8 +9,8 @@ import srt
 import webvtt
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.inspection import guarded
-from nightscribe.guards.stall_retry import hear_attempts, redecode
+from nightscribe.guards.inspection import add_inspection
+from nightscribe.guards.stall_retry import retry_stalls, run_retries
 from nightscribe.reading.evaluating import evaluate, everything_said
 from nightscribe.reading.exporting import Names, Wanted, exports
 from nightscribe.reading.references import References
@@ -66,7 +66,7 @@ class Night:
             return words + list(said("see you next time", self.speech_end_s + 4.0))
         return words[:2] + words[3:] if len(words) % 5 == 0 else words
 
-    def hear_again(self, attempt):
+    def retry(self, attempt):
         end_s = attempt.start_s + len(attempt.samples_N) / RATE_HZ
         heard = [w for w in self.words if attempt.start_s <= w.start_s and w.end_s <= end_s]
         start_s = attempt.start_s
@@ -88,17 +88,17 @@ class Night:
         )
         speech = (Span(0.0, self.speech_end_s),)
         samples_N = np.zeros(num_samples, np.int16)
-        attempts = redecode(samples_N, RATE_HZ, self.first_hearing(), speech, GUARDS)
-        redecoded = hear_attempts(attempts, self.hear_again)
+        attempts = retry_stalls(samples_N, RATE_HZ, self.first_hearing(), speech, GUARDS)
+        retried = run_retries(attempts, self.retry)
         heard = ShardTranscript(
             shard=shard,
-            words=redecoded.words,
+            words=retried.words,
             model="m",
             model_revision="r",
             speech=speech,
-            num_redecoded=len(redecoded.cured),
+            num_redecoded=len(retried.fixed_stalls),
         )
-        return guarded(stitch([heard]), GUARDS)
+        return add_inspection(stitch([heard]), GUARDS)
 
 
 @pytest.fixture(scope="module")

@@ -49,10 +49,10 @@ def hear(transcriber, some, config=CONFIG):
 
 def test_a_stalled_clip_is_heard_again_in_part_and_cured():
     transcriber = StallingTranscriber()
-    heard, redecoded = hear(transcriber, clip())
+    heard, retried = hear(transcriber, clip())
     assert len(heard.words) == 40
-    assert [word.text for word in redecoded.words] == [f"w{n}" for n in range(1, 4000, 50)]
-    assert len(redecoded.cured) == 1
+    assert [word.text for word in retried.words] == [f"w{n}" for n in range(1, 4000, 50)]
+    assert len(retried.fixed_stalls) == 1
     whole, again = transcriber.clips
     assert len(again.samples_N) < len(whole.samples_N)
     assert (again.domain, again.clip_id) == ("news", "a/0 again from 8.50 s")
@@ -61,10 +61,10 @@ def test_a_stalled_clip_is_heard_again_in_part_and_cured():
 def test_a_clip_without_a_stall_is_heard_once():
     transcriber = StallingTranscriber()
     some = clip(2500)
-    heard, redecoded = asyncio.run(
+    heard, retried = asyncio.run(
         hear_attentively(transcriber, some, (Span(0, 25),), RATE_HZ, GuardsConfig())
     )
-    assert list(redecoded.words) == heard.words
+    assert list(retried.words) == heard.words
     assert len(transcriber.clips) == 1
 
 
@@ -75,8 +75,8 @@ def test_the_third_attempt_is_drawn_at_a_temperature():
             return heard if len(self.clips) == 1 else replace(heard, words=[])
 
     transcriber = Deaf()
-    _, redecoded = hear(transcriber, clip(), GuardsConfig(redecoding_temperature=0.7))
-    assert redecoded.cured == ()
+    _, retried = hear(transcriber, clip(), GuardsConfig(redecoding_temperature=0.7))
+    assert retried.fixed_stalls == ()
     assert [one.temperature for one in transcriber.clips] == [0.0, 0.0, 0.0, 0.7]
     lengths = [len(one.samples_N) for one in transcriber.clips[1:]]
     assert lengths[1] == lengths[2] > lengths[0]
