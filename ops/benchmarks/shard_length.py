@@ -22,8 +22,7 @@ from nightscribe.audio.decode import DecodeConfig, Sound
 from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.records import Recording, Shard, ShardTranscript
-from nightscribe.scoring.normalization import normaliser
-from nightscribe.scoring.word_errors import Pair, score_corpus
+from nightscribe.scoring.word_errors import TextPair, normaliser, score_corpus
 from nightscribe.stitching import stitch
 from nightscribe.transcription.transcriber import Clip, Transcriber
 
@@ -88,7 +87,7 @@ def wrong_words(
             )
             for shard, _ in cuts
         ]
-        score = score_corpus([Pair("", text, stitch(heard).text)], normaliser("en"))
+        score = score_corpus([TextPair("", text, stitch(heard).text)], normaliser("en"))
         twice = sum(len(heard_N) for _, heard_N in cuts) / len(samples_N) - 1
         found[length_s] = score.words.rate or 0.0, len(cuts), twice
     return found

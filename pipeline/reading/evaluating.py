@@ -8,9 +8,15 @@ from nightscribe.reading.documents import conversations
 from nightscribe.reading.pace import Pace
 from nightscribe.reading.references import Reference, References
 from nightscribe.records import Failure, Recording, Transcript
-from nightscribe.scoring.normalization import as_written, normaliser
-from nightscribe.scoring.translation import TranslationScore, score_translation
-from nightscribe.scoring.word_errors import CorpusScore, Pair, combined, score_corpus
+from nightscribe.scoring.bleu import BleuScore, score_bleu
+from nightscribe.scoring.word_errors import (
+    CorpusScore,
+    TextPair,
+    as_written,
+    combine_scores,
+    normaliser,
+    score_corpus,
+)
 from nightscribe.scoring.word_times import TimeErrors, start_shifts_s, time_errors
 
 
@@ -18,7 +24,7 @@ from nightscribe.scoring.word_times import TimeErrors, start_shifts_s, time_erro
 class Said:
     """One file with a reference: the pair of texts and what they are about."""
 
-    pair: Pair
+    pair: TextPair
     name: str
     language: str
     domain: str | None
@@ -33,7 +39,7 @@ class Evaluation:
     raw: CorpusScore
     normalised: CorpusScore
     by_language: Mapping[str, CorpusScore]
-    translation: TranslationScore | None
+    translation: BleuScore | None
     times: TimeErrors | None
     pace: Pace
 
@@ -75,9 +81,9 @@ def evaluate(
     return Evaluation(
         said=tuple(said),
         raw=score_corpus([one.pair for one in transcribed], as_written),
-        normalised=combined(by_language.values()),
+        normalised=combine_scores(by_language.values()),
         by_language=by_language,
-        translation=score_translation(translated) if translated else None,
+        translation=score_bleu(translated) if translated else None,
         times=time_errors([shift_s for one in transcribed for shift_s in one.shifts_s]),
         pace=pace or Pace(),
     )
@@ -121,7 +127,7 @@ def _compared(
     heard = " ".join(word.text for word in words)
     duration_s = max(one.duration_s for one in channels)
     return Said(
-        pair=Pair(name, reference.text, heard, duration_s),
+        pair=TextPair(name, reference.text, heard, duration_s),
         name=recording.uri,
         language=recording.language or default_language,
         domain=recording.domain,
@@ -129,8 +135,8 @@ def _compared(
     )
 
 
-def _by_language(said: Iterable[Said]) -> dict[str, list[Pair]]:
-    pairs: dict[str, list[Pair]] = defaultdict(list)
+def _by_language(said: Iterable[Said]) -> dict[str, list[TextPair]]:
+    pairs: dict[str, list[TextPair]] = defaultdict(list)
     for one in said:
         pairs[one.language].append(one.pair)
     return pairs

@@ -1,4 +1,4 @@
-"""Compares what was heard with what was said: word and character errors, BLEU, word times.
+"""Scores transcripts against references: WER, CER, BLEU and the errors of word times.
 
 Knows texts and words. Does not know recordings, files or the model.
 """

@@ -1,17 +1,33 @@
-"""Word and character errors of pairs of texts, counted by jiwer."""
+"""Word and character error rates (WER, CER) of text pairs, counted by jiwer after normalisation."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import jiwer
+from whisper_normalizer.basic import BasicTextNormalizer
+from whisper_normalizer.english import EnglishTextNormalizer
 
-from nightscribe.scoring.normalization import Normaliser
+Normaliser = Callable[[str], str]
+
+
+@cache
+def normaliser(language: str) -> Normaliser:
+    """The open ASR leaderboard's normaliser for English, its basic one for other languages."""
+    is_english = language.lower().split("-")[0] in ("en", "english")
+    normalise = EnglishTextNormalizer() if is_english else BasicTextNormalizer()
+    return lambda text: " ".join(normalise(text).split())
+
+
+def as_written(text: str) -> str:
+    """The text itself, with every run of spaces as one space: for scores without normalisation."""
+    return " ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One recording's reference text and what was heard instead."""
+class TextPair:
+    """The reference and the hypothesis of one recording."""
 
     recording_id: str
     reference: str
@@ -20,8 +36,8 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Errors:
-    """How many units (words or characters) were right, wrong, missed and made up."""
+class ErrorCounts:
+    """Counts of words or characters by kind of error."""
 
     hits: int = 0
     substitutions: int = 0
@@ -33,16 +49,16 @@ class Errors:
         return self.hits + self.substitutions + self.deletions
 
     @property
-    def num_wrong(self) -> int:
+    def num_errors(self) -> int:
         return self.substitutions + self.deletions + self.insertions
 
     @property
     def rate(self) -> float | None:
-        """Wrong units per unit of the reference; None where the reference is empty."""
-        return self.num_wrong / self.num_reference if self.num_reference else None
+        """Errors per word or character of the reference; None if the reference is empty."""
+        return self.num_errors / self.num_reference if self.num_reference else None
 
-    def __add__(self, other: "Errors") -> "Errors":
-        return Errors(
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(
             self.hits + other.hits,
             self.substitutions + other.substitutions,
             self.deletions + other.deletions,
@@ -52,7 +68,7 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Confusions:
-    """The errors by word; a substitution is (reference word, heard word)."""
+    """Error counts by word; a substitution is (reference word, hypothesis word)."""
 
     substitutions: Counter[tuple[str, str]] = field(default_factory=Counter)
     deletions: Counter[str] = field(default_factory=Counter)
@@ -61,49 +77,49 @@ class Confusions:
 
 @dataclass(frozen=True, slots=True)
 class PairScore:
-    """The errors in one recording."""
+    """The errors of one recording."""
 
-    pair: Pair
-    words: Errors
-    characters: Errors
+    pair: TextPair
+    words: ErrorCounts
+    characters: ErrorCounts
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusScore:
-    """The errors in a set of recordings, one by one and together."""
+    """The errors of a set of recordings, one by one and in total."""
 
     pairs: tuple[PairScore, ...]
-    words: Errors
-    characters: Errors
+    words: ErrorCounts
+    characters: ErrorCounts
     confusions: Confusions
 
     @property
     def mean_word_error_rate(self) -> float | None:
-        """The mean over recordings, each counting alike however long it is."""
+        """The mean over recordings, each with the same weight whatever its length."""
         rates = [score.words.rate for score in self.pairs if score.words.rate is not None]
         return sum(rates) / len(rates) if rates else None
 
     def worst(self, num_pairs: int) -> list[PairScore]:
-        """The recordings with the highest word error rates; words made up for nothing first."""
-        return sorted(self.pairs, key=_badness, reverse=True)[:num_pairs]
+        """The recordings with the highest WER; insertions into an empty reference come first."""
+        return sorted(self.pairs, key=_severity, reverse=True)[:num_pairs]
 
 
-def score_corpus(pairs: Iterable[Pair], normalise: Normaliser) -> CorpusScore:
-    """Count the errors of every pair after both texts went through `normalise`."""
+def score_corpus(pairs: Iterable[TextPair], normalise: Normaliser) -> CorpusScore:
+    """The errors of every pair after both texts are normalised."""
     confusions = Confusions()
     scores = tuple(_score_pair(pair, normalise, confusions) for pair in pairs)
     return CorpusScore(
         scores,
-        sum((score.words for score in scores), Errors()),
-        sum((score.characters for score in scores), Errors()),
+        sum((score.words for score in scores), ErrorCounts()),
+        sum((score.characters for score in scores), ErrorCounts()),
         confusions,
     )
 
 
-def combined(scores: Iterable[CorpusScore]) -> CorpusScore:
-    """Several sets of recordings as one."""
+def combine_scores(scores: Iterable[CorpusScore]) -> CorpusScore:
+    """The score of several sets of recordings together."""
     pairs: tuple[PairScore, ...] = ()
-    words, characters, confusions = Errors(), Errors(), Confusions()
+    words, characters, confusions = ErrorCounts(), ErrorCounts(), Confusions()
     for score in scores:
         pairs += score.pairs
         words, characters = words + score.words, characters + score.characters
@@ -113,7 +129,7 @@ def combined(scores: Iterable[CorpusScore]) -> CorpusScore:
     return CorpusScore(pairs, words, characters, confusions)
 
 
-def _score_pair(pair: Pair, normalise: Normaliser, confusions: Confusions) -> PairScore:
+def _score_pair(pair: TextPair, normalise: Normaliser, confusions: Confusions) -> PairScore:
     reference, hypothesis = normalise(pair.reference), normalise(pair.hypothesis)
     words = jiwer.process_words(reference, hypothesis)
     _add_confusions(words, confusions)
@@ -121,26 +137,26 @@ def _score_pair(pair: Pair, normalise: Normaliser, confusions: Confusions) -> Pa
     return PairScore(pair, _errors(words), _errors(characters))
 
 
-def _errors(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> Errors:
-    return Errors(aligned.hits, aligned.substitutions, aligned.deletions, aligned.insertions)
+def _errors(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+    return ErrorCounts(aligned.hits, aligned.substitutions, aligned.deletions, aligned.insertions)
 
 
 def _add_confusions(aligned: jiwer.WordOutput, confusions: Confusions) -> None:
-    reference: Sequence[str] = aligned.references[0]
-    heard: Sequence[str] = aligned.hypotheses[0]
+    all_references: Sequence[str] = aligned.references[0]
+    all_hypotheses: Sequence[str] = aligned.hypotheses[0]
     for chunk in aligned.alignments[0]:
-        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-        written = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        reference = all_references[chunk.ref_start_idx : chunk.ref_end_idx]
+        hypothesis = all_hypotheses[chunk.hyp_start_idx : chunk.hyp_end_idx]
         if chunk.type == "substitute":
-            confusions.substitutions.update(zip(said, written, strict=True))
+            confusions.substitutions.update(zip(reference, hypothesis, strict=True))
         elif chunk.type == "delete":
-            confusions.deletions.update(said)
+            confusions.deletions.update(reference)
         elif chunk.type == "insert":
-            confusions.insertions.update(written)
+            confusions.insertions.update(hypothesis)
 
 
-def _badness(score: PairScore) -> tuple[float, int]:
+def _severity(score: PairScore) -> tuple[float, int]:
     rate = score.words.rate
     if rate is None:
-        rate = float("inf") if score.words.num_wrong else 0.0
-    return rate, score.words.num_wrong
+        rate = float("inf") if score.words.num_errors else 0.0
+    return rate, score.words.num_errors

@@ -158,7 +158,7 @@ def test_the_word_error_rate_equals_an_independent_count(store, nights, transcri
     }
     num_words = sum(len(night.recording.text.split()) for night in nights)
     assert len(said_all) == NUM_RECORDINGS
-    assert score.words.num_wrong == sum(distances.values()) > 0
+    assert score.words.num_errors == sum(distances.values()) > 0
     assert score.words.rate == pytest.approx(sum(distances.values()) / num_words)
 
 

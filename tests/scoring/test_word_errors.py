@@ -1,4 +1,4 @@
-"""The counts are held against an edit distance written here, without the library."""
+"""The counts are compared with an edit distance computed here, without the library."""
 
 from collections import Counter
 from functools import cache
@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightscribe.scoring.normalization import as_written, normaliser
-from nightscribe.scoring.word_errors import Pair, combined, score_corpus
+from nightscribe.scoring.word_errors import (
+    TextPair,
+    as_written,
+    combine_scores,
+    normaliser,
+    score_corpus,
+)
 
 sentences = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=9).map(
     " ".join
@@ -28,26 +33,28 @@ def edit_distance(reference, hypothesis):
 
 
 def corpus(texts):
-    pairs = [Pair(str(index), *both) for index, both in enumerate(texts)]
+    pairs = [TextPair(str(index), *both) for index, both in enumerate(texts)]
     return score_corpus(pairs, as_written)
 
 
 @given(pair_lists)
 def test_word_errors_equal_an_independent_count(texts):
     score = corpus(texts)
-    distances = [edit_distance(said.split(), heard.split()) for said, heard in texts]
-    assert [one.words.num_wrong for one in score.pairs] == distances
-    assert score.words.num_wrong == sum(distances)
-    assert score.words.num_reference == sum(len(said.split()) for said, _ in texts)
-    num_heard = sum(len(heard.split()) for _, heard in texts)
-    assert score.words.hits + score.words.substitutions + score.words.insertions == num_heard
+    distances = [
+        edit_distance(reference.split(), hypothesis.split()) for reference, hypothesis in texts
+    ]
+    assert [one.words.num_errors for one in score.pairs] == distances
+    assert score.words.num_errors == sum(distances)
+    assert score.words.num_reference == sum(len(reference.split()) for reference, _ in texts)
+    num_hypothesis = sum(len(hypothesis.split()) for _, hypothesis in texts)
+    assert score.words.hits + score.words.substitutions + score.words.insertions == num_hypothesis
 
 
 @given(pair_lists)
 def test_character_errors_equal_an_independent_count(texts):
     score = corpus(texts)
-    assert score.characters.num_wrong == sum(edit_distance(*both) for both in texts)
-    assert score.characters.num_reference == sum(len(said) for said, _ in texts)
+    assert score.characters.num_errors == sum(edit_distance(*both) for both in texts)
+    assert score.characters.num_reference == sum(len(reference) for reference, _ in texts)
 
 
 @given(pair_lists)
@@ -57,13 +64,13 @@ def test_errors_by_word_add_up_and_explain_the_difference(texts):
     assert by_word.substitutions.total() == score.words.substitutions
     assert by_word.deletions.total() == score.words.deletions
     assert by_word.insertions.total() == score.words.insertions
-    words = Counter(word for said, _ in texts for word in said.split())
-    for (said, heard), times in by_word.substitutions.items():
-        words[said] -= times
-        words[heard] += times
+    words = Counter(word for reference, _ in texts for word in reference.split())
+    for (reference, hypothesis), times in by_word.substitutions.items():
+        words[reference] -= times
+        words[hypothesis] += times
     words.subtract(by_word.deletions)
     words.update(by_word.insertions)
-    assert +words == Counter(word for _, heard in texts for word in heard.split())
+    assert +words == Counter(word for _, hypothesis in texts for word in hypothesis.split())
 
 
 def test_corpus_and_mean_rates_differ_where_lengths_do():
@@ -91,15 +98,15 @@ def test_an_empty_corpus_has_no_rate():
 
 @given(pair_lists, st.integers(0, 6))
 def test_corpora_scored_apart_and_combined_are_one(texts, cut):
-    pairs = [Pair(str(index), *both) for index, both in enumerate(texts)]
+    pairs = [TextPair(str(index), *both) for index, both in enumerate(texts)]
     apart = (score_corpus(some, as_written) for some in (pairs[:cut], pairs[cut:]))
-    assert combined(apart) == corpus(texts)
+    assert combine_scores(apart) == corpus(texts)
 
 
-def test_english_normalisation_forgives_spelling_numbers_and_case():
+def test_english_normalisation_ignores_spelling_numbers_and_case():
     normalise = normaliser("en")
     assert normalise("Mr. Smith's colour, twenty-one!") == normalise("mister smith's color 21")
-    assert score_corpus([Pair("x", "It's 9.", "it is nine")], normalise).words.num_wrong == 0
+    assert score_corpus([TextPair("x", "It's 9.", "it is nine")], normalise).words.num_errors == 0
 
 
 def test_plain_normalisation_keeps_accents_and_drops_punctuation():

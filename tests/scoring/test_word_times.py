@@ -7,7 +7,7 @@ from nightscribe.records import Word
 from nightscribe.scoring.word_times import start_shifts_s, time_errors
 
 
-def said(text, shift_s=0.0):
+def spoken(text, shift_s=0.0):
     return [
         Word(part, 1 + index + shift_s, 1.5 + index + shift_s, 0.9)
         for index, part in enumerate(text.split())
@@ -15,20 +15,20 @@ def said(text, shift_s=0.0):
 
 
 def test_a_constant_delay_is_found_with_its_sign():
-    shifts_s = start_shifts_s(said("We met, at noon."), said("we met at noon", shift_s=0.08))
+    shifts_s = start_shifts_s(spoken("We met, at noon."), spoken("we met at noon", shift_s=0.08))
     assert shifts_s == pytest.approx([0.08] * 4)
-    errors = time_errors(start_shifts_s(said("we met"), said("we met", shift_s=-0.2)))
+    errors = time_errors(start_shifts_s(spoken("we met"), spoken("we met", shift_s=-0.2)))
     assert (errors.median_s, errors.median_shift_s) == pytest.approx((0.2, -0.2))
 
 
-def test_only_words_heard_right_are_timed():
-    heard = said("we never met at moon")
-    shifts_s = start_shifts_s(said("we met at noon"), heard)
+def test_only_correct_words_are_timed():
+    hypothesis = spoken("we never met at moon")
+    shifts_s = start_shifts_s(spoken("we met at noon"), hypothesis)
     assert shifts_s == [0.0, 1.0, 1.0]
 
 
 def test_words_without_letters_do_not_move_the_others():
-    assert start_shifts_s(said("well - yes"), said("well - yes")) == [0.0, 0.0]
+    assert start_shifts_s(spoken("well - yes"), spoken("well - yes")) == [0.0, 0.0]
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=200))
@@ -40,4 +40,4 @@ def test_quantiles_equal_an_independent_count(shifts_s):
 
 
 def test_nothing_to_time_has_no_error():
-    assert time_errors(start_shifts_s(said("one"), said("two"))) is None
+    assert time_errors(start_shifts_s(spoken("one"), spoken("two"))) is None

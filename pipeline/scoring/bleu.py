@@ -1,26 +1,26 @@
-"""BLEU for domains whose reference is a translation."""
+"""BLEU, for domains whose references are translations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sacrebleu
 
-from nightscribe.scoring.word_errors import Pair
+from nightscribe.scoring.word_errors import TextPair
 
 
 @dataclass(frozen=True, slots=True)
-class TranslationScore:
-    """Corpus BLEU in percent, and the signature that says how it was counted."""
+class BleuScore:
+    """Corpus BLEU in percent, and the signature that says how it was computed."""
 
     bleu: float
     signature: str
 
 
-def score_translation(pairs: Sequence[Pair]) -> TranslationScore:
-    """Corpus BLEU of the texts as they are written."""
+def score_bleu(pairs: Sequence[TextPair]) -> BleuScore:
+    """Corpus BLEU of the texts without normalisation."""
     if not pairs:
         raise ValueError("BLEU needs at least one pair of texts")
     metric = sacrebleu.BLEU()
     hypotheses = [pair.hypothesis for pair in pairs]
     score = metric.corpus_score(hypotheses, [[pair.reference for pair in pairs]])
-    return TranslationScore(score.score, str(metric.get_signature()))
+    return BleuScore(score.score, str(metric.get_signature()))
