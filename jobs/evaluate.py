@@ -1,4 +1,4 @@
-"""`nightscribe evaluate RUN`: how well a run heard what was really said."""
+"""`nightscribe evaluate RUN`: score a run against reference transcripts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,15 @@ from rich.table import Column, Table
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import clock, console
-from nightscribe.reading.evaluating import evaluate, everything_said
-from nightscribe.reading.pace import pace_of, read_status
+from nightscribe.reading.evaluation import (
+    evaluate,
+    files_to_evaluate,
+    rows,
+    totals,
+    write_evaluation,
+)
 from nightscribe.reading.references import read_references
-from nightscribe.reading.scorecard import rows, totals, write_scorecard
+from nightscribe.reading.run_status import read_status, throughput_of
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.published import (
     open_run,
@@ -57,23 +62,25 @@ class EvaluateConfig:
 def evaluate_run(config: EvaluateConfig) -> int:
     store = open_run(config.run, config.s3)
     references = read_references(config.reference, config.split, config.s3)
-    said = everything_said(
-        read_transcripts(store), read_failures(store), references, config.language
+    files = list(
+        files_to_evaluate(
+            read_transcripts(store), read_failures(store), references, config.language
+        )
     )
-    compared = list(said)
-    if not compared:
-        raise ValueError(_nothing_said(config, next(published_uris(store), None)))
-    evaluation = evaluate(compared, config.translated, pace_of(read_status(store)))
-    write_scorecard(store, evaluation)
+    if not files:
+        raise ValueError(_no_reference(config, next(published_uris(store), None)))
+    evaluation = evaluate(files, config.translated, throughput_of(read_status(store)))
+    write_evaluation(store, evaluation)
     terminal = console()
     for table in _tables(totals(evaluation), rows(evaluation), config):
         terminal.print(table)
     return 0
 
 
-def _nothing_said(config: EvaluateConfig, uri: str | None) -> str:
+def _no_reference(config: EvaluateConfig, uri: str | None) -> str:
     if config.reference is None:
-        return f"{config.run} knows no texts: give reference=MANIFEST with columns uri and text"
+        missing = "has no reference texts: give reference=MANIFEST with columns uri and text"
+        return f"{config.run} {missing}"
     return f"{config.reference} names no recording of {config.run}, such as {uri}"
 
 
@@ -107,27 +114,27 @@ def _facts_table(total: dict[str, Any]) -> Table:
     table.add_row("recordings", str(total["num_recordings"]))
     table.add_row("hours", clock(total["duration_s"]))
     if total["times_real_time"] is not None:
-        table.add_row("RTFx of the run", f"{total['times_real_time']:,.1f} times real time")
+        table.add_row("throughput of the run", f"{total['times_real_time']:,.1f} times real time")
     if total["occupancy"] is not None:
-        table.add_row("occupancy of the slots", f"{total['occupancy']:.1%}")
+        table.add_row("slot occupancy", f"{total['occupancy']:.1%}")
     if total["bleu"] is not None:
         table.add_row("BLEU of translations", f"{total['bleu']:.2f} ({total['bleu_signature']})")
     if total["num_timed_words"]:
         median_s, p90_s = total["start_error_median_s"], total["start_error_p90_s"]
-        table.add_row("word starts off by", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
+        table.add_row("error of word starts", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
         late_s, num_words = total["start_shift_median_s"], total["num_timed_words"]
-        table.add_row("", f"late by {late_s:+.3f} s (median), {num_words:,} words heard right")
+        table.add_row("", f"late by {late_s:+.3f} s (median), {num_words:,} correct words")
     return table
 
 
 def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
     table = Table(
-        Column("worst files", overflow="fold"), "WER", "words", "heard", title_justify="left"
+        Column("worst files", overflow="fold"), "WER", "words", "hypothesis", title_justify="left"
     )
     for row in worst:
-        heard = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
+        hypothesis = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
         table.add_row(
-            row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), heard
+            row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), hypothesis
         )
     return table
 

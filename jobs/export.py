@@ -8,7 +8,7 @@ from omegaconf import MISSING
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import console
-from nightscribe.reading.exporting import Export, Names, Wanted, exports
+from nightscribe.reading.export import ExportedFile, ExportNames, ExportOptions, export_files
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.rendering.formats import FORMATS
 from nightscribe.storage.opening import S3Config, open_file, open_store
@@ -45,12 +45,12 @@ def export(config: ExportConfig) -> int:
     uris = list(published_uris(store))
     if not uris:
         raise ValueError(f"{config.run}: there is no transcript yet")
-    names = Names(uris)
-    wanted = Wanted(
+    names = ExportNames(uris)
+    options = ExportOptions(
         formats=config.formats, rendering=config.rendering, speakers=tuple(config.speakers)
     )
     target = config.to or store.uri("exports")
-    written = exports(read_transcripts(store), wanted, names)
+    written = export_files(read_transcripts(store), options, names)
     if config.beside_audio:
         num_files = _count(_write_beside(written, names, config.s3))
     else:
@@ -60,15 +60,17 @@ def export(config: ExportConfig) -> int:
     return 0
 
 
-def _write_to(store: Store, written: Iterable[Export], names: Names) -> Iterator[None]:
-    def write(one: Export) -> None:
+def _write_to(store: Store, written: Iterable[ExportedFile], names: ExportNames) -> Iterator[None]:
+    def write(one: ExportedFile) -> None:
         store.write(names.relative(one.recording) + one.suffix, one.text.encode())
 
     return side_by_side(write, written)
 
 
-def _write_beside(written: Iterable[Export], names: Names, s3: S3Config) -> Iterator[None]:
-    def write(one: Export) -> None:
+def _write_beside(
+    written: Iterable[ExportedFile], names: ExportNames, s3: S3Config
+) -> Iterator[None]:
+    def write(one: ExportedFile) -> None:
         store, key = open_file(names.beside(one.recording) + one.suffix, s3)
         store.write(key, one.text.encode())
 

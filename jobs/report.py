@@ -1,4 +1,4 @@
-"""`nightscribe report RUN`: one HTML file about a run, and its throughput as a picture."""
+"""`nightscribe report RUN`: one HTML file about a run, and a chart of its throughput as SVG."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,14 +13,13 @@ from nightscribe.audio.waveform import read_waveform
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import console
-from nightscribe.reading.pace import read_status
-from nightscribe.reading.reporting import compose, read_word_error_rates, tally
-from nightscribe.reading.scorecard import read_totals
+from nightscribe.reading.report_data import build_report, summarize_run
+from nightscribe.reading.run_status import read_status, read_totals, read_word_error_rates
 from nightscribe.records import Recording
-from nightscribe.report.content import Report, Sound
-from nightscribe.report.figure import throughput_png
+from nightscribe.report.audio import embed_audio
+from nightscribe.report.charts import throughput_svg
+from nightscribe.report.content import EmbeddedAudio, Report
 from nightscribe.report.page import render_report
-from nightscribe.report.sound import sound_of
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.published import open_run, read_failures, read_transcripts
@@ -29,8 +28,8 @@ from nightscribe.storage.scratch import ScratchConfig, fetched
 from nightscribe.storage.store import Store
 
 REPORT_KEY = "_run/report.html"
-PICTURE_KEY = "_run/throughput.png"
-SOUND_RATE_HZ = 24_000
+CHART_KEY = "_run/throughput.svg"
+AUDIO_RATE_HZ = 24_000
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,40 +54,41 @@ class ReportConfig:
 
 def report(config: ReportConfig) -> int:
     store = open_run(config.run, config.s3)
-    told = _compose(store, config)
-    store.write(REPORT_KEY, render_report(told).encode())
+    content = _report(store, config)
+    store.write(REPORT_KEY, render_report(content).encode())
     written = [store.uri(REPORT_KEY)]
-    if len(told.progress) > 2:
-        store.write(PICTURE_KEY, throughput_png(told.title, told.progress))
-        written.append(store.uri(PICTURE_KEY))
+    if len(content.progress) > 2:
+        chart = throughput_svg(content.title, content.progress)
+        store.write(CHART_KEY, chart.encode())
+        written.append(store.uri(CHART_KEY))
     terminal = console(soft_wrap=True)
     for uri in written:
         terminal.print(uri)
     return 0
 
 
-def _compose(store: Store, config: ReportConfig) -> Report:
+def _report(store: Store, config: ReportConfig) -> Report:
     run = stored_run(store)
     rates = read_word_error_rates(store)
-    found = tally(read_transcripts(store), read_failures(store), rates, config.max_pages)
-    if not found.num_recordings:
+    summary = summarize_run(read_transcripts(store), read_failures(store), rates, config.max_pages)
+    if not summary.num_recordings:
         raise ValueError(f"{config.run}: no recording is finished yet")
-    return compose(
+    return build_report(
         config.title or config.run,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        found,
+        summary,
         read_status(store),
         dict(run.settings) if run else {},
         read_totals(store),
-        _listener(config),
+        _audio_loader(config),
     )
 
 
-def _listener(config: ReportConfig) -> Callable[[Recording, float], Sound | None]:
-    """Sounds of recordings as long as there is room for them; none where the file is gone."""
+def _audio_loader(config: ReportConfig) -> Callable[[Recording, float], EmbeddedAudio | None]:
+    """Loads audio up to `max_sound_s` in all; None beyond that, or if the file is gone."""
     left_s = config.max_sound_s
 
-    def listen(recording: Recording, duration_s: float) -> Sound | None:
+    def load(recording: Recording, duration_s: float) -> EmbeddedAudio | None:
         nonlocal left_s
         if not 0 < duration_s <= left_s:
             return None
@@ -96,19 +96,19 @@ def _listener(config: ReportConfig) -> Callable[[Recording, float], Sound | None
             samples_N = _samples(recording, duration_s, config.s3)
         except (StorageError, OSError, ValueError):
             return None
-        left_s -= len(samples_N) / SOUND_RATE_HZ
-        return sound_of(samples_N, SOUND_RATE_HZ) if len(samples_N) else None
+        left_s -= len(samples_N) / AUDIO_RATE_HZ
+        return embed_audio(samples_N, AUDIO_RATE_HZ) if len(samples_N) else None
 
-    return listen
+    return load
 
 
 def _samples(recording: Recording, duration_s: float, s3: S3Config) -> NDArray[np.int16]:
-    """What was heard of a recording, read under the same limits as then."""
+    """The part of the file that was transcribed, decoded under the same limits."""
     with fetched(recording, s3, ScratchConfig()) as path:
         samples_N, _ = read_waveform(
             path,
             DecodeConfig(),
-            SOUND_RATE_HZ,
+            AUDIO_RATE_HZ,
             channel=recording.channel,
             start_s=recording.start_s,
             end_s=recording.start_s + duration_s,

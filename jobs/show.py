@@ -12,7 +12,7 @@ from rich.text import Text
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import console
-from nightscribe.reading.documents import conversations, document
+from nightscribe.reading.conversations import conversations, document
 from nightscribe.records import Transcript
 from nightscribe.rendering.document import Document, RenderingConfig, one_line
 from nightscribe.rendering.formats import FORMATS, render

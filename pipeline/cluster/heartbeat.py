@@ -11,7 +11,7 @@ from nightscribe.cluster.attempt_registry import EngineTold, LedgerHandle
 from nightscribe.cluster.metrics import tell_retries
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.stage_time import Spent
-from nightscribe.reading.pace import STATUS_KEY, read_status
+from nightscribe.reading.run_status import STATUS_KEY, read_status
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
 

@@ -1,4 +1,4 @@
-"""What people do with a finished run: find, render, score and report its transcripts.
+"""What users do with a finished run: evaluate, export and report its transcripts.
 
-Knows the tables of a run. Does not know how they came about.
+Knows the tables of a run. Does not know how they were made.
 """

@@ -1,14 +1,20 @@
-"""What was really said, by recording: from a manifest, or from a data set on the hub."""
+"""Reference transcripts by recording: from a manifest, or from a data set on the Hugging Face hub.
+
+Of a data set only the tables are read, never the audio. huggingface_hub finds the credentials
+itself; they never pass through here.
+"""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nightscribe.reading.hub import dataset_rows
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi, errors, hf_hub_download
+
 from nightscribe.records import Recording, Word
-from nightscribe.storage.manifests import is_manifest, timed_words
+from nightscribe.storage.manifests import is_manifest, named_rows, timed_words
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.sources import manifest_rows
 
@@ -16,13 +22,14 @@ HUB = "hf://"
 _DATASET = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 TEXT_COLUMNS = ("text", "transcription", "transcript", "sentence", "normalized_text", "reference")
 NAME_COLUMNS = ("file_name", "path", "file", "audio", "id")
+TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 Key = tuple[str, float, float | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What was really said in one file, and when, where that is known."""
+    """The reference text of one file, and its words with times if they are known."""
 
     text: str
     words: tuple[Word, ...] = ()
@@ -30,19 +37,19 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """References by file, span and channel; those of a data set by the bare name of the file."""
+    """References by file, span and channel; those of a data set by file name without suffix."""
 
     by_key: Mapping[Key, Reference] = field(default_factory=dict)
     by_name: Mapping[str, Reference] = field(default_factory=dict)
 
     def of_channel(self, recording: Recording) -> Reference | None:
-        """The reference of this one channel alone."""
+        """The reference of this channel alone."""
         if recording.channel is None:
             return None
         return self.by_key.get(_key(recording, recording.channel))
 
     def of_file(self, recording: Recording) -> Reference | None:
-        """The reference of all channels together, or else what the plan knew of it."""
+        """The reference of all channels together, or else the text of the run's own manifest."""
         found = self.by_key.get(_key(recording, None))
         found = found or self.by_name.get(PurePosixPath(recording.uri).stem)
         if found is None and recording.text is not None:
@@ -51,7 +58,7 @@ class References:
 
 
 def read_references(source: str | None, split: str | None, s3: S3Config) -> References:
-    """Those of a manifest, or of ORGANISATION/NAME on the hub; none where nothing is named."""
+    """Those of a manifest, or of ORGANISATION/NAME on the hub; none if `source` is None."""
     if source is None:
         return References()
     if is_manifest(source) and not source.startswith(HUB):
@@ -64,8 +71,8 @@ def read_references(source: str | None, split: str | None, s3: S3Config) -> Refe
             f"{source} is neither a manifest (.csv, .jsonl, .parquet) nor a data set on the hub "
             "(ORGANISATION/NAME or ORGANISATION/NAME@REVISION)"
         )
-    wanted = (*TEXT_COLUMNS, *NAME_COLUMNS, "words")
-    return References(by_name=_by_name(name, dataset_rows(name, split, wanted)))
+    columns = (*TEXT_COLUMNS, *NAME_COLUMNS, "words")
+    return References(by_name=_by_name(name, dataset_rows(name, split, columns)))
 
 
 def _key(recording: Recording, channel: int | None) -> Key:
@@ -101,8 +108,76 @@ def _file_name(row: Mapping[str, Any], where: str) -> str:
         value = value.get("path") if isinstance(value, Mapping) else value
         if value:
             return PurePosixPath(str(value)).stem
-    raise ValueError(f"{where}: names no file; expected one of {', '.join(NAME_COLUMNS)}")
+    raise ValueError(f"{where}: has no file name; expected one of {', '.join(NAME_COLUMNS)}")
 
 
 def _joined(words: Iterable[Word]) -> str:
     return " ".join(word.text for word in words)
+
+
+def dataset_rows(
+    location: str, split: str | None, columns: Sequence[str]
+) -> Iterator[Mapping[str, Any]]:
+    """The rows of all tables of NAME or NAME@REVISION, or of those whose path names the split."""
+    name, _, revision = location.partition("@")
+    tables = [file for file in _listed(name, revision) if _is_table(file, split)]
+    if not tables:
+        of_split = f" of split {split}" if split else ""
+        raise ValueError(f"data set {name} has no table{of_split} in {', '.join(TABLE_SUFFIXES)}")
+    for table in tables:
+        yield from _read(_fetched(name, revision, table), columns)
+
+
+def _listed(name: str, revision: str) -> list[str]:
+    try:
+        return HfApi().list_repo_files(name, repo_type="dataset", revision=revision or None)
+    except Exception as error:
+        raise _fetch_error(name, error) from None
+
+
+def _fetched(name: str, revision: str, table: str) -> Path:
+    try:
+        return Path(hf_hub_download(name, table, repo_type="dataset", revision=revision or None))
+    except Exception as error:
+        raise _fetch_error(f"{name}/{table}", error) from None
+
+
+def _fetch_error(what: str, error: Exception) -> ValueError:
+    """Any error of disk, network or HTTP library, by its type: its text may be very long."""
+    if isinstance(error, errors.GatedRepoError):
+        return ValueError(f"data set {what} is gated: accept its terms on the hub, set HF_TOKEN")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ValueError(f"data set {what} has no such revision")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ValueError(f"the hub has no data set {what}, or HF_TOKEN may not read it")
+    return ValueError(f"data set {what} cannot be fetched: {type(error).__name__}")
+
+
+def _is_table(file: str, split: str | None) -> bool:
+    path = PurePosixPath(file)
+    if path.suffix not in TABLE_SUFFIXES:
+        return False
+    return split is None or split in path.parts or path.name.startswith((f"{split}-", f"{split}."))
+
+
+def _read(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path, columns)
+        return
+    with path.open("rb") as file:
+        yield from (row for _, row in named_rows(path.name, file))
+
+
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    with pq.ParquetFile(path) as parquet:
+        # A column with the audio is a struct; only its other fields, such as the path, are read.
+        leaves = [column.path for column in map(parquet.schema.column, range(_num_leaves(parquet)))]
+        selected = [
+            leaf for leaf in leaves if leaf.split(".")[0] in columns and "bytes" not in leaf
+        ]
+        for batch in parquet.iter_batches(columns=selected):
+            yield from batch.to_pylist()
+
+
+def _num_leaves(parquet: pq.ParquetFile) -> int:
+    return len(parquet.schema)

@@ -24,5 +24,5 @@ SUFFIXES = {name: f".{name}" for name in FORMATS} | {"text": ".txt", "words": ".
 def render(document: Document, format: str, config: RenderingConfig | None = None) -> str:
     """The document in the named format."""
     if format not in FORMATS:
-        raise ValueError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {format!r}; choose from {', '.join(FORMATS)}")
     return FORMATS[format](document, config or RenderingConfig())

@@ -1,4 +1,4 @@
-"""One HTML file about a run, to be opened anywhere: no outside request, ever.
+"""Renders the report of a run as one HTML file that needs no network.
 
-Knows what was transcribed and how fast. Does not know where results lie or how they are read.
+Knows what was transcribed and how fast. Does not know where results are stored.
 """

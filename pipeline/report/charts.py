@@ -1,39 +1,117 @@
-"""Line charts as SVG that takes its colours from the page, light or dark."""
+"""Line charts of a run as SVG: inside the page, where CSS colours them, or as a file.
 
-from collections.abc import Sequence
+Progress becomes throughput: seconds of audio transcribed per second of the run.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import floor, log10
+from math import ceil, floor, log10
+
+from nightscribe.report.content import ProgressPoint
 
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 34, 12, 34
 MAX_TIME_MARKS = 6
+# Work is counted when a shard is done, in bursts: more points than this would show the bursts.
+MAX_POINTS = 60
+TITLE_HEIGHT = 28
+# In the page, the charts take their colours from its style sheet.
+FILE_CSS = (
+    "text{font:12px system-ui,sans-serif;fill:#60666d}.title{font-weight:bold}.paper{fill:#fff}"
+    ".line{fill:none;stroke:#2f55d4;stroke-width:2}.area{fill:#2f55d4;fill-opacity:.12}"
+    ".grid{stroke:#e2e3df}"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Values over hours, minutes or seconds of a run."""
+class ThroughputPoint:
+    """The throughput and occupancy of one interval of a run, at its middle."""
+
+    elapsed_s: float
+    times_real_time: float
+    occupancy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values over the time of a run."""
 
     label: str
     times_s: Sequence[float]
     values: Sequence[float]
 
 
-def line_chart(line: Line, highest: float | None = None) -> str:
-    """One line over time with its axes; empty where there is nothing to draw."""
-    if len(line.values) < 2:
+def throughput_points(progress: Sequence[ProgressPoint]) -> list[ThroughputPoint]:
+    """The throughput of at most MAX_POINTS intervals of the run."""
+    points = sorted(progress, key=lambda point: point.elapsed_s)
+    return [
+        _throughput(interval)
+        for interval in _intervals(points)
+        if interval[-1].elapsed_s > interval[0].elapsed_s
+    ]
+
+
+def throughput_series(progress: Sequence[ProgressPoint]) -> Series:
+    points = throughput_points(progress)
+    values = [point.times_real_time for point in points]
+    return Series("Throughput, times real time", [point.elapsed_s for point in points], values)
+
+
+def occupancy_series(progress: Sequence[ProgressPoint]) -> Series:
+    known = [
+        (point.elapsed_s, 100 * point.occupancy)
+        for point in throughput_points(progress)
+        if point.occupancy is not None
+    ]
+    times_s, values = [time_s for time_s, _ in known], [value for _, value in known]
+    return Series("Slot occupancy, percent", times_s, values)
+
+
+def throughput_svg(title: str, progress: Sequence[ProgressPoint]) -> str:
+    """The throughput and the occupancy of a run as one SVG file."""
+    panels = [_panel(throughput_series(progress)), _panel(occupancy_series(progress), 100.0)]
+    placed = [
+        f'<g transform="translate(0,{TITLE_HEIGHT + index * (TITLE_HEIGHT + HEIGHT)})">{panel}</g>'
+        for index, panel in enumerate(filter(None, panels))
+    ]
+    height = TITLE_HEIGHT + len(placed) * (TITLE_HEIGHT + HEIGHT)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" height="{height}"><style>{FILE_CSS}</style>'
+        f'<rect class="paper" width="{WIDTH}" height="{height}"/>'
+        f'<text class="title" x="8" y="20">{escape(title)}</text>{"".join(placed)}</svg>\n'
+    )
+
+
+def line_chart(series: Series, highest: float | None = None) -> str:
+    """One series over time with its axes; empty if there are fewer than two points."""
+    drawing = _drawing(series, highest)
+    return drawing and (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" class="chart" role="img" '
+        f'aria-label="{escape(series.label)}">{drawing}</svg>'
+    )
+
+
+def _panel(series: Series, highest: float | None = None) -> str:
+    """A chart of the SVG file, below its label."""
+    drawing = _drawing(series, highest)
+    return drawing and (
+        f'<text x="8" y="20">{escape(series.label)}</text>'
+        f'<g transform="translate(0,{TITLE_HEIGHT})">{drawing}</g>'
+    )
+
+
+def _drawing(series: Series, highest: float | None) -> str:
+    if len(series.values) < 2:
         return ""
-    top = _round_up(max(line.values)) if highest is None else highest
-    end_s = max(line.times_s)
+    top = _round_up(max(series.values)) if highest is None else highest
+    end_s = max(series.times_s)
     points = [
         (_x(time_s, end_s), _y(value, top))
-        for time_s, value in zip(line.times_s, line.values, strict=True)
+        for time_s, value in zip(series.times_s, series.values, strict=True)
     ]
-    parts = [*_value_axis(top), *_time_axis(end_s), _area(points), _path(points)]
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" class="chart" role="img" '
-        f'aria-label="{escape(line.label)}">{"".join(parts)}</svg>'
-    )
+    return "".join([*_value_axis(top), *_time_axis(end_s), _area(points), _path(points)])
 
 
 def _x(time_s: float, end_s: float) -> float:
@@ -89,8 +167,25 @@ def _time_unit(end_s: float) -> tuple[str, float]:
 
 
 def _round_up(value: float) -> float:
-    """The next number that divides well into parts people read."""
+    """The next larger number that makes readable axis marks."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** floor(log10(value))
     return next(step * unit for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value)
+
+
+def _intervals(points: Sequence[ProgressPoint]) -> Iterator[Sequence[ProgressPoint]]:
+    """Runs of points, each beginning with the last point of the run before."""
+    stride = max(ceil(len(points) / MAX_POINTS), 1)
+    for first in range(0, len(points) - 1, stride):
+        yield points[first : first + stride + 1]
+
+
+def _throughput(interval: Sequence[ProgressPoint]) -> ThroughputPoint:
+    first, last = interval[0], interval[-1]
+    known = [point.occupancy for point in interval[1:] if point.occupancy is not None]
+    return ThroughputPoint(
+        (first.elapsed_s + last.elapsed_s) / 2,
+        (last.audio_s - first.audio_s) / (last.elapsed_s - first.elapsed_s),
+        sum(known) / len(known) if known else None,
+    )

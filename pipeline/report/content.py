@@ -1,4 +1,4 @@
-"""What a report shows, ready to be laid out."""
+"""The data that a report shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,24 +8,24 @@ from nightscribe.records import Finding, Span, Word
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing worth a line at the top: what ran, on what, with which settings."""
+    """One named value: a figure of the headline, a setting of the run, a score."""
 
     name: str
     value: str
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the run was at one moment of it."""
+class ProgressPoint:
+    """How much audio the run had transcribed at one time."""
 
     elapsed_s: float
     audio_s: float
-    occupancy: float | None  # None: nobody told
+    occupancy: float | None  # the share of slots in use; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
-class StageWait:
-    """How long one stage of the pipeline worked, and how long it waited for the others."""
+class StageUtilisation:
+    """How long the workers of one stage were busy, and how long they waited for other stages."""
 
     stage: str
     busy_s: float
@@ -34,15 +34,15 @@ class StageWait:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of a whole: the seconds of a folder, the failures of one reason."""
+    """One part of a total: the seconds of a folder, the failures of one reason."""
 
     name: str
     amount: float
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
-    """A recording to listen to: compressed audio and its outline for the eye."""
+class EmbeddedAudio:
+    """The audio of a recording inside the report, and the peaks of its waveform."""
 
     mp3: bytes = field(repr=False)
     peaks: tuple[int, ...] = field(repr=False)
@@ -64,7 +64,7 @@ class RecordingPage:
     findings: tuple[Finding, ...] = ()
     word_error_rate: float | None = None
     reference: str | None = None
-    sound: Sound | None = None
+    audio: EmbeddedAudio | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -75,8 +75,8 @@ class RecordingPage:
 
 
 @dataclass(frozen=True, slots=True)
-class WordErrors:
-    """The scores of a run against its references."""
+class EvaluationSection:
+    """The scores of a run against its references, and the most frequent word errors."""
 
     facts: Sequence[Fact]
     substitutions: Sequence[Share]
@@ -86,18 +86,18 @@ class WordErrors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One run."""
+    """Everything that the report of one run shows."""
 
     title: str
     created: str
     headline: Sequence[Fact]
     facts: Sequence[Fact]
-    progress: Sequence[Progress] = ()
-    waits: Sequence[StageWait] = ()
+    progress: Sequence[ProgressPoint] = ()
+    stages: Sequence[StageUtilisation] = ()
     seconds_by_folder: Sequence[Share] = ()
     recordings_by_status: Sequence[Share] = ()
     failures_by_reason: Sequence[Share] = ()
     findings_by_guard: Sequence[Share] = ()
-    word_errors: WordErrors | None = None
+    evaluation: EvaluationSection | None = None
     pages: Sequence[RecordingPage] = ()
     num_recordings: int = 0

@@ -1,4 +1,4 @@
-"""Lays a report out as one HTML file."""
+"""Renders a report as one HTML file."""
 
 import base64
 from dataclasses import asdict
@@ -8,9 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from nightscribe.report.charts import Line, line_chart
+from nightscribe.report.charts import line_chart, occupancy_series, throughput_series
 from nightscribe.report.content import RecordingPage, Report
-from nightscribe.report.throughput import rates
 
 TEMPLATES = Path(__file__).parent / "templates"
 TIME_DECIMALS = 3
@@ -18,7 +17,7 @@ CONFIDENCE_DECIMALS = 3
 
 
 def render_report(report: Report) -> str:
-    """The whole page, with its styles, its script, its data and its sounds."""
+    """The whole page, with its styles, its script, its data and its audio."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -35,7 +34,7 @@ def render_report(report: Report) -> str:
         report=report,
         charts=_charts(report),
         pages=[_page_data(page) for page in report.pages],
-        sounds={page.recording_id: _sound(page) for page in report.pages if page.sound},
+        audio={page.recording_id: _audio(page) for page in report.pages if page.audio},
         style=Markup((TEMPLATES / "report.css").read_text()),
         script=Markup((TEMPLATES / "report.js").read_text()),
     )
@@ -49,21 +48,14 @@ def clock(time_s: float) -> str:
 
 
 def _charts(report: Report) -> dict[str, Markup]:
-    moments = rates(report.progress)
-    times_s = [rate.elapsed_s for rate in moments]
-    speed = Line("Throughput, times real time", times_s, [r.times_real_time for r in moments])
-    told = [(r.elapsed_s, 100 * r.occupancy) for r in moments if r.occupancy is not None]
-    occupancy = Line(
-        "Occupancy of the slots, percent", [at_s for at_s, _ in told], [share for _, share in told]
-    )
     return {
-        "throughput": Markup(line_chart(speed)),
-        "occupancy": Markup(line_chart(occupancy, highest=100.0)),
+        "throughput": Markup(line_chart(throughput_series(report.progress))),
+        "occupancy": Markup(line_chart(occupancy_series(report.progress), highest=100.0)),
     }
 
 
 def _page_data(page: RecordingPage) -> dict[str, Any]:
-    """What the script needs to show one recording: words as short rows."""
+    """What the script needs to show one recording; words are short rows."""
     return {
         "id": page.recording_id,
         "name": page.name,
@@ -85,10 +77,10 @@ def _page_data(page: RecordingPage) -> dict[str, Any]:
         ],
         "speech": [tuple(span) for span in page.speech],
         "findings": [asdict(finding) for finding in page.findings],
-        "peaks": page.sound.peaks if page.sound else [],
+        "peaks": page.audio.peaks if page.audio else [],
     }
 
 
-def _sound(page: RecordingPage) -> str:
-    assert page.sound is not None
-    return base64.b64encode(page.sound.mp3).decode()
+def _audio(page: RecordingPage) -> str:
+    assert page.audio is not None
+    return base64.b64encode(page.audio.mp3).decode()

@@ -38,7 +38,7 @@ def test_export_puts_subtitles_beside_the_audio(nightscribe, tmp_path):
 def test_export_refuses_a_format_there_is_not(nightscribe, run):
     code, _, err = nightscribe("export", run, "formats=[docx]")
     assert code == 2
-    assert "there is no format 'docx'; there are text, words, json" in err
+    assert "unknown format 'docx'; choose from text, words, json" in err
 
 
 @pytest.mark.parametrize("words", [["export"], ["show", "x"], ["evaluate"], ["report"]])
@@ -52,7 +52,7 @@ def test_what_is_no_run_is_not_read(nightscribe, tmp_path, words):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["export", "formats=[]"], "formats names none; there are text, words, json"),
+        (["export", "formats=[]"], "formats is empty; choose from text, words, json"),
         (["report", "max_pages=-1"], "max_pages must not be negative, got -1"),
         (["evaluate", "num_worst=-1"], "num_worst must not be negative, got -1"),
         (["evaluate", "reference=a.csv", "split=test"], "a.csv is a manifest"),
@@ -140,14 +140,14 @@ def test_a_run_without_references_says_so(nightscribe, tmp_path):
     publish_transcripts(open_store(str(tmp_path), S3Config()), [transcript("/a.wav", "well")])
     code, _, err = nightscribe("evaluate", str(tmp_path))
     assert code == 2
-    assert "knows no texts: give reference=MANIFEST with columns uri and text" in err
+    assert "has no reference texts: give reference=MANIFEST with columns uri and text" in err
     (tmp_path / "other.csv").write_text("uri,text\nb.wav,well\n")
     code, _, err = nightscribe("evaluate", str(tmp_path), f"reference={tmp_path}/other.csv")
     assert code == 2
     assert f"other.csv names no recording of {tmp_path}, such as /a.wav" in err
 
 
-def test_report_is_one_file_with_the_sounds_that_are_there(nightscribe, tmp_path):
+def test_report_is_one_file_with_the_audio_that_can_be_read(nightscribe, tmp_path):
     store = open_store(str(tmp_path / "output"), S3Config())
     sound = make_sound(tmp_path / "a.wav", 3.0, 8_000)
     version = store_version(tmp_path, "a.wav")
@@ -157,10 +157,10 @@ def test_report_is_one_file_with_the_sounds_that_are_there(nightscribe, tmp_path
     store.write("_run/status.json", json.dumps({"history": history}).encode())
     code, out, _ = nightscribe("report", str(tmp_path / "output"), "title=Night")
     assert code == 0
-    assert out.splitlines() == [store.uri("_run/report.html"), store.uri("_run/throughput.png")]
+    assert out.splitlines() == [store.uri("_run/report.html"), store.uri("_run/throughput.svg")]
     html = (tmp_path / "output/_run/report.html").read_text()
-    sounds = json.loads(re.search(r'id="sounds">(.*?)</script>', html, re.S)[1])
-    assert list(sounds) == [heard.recording.recording_id]
+    audio = json.loads(re.search(r'id="audio-data">(.*?)</script>', html, re.S)[1])
+    assert list(audio) == [heard.recording.recording_id]
     assert "times real time" in html
 
 
@@ -177,4 +177,4 @@ def test_report_follows_no_list_to_other_files(nightscribe, tmp_path):
     code, _, _ = nightscribe("report", str(tmp_path / "output"))
     assert code == 0
     html = (tmp_path / "output/_run/report.html").read_text()
-    assert json.loads(re.search(r'id="sounds">(.*?)</script>', html, re.S)[1]) == {}
+    assert json.loads(re.search(r'id="audio-data">(.*?)</script>', html, re.S)[1]) == {}

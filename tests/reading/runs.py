@@ -1,10 +1,10 @@
-"""Finished runs, made up for tests."""
+"""Finished runs for tests."""
 
 from nightscribe.records import Failure, Finding, Inspection, Recording, Span, Transcript, Word
 from nightscribe.storage.published import publish_failures, publish_transcripts
 
 
-def said(text, start_s=0.0, step_s=0.4, confidence=0.9):
+def speak(text, start_s=0.0, step_s=0.4, confidence=0.9):
     return tuple(
         Word(part, start_s + index * step_s, start_s + (index + 1) * step_s, confidence)
         for index, part in enumerate(text.split())
@@ -15,8 +15,8 @@ def recording(uri, **more):
     return Recording(**{"uri": uri, "size_bytes": 1000, "version": f"v {uri}"} | more)
 
 
-def transcript(uri, heard, *, status="ok", reasons=(), findings=(), start_s=0.0, **more):
-    words = said(heard, start_s)
+def transcript(uri, spoken_text, *, status="ok", reasons=(), findings=(), start_s=0.0, **more):
+    words = speak(spoken_text, start_s)
     duration_s = (words[-1].end_s if words else 0.0) + 1.0
     return Transcript(
         recording=recording(uri, **more),

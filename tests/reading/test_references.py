@@ -1,4 +1,4 @@
-"""What was really said, from manifests and from a hub that a server on this machine plays."""
+"""References from manifests, and from a hub that a local server imitates."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi, constants
 
-from nightscribe.reading import hub as hub_module
+from nightscribe.reading import references as references_module
 from nightscribe.reading.references import Reference, read_references
 from nightscribe.records import Word
 from nightscribe.storage.opening import S3Config
@@ -42,8 +42,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def _send(self, data, status=200, headers=None) -> None:
         self.send_response(status)
-        told = {"X-Repo-Commit": COMMIT, "Content-Length": str(len(data))} | (headers or {})
-        for name, value in told.items():
+        sent = {"X-Repo-Commit": COMMIT, "Content-Length": str(len(data))} | (headers or {})
+        for name, value in sent.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
@@ -69,7 +69,7 @@ def hub(tmp_path, monkeypatch):
         address + "/{repo_id}/resolve/{revision}/{filename}",
     )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(hub_module, "HfApi", lambda: HfApi(endpoint=address))
+    monkeypatch.setattr(references_module, "HfApi", lambda: HfApi(endpoint=address))
     yield folder
     server.shutdown()
     server.server_close()
@@ -102,7 +102,7 @@ def test_words_alone_are_a_text_and_bad_ones_name_their_row(tmp_path):
         read_references(str(manifest), None, S3Config())
 
 
-def test_spans_and_channels_have_references_of_their_own(tmp_path):
+def test_spans_and_channels_have_their_own_references(tmp_path):
     manifest = tmp_path / "a.csv"
     manifest.write_text(
         "uri,start,end,channel,text\n/a.wav,0,5,,one\n/a.wav,5,9,,two\n/a.wav,,,1,r"
@@ -114,7 +114,7 @@ def test_spans_and_channels_have_references_of_their_own(tmp_path):
     assert found.of_channel(recording("/a.wav", channel=0, num_channels=2)) is None
 
 
-def test_a_data_set_is_found_by_the_names_of_its_files(hub):
+def test_references_of_a_data_set_match_by_file_name(hub):
     (hub / "data").mkdir()
     rows = [
         {"audio": {"bytes": b"sound", "path": "1-one.flac"}, "transcription": "one", "id": 7},
@@ -128,19 +128,19 @@ def test_a_data_set_is_found_by_the_names_of_its_files(hub):
     assert of(found, "/converted/3.wav") is None
 
 
-def test_a_data_set_of_sounds_beside_json_lines(hub):
+def test_a_data_set_of_audio_beside_json_lines(hub):
     line = {"file_name": "test/a.mp3", "sentence": "well then", "words": TIMED}
     (hub / "metadata.jsonl").write_text(json.dumps(line) + "\n")
     found = read_references(f"hf://datasets/night/spoken@{COMMIT}", None, S3Config())
     assert of(found, "/x/a.mp3") == Reference("well then", WORDS)
 
 
-def test_a_file_that_lies_here_is_not_looked_for_on_the_hub():
+def test_a_local_file_is_not_looked_up_on_the_hub():
     with pytest.raises(ValueError, match=r"alice.opus is neither a manifest"):
         read_references("samples/alice.opus", None, S3Config())
 
 
-def test_what_cannot_be_a_reference_is_said_in_one_sentence(hub, tmp_path):
+def test_an_invalid_reference_is_an_error_of_one_sentence(hub, tmp_path):
     with pytest.raises(ValueError, match="the hub has no data set night/unknown"):
         read_references("night/unknown", None, S3Config())
     with pytest.raises(ValueError, match="has no table of split dev"):

@@ -1,18 +1,18 @@
-"""A report with everything in it, whose recordings beep once per word."""
+"""A report with every section; the audio of its recordings has one beep per word."""
 
 import numpy as np
 
 from nightscribe.records import Finding, Span, Word
+from nightscribe.report.audio import embed_audio
 from nightscribe.report.content import (
+    EvaluationSection,
     Fact,
-    Progress,
+    ProgressPoint,
     RecordingPage,
     Report,
     Share,
-    StageWait,
-    WordErrors,
+    StageUtilisation,
 )
-from nightscribe.report.sound import sound_of
 
 RATE_HZ = 24_000
 TEXT = (
@@ -47,14 +47,16 @@ def page(recording_id, name, **more):
         status=more.pop("status", "ok"),
         words=words,
         speech=(Span(0.0, duration_s - 3.0),),
-        sound=sound_of(beeps(words, duration_s), RATE_HZ),
+        audio=embed_audio(beeps(words, duration_s), RATE_HZ),
         **more,
     )
 
 
 def full_report():
     progress = [
-        Progress(60.0 * minute, 18_000 * minute + 9_000 * np.sin(minute / 3), 0.97 - minute / 900)
+        ProgressPoint(
+            60.0 * minute, 18_000 * minute + 9_000 * np.sin(minute / 3), 0.97 - minute / 900
+        )
         for minute in range(90)
     ]
     stall = Finding("stall", 4.0, 7.0, "9.0 s of speech without a word")
@@ -72,12 +74,12 @@ def full_report():
             Fact("input", "s3://archive/radio/1974/a-very-long-prefix-that-must-wrap-on-a-phone/"),
         ],
         progress=progress,
-        waits=[StageWait("decode", 4_000, 800), StageWait("transcribe", 5_100, 120)],
+        stages=[StageUtilisation("decode", 4_000, 800), StageUtilisation("transcribe", 5_100, 120)],
         seconds_by_folder=[Share("1974/january", 793_440.0), Share("1974/february", 760_680.0)],
         recordings_by_status=[Share("ok", 1_190), Share("partial", 9), Share("failed", 5)],
         failures_by_reason=[Share("decode: corrupt", 4), Share("fetch: not_found", 1)],
         findings_by_guard=[Share("stall", 7), Share("loop", 2)],
-        word_errors=WordErrors(
+        evaluation=EvaluationSection(
             [Fact("word error rate", "6.40% raw, 4.10% normalised")],
             [Share("their \u2192 there", 12)],
             [Share("the", 9)],

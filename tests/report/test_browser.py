@@ -1,4 +1,4 @@
-"""The report in a real browser: clicked, played, narrow and dark."""
+"""The report in a real browser: clicks, audio, a narrow screen and dark mode."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def dark(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def test_a_click_on_a_word_plays_from_it_and_marks_what_is_spoken(browser):
+def test_a_click_on_a_word_plays_from_it_and_marks_the_current_word(browser):
     open_recording(browser, "evening news")
     word = browser.find_elements(By.CSS_SELECTOR, "#words .word")[12]
     word.click()
@@ -76,8 +76,8 @@ def test_a_click_on_a_word_plays_from_it_and_marks_what_is_spoken(browser):
     assert start_s == pytest.approx(4.8)
     assert player(browser, "currentTime") < start_s + 5
     assert not player(browser, "paused")
-    spoken = browser.find_element(By.CSS_SELECTOR, ".word.spoken")
-    assert float(spoken.get_attribute("data-start")) >= start_s
+    current = browser.find_element(By.CSS_SELECTOR, ".word.playing")
+    assert float(current.get_attribute("data-start")) >= start_s
     first = browser.find_element(By.CSS_SELECTOR, "#words .word")
     first.click()
     WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") < 3)
@@ -97,27 +97,27 @@ def test_the_waveform_is_drawn_and_findings_stand_out(browser):
         "const c = document.getElementById('waveform'); const x = c.width * arguments[0];"
         "return Array.from(c.getContext('2d').getImageData(x, 4, 1, 1).data)"
     )
-    stalled, spoken = (browser.execute_script(pixel, share) for share in (0.5 * 11 / 15, 0.7))
+    stalled, speech = (browser.execute_script(pixel, share) for share in (0.5 * 11 / 15, 0.7))
     silent = browser.execute_script(pixel, 0.95)
-    assert len({tuple(colour) for colour in (stalled, spoken, silent)}) == 3
+    assert len({tuple(colour) for colour in (stalled, speech, silent)}) == 3
     assert "stall at 4.0-7.0 s" in browser.find_element(By.ID, "reasons").text
 
 
-def test_nothing_is_asked_of_the_outside(browser):
+def test_no_request_leaves_the_page(browser):
     open_recording(browser, "evening news")
     browser.find_elements(By.CSS_SELECTOR, "#words .word")[3].click()
     WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") > 0)
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = {
+    requested = {
         message["params"]["request"]["url"].split(":")[0]
         for message in messages
         if message["method"] == "Network.requestWillBeSent"
     }
-    assert asked <= {"file", "blob", "data"}
-    assert "file" in asked
+    assert requested <= {"file", "blob", "data"}
+    assert "file" in requested
 
 
-def test_doubt_shows_in_the_colour_of_a_word(browser):
+def test_the_colour_of_a_word_shows_its_confidence(browser):
     open_recording(browser, "evening news")
     words = browser.find_elements(By.CSS_SELECTOR, "#words .word")
     colours = {word.value_of_css_property("color") for word in words}
@@ -127,10 +127,10 @@ def test_doubt_shows_in_the_colour_of_a_word(browser):
 def test_search_finds_words_and_names(browser):
     search = browser.find_element(By.ID, "search")
     rows = browser.find_elements(By.CSS_SELECTOR, "#recordings tbody tr")
-    for wanted, shown in (("captain", 2), ("storm", 1), ("zebra", 0), ("", 3)):
+    for query, num_shown in (("captain", 2), ("storm", 1), ("zebra", 0), ("", 3)):
         search.clear()
-        search.send_keys(wanted or " \b")
-        assert sum(row.is_displayed() for row in rows) == shown
+        search.send_keys(query or " \b")
+        assert sum(row.is_displayed() for row in rows) == num_shown
 
 
 def test_rows_are_sorted_and_filtered_by_a_click(browser):
@@ -138,9 +138,9 @@ def test_rows_are_sorted_and_filtered_by_a_click(browser):
         rows = browser.find_elements(By.CSS_SELECTOR, "#recordings tbody tr")
         return [row.text.split()[0] for row in rows if row.is_displayed()]
 
-    browser.find_element(By.CSS_SELECTOR, "#recordings th[data-by=length]").click()
+    browser.find_element(By.CSS_SELECTOR, "#recordings th[data-by=duration]").click()
     assert names()[-1] == "silent.wav"
-    browser.find_element(By.CSS_SELECTOR, "#recordings th[data-by=length]").click()
+    browser.find_element(By.CSS_SELECTOR, "#recordings th[data-by=duration]").click()
     assert names()[0] == "silent.wav"
     browser.find_element(By.CSS_SELECTOR, "#filters [data-status=partial]").click()
     assert names() == ["storm.mp3"]
@@ -148,9 +148,9 @@ def test_rows_are_sorted_and_filtered_by_a_click(browser):
     assert not browser.find_element(By.ID, "next").is_displayed()
 
 
-def test_a_recording_without_sound_or_words_says_so(browser):
+def test_a_recording_without_audio_or_words_says_so(browser):
     open_recording(browser, "silent")
-    assert browser.find_element(By.ID, "soundless").is_displayed()
+    assert browser.find_element(By.ID, "no-audio").is_displayed()
     assert not browser.find_element(By.ID, "player").is_displayed()
     browser.back()
     WebDriverWait(browser, 5).until(lambda b: b.find_element(By.ID, "summary").is_displayed())

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from nightscribe.report.content import Progress, Report
+from nightscribe.report.content import ProgressPoint, Report
 from nightscribe.report.page import clock, render_report
 from tests.report.samples import TEXT, full_report
 
@@ -17,7 +17,7 @@ def embedded(html, name):
     return json.loads(re.search(rf'id="{name}">(.*?)</script>', html, re.S)[1])
 
 
-def test_nothing_outside_the_file_is_asked_for(html):
+def test_the_page_requests_nothing_outside_the_file(html):
     assert not re.search(r'(?:src|href|action)="(?!#|data:)', html)
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|import\s*\(", html)
     assert "default-src 'none'" in html
@@ -31,29 +31,29 @@ def test_text_of_recordings_is_never_markup(html):
 
 def test_the_page_holds_every_section(html):
     for heading in (
-        "What ran",
-        "How fast",
-        "Who waited for whom",
-        "Length by folder",
-        "How it ended",
+        "Model and settings",
+        "Throughput",
+        "Stage utilisation",
+        "Duration by folder",
+        "Recordings by status",
         "Guard findings",
         "Failures by reason",
-        "Against the reference",
+        "Evaluation against references",
         "Recordings",
     ):
         assert f">{heading}</h2>" in html
-    assert "3 of 1,204 recordings are here" in html
+    assert "3 of 1,204 recordings are shown" in html
     assert "decode: corrupt" in html
     assert ">220:24:00</td>" in html
 
 
-def test_a_run_whose_slots_nobody_told_of_has_no_empty_chart():
-    progress = [Progress(10.0 * tick, 100.0 * tick, None) for tick in range(9)]
+def test_a_run_with_unknown_occupancy_has_no_empty_chart():
+    progress = [ProgressPoint(10.0 * tick, 100.0 * tick, None) for tick in range(9)]
     html = render_report(
         Report(title="Short", created="now", headline=[], facts=[], progress=progress)
     )
     assert "Seconds of audio per second" in html
-    assert "Slots that hold a stream" not in html
+    assert "Slot occupancy, percent" not in html
 
 
 def test_a_run_without_anything_still_has_a_page():

@@ -1,10 +1,10 @@
 "use strict";
 const PAGES = new Map(JSON.parse(document.getElementById("data").textContent).map((page) => [page.id, page]));
-const SOUNDS = JSON.parse(document.getElementById("sounds").textContent);
-const SURE = 0.9, UNSURE = 0.6, PAUSE_S = 0.8, PARAGRAPH_PAUSE_S = 2, PARAGRAPH_WORDS = 40;
+const AUDIO = JSON.parse(document.getElementById("audio-data").textContent);
+const HIGH_CONFIDENCE = 0.9, MEDIUM_CONFIDENCE = 0.6, PAUSE_S = 0.8, PARAGRAPH_PAUSE_S = 2, PARAGRAPH_WORDS = 40;
 const find = (id) => document.getElementById(id);
 const player = find("player"), waveform = find("waveform");
-let page = null, spans = [], spoken = null, soundUrl = null;
+let page = null, spans = [], playing = null, audioUrl = null;
 
 function clock(time_s) {
   const seconds = Math.round(time_s), pad = (value) => String(value).padStart(2, "0");
@@ -12,13 +12,13 @@ function clock(time_s) {
   return hours ? `${hours}:${pad(minutes)}:${pad(seconds % 60)}` : `${minutes}:${pad(seconds % 60)}`;
 }
 
-function certainty(confidence) {
-  return confidence >= SURE ? "sure" : confidence >= UNSURE ? "unsure" : "doubtful";
+function confidenceLevel(confidence) {
+  return confidence >= HIGH_CONFIDENCE ? "high" : confidence >= MEDIUM_CONFIDENCE ? "medium" : "low";
 }
 
-function showAddressed() {
+function showFromHash() {
   let id = location.hash.slice(1);
-  try { id = decodeURIComponent(id); } catch (malformed) { /* shown as it stands */ }
+  try { id = decodeURIComponent(id); } catch (malformed) { /* use it undecoded */ }
   page = PAGES.get(id) || null;
   player.pause();
   find("summary").hidden = page !== null;
@@ -28,9 +28,9 @@ function showAddressed() {
 }
 
 function showRecording() {
-  const cut = page.name.lastIndexOf("/") + 1;
-  find("name").textContent = page.name.slice(cut);
-  find("folder").textContent = page.name.slice(0, cut);
+  const nameStart = page.name.lastIndexOf("/") + 1;
+  find("name").textContent = page.name.slice(nameStart);
+  find("folder").textContent = page.name.slice(0, nameStart);
   const about = [clock(page.duration_s), `${page.words.length} word${page.words.length === 1 ? "" : "s"}`];
   if (page.language) about.push(page.language);
   if (page.confidence !== null) about.push(`confidence ${(100 * page.confidence).toFixed(1)}%`);
@@ -39,16 +39,16 @@ function showRecording() {
   status.className = `status ${page.status}`;
   find("about").replaceChildren(status, ...about.map((part) => element("span", part)));
   find("reasons").replaceChildren(...page.reasons.map((reason) => element("li", reason)));
-  const shown = rows().filter((row) => !row.hidden).map((row) => row.dataset.id), here = shown.indexOf(page.id);
-  pointTo(find("previous"), shown[here - 1]);
-  pointTo(find("next"), shown[here + 1]);
-  find("truth").hidden = !page.reference;
-  find("truth").querySelector("p").textContent = page.reference || "";
+  const shown = rows().filter((row) => !row.hidden).map((row) => row.dataset.id), index = shown.indexOf(page.id);
+  setLink(find("previous"), shown[index - 1]);
+  setLink(find("next"), shown[index + 1]);
+  find("reference").hidden = !page.reference;
+  find("reference").querySelector("p").textContent = page.reference || "";
   showWords();
-  showSound();
+  showAudio();
 }
 
-function pointTo(link, id) {
+function setLink(link, id) {
   link.hidden = !id;
   link.href = `#${id || ""}`;
 }
@@ -58,17 +58,17 @@ function rows() {
 }
 
 function element(tag, text) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
+  const created = document.createElement(tag);
+  created.textContent = text;
+  return created;
 }
 
 function showWords() {
   let end_s = Infinity;
-  spoken = null;
+  playing = null;
   spans = page.words.map(([text, start_s, word_end_s, confidence]) => {
     const span = element("span", text);
-    span.className = `word ${certainty(confidence)}`;
+    span.className = `word ${confidenceLevel(confidence)}`;
     if (start_s - end_s > PAUSE_S) span.classList.add("pause");
     end_s = word_end_s;
     span.title = `${start_s.toFixed(2)} - ${word_end_s.toFixed(2)} s, ${(100 * confidence).toFixed(0)}%`;
@@ -80,7 +80,7 @@ function showWords() {
 }
 
 function paragraphs() {
-  const made = [];
+  const result = [];
   let line = null, num_words = 0, end_s = -Infinity;
   page.words.forEach(([text, start_s, word_end_s], index) => {
     const ended = index && /[.?!\u2026]["'\u201d)]*$/.test(page.words[index - 1][0]);
@@ -88,32 +88,32 @@ function paragraphs() {
       const paragraph = document.createElement("p");
       line = document.createElement("div");
       paragraph.append(element("time", clock(start_s)), line);
-      made.push(paragraph);
+      result.push(paragraph);
       num_words = 0;
     }
     line.append(spans[index], " ");
     num_words += 1;
     end_s = Math.min(word_end_s, start_s + 1);
   });
-  return made;
+  return result;
 }
 
-function showSound() {
-  const sound = SOUNDS[page.id];
-  find("sound").hidden = !sound;
-  find("soundless").hidden = Boolean(sound);
-  find("recording").querySelector(".hint").hidden = !sound;
-  if (soundUrl) URL.revokeObjectURL(soundUrl);
-  soundUrl = null;
-  if (!sound) return player.removeAttribute("src");
-  const bytes = Uint8Array.from(atob(sound), (letter) => letter.charCodeAt(0));
-  soundUrl = URL.createObjectURL(new Blob([bytes], { type: "audio/mpeg" }));
-  player.src = soundUrl;
+function showAudio() {
+  const audio = AUDIO[page.id];
+  find("audio").hidden = !audio;
+  find("no-audio").hidden = Boolean(audio);
+  find("recording").querySelector(".hint").hidden = !audio;
+  if (audioUrl) URL.revokeObjectURL(audioUrl);
+  audioUrl = null;
+  if (!audio) return player.removeAttribute("src");
+  const bytes = Uint8Array.from(atob(audio), (letter) => letter.charCodeAt(0));
+  audioUrl = URL.createObjectURL(new Blob([bytes], { type: "audio/mpeg" }));
+  player.src = audioUrl;
   drawWaveform();
 }
 
 function playFrom(time_s) {
-  if (!SOUNDS[page.id]) return;
+  if (!AUDIO[page.id]) return;
   player.currentTime = time_s;
   player.play();
 }
@@ -123,20 +123,20 @@ function drawWaveform() {
   const scale = window.devicePixelRatio || 1, width = waveform.clientWidth, height = waveform.clientHeight;
   waveform.width = width * scale;
   waveform.height = height * scale;
-  const pen = waveform.getContext("2d"), style = getComputedStyle(document.documentElement);
+  const context = waveform.getContext("2d"), style = getComputedStyle(document.documentElement);
   const at = (time_s) => time_s / page.duration_s * width;
   const paint = (color, start_s, end_s) => {
-    pen.fillStyle = style.getPropertyValue(color);
-    pen.fillRect(at(start_s), 0, Math.max(at(end_s) - at(start_s), 1), height);
+    context.fillStyle = style.getPropertyValue(color);
+    context.fillRect(at(start_s), 0, Math.max(at(end_s) - at(start_s), 1), height);
   };
-  pen.scale(scale, scale);
+  context.scale(scale, scale);
   page.speech.forEach(([start_s, end_s]) => paint("--speech", start_s, end_s));
   page.findings.filter((finding) => finding.guard !== "language").forEach((finding) => paint("--finding", finding.start_s, finding.end_s));
   const played = player.currentTime / page.duration_s * page.peaks.length, step = width / page.peaks.length;
   page.peaks.forEach((peak, index) => {
     const tall = Math.max(peak / 100 * height, 1);
-    pen.fillStyle = style.getPropertyValue(index < played ? "--accent" : "--quiet");
-    pen.fillRect(index * step, (height - tall) / 2, Math.max(step * 0.8, 0.5), tall);
+    context.fillStyle = style.getPropertyValue(index < played ? "--accent" : "--muted");
+    context.fillRect(index * step, (height - tall) / 2, Math.max(step * 0.8, 0.5), tall);
   });
 }
 
@@ -148,34 +148,34 @@ function followPlayer() {
     const middle = (low + high) >> 1;
     if (page.words[middle][1] <= now_s + 0.02) low = middle + 1; else high = middle;
   }
-  if (spoken) spoken.classList.remove("spoken");
-  spoken = spans[low - 1] || null;
-  if (spoken) spoken.classList.add("spoken");
+  if (playing) playing.classList.remove("playing");
+  playing = spans[low - 1] || null;
+  if (playing) playing.classList.add("playing");
 }
 
-function everyFrame() {
+function onFrame() {
   if (player.paused || !page) return;
   followPlayer();
-  requestAnimationFrame(everyFrame);
+  requestAnimationFrame(onFrame);
 }
 
 function search() {
-  const wanted = find("search").value.toLowerCase();
+  const query = find("search").value.toLowerCase();
   const pressed = [...document.querySelectorAll("#filters [aria-pressed=true]")].map((button) => button.dataset.status);
   for (const row of rows()) {
     const { name, status, words } = PAGES.get(row.dataset.id);
     const text = `${name} ${words.map((word) => word[0]).join(" ")}`.toLowerCase();
-    row.hidden = !text.includes(wanted) || (pressed.length > 0 && !pressed.includes(status));
+    row.hidden = !text.includes(query) || (pressed.length > 0 && !pressed.includes(status));
   }
 }
 
 function sortBy(head) {
   const by = head.dataset.by, isNumber = head.classList.contains("number");
-  const down = head.getAttribute("aria-sort") === "ascending" || (isNumber && !head.hasAttribute("aria-sort"));
+  const isDescending = head.getAttribute("aria-sort") === "ascending" || (isNumber && !head.hasAttribute("aria-sort"));
   head.parentElement.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
-  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  head.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
   const order = (a, b) => isNumber ? a.dataset[by] - b.dataset[by] : a.dataset[by].localeCompare(b.dataset[by]);
-  const sorted = rows().sort((a, b) => down ? order(b, a) : order(a, b));
+  const sorted = rows().sort((a, b) => isDescending ? order(b, a) : order(a, b));
   document.querySelector("#recordings tbody").append(...sorted);
 }
 
@@ -187,11 +187,11 @@ find("words").addEventListener("keydown", (event) => {
   playFrom(Number(event.target.dataset.start));
 });
 waveform.addEventListener("click", (event) => playFrom(event.offsetX / waveform.clientWidth * page.duration_s));
-player.addEventListener("play", everyFrame);
+player.addEventListener("play", onFrame);
 player.addEventListener("seeked", () => page && followPlayer());
 window.addEventListener("resize", drawWaveform);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawWaveform);
-window.addEventListener("hashchange", showAddressed);
+window.addEventListener("hashchange", showFromHash);
 if (find("search")) find("search").addEventListener("input", search);
 for (const button of document.querySelectorAll("#filters button")) {
   button.addEventListener("click", () => {
@@ -203,4 +203,4 @@ for (const head of document.querySelectorAll("#recordings th")) {
   head.addEventListener("click", () => sortBy(head));
   head.addEventListener("keydown", (event) => event.key === "Enter" && sortBy(head));
 }
-showAddressed();
+showFromHash();

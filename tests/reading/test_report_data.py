@@ -3,11 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from nightscribe.reading.evaluating import evaluate, everything_said
-from nightscribe.reading.pace import read_status
+from nightscribe.reading.evaluation import evaluate, files_to_evaluate, write_evaluation
 from nightscribe.reading.references import References
-from nightscribe.reading.reporting import compose, read_word_error_rates, tally
-from nightscribe.reading.scorecard import read_totals, write_scorecard
+from nightscribe.reading.report_data import build_report, summarize_run
+from nightscribe.reading.run_status import read_status, read_totals, read_word_error_rates
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.published import read_failures, read_transcripts
 from tests.reading.runs import STALL, failure, publish_archive, transcript
@@ -25,9 +24,9 @@ def store(tmp_path):
 
 def report(store, max_pages=100):
     rates = read_word_error_rates(store)
-    found = tally(read_transcripts(store), read_failures(store), rates, max_pages)
+    summary = summarize_run(read_transcripts(store), read_failures(store), rates, max_pages)
     status, totals = read_status(store), read_totals(store)
-    return compose("t", "now", found, status, {"cut": 600}, totals, lambda *_: None)
+    return build_report("t", "now", summary, status, {"cut": 600}, totals, lambda *_: None)
 
 
 def by_name(facts_or_shares, value):
@@ -35,25 +34,25 @@ def by_name(facts_or_shares, value):
 
 
 def test_everything_in_the_tables_is_counted(store):
-    told = report(store)
-    assert by_name(told.recordings_by_status, "amount") == {
+    content = report(store)
+    assert by_name(content.recordings_by_status, "amount") == {
         "ok": 4,
         "failed": 2,
         "partial": 1,
         "empty": 1,
     }
-    assert by_name(told.failures_by_reason, "amount") == {"decode: corrupt": 2}
-    assert by_name(told.findings_by_guard, "amount") == {"stall": 1}
-    assert set(by_name(told.seconds_by_folder, "amount")) == {"/a", "/a/talks", "/a/calls"}
-    assert by_name(told.headline, "value") | {} == {
+    assert by_name(content.failures_by_reason, "amount") == {"decode: corrupt": 2}
+    assert by_name(content.findings_by_guard, "amount") == {"stall": 1}
+    assert set(by_name(content.seconds_by_folder, "amount")) == {"/a", "/a/talks", "/a/calls"}
+    assert by_name(content.headline, "value") | {} == {
         "recordings": "8",
         "minutes of audio": "0.3",
         "words": "23",
         "times real time": "150.0",
-        "occupancy": "90.0%",
+        "slot occupancy": "90.0%",
     }
-    assert by_name(told.facts, "value") == {"model": "tiny, revision r1", "cut": "600"}
-    assert [one.audio_s for one in told.progress] == [0, 6_000, 18_000]
+    assert by_name(content.facts, "value") == {"model": "tiny, revision r1", "cut": "600"}
+    assert [one.audio_s for one in content.progress] == [0, 6_000, 18_000]
 
 
 def test_failures_and_suspicious_recordings_come_first(store):
@@ -67,12 +66,14 @@ def test_failures_and_suspicious_recordings_come_first(store):
 
 
 def test_an_evaluation_shows_in_the_report(store):
-    said = list(everything_said(read_transcripts(store), read_failures(store), References(), "en"))
-    write_scorecard(store, evaluate(said, []))
-    told = report(store)
-    assert by_name(told.headline, "value")["word error rate"] == "20.00%"
-    assert by_name(told.word_errors.substitutions, "amount") == {"train -> bus": 1}
-    pages = {page.name: page for page in told.pages}
+    files = list(
+        files_to_evaluate(read_transcripts(store), read_failures(store), References(), "en")
+    )
+    write_evaluation(store, evaluate(files, []))
+    content = report(store)
+    assert by_name(content.headline, "value")["word error rate"] == "20.00%"
+    assert by_name(content.evaluation.substitutions, "amount") == {"train -> bus": 1}
+    pages = {page.name: page for page in content.pages}
     assert pages["/a/talks/two.mp3"].word_error_rate == pytest.approx(0.4)
     assert pages["/a/talks/three.flac"].word_error_rate is None
 
@@ -80,19 +81,19 @@ def test_an_evaluation_shows_in_the_report(store):
 def test_times_on_a_page_count_from_where_the_recording_starts():
     span = transcript("/a.wav", "well then", start_s=0.75, findings=(STALL,))
     span = replace(span, recording=replace(span.recording, start_s=0.25))
-    moved = compose(
-        "t", "now", tally([span], [failure("/b.wav")], {}, 9), {}, {}, None, lambda *_: None
+    moved = build_report(
+        "t", "now", summarize_run([span], [failure("/b.wav")], {}, 9), {}, {}, None, lambda *_: None
     ).pages[1]
     assert [word.start_s for word in moved.words] == pytest.approx([0.5, 0.9])
     assert moved.findings[0].start_s == pytest.approx(STALL.start_s - 0.25)
     assert moved.name == "/a.wav from 0.25 s"
 
 
-def test_a_run_that_told_nothing_has_no_progress(tmp_path):
+def test_a_run_without_a_status_has_no_progress(tmp_path):
     assert read_status(open_store(str(tmp_path), S3Config())) == {}
 
 
 def test_a_recording_that_is_twice_in_the_tables_of_a_killed_run_ends_no_report():
     twice = [transcript("/a.wav", text) for text in ("well then", "well now")]
-    assert tally(twice, [], {}, 9).most_suspicious() == twice
-    assert len(tally(twice, [], {}, 1).most_suspicious()) == 1
+    assert summarize_run(twice, [], {}, 9).most_suspicious() == twice
+    assert len(summarize_run(twice, [], {}, 1).most_suspicious()) == 1

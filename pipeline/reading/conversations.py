@@ -1,4 +1,4 @@
-"""Transcripts to documents: the channels of one file are its speakers."""
+"""Groups the channels of one file into one document: each channel is a speaker."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,9 +7,9 @@ from nightscribe.rendering.document import Document, Speaker
 
 
 def conversations(transcripts: Iterable[Transcript]) -> Iterator[list[Transcript]]:
-    """Transcripts of one file together, as soon as all its channels are there, in their order.
+    """The transcripts of each file, in channel order, as soon as all its channels are there.
 
-    Channels whose neighbours failed come last, alone or with those that did not.
+    Files of which a channel failed come last, with the channels that did not.
     """
     waiting: dict[str, list[Transcript]] = {}
     for transcript in transcripts:
@@ -25,7 +25,7 @@ def conversations(transcripts: Iterable[Transcript]) -> Iterator[list[Transcript
 
 
 def document(name: str, channels: Sequence[Transcript], speakers: Sequence[str]) -> Document:
-    """All channels of one file to be read together; speakers without a name have a number."""
+    """One document of all channels of a file; speakers without a name get a number."""
     return Document(
         name,
         tuple(

@@ -3,13 +3,18 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from nightscribe.reading.evaluating import evaluate, everything_said
-from nightscribe.reading.pace import Pace
+from nightscribe.reading.evaluation import (
+    evaluate,
+    files_to_evaluate,
+    rows,
+    totals,
+    write_evaluation,
+)
 from nightscribe.reading.references import Reference, References
-from nightscribe.reading.scorecard import read_totals, rows, totals, write_scorecard
+from nightscribe.reading.run_status import RunThroughput, read_totals
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.published import read_failures, read_transcripts
-from tests.reading.runs import failure, publish_archive, said, transcript
+from tests.reading.runs import failure, publish_archive, speak, transcript
 
 
 @pytest.fixture
@@ -19,18 +24,18 @@ def store(tmp_path):
     return store
 
 
-def named(references):
+def references_by_uri(references):
     return References(by_key={(uri, 0.0, None, None): one for uri, one in references.items()})
 
 
-def everything(store, references=None):
+def read_files(store, references=None):
     transcripts, failures = read_transcripts(store), read_failures(store)
-    return list(everything_said(transcripts, failures, named(references or {}), "en"))
+    return list(files_to_evaluate(transcripts, failures, references_by_uri(references or {}), "en"))
 
 
 def test_every_file_with_a_reference_counts_also_if_it_failed(store):
-    heard = {one.name: one.pair.hypothesis for one in everything(store)}
-    assert heard == {
+    hypotheses = {one.name: one.pair.hypothesis for one in read_files(store)}
+    assert hypotheses == {
         "/a/talks/one.mp3": "The cat sat on the mat.",
         "/a/talks/two.mp3": "He went by bus",
         "/a/empty.wav": "",
@@ -39,8 +44,8 @@ def test_every_file_with_a_reference_counts_also_if_it_failed(store):
     }
 
 
-def test_totals_are_those_counted_by_hand(store):
-    total = totals(evaluate(everything(store), []))
+def test_totals_equal_a_count_by_hand(store):
+    total = totals(evaluate(read_files(store), []))
     normalised = total["normalised"]
     # One substitution and one deletion in two.mp3, two deletions in broken.mp3.
     assert normalised["reference_words"] == 6 + 5 + 7 + 2
@@ -59,61 +64,63 @@ def test_totals_are_those_counted_by_hand(store):
 
 def test_references_of_a_manifest_take_precedence(store):
     references = {"/a/talks/three.flac": Reference("nobody wrote down what this was")}
-    scored = rows(evaluate(everything(store, references), []))
+    scored = rows(evaluate(read_files(store, references), []))
     three = next(row for row in scored if row["uri"].endswith("three.flac"))
     assert (three["substitutions"], three["word_error_rate"]) == (1, pytest.approx(1 / 6))
 
 
 def test_the_worst_come_first_and_survive_parquet(store, tmp_path):
-    evaluation = evaluate(everything(store), [])
-    write_scorecard(store, evaluation)
+    evaluation = evaluate(read_files(store), [])
+    write_evaluation(store, evaluation)
     table = pq.read_table(tmp_path / "_run/evaluation.parquet").to_pylist()
     assert [row["uri"] for row in table[:2]] == ["/a/broken.mp3", "/a/talks/two.mp3"]
     assert read_totals(store) == json.loads(json.dumps(totals(evaluation)))
 
 
-def test_a_run_that_nobody_evaluated_has_no_totals(store):
+def test_a_run_without_an_evaluation_has_no_totals(store):
     assert read_totals(store) is None
 
 
-def test_translations_are_scored_apart():
+def test_translations_are_scored_separately():
     french = "nous sommes all\u00e9s au march\u00e9 hier soir ensemble"
     domain = {"domain": "fr-en", "language": "fr"}
-    heard = [
+    transcripts = [
         transcript("/a.wav", "we went to the market together last night", text=french, **domain),
         transcript("/b.wav", "all right", text="all right"),
     ]
-    evaluation = evaluate(list(everything_said(heard, [], References(), "en")), ["fr-en"])
+    evaluation = evaluate(list(files_to_evaluate(transcripts, [], References(), "en")), ["fr-en"])
     assert evaluation.translation is not None
     assert evaluation.normalised.words.num_reference == 2
     assert [row["uri"] for row in rows(evaluation)] == ["/b.wav", "/a.wav"]
 
 
 def test_languages_have_their_own_normalisers():
-    heard = [
+    transcripts = [
         transcript("/a.wav", "twenty one", text="21", language="en"),
         transcript("/b.wav", "c'est vingt et un", text="C'est vingt et un!", language="fr"),
     ]
-    total = totals(evaluate(list(everything_said(heard, [], References(), "en")), []))
+    total = totals(evaluate(list(files_to_evaluate(transcripts, [], References(), "en")), []))
     assert set(total["by_language"]) == {"en", "fr"}
     assert total["normalised"]["word_error_rate"] == 0
 
 
-def test_word_times_are_held_against_the_reference():
-    heard = [transcript("/a.wav", "so we meet again", start_s=0.1)]
-    references = {"/a.wav": Reference("so we meet again", said("so we meet again"))}
-    evaluation = evaluate(list(everything_said(heard, [], named(references), "en")), [])
+def test_word_times_are_compared_with_the_reference():
+    transcripts = [transcript("/a.wav", "so we meet again", start_s=0.1)]
+    references = {"/a.wav": Reference("so we meet again", speak("so we meet again"))}
+    evaluation = evaluate(
+        list(files_to_evaluate(transcripts, [], references_by_uri(references), "en")), []
+    )
     assert evaluation.times.num_words == 4
     assert evaluation.times.median_shift_s == pytest.approx(0.1)
 
 
-def test_nothing_to_evaluate_is_said():
-    heard = [transcript("/a.wav", "who knows")]
+def test_a_run_without_references_is_an_error():
+    transcripts = [transcript("/a.wav", "who knows")]
     with pytest.raises(ValueError, match="no recording has a reference"):
-        evaluate(list(everything_said(heard, [failure("/b.wav")], References(), "en")), [])
+        evaluate(list(files_to_evaluate(transcripts, [failure("/b.wav")], References(), "en")), [])
 
 
-def test_channels_with_references_of_their_own_are_scored_alone(store):
+def test_channels_with_their_own_references_are_scored_alone(store):
     uri = "/a/calls/7.wav"
     references = References(
         by_key={
@@ -122,14 +129,16 @@ def test_channels_with_references_of_their_own_are_scored_alone(store):
         }
     )
     transcripts, failures = read_transcripts(store), read_failures(store)
-    said_all = list(everything_said(transcripts, failures, references, "en"))
-    assert [one.pair.reference for one in said_all if one.name == uri] == [
+    files = list(files_to_evaluate(transcripts, failures, references, "en"))
+    assert [one.pair.reference for one in files if one.name == uri] == [
         "hello who is there",
         "it was me",
     ]
 
 
-def test_the_pace_of_the_run_stands_beside_its_errors(store):
-    total = totals(evaluate(everything(store), [], Pace(times_real_time=812.0, occupancy=0.97)))
+def test_the_throughput_of_the_run_is_part_of_the_totals(store):
+    total = totals(
+        evaluate(read_files(store), [], RunThroughput(times_real_time=812.0, occupancy=0.97))
+    )
     assert (total["times_real_time"], total["occupancy"]) == (812.0, 0.97)
-    assert totals(evaluate(everything(store), []))["times_real_time"] is None
+    assert totals(evaluate(read_files(store), []))["times_real_time"] is None

@@ -1,19 +1,19 @@
-"""A run's transcripts as files for people and players, in folders like those of the audio."""
+"""Renders the transcripts of a run as files, named like the audio and in the same folders."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nightscribe.reading.documents import conversations, document
+from nightscribe.reading.conversations import conversations, document
 from nightscribe.records import Recording, Transcript
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.rendering.formats import FORMATS, SUFFIXES, render
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
-    """One file to be written; its name is that of the recording and this suffix."""
+class ExportedFile:
+    """One file to write; it is named like the recording, with this suffix."""
 
     recording: Recording
     suffix: str
@@ -21,8 +21,8 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What to export: which formats, in which shape, who the channels are."""
+class ExportOptions:
+    """The formats, how they are rendered, and the speaker names of the channels."""
 
     formats: Sequence[str]
     rendering: RenderingConfig
@@ -30,14 +30,14 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if not self.formats:
-            raise ValueError(f"formats names none; there are {', '.join(FORMATS)}")
+            raise ValueError(f"formats is empty; choose from {', '.join(FORMATS)}")
         for name in self.formats:
             if name not in FORMATS:
-                raise ValueError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
+                raise ValueError(f"unknown format {name!r}; choose from {', '.join(FORMATS)}")
 
 
-class Names:
-    """A name for every file of an archive, without suffix, such as players look for."""
+class ExportNames:
+    """File names without suffix, like those of the audio, so that players find subtitles."""
 
     def __init__(self, uris: Iterable[str]) -> None:
         self._root: tuple[str, ...] | None = None
@@ -48,33 +48,35 @@ class Names:
             self._stems[_without_suffix(uri)] += 1
 
     def relative(self, recording: Recording) -> str:
-        """The file's name below the folder that holds all of them."""
+        """The name relative to the folder that holds all recordings."""
         parts = PurePosixPath(self.beside(recording)).parts[len(self._root or ()) :]
-        # In a bucket two dots are a name like any other; on a disk they lead elsewhere.
+        # Two dots are an ordinary name in a bucket, but leave the folder on a disk.
         return "/".join("__" if part == ".." else part for part in parts)
 
     def beside(self, recording: Recording) -> str:
-        """The file's own name; its suffix stays where another file differs in nothing else."""
+        """The path of the audio without suffix; with it if two files differ in the suffix alone."""
         stem = _without_suffix(recording.uri)
         name = recording.uri if self._stems[stem] > 1 else stem
         if recording.start_s or recording.end_s is not None:
             end = "" if recording.end_s is None else f"{recording.end_s:.10g}"
             name += f".{recording.start_s:.10g}-{end}"
-        # One channel that a manifest asks for is read by itself, others of its file beside it.
+        # A manifest may name single channels of a file: each is exported by itself.
         if recording.channel is not None and recording.num_channels is None:
             name += f".channel{recording.channel}"
         return name
 
 
-def exports(transcripts: Iterable[Transcript], wanted: Wanted, names: Names) -> Iterator[Export]:
-    """Every transcript in every wanted format, channels of one file as its speakers."""
+def export_files(
+    transcripts: Iterable[Transcript], options: ExportOptions, names: ExportNames
+) -> Iterator[ExportedFile]:
+    """Every transcript in every format; the channels of one file are its speakers."""
     for channels in conversations(transcripts):
         recording = channels[0].recording
         name = PurePosixPath(names.relative(recording)).name
-        spoken = document(name, channels, wanted.speakers)
-        for format in wanted.formats:
-            text = render(spoken, format, wanted.rendering)
-            yield Export(recording, SUFFIXES[format], text)
+        rendered = document(name, channels, options.speakers)
+        for format in options.formats:
+            text = render(rendered, format, options.rendering)
+            yield ExportedFile(recording, SUFFIXES[format], text)
 
 
 def _common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A run's tables to what its report shows."""
+"""Collects from the tables of a run what its report shows."""
 
 import heapq
 from collections import Counter
@@ -7,32 +7,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from nightscribe.reading.pace import pace_of
-from nightscribe.reading.scorecard import ROWS_KEY, Totals
+from nightscribe.reading.run_status import Totals, throughput_of
 from nightscribe.records import Failure, Finding, Recording, Span, Transcript, Word
 from nightscribe.report.content import (
+    EmbeddedAudio,
+    EvaluationSection,
     Fact,
-    Progress,
+    ProgressPoint,
     RecordingPage,
     Report,
     Share,
-    Sound,
-    StageWait,
-    WordErrors,
+    StageUtilisation,
 )
-from nightscribe.storage.errors import StorageError
-from nightscribe.storage.store import Store
-from nightscribe.storage.tables import read_table
 
 MAX_SHARES = 20
 MAX_CONFUSIONS = 10
 
-Listen = Callable[[Recording, float], Sound | None]
+LoadAudio = Callable[[Recording, float], EmbeddedAudio | None]
 
 
 @dataclass(slots=True)
-class Tally:
-    """What all recordings come to; grows with each of them, and keeps the most suspicious ones."""
+class RunSummary:
+    """Counts over all recordings of a run, and its most suspicious transcripts."""
 
     max_pages: int
     word_error_rates: Mapping[str, float | None]
@@ -62,8 +58,8 @@ class Tally:
         if transcript.inspection:
             self.num_by_guard.update(one.guard for one in transcript.inspection.findings)
         entry = self._suspicion(transcript), -self.num_recordings, transcript
-        keep = heapq.heappush if len(self._suspicious) < self.max_pages else heapq.heappushpop
-        keep(self._suspicious, entry)
+        push = heapq.heappush if len(self._suspicious) < self.max_pages else heapq.heappushpop
+        push(self._suspicious, entry)
 
     def add_failure(self, failure: Failure) -> None:
         if failure.shard is None:
@@ -75,92 +71,83 @@ class Tally:
         return [transcript for _, _, transcript in sorted(self._suspicious, reverse=True)]
 
     def _suspicion(self, transcript: Transcript) -> tuple[float, ...]:
-        """Worst first: a bad status, findings, many word errors, words that are not sure."""
+        """Sort key: a status other than ok, then findings, then WER, then low confidence."""
         num_findings = len(transcript.inspection.findings) if transcript.inspection else 0
         rate = self.word_error_rates.get(transcript.recording.source_id) or 0.0
         words = transcript.words
-        doubt = 1 - sum(word.confidence for word in words) / len(words) if words else 0.0
-        return float(transcript.status != "ok"), float(num_findings), rate, doubt
+        uncertainty = 1 - sum(word.confidence for word in words) / len(words) if words else 0.0
+        return float(transcript.status != "ok"), float(num_findings), rate, uncertainty
 
 
-def tally(
+def summarize_run(
     transcripts: Iterable[Transcript],
     failures: Iterable[Failure],
     word_error_rates: Mapping[str, float | None],
     max_pages: int,
-) -> Tally:
-    """One pass over a run."""
-    found = Tally(max_pages, word_error_rates)
+) -> RunSummary:
+    """One pass over the tables of a run."""
+    summary = RunSummary(max_pages, word_error_rates)
     for transcript in transcripts:
-        found.add(transcript)
+        summary.add(transcript)
     for failure in failures:
-        found.add_failure(failure)
-    return found
+        summary.add_failure(failure)
+    return summary
 
 
-def read_word_error_rates(store: Store) -> dict[str, float | None]:
-    """The rate of each recording of the last evaluation."""
-    try:
-        with store.open(ROWS_KEY) as file:
-            table = read_table(file, ["recording_id", "word_error_rate"])
-    except StorageError as error:
-        if error.reason == "not_found":
-            return {}
-        raise
-    return {row["recording_id"]: row["word_error_rate"] for row in table.to_pylist()}
-
-
-def compose(
+def build_report(
     title: str,
     created: str,
-    found: Tally,
+    summary: RunSummary,
     status: Mapping[str, Any],
     settings: Mapping[str, Any],
     totals: Totals | None,
-    listen: Listen,
+    load_audio: LoadAudio,
 ) -> Report:
     """Everything the report shows, in its order."""
     return Report(
         title=title,
         created=created,
-        headline=_headline(found, status, totals),
+        headline=_headline(summary, status, totals),
         facts=[
-            Fact(name, str(value)) for name, value in {"model": found.model, **settings}.items()
+            Fact(name, str(value)) for name, value in {"model": summary.model, **settings}.items()
         ],
         progress=progress_of(status),
-        waits=[StageWait(**wait) for wait in status.get("waits", [])],
-        seconds_by_folder=_top(found.seconds_by_folder),
-        recordings_by_status=_top(found.num_by_status),
-        failures_by_reason=_top(found.num_by_reason),
-        findings_by_guard=_top(found.num_by_guard),
-        word_errors=_word_errors(totals) if totals else None,
+        stages=[StageUtilisation(**stage) for stage in status.get("waits", [])],
+        seconds_by_folder=_top(summary.seconds_by_folder),
+        recordings_by_status=_top(summary.num_by_status),
+        failures_by_reason=_top(summary.num_by_reason),
+        findings_by_guard=_top(summary.num_by_guard),
+        evaluation=_evaluation_section(totals) if totals else None,
         pages=[
-            *map(_failed_page, found.failed),
-            *(_page(one, found.word_error_rates, listen) for one in found.most_suspicious()),
+            *map(_failed_page, summary.failed),
+            *(
+                _page(one, summary.word_error_rates, load_audio)
+                for one in summary.most_suspicious()
+            ),
         ],
-        num_recordings=found.num_recordings,
+        num_recordings=summary.num_recordings,
     )
 
 
-def progress_of(status: Mapping[str, Any]) -> list[Progress]:
-    """The history of the run, as its driver told it."""
+def progress_of(status: Mapping[str, Any]) -> list[ProgressPoint]:
+    """The history of the run, from the status that its driver wrote."""
     return [
-        Progress(elapsed_s, heard_s, occupancy)
-        for elapsed_s, heard_s, occupancy in status.get("history", [])
+        ProgressPoint(elapsed_s, audio_s, occupancy)
+        for elapsed_s, audio_s, occupancy in status.get("history", [])
     ]
 
 
-def _headline(found: Tally, status: Mapping[str, Any], totals: Totals | None) -> list[Fact]:
+def _headline(summary: RunSummary, status: Mapping[str, Any], totals: Totals | None) -> list[Fact]:
     facts = [
-        Fact("recordings", f"{found.num_recordings:,}"),
-        _length(found.duration_s),
-        Fact("words", f"{found.num_words:,}"),
+        Fact("recordings", f"{summary.num_recordings:,}"),
+        _length(summary.duration_s),
+        Fact("words", f"{summary.num_words:,}"),
     ]
-    pace = pace_of(status)
-    if pace.times_real_time is not None:
-        facts.append(Fact("times real time", f"{pace.times_real_time:,.1f}"))
-    if pace.occupancy is not None:
-        facts.append(Fact("occupancy", f"{pace.occupancy:.1%}"))
+    throughput = throughput_of(status)
+    if throughput.times_real_time is not None:
+        facts.append(Fact("times real time", f"{throughput.times_real_time:,.1f}"))
+    if throughput.occupancy is not None:
+        facts.append(Fact("slot occupancy", f"{throughput.occupancy:.1%}"))
     rate = totals["normalised"]["word_error_rate"] if totals else None
     if rate is not None:
         facts.append(Fact("word error rate", f"{rate:.2%}"))
@@ -177,21 +164,21 @@ def _top(amounts: Counter[str]) -> list[Share]:
     return [Share(name, float(amount)) for name, amount in amounts.most_common(MAX_SHARES)]
 
 
-def _word_errors(totals: Totals) -> WordErrors:
+def _evaluation_section(totals: Totals) -> EvaluationSection:
     names = ("substitutions", "deletions", "insertions")
     shares = [
         [Share(words, times) for words, times in totals[name][:MAX_CONFUSIONS]] for name in names
     ]
-    return WordErrors(_score_facts(totals), *shares)
+    return EvaluationSection(_score_facts(totals), *shares)
 
 
 def _score_facts(totals: Totals) -> list[Fact]:
     facts = [
-        Fact(f"{meaning}, {kind}", f"{totals[kind][name]:.2%}")
+        Fact(f"{label}, {kind}", f"{totals[kind][name]:.2%}")
         for kind in ("normalised", "raw")
-        for name, meaning in (
+        for name, label in (
             ("word_error_rate", "word error rate"),
-            ("mean_word_error_rate", "mean over recordings"),
+            ("mean_word_error_rate", "mean WER over recordings"),
             ("character_error_rate", "character error rate"),
         )
         if totals[kind][name] is not None
@@ -200,16 +187,16 @@ def _score_facts(totals: Totals) -> list[Fact]:
         facts.append(Fact("BLEU of translations", f"{totals['bleu']:.2f}"))
     if totals["start_error_median_s"] is not None:
         median_s, p90_s = totals["start_error_median_s"], totals["start_error_p90_s"]
-        facts.append(Fact("word starts off by", f"{median_s:.3f} s median, {p90_s:.3f} s p90"))
+        facts.append(Fact("error of word starts", f"{median_s:.3f} s median, {p90_s:.3f} s p90"))
     return facts
 
 
 def _page(
-    transcript: Transcript, word_error_rates: Mapping[str, float | None], listen: Listen
+    transcript: Transcript, word_error_rates: Mapping[str, float | None], load_audio: LoadAudio
 ) -> RecordingPage:
-    """Times on a page count from where the recording starts in its file, as its sound does."""
+    """Times on a page count from the start of the recording within its file, like its audio."""
     recording, inspection = transcript.recording, transcript.inspection
-    from_s = recording.start_s
+    offset_s = recording.start_s
     return RecordingPage(
         recording_id=recording.recording_id,
         name=_name(recording),
@@ -217,12 +204,14 @@ def _page(
         status=transcript.status,
         reasons=transcript.reasons,
         language=inspection.language_heard if inspection else recording.language,
-        words=tuple(_moved(word, from_s) for word in transcript.words),
-        speech=tuple(Span(a - from_s, b - from_s) for a, b in transcript.speech),
-        findings=tuple(_moved(one, from_s) for one in inspection.findings) if inspection else (),
+        words=tuple(_shifted(word, offset_s) for word in transcript.words),
+        speech=tuple(Span(a - offset_s, b - offset_s) for a, b in transcript.speech),
+        findings=tuple(_shifted(one, offset_s) for one in inspection.findings)
+        if inspection
+        else (),
         word_error_rate=word_error_rates.get(recording.source_id),
         reference=recording.text,
-        sound=listen(recording, transcript.duration_s),
+        audio=load_audio(recording, transcript.duration_s),
     )
 
 
@@ -245,6 +234,6 @@ def _name(recording: Recording) -> str:
 Timed = TypeVar("Timed", Word, Finding)
 
 
-def _moved(timed: Timed, from_s: float) -> Timed:
-    start_s, end_s = (max(time_s - from_s, 0.0) for time_s in (timed.start_s, timed.end_s))
+def _shifted(timed: Timed, offset_s: float) -> Timed:
+    start_s, end_s = (max(time_s - offset_s, 0.0) for time_s in (timed.start_s, timed.end_s))
     return replace(timed, start_s=start_s, end_s=end_s)

@@ -3,8 +3,8 @@ import json
 import pytest
 import srt
 
-from nightscribe.reading.documents import conversations
-from nightscribe.reading.exporting import Names, Wanted, exports
+from nightscribe.reading.conversations import conversations
+from nightscribe.reading.export import ExportNames, ExportOptions, export_files
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.published import published_uris, read_transcripts
@@ -18,17 +18,17 @@ def store(tmp_path):
     return store
 
 
-def wanted(*formats, **more):
-    return Wanted(formats=formats, rendering=RenderingConfig(), **more)
+def export_options(*formats, **more):
+    return ExportOptions(formats=formats, rendering=RenderingConfig(), **more)
 
 
 def exported(store, *formats, **more):
-    names = Names(published_uris(store))
-    found = exports(read_transcripts(store), wanted(*formats, **more), names)
+    names = ExportNames(published_uris(store))
+    found = export_files(read_transcripts(store), export_options(*formats, **more), names)
     return {names.relative(one.recording) + one.suffix: one.text for one in found}
 
 
-def test_files_lie_in_folders_like_those_of_the_audio(store):
+def test_files_are_in_folders_like_those_of_the_audio(store):
     assert sorted(exported(store, "srt")) == [
         "calls/7.srt",
         "empty.srt",
@@ -53,7 +53,7 @@ def test_channels_of_one_file_are_its_speakers(store):
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_channels_find_each_other_in_any_order(order):
+def test_channels_are_grouped_in_any_order(order):
     channels = call()
     (found,) = conversations([channels[index] for index in order])
     assert found == channels
@@ -66,7 +66,7 @@ def test_a_channel_whose_neighbour_failed_is_not_lost():
 
 
 def test_files_that_differ_in_their_suffix_alone_keep_it():
-    names = Names(["s3://b/x/a.wav", "s3://b/x/a.mp3", "s3://b/x/c.wav", "s3://b/x/a.wav"])
+    names = ExportNames(["s3://b/x/a.wav", "s3://b/x/a.mp3", "s3://b/x/c.wav", "s3://b/x/a.wav"])
     uris = ("s3://b/x/a.wav", "s3://b/x/a.mp3", "s3://b/x/c.wav")
     assert [names.beside(recording(uri)) for uri in uris] == [
         "s3://b/x/a.wav",
@@ -77,7 +77,7 @@ def test_files_that_differ_in_their_suffix_alone_keep_it():
 
 
 def test_spans_of_one_file_have_their_own_names():
-    names = Names(["/a/long.wav"])
+    names = ExportNames(["/a/long.wav"])
     spans = [
         recording("/a/long.wav", start_s=0.0, end_s=10.0),
         recording("/a/long.wav", start_s=10.5),
@@ -85,8 +85,8 @@ def test_spans_of_one_file_have_their_own_names():
     assert [names.relative(span) for span in spans] == ["long.0-10", "long.10.5-"]
 
 
-def test_channels_that_a_manifest_asks_for_one_by_one_have_their_own_names():
-    names = Names(["/a/call.wav", "/a/both.wav"])
+def test_channels_that_a_manifest_lists_one_by_one_have_their_own_names():
+    names = ExportNames(["/a/call.wav", "/a/both.wav"])
     asked = [recording("/a/call.wav", channel=channel) for channel in (0, 1)]
     split = [recording("/a/both.wav", channel=channel, num_channels=2) for channel in (0, 1)]
     assert [names.relative(one) for one in asked] == ["call.channel0", "call.channel1"]
@@ -94,23 +94,23 @@ def test_channels_that_a_manifest_asks_for_one_by_one_have_their_own_names():
 
 
 def test_spans_late_in_a_day_have_their_own_names():
-    names = Names(["/a/day.wav"])
+    names = ExportNames(["/a/day.wav"])
     spans = [recording("/a/day.wav", start_s=80_000.21 + n, end_s=80_000.51 + n) for n in (0, 0.01)]
     assert len({names.relative(span) for span in spans}) == 2
 
 
 def test_an_unknown_format_is_named_before_anything_is_written():
-    with pytest.raises(ValueError, match="there is no format 'doc'"):
-        wanted("doc")
+    with pytest.raises(ValueError, match="unknown format 'doc'"):
+        export_options("doc")
 
 
-def test_names_in_a_bucket_lead_nowhere_on_a_disk(tmp_path):
+def test_names_in_a_bucket_never_leave_the_folder_on_a_disk(tmp_path):
     hostile = [
         recording("s3://b/a/../../../etc/cron.wav"),
         recording("s3://b/a/x.wav"),
         recording("s3://b//etc/passwd.wav"),
     ]
-    names = Names(one.uri for one in hostile)
+    names = ExportNames(one.uri for one in hostile)
     store = open_store(str(tmp_path / "exports"), S3Config())
     for one in hostile:
         store.write(names.relative(one) + ".srt", b"")
