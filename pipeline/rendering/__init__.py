@@ -1,4 +1,4 @@
-"""Renders the one word table to every format people read; no format may lose or shift a word.
+"""Renders the words of a transcript as text, subtitles, JSON and tables; no format loses a word.
 
 Knows words and speakers. Does not know where they come from or where the text goes.
 """

@@ -1,4 +1,4 @@
-"""What a renderer is given: a name, and per speaker the words in order."""
+"""The input of every renderer: a name, and the words of each speaker."""
 
 import re
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 @dataclass(kw_only=True, slots=True)
 class RenderingConfig:
-    """What readers and subtitle makers expect of utterances, paragraphs and cues."""
+    """Limits of utterances, paragraphs and cues."""
 
     max_line_chars: int = field(default=42, metadata={"help": "longest line of a subtitle"})
     max_lines: int = field(default=2, metadata={"help": "most lines of one subtitle"})
@@ -40,7 +40,7 @@ class RenderingConfig:
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Everything one speaker says; `turn_ends_s` is where voice detection heard them finish."""
+    """The words of one speaker; `turn_ends_s` is where end-of-turn detection says they finish."""
 
     name: str
     words: tuple[Word, ...]
@@ -49,7 +49,7 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One transcript to be read: the channels of a stereo recording are its speakers."""
+    """One transcript; the channels of a stereo recording are its speakers."""
 
     name: str
     speakers: tuple[Speaker, ...]
@@ -60,17 +60,17 @@ class Document:
 
 
 def monologue(name: str, words: Iterable[Word]) -> Document:
-    """A document with one speaker, who needs no name."""
+    """A document with one speaker without a name."""
     return Document(name, (Speaker("", tuple(words)),))
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks, tabs and control characters, which structure the formats."""
+    """The text without line breaks, tabs and control characters, which the formats use."""
     return _CONTROL_OR_SPACE.sub(" ", text).strip()
 
 
 def written_words(speaker: Speaker) -> list[Word]:
-    """The speaker's words in order of time, without those that have no text."""
+    """The words of the speaker by start, without those that have no text."""
     written = [word for word in speaker.words if one_line(word.text)]
     return sorted(written, key=lambda word: word.start_s)
 

@@ -1,13 +1,78 @@
-"""The formats by name."""
+"""Every output format by name: text, JSON, tables of words, and the subtitles of `subtitles`."""
 
-from collections.abc import Callable
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from nightscribe.rendering.document import Document, RenderingConfig
-from nightscribe.rendering.prose import render_json, render_text
+from nightscribe.records import Word
+from nightscribe.rendering.document import Document, RenderingConfig, one_line, written_words
 from nightscribe.rendering.subtitles import render_srt, render_vtt
-from nightscribe.rendering.tables import render_ctm, render_tsv, render_words
+from nightscribe.rendering.utterances import Utterance, paragraphs, utterances
 
 Renderer = Callable[[Document, RenderingConfig], str]
+
+
+def render_text(document: Document, config: RenderingConfig) -> str:
+    """Paragraphs separated by empty lines; each names its speaker if there are several."""
+    texts = []
+    for paragraph in paragraphs(utterances(document, config), config):
+        speaker = f"{one_line(paragraph[0].speaker)}: " if document.names_speakers else ""
+        texts.append(speaker + " ".join(utterance.text for utterance in paragraph) + "\n")
+    return "\n".join(texts)
+
+
+def render_json(document: Document, config: RenderingConfig) -> str:
+    """Utterances with their words, times and confidences at full precision."""
+    parts = utterances(document, config)
+    content = {
+        "name": document.name,
+        "speakers": [speaker.name for speaker in document.speakers],
+        "text": " ".join(utterance.text for utterance in parts),
+        "utterances": [_utterance(utterance) for utterance in parts],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def render_words(document: Document, config: RenderingConfig) -> str:
+    """Start, end, confidence and word in aligned columns."""
+    rows = [
+        f"{word.start_s:10.3f} {word.end_s:10.3f}  {word.confidence:4.2f}  "
+        + (f"{one_line(speaker)}: " if document.names_speakers else "")
+        + one_line(word.text)
+        for speaker, word in _rows(document)
+    ]
+    return "".join(f"{row}\n" for row in rows)
+
+
+def render_tsv(document: Document, config: RenderingConfig) -> str:
+    """Tab-separated values with a header, quoted for spreadsheets and csv readers."""
+    table = io.StringIO()
+    writer = csv.writer(table, dialect="excel-tab", lineterminator="\n")
+    writer.writerow(["start_s", "end_s", "speaker", "confidence", "word"])
+    for speaker, word in _rows(document):
+        times = f"{word.start_s:.3f}", f"{word.end_s:.3f}"
+        writer.writerow([*times, one_line(speaker), f"{word.confidence:.4f}", one_line(word.text)])
+    return table.getvalue()
+
+
+def render_ctm(document: Document, config: RenderingConfig) -> str:
+    """CTM of NIST: recording, channel, start, duration, word, confidence, by channel and time."""
+    # A row that starts with two semicolons is a comment.
+    recording = "_".join(one_line(document.name).split()).lstrip(";") or "recording"
+    rows = [
+        (channel, piece)
+        for channel, speaker in enumerate(document.speakers, start=1)
+        for word in written_words(speaker)
+        for piece in _split_at_spaces(word)
+    ]
+    return "".join(
+        f"{recording} {channel} {piece.start_s:.3f} {piece.end_s - piece.start_s:.3f} "
+        f"{piece.text} {piece.confidence:.4f}\n"
+        for channel, piece in rows
+    )
+
 
 FORMATS: dict[str, Renderer] = {
     "text": render_text,
@@ -26,3 +91,37 @@ def render(document: Document, format: str, config: RenderingConfig | None = Non
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; choose from {', '.join(FORMATS)}")
     return FORMATS[format](document, config or RenderingConfig())
+
+
+def _utterance(utterance: Utterance) -> dict[str, Any]:
+    return {
+        "speaker": utterance.speaker,
+        "start_s": utterance.start_s,
+        "end_s": utterance.end_s,
+        "text": utterance.text,
+        "words": [
+            {
+                "text": word.text,
+                "start_s": word.start_s,
+                "end_s": word.end_s,
+                "confidence": word.confidence,
+            }
+            for word in utterance.words
+        ],
+    }
+
+
+def _rows(document: Document) -> list[tuple[str, Word]]:
+    rows = [
+        (speaker.name, word) for speaker in document.speakers for word in written_words(speaker)
+    ]
+    return sorted(rows, key=lambda row: row[1].start_s)
+
+
+def _split_at_spaces(word: Word) -> Iterator[Word]:
+    """CTM separates fields by spaces: the parts of a word with spaces share its time equally."""
+    texts = one_line(word.text).split()
+    share_s = (word.end_s - word.start_s) / len(texts)
+    for index, text in enumerate(texts):
+        start_s = word.start_s + index * share_s
+        yield Word(text, start_s, start_s + share_s, word.confidence)

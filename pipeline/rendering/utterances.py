@@ -1,4 +1,4 @@
-"""Words to utterances and paragraphs, from punctuation, pauses and voice detection."""
+"""Groups words into utterances and paragraphs, by punctuation, pauses and ends of turns."""
 
 import re
 from bisect import bisect_left
@@ -24,7 +24,7 @@ class Utterance:
 
     speaker: str
     words: tuple[Word, ...]
-    ends_turn: bool = False  # the model heard the speaker finish
+    ends_turn: bool = False  # end-of-turn detection says that the speaker finishes here
 
     @property
     def start_s(self) -> float:
@@ -40,17 +40,17 @@ class Utterance:
 
 
 def utterances(document: Document, config: RenderingConfig) -> list[Utterance]:
-    """The utterances of all speakers in the order in which they begin."""
-    spoken = [part for speaker in document.speakers for part in _of_speaker(speaker, config)]
-    return sorted(spoken, key=lambda utterance: utterance.start_s)
+    """The utterances of all speakers, by start."""
+    parts = [part for speaker in document.speakers for part in _of_speaker(speaker, config)]
+    return sorted(parts, key=lambda utterance: utterance.start_s)
 
 
 def paragraphs(
-    spoken: Iterable[Utterance], config: RenderingConfig
+    ordered: Iterable[Utterance], config: RenderingConfig
 ) -> Iterator[tuple[Utterance, ...]]:
     """Consecutive utterances of one speaker, until a long pause or enough sentences."""
     paragraph: list[Utterance] = []
-    for utterance in spoken:
+    for utterance in ordered:
         if paragraph and _ends_paragraph(paragraph, utterance, config):
             yield tuple(paragraph)
             paragraph = []
@@ -80,12 +80,12 @@ def _ends_turn(word: Word, following: Word, turn_ends_s: list[float]) -> bool:
 def _ends_utterance(word: Word, following: Word, config: RenderingConfig) -> bool:
     if _pause_s(word, following, config) >= config.utterance_gap_s:
         return True
-    # The small letter tells "Mr. so" and "e.g. this" from the end of a sentence.
+    # After "Mr." or "e.g." a lower-case letter shows that the sentence goes on.
     return _ends_sentence(word) and not one_line(following.text)[0].islower()
 
 
 def _pause_s(word: Word, following: Word, config: RenderingConfig) -> float:
-    # The model ends a word where the next begins: a word that lasts too long contains the pause.
+    # The model ends a word where the next one begins: a very long word contains the pause.
     return following.start_s - min(word.end_s, word.start_s + config.max_word_s)
 
 

@@ -1,4 +1,4 @@
-"""Every format is read back with a parser that is not ours: no word lost, none shifted."""
+"""Every format is read back with an independent parser: no word is lost or shifted."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def texts_of(words):
 
 
 @given(spoken_words())
-def test_json_returns_the_very_words(words):
+def test_json_returns_the_same_words(words):
     read = json.loads(render(monologue("talk", words), "json"))
     returned = [Word(**word) for utterance in read["utterances"] for word in utterance["words"]]
     assert returned == list(words)
@@ -84,21 +84,21 @@ def test_ctm_has_six_fields_and_all_words(words):
 
 
 @given(spoken_words())
-def test_srt_is_read_back_with_every_word_in_a_cue_that_begins_with_it(words):
+def test_srt_is_read_back_with_every_word_in_a_cue_that_starts_with_its_first(words):
     read = list(srt.parse(render(monologue("talk", words), "srt")))
     assert " ".join(cue.content for cue in read).split() == " ".join(texts_of(words)).split()
     assert [cue.index for cue in read] == list(range(1, len(read) + 1))
-    waiting = list(words)
+    rest = list(words)
     for cue in read:
-        cue_words = take(waiting, len(cue.content.split()))
+        cue_words = take(rest, len(cue.content.split()))
         assert cue.start.total_seconds() == pytest.approx(cue_words[0].start_s, abs=HALF_MS_S)
         assert all(word.start_s < cue.end.total_seconds() + HALF_MS_S for word in cue_words)
 
 
-def take(waiting, num_texts):
+def take(rest, num_texts):
     taken = []
     while num_texts > 0:
-        taken.append(waiting.pop(0))
+        taken.append(rest.pop(0))
         num_texts -= len(taken[-1].text.split())
     return taken
 
@@ -114,13 +114,13 @@ def test_vtt_is_read_back_with_the_start_of_every_word(words):
 
 def word_cues(cue):
     """The words of a cue and their starts, by the rules of the WebVTT specification."""
-    reached_s = seconds(cue.start)
+    last_s = seconds(cue.start)
     end_s = seconds(cue.end)
     for stamp, text in re.findall(r"(?:<([\d:.]+)>)?<c>([^<]*)</c>", cue.raw_text):
         if stamp:
-            assert reached_s < seconds(stamp) < end_s
-            reached_s = seconds(stamp)
-        yield unescape(text), reached_s
+            assert last_s < seconds(stamp) < end_s
+            last_s = seconds(stamp)
+        yield unescape(text), last_s
 
 
 def seconds(clock):
@@ -137,9 +137,9 @@ def test_channels_are_speakers_in_every_format(left, right):
         own = [part for part in read["utterances"] if part["speaker"] == name]
         assert [Word(**word) for part in own for word in part["words"]] == words
     rows = csv.DictReader(io.StringIO(render(document, "tsv")), dialect="excel-tab")
-    said = [(row["speaker"], row["word"]) for row in rows]
+    rows_read = [(row["speaker"], row["word"]) for row in rows]
     for name, words in by_speaker.items():
-        assert [text for speaker, text in said if speaker == name] == texts_of(words)
+        assert [text for speaker, text in rows_read if speaker == name] == texts_of(words)
     for cue in webvtt.from_string(render(document, "vtt")).captions:
         assert cue.voice in by_speaker
 
@@ -159,18 +159,18 @@ def test_a_silent_recording_renders(format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_line_breaks_inside_a_word_never_break_a_format(format):
-    torn, whole = (
+    broken, whole = (
         monologue("talk", [Word(text, 0.5, 1.0, 0.9), Word("tail", 1.0, 1.2, 0.9)])
         for text in ("one\n\ntwo\tthree\x00", "one two three")
     )
     if format != "json":
-        assert render(torn, format) == render(whole, format)
+        assert render(broken, format) == render(whole, format)
 
 
 def test_every_format_has_its_own_suffix():
     assert len(set(SUFFIXES.values())) == len(FORMATS) == len(SUFFIXES)
 
 
-def test_an_unknown_format_is_named():
-    with pytest.raises(ValueError, match="no format 'sub'; there are text, words, json"):
+def test_an_unknown_format_is_an_error_that_names_the_formats():
+    with pytest.raises(ValueError, match="unknown format 'sub'; choose from text, words, json"):
         render(monologue("talk", ()), "sub")

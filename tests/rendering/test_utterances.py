@@ -3,8 +3,8 @@ from hypothesis import given
 from nightscribe.records import Word
 from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
 from nightscribe.rendering.utterances import paragraphs, utterances
-from tests.rendering.test_cues import said
 from tests.rendering.test_formats import spoken_words
+from tests.rendering.test_subtitles import speak
 
 CONFIG = RenderingConfig()
 
@@ -14,7 +14,7 @@ def texts(document, config=CONFIG):
 
 
 def test_punctuation_ends_an_utterance_but_not_inside_a_name():
-    words = said('Mr. so and so left. "Really?" He did, e.g. by boat.')
+    words = speak('Mr. so and so left. "Really?" He did, e.g. by boat.')
     assert texts(monologue("talk", words)) == [
         "Mr. so and so left.",
         '"Really?"',
@@ -23,7 +23,7 @@ def test_punctuation_ends_an_utterance_but_not_inside_a_name():
 
 
 def test_a_pause_ends_an_utterance():
-    words = [*said("one two"), *said("three four", start_s=2.0)]
+    words = [*speak("one two"), *speak("three four", start_s=2.0)]
     assert texts(monologue("talk", words)) == ["one two", "three four"]
 
 
@@ -32,8 +32,8 @@ def test_a_word_that_lasts_until_the_next_still_shows_the_pause():
     assert texts(monologue("talk", words)) == ["one", "two"]
 
 
-def test_voice_detection_ends_an_utterance():
-    words = tuple(said("yes of course now tell me"))
+def test_end_of_turn_detection_ends_an_utterance():
+    words = tuple(speak("yes of course now tell me"))
     spoken = Document("talk", (Speaker("", words, turn_ends_s=(0.8,)),))
     assert texts(spoken) == ["yes of course", "now tell me"]
     assert len(list(paragraphs(utterances(spoken, CONFIG), CONFIG))) == 2
@@ -41,9 +41,9 @@ def test_voice_detection_ends_an_utterance():
 
 def test_paragraphs_end_with_a_long_pause_a_speaker_or_enough_sentences():
     config = RenderingConfig(max_paragraph_words=4)
-    left = [*said("One two. Three four. Five six."), *said("Seven.", start_s=9.0)]
+    left = [*speak("One two. Three four. Five six."), *speak("Seven.", start_s=9.0)]
     document = Document(
-        "call", (Speaker("L", tuple(left)), Speaker("R", tuple(said("Eight.", start_s=20))))
+        "call", (Speaker("L", tuple(left)), Speaker("R", tuple(speak("Eight.", start_s=20))))
     )
     found = [
         " ".join(utterance.text for utterance in paragraph)

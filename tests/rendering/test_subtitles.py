@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightscribe.records import Word
-from nightscribe.rendering.cues import cues
 from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
+from nightscribe.rendering.subtitles import cues
 from tests.rendering.test_formats import spoken_words
 
 configs = st.builds(
@@ -17,7 +17,7 @@ configs = st.builds(
 )
 
 
-def said(text, step_s=0.3, start_s=0.0):
+def speak(text, step_s=0.3, start_s=0.0):
     words, time_s = [], start_s
     for part in text.split():
         words.append(Word(part, time_s, time_s + step_s, 0.9))
@@ -52,14 +52,14 @@ def test_cues_hold_all_words_in_order(words, config):
 
 def test_lines_are_balanced():
     (cue,) = cues(
-        monologue("talk", said("we balance the two lines of a long subtitle here")),
+        monologue("talk", speak("we balance the two lines of a long subtitle here")),
         RenderingConfig(),
     )
     assert lines_of(cue) == ["we balance the two lines", "of a long subtitle here"]
 
 
 def test_a_cue_ends_at_a_comma_rather_than_in_the_middle_of_a_clause():
-    words = said(
+    words = speak(
         "when the evening came at last to the old harbour town, nobody could find the boat"
     )
     first, second = cues(monologue("talk", words), RenderingConfig(max_line_chars=34))
@@ -75,7 +75,7 @@ def test_a_short_cue_stays_until_it_can_be_read_but_never_over_the_next():
 
 
 def test_cues_of_one_speaker_never_overlap_and_those_of_two_may():
-    left, right = said("hello there how are you"), said("fine thanks and you", start_s=0.2)
+    left, right = speak("hello there how are you"), speak("fine thanks and you", start_s=0.2)
     document = Document("call", (Speaker("L", tuple(left)), Speaker("R", tuple(right))))
     shown = cues(document, RenderingConfig(max_cue_s=0.7))
     assert [cue.start_ms for cue in shown] == sorted(cue.start_ms for cue in shown)
