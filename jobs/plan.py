@@ -15,8 +15,7 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from nightscribe.audio.cut import ShardConfig, probable_shards
-from nightscribe.audio.decode import DecodeConfig
-from nightscribe.audio.probe import what_ffmpeg_says
+from nightscribe.audio.decode import DecodeConfig, read_header_text
 from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
@@ -33,17 +32,24 @@ from nightscribe.storage.opening import S3Config, open_file
 from nightscribe.storage.sources import recordings
 from nightscribe.storage.store import OUTSIDE
 from nightscribe.storage.tables import side_by_side
-from nightscribe.survey.archive import Archive, Looked, Shape, survey
+from nightscribe.survey.archive import (
+    ArchiveSurvey,
+    Header,
+    SurveyedRecording,
+    SurveyOptions,
+    UnreadableError,
+    read_header,
+    survey,
+)
 from nightscribe.survey.costs import (
     OUTPUT_BYTES_PER_H,
-    Cost,
-    Speed,
-    Work,
-    cost_of,
+    CostEstimate,
+    GpuSpeed,
+    Workload,
+    estimate_cost,
     measured_speed,
     read_benchmarks,
 )
-from nightscribe.survey.headers import Header, UnreadableError, read_header
 
 BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
 KINDS = ("codec", "rate", "channels", "folder")
@@ -101,7 +107,7 @@ def look(config: PlanConfig) -> int:
     return 0
 
 
-def _surveyed(config: PlanConfig) -> Archive:
+def _surveyed(config: PlanConfig) -> ArchiveSurvey:
     """The headers of every file whose bytes are not those of another."""
     planned = list(plan(recordings(config.input, config.s3), Contents().name, config.planning))
     originals = [one.recording for one in planned if one.duplicate_of is None]
@@ -113,22 +119,22 @@ def _surveyed(config: PlanConfig) -> Archive:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    shape = Shape(
-        num_shards=partial(probable_shards, config=config.shard),
+    options = SurveyOptions(
+        num_shards_of=partial(probable_shards, config=config.shard),
         splits_channels=config.source.channels == "split",
     )
-    return survey(looked, len(planned) - len(originals), shape)
+    return survey(looked, len(planned) - len(originals), options)
 
 
-def _look_at(recording: Recording, s3: S3Config) -> Looked:
+def _look_at(recording: Recording, s3: S3Config) -> SurveyedRecording:
     if recording.version == OUTSIDE:
-        return Looked(recording, None, OUTSIDE)
+        return SurveyedRecording(recording, None, OUTSIDE)
     try:
-        return Looked(recording, _header(recording, s3))
+        return SurveyedRecording(recording, _header(recording, s3))
     except UnreadableError as error:
-        return Looked(recording, None, str(error))
+        return SurveyedRecording(recording, None, str(error))
     except StorageError as error:
-        return Looked(recording, None, error.reason)
+        return SurveyedRecording(recording, None, error.reason)
 
 
 def _header(recording: Recording, s3: S3Config) -> Header:
@@ -144,10 +150,10 @@ def _header(recording: Recording, s3: S3Config) -> Header:
 
 
 def _ask(path: Path) -> str:
-    return what_ffmpeg_says(path, DecodeConfig())
+    return read_header_text(path, DecodeConfig())
 
 
-def _speeds(config: PlanConfig) -> Iterator[Speed]:
+def _speeds(config: PlanConfig) -> Iterator[GpuSpeed]:
     """Of each GPU of which one is known: the newest measurement, else an estimate."""
     benchmarks, model = read_benchmarks(BENCHMARKS), config.model.name
     for gpu in config.gpus:
@@ -156,45 +162,47 @@ def _speeds(config: PlanConfig) -> Iterator[Speed]:
             yield speed
 
 
-def _estimated(gpu: str, model: str) -> Speed | None:
+def _estimated(gpu: str, model: str) -> GpuSpeed | None:
     known = gpu_named(gpu)
     found = estimate(PUBLISHED[model], known) if model in PUBLISHED else None
     if found is None:
         return None
-    return Speed(gpu, found.times_real_time, f"estimate, {found.num_slots} slots")
+    return GpuSpeed(gpu, found.times_real_time, f"estimate, {found.num_slots} slots")
 
 
-def _costs(archive: Archive, config: PlanConfig, speeds: Sequence[Speed]) -> Iterator[Cost]:
-    work = Work(
-        duration_s=archive.heard_s,
+def _costs(
+    archive: ArchiveSurvey, config: PlanConfig, speeds: Sequence[GpuSpeed]
+) -> Iterator[CostEstimate]:
+    work = Workload(
+        duration_s=archive.transcribed_s,
         num_shards=archive.num_shards,
         longest_s=archive.longest_s,
     )
     for speed in speeds:
         price = config.prices.get(speed.gpu)
-        yield cost_of(work, speed, config.model.name, config.num_gpus, price)
+        yield estimate_cost(work, speed, config.model.name, config.num_gpus, price)
 
 
-def _document(archive: Archive, costs: list[Cost]) -> dict[str, Any]:
+def _document(archive: ArchiveSurvey, costs: list[CostEstimate]) -> dict[str, Any]:
     return {
         "num_recordings": archive.num_recordings,
         "num_duplicates": archive.num_duplicates,
         "duration_s": archive.duration_s,
-        "heard_s": archive.heard_s,
+        "heard_s": archive.transcribed_s,
         "size_bytes": archive.size_bytes,
         "num_shards": archive.num_shards,
         "output_bytes": _output_bytes(archive),
         "seconds_by": {kind: dict(archive.seconds_by[kind]) for kind in KINDS},
-        "unreadable": {one.recording.uri: one.trouble for one in archive.unreadable},
+        "unreadable": {one.recording.uri: one.error for one in archive.unreadable},
         "costs": [asdict(cost) for cost in costs],
     }
 
 
-def _output_bytes(archive: Archive) -> int:
-    return round(archive.heard_s / 3600 * OUTPUT_BYTES_PER_H)
+def _output_bytes(archive: ArchiveSurvey) -> int:
+    return round(archive.transcribed_s / 3600 * OUTPUT_BYTES_PER_H)
 
 
-def _print(archive: Archive, costs: list[Cost], config: PlanConfig) -> None:
+def _print(archive: ArchiveSurvey, costs: list[CostEstimate], config: PlanConfig) -> None:
     terminal = console()
     terminal.print(_totals_table(archive))
     terminal.print(_hours_table(archive, config.num_rows))
@@ -207,12 +215,12 @@ def _print(archive: Archive, costs: list[Cost], config: PlanConfig) -> None:
         terminal.print(f"how fast {config.model.name} is on {', '.join(unknown)} is not known")
 
 
-def _totals_table(archive: Archive) -> Table:
+def _totals_table(archive: ArchiveSurvey) -> Table:
     table = Table(show_header=False, box=None)
     table.add_row("recordings", f"{archive.num_recordings:,}")
     table.add_row("hours", clock(archive.duration_s))
-    if archive.heard_s != archive.duration_s:
-        table.add_row("heard", f"{clock(archive.heard_s)} (each channel by itself)")
+    if archive.transcribed_s != archive.duration_s:
+        table.add_row("heard", f"{clock(archive.transcribed_s)} (each channel by itself)")
     table.add_row("longest", clock(archive.longest_s))
     table.add_row("size", decimal(archive.size_bytes))
     table.add_row("duplicates", f"{archive.num_duplicates:,} (transcribed once)")
@@ -222,7 +230,7 @@ def _totals_table(archive: Archive) -> Table:
     return table
 
 
-def _hours_table(archive: Archive, num_rows: int) -> Table:
+def _hours_table(archive: ArchiveSurvey, num_rows: int) -> Table:
     table = Table("by", Column("", overflow="fold"), Column("hours", justify="right"))
     for kind in KINDS:
         for name, duration_s in _hours_rows(archive.seconds_by[kind], num_rows):
@@ -241,16 +249,16 @@ def _hours_rows(seconds: Counter[str], num_rows: int) -> Iterator[tuple[str, flo
         yield f"{len(seconds) - num_rows} more", left_s
 
 
-def _trouble_table(archive: Archive, num_rows: int) -> Table:
+def _trouble_table(archive: ArchiveSurvey, num_rows: int) -> Table:
     table = Table(Column("unreadable", overflow="fold"), "why")
     for one in archive.unreadable[:num_rows]:
-        table.add_row(one.recording.uri, one.trouble)
+        table.add_row(one.recording.uri, one.error)
     if len(archive.unreadable) > num_rows:
         table.add_row(f"{len(archive.unreadable) - num_rows} more", "")
     return table
 
 
-def _cost_table(costs: list[Cost], config: PlanConfig) -> Table:
+def _cost_table(costs: list[CostEstimate], config: PlanConfig) -> Table:
     count = f"{config.num_gpus} x " if config.num_gpus > 1 else ""
     table = Table("GPU", "GPU-hours", "wall hours", "price", "x real time", "basis")
     for cost in costs:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from nightscribe.audio.cut import ShardConfig
-from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
@@ -241,7 +241,7 @@ def clips_of(manifest: Path) -> Iterator[Clip]:
 
 def pieces(folder: Path, total_s: float) -> Path:
     """Files of 2 s to a minute of the sample, and a list of them."""
-    with Sound(SAMPLE, DecodeConfig(), RATE_HZ) as sound:
+    with AudioDecoder(SAMPLE, DecodeConfig(), RATE_HZ) as sound:
         samples_N = np.concatenate([block_NC[:, 0] for block_NC in sound])
     lengths_s, rows = np.random.default_rng(0).uniform(2, 60, 10_000), []
     for length_s in lengths_s[np.cumsum(lengths_s) <= total_s]:

@@ -17,8 +17,8 @@ import jiwer
 import numpy as np
 import torch
 
-from nightscribe.audio.channels import mix
-from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.decode import AudioDecoder, DecodeConfig
+from nightscribe.audio.waveform import mix
 from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
@@ -88,7 +88,7 @@ def clips_of(folder: Path, rate_hz: int) -> Iterator[Clip]:
     """Every recording, in pieces, longest first."""
     pieces = []
     for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
-        with Sound(path, DecodeConfig(), rate_hz) as sound:
+        with AudioDecoder(path, DecodeConfig(), rate_hz) as sound:
             samples_N = np.concatenate(list(mix(sound, rate_hz)))
         size = PIECE_S * rate_hz
         for index, first in enumerate(range(0, len(samples_N), size)):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from nightscribe.audio.cut import ShardConfig, cut
-from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.records import Recording, Shard, ShardTranscript
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def composed() -> tuple[np.ndarray, list[dict]]:
-    with Sound(ROOT / "samples/ten-minutes.opus", DecodeConfig(), RATE_HZ) as sound:
+    with AudioDecoder(ROOT / "samples/ten-minutes.opus", DecodeConfig(), RATE_HZ) as sound:
         samples_N = np.concatenate([block_NC[:, 0] for block_NC in sound])
     return samples_N, json.loads((ROOT / "samples/ten-minutes.json").read_text())
 

@@ -13,7 +13,7 @@ import jiwer
 import numpy as np
 import soundfile
 
-from nightscribe.audio.cut import Cut, ShardConfig, cut
+from nightscribe.audio.cut import ShardConfig, ShardSamples, cut
 from nightscribe.records import Recording, Shard, ShardTranscript, Word
 from nightscribe.stitching import stitch
 from ops.tiny.corpus import RATE_HZ
@@ -63,7 +63,7 @@ def measure_seams(
     }
 
 
-def _transcript(shard: Cut, words: list[Word]) -> ShardTranscript:
+def _transcript(shard: ShardSamples, words: list[Word]) -> ShardTranscript:
     return ShardTranscript(
         shard=Shard(
             recording=Recording(uri="composed", size_bytes=0, version=""),

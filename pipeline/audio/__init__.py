@@ -1,1 +1,1 @@
-"""Sound: a file becomes samples, samples become shards."""
+"""Audio: decodes a file to samples, and cuts the samples into shards."""

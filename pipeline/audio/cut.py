@@ -1,9 +1,9 @@
-"""Where a recording is cut into shards: in the quietest place of a window before the limit.
+"""Cuts recordings into shards, each at the quietest place of a window before the longest length.
 
-The cuts are a function of the samples and the options alone, whatever the sizes of the blocks that
-the samples come in. Every sample is owned by exactly one shard; neighbours hear a little of each
-other, and more of it where nobody paused at the cut. What a shard hears begins where a frame of the
-whole recording would: a model in whose frames the same sound lies elsewhere errs elsewhere.
+The cuts depend on the samples and the options alone, not on the block sizes. Every sample is owned
+by exactly one shard. Neighbouring shards overlap a little, and more where there is no pause at the
+cut. A shard starts at a frame boundary of the whole recording, so that the model sees the same
+frames as in one piece: shifted frames change its errors.
 
 N samples, H hops.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HOP_S = 0.02
-# What every model here hears at a time.
+# The frame length of every model.
 FRAME_S = 0.08
 # A pause is this much quieter than the loud parts around it.
 PAUSE_DB = 20.0
@@ -59,7 +59,7 @@ class ShardConfig:
 
 
 def probable_shards(duration_s: float, config: ShardConfig) -> int:
-    """How many shards a recording will be, its pauses being anywhere."""
+    """The expected number of shards of a recording, if pauses are spread evenly."""
     if config.max_s is None or duration_s <= config.max_s:
         return 1
     usual_s = config.max_s - config.overlap_s - config.search_s / 2
@@ -67,8 +67,8 @@ def probable_shards(duration_s: float, config: ShardConfig) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """One shard: what is heard, and the part of it that no other shard answers for."""
+class ShardSamples:
+    """The samples of one shard, and the part of them that this shard alone owns."""
 
     index: int
     start_sample: int
@@ -80,12 +80,12 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """A sample to cut at; the shard after it hears from before, the shard before it to behind."""
+class _CutPoint:
+    """Where ownership changes, and how far the shards on both sides overlap."""
 
     sample: int
-    heard_from: int
-    heard_to: int
+    next_start: int  # of the shard after the cut, at or before `sample`
+    previous_end: int  # of the shard before the cut, at or after `sample`
 
 
 def cut(
@@ -93,22 +93,24 @@ def cut(
     sample_rate_hz: int,
     config: ShardConfig,
     cut_points_s: Sequence[float] = (),
-) -> Iterator[Cut]:
-    """Shards of one waveform in order; `cut_points_s` are cuts that are asked for besides."""
-    tape = _Tape(blocks)
-    cutter = _Cutter(sample_rate_hz, config, cut_points_s)
-    start, index = _Place(0, 0, 0), 0
-    while (end := cutter.next_place(tape, start)) is not None:
-        yield _shard(tape, index, start, end)
-        tape.forget_before(end.heard_from)
+) -> Iterator[ShardSamples]:
+    """The shards of one waveform in order; `cut_points_s` are additional requested cuts."""
+    buffer = _SampleBuffer(blocks)
+    finder = _CutFinder(sample_rate_hz, config, cut_points_s)
+    start, index = _CutPoint(0, 0, 0), 0
+    while (end := finder.next_cut(buffer, start)) is not None:
+        yield _shard(buffer, index, start, end)
+        buffer.drop_before(end.next_start)
         start, index = end, index + 1
-    tape.reaches(inf)
-    if tape.end > start.sample:
-        yield _shard(tape, index, start, _Place(tape.end, tape.end, tape.end), is_last=True)
+    buffer.read_past(inf)
+    if buffer.end > start.sample:
+        yield _shard(
+            buffer, index, start, _CutPoint(buffer.end, buffer.end, buffer.end), is_last=True
+        )
 
 
-class _Tape:
-    """The samples from the oldest still needed to the newest that had to be read."""
+class _SampleBuffer:
+    """The samples read so far that are still needed."""
 
     def __init__(self, blocks: Iterable[NDArray[np.int16]]) -> None:
         self._blocks = iter(blocks)
@@ -119,8 +121,8 @@ class _Tape:
     def end(self) -> int:
         return self._start + len(self._samples_N)
 
-    def reaches(self, sample: float) -> bool:
-        """Read on until the tape goes beyond that sample; whether it does."""
+    def read_past(self, sample: float) -> bool:
+        """Read on until the buffer ends after that sample; whether it does."""
         end, read = self.end, [self._samples_N]
         while end <= sample and (block := next(self._blocks, None)) is not None:
             read.append(block)
@@ -133,13 +135,13 @@ class _Tape:
         assert self._start <= start <= end <= self.end
         return self._samples_N[start - self._start : end - self._start]
 
-    def forget_before(self, sample: int) -> None:
+    def drop_before(self, sample: int) -> None:
         self._samples_N = self._samples_N[sample - self._start :].copy()
         self._start = sample
 
 
-class _Cutter:
-    """Finds the place after which the next shard begins."""
+class _CutFinder:
+    """Finds the cut between a shard and the next one."""
 
     def __init__(
         self, sample_rate_hz: int, config: ShardConfig, cut_points_s: Sequence[float]
@@ -152,39 +154,39 @@ class _Cutter:
         self._frame = samples(FRAME_S)
         self._margin, self._overlap = samples(config.margin_s), samples(config.overlap_s)
         self._pause_hops = samples(config.pause_s) // self._hop
-        self._wanted = sorted(samples(point_s) for point_s in cut_points_s)
+        self._requested = sorted(samples(point_s) for point_s in cut_points_s)
 
-    def next_place(self, tape: _Tape, start: _Place) -> _Place | None:
-        """None where the recording ends before it must be cut again."""
-        heard_start = start.heard_from
-        wanted = next((point for point in self._wanted if point > start.sample), None)
-        if wanted is not None and (
-            self._max is None or wanted + self._margin <= heard_start + self._max
+    def next_cut(self, buffer: _SampleBuffer, start: _CutPoint) -> _CutPoint | None:
+        """None if the recording ends before the next cut is due."""
+        shard_start = start.next_start
+        requested = next((point for point in self._requested if point > start.sample), None)
+        if requested is not None and (
+            self._max is None or requested + self._margin <= shard_start + self._max
         ):
-            # Neighbours of a short shard hear no more of each other than it holds.
-            margin = min(self._margin, wanted - start.sample)
-            is_inside = tape.reaches(wanted + margin)
-            return self._place(wanted, margin) if is_inside else None
-        if self._max is None or not tape.reaches(heard_start + self._max):
+            # A short shard overlaps its neighbours by at most its own length.
+            margin = min(self._margin, requested - start.sample)
+            is_inside = buffer.read_past(requested + margin)
+            return self._cut_point(requested, margin) if is_inside else None
+        if self._max is None or not buffer.read_past(shard_start + self._max):
             return None
-        return self._quietest(tape, heard_start, heard_start + self._max - self._overlap)
+        return self._quietest(buffer, shard_start, shard_start + self._max - self._overlap)
 
-    def _quietest(self, tape: _Tape, heard_start: int, latest: int) -> _Place:
-        """The middle of the quietest stretch among those that end before `latest`."""
-        energies_H = _hop_energies(tape.between(heard_start, latest), self._hop)
+    def _quietest(self, buffer: _SampleBuffer, shard_start: int, latest: int) -> _CutPoint:
+        """The middle of the quietest window among those that end before `latest`."""
+        energies_H = _hop_energies(buffer.between(shard_start, latest), self._hop)
         num_searched = min(self._search // self._hop, len(energies_H))
-        stretches = _sums(energies_H[-num_searched:], self._pause_hops)
-        quietest = np.flatnonzero(stretches == stretches.min())
+        window_energies = _sums(energies_H[-num_searched:], self._pause_hops)
+        quietest = np.flatnonzero(window_energies == window_energies.min())
         first_hop = len(energies_H) - num_searched + int(quietest[len(quietest) // 2])
         sample = (
             latest - (len(energies_H) - first_hop) * self._hop + self._pause_hops * (self._hop // 2)
         )
-        is_pause = self._is_pause(int(stretches.min()), energies_H)
-        return self._place(sample, self._margin if is_pause else self._overlap)
+        is_pause = self._is_pause(int(window_energies.min()), energies_H)
+        return self._cut_point(sample, self._margin if is_pause else self._overlap)
 
-    def _place(self, sample: int, overlap: int) -> _Place:
+    def _cut_point(self, sample: int, overlap: int) -> _CutPoint:
         whole_frames = (sample - overlap) // self._frame * self._frame
-        return _Place(sample, heard_from=whole_frames, heard_to=sample + overlap)
+        return _CutPoint(sample, next_start=whole_frames, previous_end=sample + overlap)
 
     def _is_pause(self, energy: int, energies_H: NDArray[np.int64]) -> bool:
         level = energy / self._pause_hops / self._hop
@@ -204,13 +206,15 @@ def _sums(values_H: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     return sums_H[width:] - sums_H[:-width]
 
 
-def _shard(tape: _Tape, index: int, start: _Place, end: _Place, is_last: bool = False) -> Cut:
-    return Cut(
+def _shard(
+    buffer: _SampleBuffer, index: int, start: _CutPoint, end: _CutPoint, is_last: bool = False
+) -> ShardSamples:
+    return ShardSamples(
         index=index,
-        start_sample=start.heard_from,
-        end_sample=end.heard_to,
+        start_sample=start.next_start,
+        end_sample=end.previous_end,
         owned_start_sample=start.sample,
         owned_end_sample=end.sample,
         is_last=is_last,
-        samples_N=tape.between(start.heard_from, end.heard_to).copy(),
+        samples_N=buffer.between(start.next_start, end.previous_end).copy(),
     )

@@ -1,7 +1,6 @@
-"""One local file to samples, in one streaming pass of ffmpeg.
+"""Decodes one local file to samples in one streaming pass of ffmpeg.
 
-Neither ffmpeg's exit code nor the duration in a header is believed alone: what came out is held
-against what was promised, and the outcome says ok, partial or failed, and why.
+The process has limits on memory, CPU time and idle time. `decode_outcome` judges the result.
 
 N samples per channel, C channels.
 """
@@ -27,21 +26,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nightscribe.audio import ffmpeg
-from nightscribe.audio.ogg_pages import ends_within_page
-from nightscribe.audio.outcome import Outcome, judge
-from nightscribe.audio.wav_header import wav_duration_s
+from nightscribe.audio.decode_outcome import (
+    DecodeOutcome,
+    ends_within_page,
+    judge,
+    wav_duration_s,
+)
 
 log = logging.getLogger(__name__)
 
 BYTES_PER_SAMPLE = 2
 MAX_LINES = 200
-# A file may hold more text about itself than anybody wants to read.
+# The metadata of a file, which ffmpeg prints, may be very long.
 MAX_LINE_BYTES = 4096
-# Hundreds of channels would make a block of seconds a block of gigabytes.
+# With hundreds of channels a block of seconds would take gigabytes.
 MAX_BLOCK_BYTES = 16 * 2**20
-# How long the kernel may take over a process that was ended.
+# How long a killed process may take to end.
 END_S = 10.0
-# Neither credentials nor switches such as FFREPORT are for a program that reads strangers' files.
+# ffmpeg reads untrusted files: it gets no credentials and no switches such as FFREPORT.
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
@@ -72,24 +74,24 @@ class DecodeConfig:
                 raise ValueError(f"decode.{name} must be positive, got {getattr(self, name)}")
 
 
-class Sound:
-    """A file being decoded: iterate its blocks_NC once, then read its `outcome`.
+class AudioDecoder:
+    """Decodes one file: iterate over the blocks_NC once, then read `outcome`.
 
-    `with Sound(path, config, rate_hz) as sound: for block_NC in sound: ...`
+    `with AudioDecoder(path, config, rate_hz) as decoder: for block_NC in decoder: ...`
     """
 
     def __init__(self, path: str | Path, config: DecodeConfig, sample_rate_hz: int) -> None:
         self._config, self._rate_hz, self._path = config, sample_rate_hz, Path(path)
         program = ffmpeg.find_ffmpeg(config.ffmpeg)
         command = ffmpeg.decoding_command(program, str(path), sample_rate_hz)
-        self._process = start(command, config)
+        self._process = start_ffmpeg(command, config)
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
         self._lines = deque[str](maxlen=MAX_LINES)
         self._first_lines: list[str] = []
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        self._broken = "empty" if self._is_empty() else None
+        self._stderr_reader = threading.Thread(target=self._read_stderr, daemon=True)
+        self._stderr_reader.start()
+        self._abort_reason = "empty" if self._is_empty() else None
         self._num_samples = 0
         self.num_channels = self._read_header()
 
@@ -103,7 +105,7 @@ class Sound:
     def __iter__(self) -> Iterator[NDArray[np.int16]]:
         """The samples in order, in blocks; the last one may be short."""
         bytes_per_column = BYTES_PER_SAMPLE * self.num_channels
-        block_bytes = self._columns_at_a_time() * bytes_per_column
+        block_bytes = self._columns_per_block() * bytes_per_column
         while self.num_channels and (data := self._read(block_bytes)):
             columns = len(data) // bytes_per_column
             columns = min(columns, self._columns_left())
@@ -112,13 +114,13 @@ class Sound:
                 flat = np.frombuffer(data, "<i2", columns * self.num_channels)
                 yield flat.reshape(columns, self.num_channels)
             if not self._columns_left():
-                self._broken = "too_long"
+                self._abort_reason = "too_long"
                 return
 
     @property
-    def outcome(self) -> Outcome:
-        """How it went; read it after the last block."""
-        if self._broken is None:
+    def outcome(self) -> DecodeOutcome:
+        """How the decoding went; read it after the last block."""
+        if self._abort_reason is None:
             self._wait()
         self._end()
         return judge(
@@ -127,38 +129,38 @@ class Sound:
             is_cut_short=self._path.is_file() and ends_within_page(self._path),
             lines=list(self._lines),
             exit_code=self._process.returncode or 0,
-            broken=self._broken,
+            abort_reason=self._abort_reason,
         )
 
     def _wait(self) -> None:
-        """Let ffmpeg end by itself: there is nothing left for it to write."""
+        """Let ffmpeg end by itself after its last output."""
         try:
             self._process.wait(self._config.stall_s)
         except subprocess.TimeoutExpired:
-            self._broken = "timeout"
+            self._abort_reason = "timeout"
 
     def _end(self) -> None:
-        end(self._process)
-        self._listener.join(END_S)
+        kill_ffmpeg(self._process)
+        self._stderr_reader.join(END_S)
 
     def _stated_s(self) -> float | None:
-        """What the file's own header promises."""
+        """The duration that the header of the file states."""
         in_header_s = wav_duration_s(self._path) if self._path.is_file() else None
         return in_header_s or ffmpeg.stated_duration_s(self._first_lines)
 
     def _is_empty(self) -> bool:
         return self._path.is_file() and not self._path.stat().st_size
 
-    def _columns_at_a_time(self) -> int:
-        wanted = int(self._config.block_s * self._rate_hz)
-        fitting = MAX_BLOCK_BYTES // (BYTES_PER_SAMPLE * max(self.num_channels, 1))
-        return max(min(wanted, fitting), 1)
+    def _columns_per_block(self) -> int:
+        requested = int(self._config.block_s * self._rate_hz)
+        largest = MAX_BLOCK_BYTES // (BYTES_PER_SAMPLE * max(self.num_channels, 1))
+        return max(min(requested, largest), 1)
 
     def _columns_left(self) -> int:
         return int(self._config.max_recording_s * self._rate_hz) - self._num_samples
 
     def _read_header(self) -> int:
-        """The number of channels from the WAV header; 0 where nothing comes."""
+        """The number of channels from the WAV header; 0 if ffmpeg writes nothing."""
         riff, channels = self._read(12), 0
         while len(riff) == 12 and len(head := self._read(8)) == 8:
             name, size = struct.unpack("<4sI", head)
@@ -170,7 +172,7 @@ class Sound:
         return 0
 
     def _read(self, num_bytes: int) -> bytes:
-        """That many bytes, or what is left of them at the end."""
+        """That many bytes, or fewer at the end."""
         parts, missing = [], num_bytes
         deadline_s = time.monotonic() + self._config.stall_s
         while missing and self._can_read(deadline_s) and (part := self._pipe.read(missing)):
@@ -180,39 +182,56 @@ class Sound:
 
     def _can_read(self, deadline_s: float) -> bool:
         left_s = deadline_s - time.monotonic()
-        # What trickles in is a standstill, too: only whole blocks are progress.
-        if self._broken is None and left_s > 0 and select.select([self._pipe], [], [], left_s)[0]:
+        # A trickle of bytes is no progress: the deadline is for the whole block.
+        if (
+            self._abort_reason is None
+            and left_s > 0
+            and select.select([self._pipe], [], [], left_s)[0]
+        ):
             return True
-        self._broken = self._broken or "timeout"
+        self._abort_reason = self._abort_reason or "timeout"
         return False
 
-    def _listen(self) -> None:
+    def _read_stderr(self) -> None:
         assert isinstance(self._process.stderr, io.RawIOBase)
-        with io.BufferedReader(self._process.stderr) as told:
-            while raw := told.readline(MAX_LINE_BYTES):
+        with io.BufferedReader(self._process.stderr) as stderr:
+            while raw := stderr.readline(MAX_LINE_BYTES):
                 line = raw.decode(errors="replace").rstrip()
                 if len(self._first_lines) < MAX_LINES:
                     self._first_lines.append(line)
                 self._lines.append(line)
 
 
-def start(command: list[str], config: DecodeConfig) -> subprocess.Popen[bytes]:
-    """ffmpeg between two pipes, with little to know and little to spend."""
+def read_header_text(path: str | Path, config: DecodeConfig) -> str:
+    """What ffmpeg prints about the header of a file, under the same limits; decodes nothing."""
+    program = ffmpeg.find_ffmpeg(config.ffmpeg)
+    process = start_ffmpeg(ffmpeg.probing_command(program, str(path)), config)
+    try:
+        stderr = process.communicate(timeout=config.stall_s)[1]
+    except subprocess.TimeoutExpired:
+        return f"reading the header took more than {config.stall_s:g} s"
+    finally:
+        kill_ffmpeg(process)
+    return stderr.decode(errors="replace")
+
+
+def start_ffmpeg(command: list[str], config: DecodeConfig) -> subprocess.Popen[bytes]:
+    """Start ffmpeg on two pipes, with resource limits and a minimal environment."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,  # select must see all that has come
-        start_new_session=True,  # Ctrl-C is for us, and whatever it starts ends with it
+        bufsize=0,  # select does not see what a buffer holds
+        start_new_session=True,  # Ctrl-C must not reach it; its children can be killed with it
         env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     )
     _limit(process.pid, config)
     return process
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End ffmpeg and what it may have started, however it resists."""
+def kill_ffmpeg(process: subprocess.Popen[bytes]) -> None:
+    """Kill ffmpeg and any process that it started."""
     if process.poll() is not None:
         return
     with suppress(ProcessLookupError):
@@ -220,12 +239,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(END_S)
     except subprocess.TimeoutExpired:
-        log.warning("ffmpeg, process %d, cannot be ended: its disk may not answer", process.pid)
+        log.warning(
+            "ffmpeg, process %d, does not end after SIGKILL: its disk may not respond", process.pid
+        )
 
 
 def _limit(pid: int, config: DecodeConfig) -> None:
-    """Hold a process to its share; a file it cannot write at all."""
-    if not hasattr(resource, "prlimit"):  # only Linux sets another process's limits
+    """Limit the memory and CPU time of a process, and forbid it to write files."""
+    if not hasattr(resource, "prlimit"):  # only Linux sets the limits of another process
         return
     limits = {
         resource.RLIMIT_AS: config.max_memory_bytes,

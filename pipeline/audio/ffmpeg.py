@@ -1,7 +1,7 @@
-"""The ffmpeg program: which one, what it may read, and what it says.
+"""Finds ffmpeg, builds its command lines and parses its messages.
 
-It is given one local file and a pipe. Of its readers only those of real sound and video files are
-allowed, none that follow a playlist, a manifest or an address to other files.
+It gets one local file and a pipe. Only demuxers of audio and video files are allowed, none that
+follow a playlist, a manifest or an address to other files.
 """
 
 import os
@@ -13,7 +13,7 @@ from functools import cache
 import ffmpeg
 import imageio_ffmpeg
 
-READERS = (
+DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,g722,g726,g726le,gsm,"
     "loas,matroska,mov,mp3,mpeg,mpegts,mpegvideo,ogg,opus,rm,sox,tta,voc,w64,wav,webm,wsaud,wv,xwma"
 )
@@ -36,7 +36,7 @@ def find_ffmpeg(configured: str | None = None) -> str:
 
 @cache
 def version(program: str) -> str:
-    """What the program calls itself, for the record of a run."""
+    """The version of the program, for the settings of a run."""
     return _about(program).split("\n")[0].removeprefix("ffmpeg version ").split(" Copyright")[0]
 
 
@@ -47,7 +47,7 @@ def _about(program: str) -> str:
 
 
 def decoding_command(program: str, path: str, sample_rate_hz: int) -> list[str]:
-    """The words that write the first audio stream of one file, all channels, as WAV to a pipe."""
+    """The command that writes the first audio stream of a file, all channels, as WAV to a pipe."""
     stream = ffmpeg.output(
         _SOURCE["a:0"],
         "pipe:1",
@@ -55,27 +55,27 @@ def decoding_command(program: str, path: str, sample_rate_hz: int) -> list[str]:
         format="wav",
         acodec="pcm_s16le",
         fflags="+bitexact",
-        # Long texts would burst the header, whose sizes cannot be mended in a pipe.
+        # Long metadata would overflow the header, whose sizes cannot be corrected in a pipe.
         map_metadata="-1",
     )
-    words = stream.global_args(*_MANNERS).compile(cmd=program)
+    arguments = stream.global_args(*_GLOBAL_OPTIONS).compile(cmd=program)
     # `file:` keeps a name from being read as an option or an address.
-    named = f"file:{os.path.abspath(path)}"
-    return [named if word == _NAMELESS else word for word in words]
+    input_url = f"file:{os.path.abspath(path)}"
+    return [input_url if argument == _PLACEHOLDER else argument for argument in arguments]
 
 
 def probing_command(program: str, path: str) -> list[str]:
-    """The words that make ffmpeg tell what a file is and decode nothing."""
-    words = decoding_command(program, path, 8000)
-    return [*words[: words.index("-i") + 2], *_MANNERS]
+    """The command that prints the header of a file and decodes nothing."""
+    arguments = decoding_command(program, path, 8000)
+    return [*arguments[: arguments.index("-i") + 2], *_GLOBAL_OPTIONS]
 
 
-_MANNERS = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info")
+_GLOBAL_OPTIONS = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info")
 
 
-# The library hashes its words as UTF-8, which the names of files need not be.
-_NAMELESS = "the file"
-_SOURCE = ffmpeg.input(_NAMELESS, protocol_whitelist="file,pipe", format_whitelist=READERS)
+# ffmpeg-python encodes its arguments as UTF-8, but file names may be other bytes.
+_PLACEHOLDER = "the file"
+_SOURCE = ffmpeg.input(_PLACEHOLDER, protocol_whitelist="file,pipe", format_whitelist=DEMUXERS)
 
 
 def _resampling(program: str, sample_rate_hz: int) -> str:
@@ -85,7 +85,7 @@ def _resampling(program: str, sample_rate_hz: int) -> str:
 
 
 def stated_duration_s(lines: list[str]) -> float | None:
-    """What the file's header says, unless ffmpeg itself calls it a guess."""
+    """The duration in the header of the file, unless ffmpeg reports it as estimated."""
     text = "\n".join(lines)
     found = re.search(r"Duration: (\d+):(\d\d):(\d\d\.\d+)", text)
     if found is None or "Estimating duration from bitrate" in text:

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nightscribe.audio.cut import Cut as CutSamples
-from nightscribe.audio.cut import ShardConfig, cut
-from nightscribe.audio.decode import DecodeConfig, Sound
-from nightscribe.audio.outcome import Outcome
+from nightscribe.audio.cut import ShardConfig, ShardSamples, cut
+from nightscribe.audio.decode import AudioDecoder, DecodeConfig
+from nightscribe.audio.decode_outcome import DecodeOutcome
 from nightscribe.audio.waveform import Excerpt, one_channel
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
@@ -68,45 +67,45 @@ class AudioReader:
             )
 
     def _read(self, path: Path, recording: Recording) -> Iterator[Cut]:
-        with self._sound(path) as sound:
-            num_channels = sound.num_channels
+        with self._decoder(path) as decoder:
+            num_channels = decoder.num_channels
             if not num_channels:
-                yield _not_decoded(recording, sound.outcome)
+                yield _not_decoded(recording, decoder.outcome)
                 return
             if recording.channel is not None and recording.channel >= num_channels:
                 yield _no_channel(recording, num_channels)
                 return
             if not self._is_split(recording, num_channels):
-                yield from self._shards(sound, recording)
+                yield from self._shards(decoder, recording)
                 return
         # One pass for each channel: passes are cheap, and none holds a whole recording.
         for channel in recording.split(num_channels):
-            with self._sound(path) as sound:
-                yield from self._shards(sound, channel)
+            with self._decoder(path) as decoder:
+                yield from self._shards(decoder, channel)
 
     def _is_split(self, recording: Recording, num_channels: int) -> bool:
         wants_all = self.source.channels == "split" and recording.channel is None
         return wants_all and num_channels > 1
 
-    def _shards(self, sound: Sound, recording: Recording) -> Iterator[Cut]:
+    def _shards(self, decoder: AudioDecoder, recording: Recording) -> Iterator[Cut]:
         span = Excerpt(recording.start_s, recording.end_s, self.sample_rate_hz)
-        blocks_N = one_channel(sound, recording.channel, self.sample_rate_hz)
+        blocks_N = one_channel(decoder, recording.channel, self.sample_rate_hz)
         cuts_s = [cut_s - recording.start_s for cut_s in recording.cuts_s]
         num_shards = 0
         for piece in cut(span.inside(blocks_N), self.sample_rate_hz, self.shard, cuts_s):
             # Once there is a last shard the decoder has said its last word.
-            damage = self._damage(sound, span, recording) if piece.is_last else None
+            damage = self._damage(decoder, span, recording) if piece.is_last else None
             yield self._cut_shard(piece, recording, damage)
             num_shards += 1
         if not num_shards:
-            yield _not_decoded(recording, sound.outcome)
+            yield _not_decoded(recording, decoder.outcome)
 
-    def _damage(self, sound: Sound, span: Excerpt, recording: Recording) -> str | None:
+    def _damage(self, decoder: AudioDecoder, span: Excerpt, recording: Recording) -> str | None:
         if has_changed(recording, self.s3):
             return "changed: the file was written to while it was read"
-        return _damage(sound, span, recording)
+        return _damage(decoder, span, recording)
 
-    def _cut_shard(self, piece: CutSamples, recording: Recording, damage: str | None) -> CutShard:
+    def _cut_shard(self, piece: ShardSamples, recording: Recording, damage: str | None) -> CutShard:
         shard = Shard(
             recording=recording,
             index=piece.index,
@@ -121,14 +120,14 @@ class AudioReader:
         spoken = speech_spans(piece.samples_N, self.sample_rate_hz, self.guards)
         return CutShard(shard, piece.samples_N, spoken)
 
-    def _sound(self, path: Path) -> Sound:
-        return Sound(path, self.source.decode, self.sample_rate_hz)
+    def _decoder(self, path: Path) -> AudioDecoder:
+        return AudioDecoder(path, self.source.decode, self.sample_rate_hz)
 
 
-def _damage(sound: Sound, span: Excerpt, recording: Recording) -> str | None:
+def _damage(decoder: AudioDecoder, span: Excerpt, recording: Recording) -> str | None:
     """Why the recording is not whole, from the decoder, or from what the manifest promised."""
     if not span.ends_early:
-        outcome = sound.outcome
+        outcome = decoder.outcome
         if outcome.status != "ok":
             return f"{outcome.reason}: {outcome.detail or 'the decoder does not say why'}"
     expected_s = recording.expected_s
@@ -140,7 +139,7 @@ def _damage(sound: Sound, span: Excerpt, recording: Recording) -> str | None:
     return f"short: {span.duration_s:.2f} s of the {expected_s:.2f} s that the manifest names"
 
 
-def _not_decoded(recording: Recording, outcome: Outcome) -> Failure:
+def _not_decoded(recording: Recording, outcome: DecodeOutcome) -> Failure:
     return Failure(
         recording=recording,
         stage="decode",

@@ -1,4 +1,4 @@
-"""What an archive holds and what transcribing it will take, before anything is spent.
+"""Surveys an archive before a run: what it holds, and what transcribing it will cost.
 
-Knows headers of files and figures of machines. Does not know where files lie.
+Knows headers of files and speeds of GPUs. Does not know where files are stored.
 """

@@ -1,4 +1,4 @@
-"""Hours of audio to GPU-hours, wall time and money, by measured figures where there are any."""
+"""Estimates GPU-hours, wall time and price of hours of audio, from measured speeds if any exist."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,17 +8,17 @@ from typing import Any
 
 Benchmark = Mapping[str, Any]
 
-# Silence before and after every shard that the model hears as well.
+# Silence that is added around every shard, which the model processes as well.
 SILENCE_S = {"stt-1b-en_fr": 0.6, "stt-2.6b-en": 3.6}
 DEFAULT_SILENCE_S = 1.0
-# Of 20 hours with 9,000 words each, 0.13 MB an hour lay in the transcripts; the parts they are
-# made from take as much again.
+# Measured on 20 hours with 9,000 words each: transcripts took 0.13 MB per hour, and the parts
+# they are made from as much again.
 OUTPUT_BYTES_PER_H = 300_000
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """How many times faster than real time one GPU is with a model, and how that is known."""
+class GpuSpeed:
+    """How many times faster than real time a model runs on a GPU, and the source of the figure."""
 
     gpu: str
     times_real_time: float
@@ -26,46 +26,46 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one kind of GPU takes for an archive."""
+class CostEstimate:
+    """What transcribing an archive takes on one kind of GPU."""
 
-    speed: Speed
+    speed: GpuSpeed
     gpu_h: float
     wall_h: float
     price: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What there is to do: audio, and the silence that every shard brings along."""
+class Workload:
+    """The audio to transcribe, and its shards: silence is added to each."""
 
     duration_s: float
     num_shards: int
     longest_s: float
 
 
-def measured_speed(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> Speed | None:
-    """The newest measurement of this model on this GPU, if there is one."""
+def measured_speed(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> GpuSpeed | None:
+    """The newest measurement of this model on this GPU; None if there is none."""
     measured = [one for one in benchmarks if _is_of(one, gpu, model)]
     if not measured:
         return None
     newest = max(measured, key=lambda one: str(one["date"]))
     basis = f"measured on {newest['gpu']}, {newest['date']}"
-    return Speed(gpu, float(newest["times_real_time"]), basis)
+    return GpuSpeed(gpu, float(newest["times_real_time"]), basis)
 
 
-def cost_of(
-    work: Work, speed: Speed, model: str, num_gpus: int, price_per_gpu_h: float | None
-) -> Cost:
-    """Hours and money for this much work."""
+def estimate_cost(
+    work: Workload, speed: GpuSpeed, model: str, num_gpus: int, price_per_gpu_h: float | None
+) -> CostEstimate:
+    """GPU-hours, wall hours and price of a workload."""
     silence_s = work.num_shards * SILENCE_S.get(model, DEFAULT_SILENCE_S)
     gpu_h = (work.duration_s + silence_s) / speed.times_real_time / 3600
     price = None if price_per_gpu_h is None else gpu_h * price_per_gpu_h
-    return Cost(speed, gpu_h, gpu_h / num_gpus, price)
+    return CostEstimate(speed, gpu_h, gpu_h / num_gpus, price)
 
 
 def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
-    """The measurements in a folder of JSON files that name a GPU, a model and a speed."""
+    """All measurements in the JSON files of a folder: rows with a GPU, a model and a speed."""
     found = []
     for path in sorted(folder.glob("**/*.json")):
         document = json.loads(path.read_text())

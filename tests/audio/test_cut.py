@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightscribe.audio.cut import FRAME_S, HOP_S, Cut, ShardConfig, cut, probable_shards
+from nightscribe.audio.cut import FRAME_S, HOP_S, ShardConfig, ShardSamples, cut, probable_shards
 
 RATE_HZ = 1000
 SHORT = ShardConfig(max_s=6.0, search_s=3.0, pause_s=0.2, margin_s=0.1, overlap_s=0.5)
@@ -29,11 +29,11 @@ def in_blocks(samples_N, sizes):
     yield samples_N[place:]
 
 
-def shards(samples_N, config=SHORT, sizes=(), cut_points_s=()) -> list[Cut]:
+def shards(samples_N, config=SHORT, sizes=(), cut_points_s=()) -> list[ShardSamples]:
     return list(cut(in_blocks(samples_N, sizes), RATE_HZ, config, cut_points_s))
 
 
-def bounds(cuts: list[Cut]) -> list[tuple[int, ...]]:
+def bounds(cuts: list[ShardSamples]) -> list[tuple[int, ...]]:
     return [(c.start_sample, c.owned_start_sample, c.owned_end_sample, c.end_sample) for c in cuts]
 
 
@@ -67,7 +67,7 @@ def test_block_sizes_never_change_a_cut(samples_N, sizes):
 
 @given(waveforms(), configs(), st.lists(st.floats(0.01, 40), max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_every_sample_is_owned_once_and_heard(samples_N, config, cut_points_s):
+def test_every_sample_is_owned_once_and_included(samples_N, config, cut_points_s):
     cuts = shards(samples_N, config, cut_points_s=cut_points_s)
     assert [c.index for c in cuts] == list(range(len(cuts)))
     assert [c.is_last for c in cuts] == [False] * (len(cuts) - 1) + [True]
@@ -115,7 +115,7 @@ def test_a_pause_is_20_dB_below_what_is_loud_or_below_60_dB_of_full_scale(loud, 
     assert first.end_sample - first.owned_end_sample == overlap_s * RATE_HZ
 
 
-def test_where_nobody_pauses_neighbours_overlap():
+def test_without_a_pause_neighbours_overlap_more():
     first, second = shards(speech(10))[:2]
     overlap = SHORT.overlap_s * RATE_HZ
     assert first.end_sample - first.owned_end_sample == overlap
@@ -137,19 +137,19 @@ def test_null_never_cuts():
     assert bounds(shards(speech(100), never, sizes=[7] * 1000)) == [(0, 0, 100_000, 100_000)]
 
 
-def test_asked_for_cuts_are_made():
+def test_requested_cuts_are_made():
     cuts = shards(speech(9), cut_points_s=[2.0, 4.5])
     assert [c.owned_end_sample for c in cuts] == [2000, 4500, 9000]
 
 
-def test_asked_for_cuts_are_made_up_to_the_longest_shard():
+def test_requested_cuts_are_made_up_to_the_longest_shard():
     assert bounds(shards(speech(9), cut_points_s=[5.9]))[0] == (0, 0, 5900, 6000)
     cuts = shards(speech(9), cut_points_s=[5.95])
     assert cuts[0].owned_end_sample < 5900
     assert cuts[1].owned_end_sample == 5950
 
 
-def test_neighbours_of_a_short_shard_hear_no_more_of_each_other_than_it_holds():
+def test_a_short_shard_overlaps_its_neighbours_by_at_most_its_length():
     cuts = shards(speech(4), cut_points_s=[2.0, 2.05])
     assert [c.end_sample - c.owned_end_sample for c in cuts] == [100, 50, 0]
 
@@ -159,7 +159,7 @@ def test_no_cut_is_made_where_its_margin_is_beyond_the_end():
     assert len(shards(speech(2.101), cut_points_s=[2.0])) == 2
 
 
-def test_nothing_has_no_shards():
+def test_no_samples_give_no_shards():
     assert shards(np.zeros(0, np.int16)) == []
 
 

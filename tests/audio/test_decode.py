@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightscribe.audio.channels import mix, take
-from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.audio.waveform import mix, select_channel
 
 RATE_HZ = 24000
 TONE_HZ = 440
@@ -28,9 +28,9 @@ def made(path: Path, *options: str, sources: tuple[str, ...] = ()) -> Path:
     return path
 
 
-def heard(path, config=None):
+def decoded(path, config=None):
     """Samples NC and the outcome."""
-    with Sound(path, config or DecodeConfig(), RATE_HZ) as sound:
+    with AudioDecoder(path, config or DecodeConfig(), RATE_HZ) as sound:
         blocks = list(sound)
         outcome = sound.outcome
     return (np.concatenate(blocks) if blocks else np.zeros((0, 1), np.int16)), outcome
@@ -71,7 +71,7 @@ FORMATS = {
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_heard_whole_and_in_tune(tmp_path, name):
     path = made(tmp_path / name, *FORMATS[name])
-    samples_NC, outcome = heard(path)
+    samples_NC, outcome = decoded(path)
     assert (outcome.status, outcome.reason) == ("ok", None)
     assert samples_NC.dtype == np.int16
     assert outcome.duration_s == len(samples_NC) / RATE_HZ
@@ -82,7 +82,7 @@ def test_every_format_is_heard_whole_and_in_tune(tmp_path, name):
 def test_the_sound_of_a_video_is_heard(tmp_path):
     sources = ("testsrc=size=64x64:duration=2", f"sine=frequency={TONE_HZ}:duration=2")
     path = made(tmp_path / "a.mp4", "-c:v", "mpeg4", "-c:a", "aac", sources=sources)
-    samples_NC, outcome = heard(path)
+    samples_NC, outcome = decoded(path)
     assert outcome.status == "ok"
     assert loudest_hz(samples_NC[:, 0]) == pytest.approx(TONE_HZ, abs=2)
 
@@ -96,7 +96,7 @@ def test_the_sound_of_a_video_is_heard(tmp_path):
 )
 def test_telephone_codecs_are_told_by_their_names(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    _, outcome = heard(tmp_path / name)
+    _, outcome = decoded(tmp_path / name)
     assert outcome.status == "ok"
     assert outcome.duration_s == pytest.approx(1.0, abs=0.05)
 
@@ -111,7 +111,7 @@ def cut_off(path: Path, share: float) -> Path:
     "name", ["s16.wav", "f32.wav", "a.flac", "a.mp3", "a.aiff", "a.webm", "a.opus"]
 )
 def test_a_file_that_was_cut_off_is_partial(tmp_path, name):
-    _, outcome = heard(cut_off(made(tmp_path / name, *FORMATS[name]), 0.5))
+    _, outcome = decoded(cut_off(made(tmp_path / name, *FORMATS[name]), 0.5))
     assert (outcome.status, outcome.reason) == ("partial", "truncated")
     assert outcome.duration_s < 0.75 * SECONDS
     assert outcome.detail
@@ -122,7 +122,7 @@ def test_a_wav_of_unknown_length_is_whole(tmp_path):
     place = content.index(b"data") + 4
     content[4:8] = content[place : place + 4] = b"\xff" * 4
     (tmp_path / "streamed.wav").write_bytes(content)
-    _, outcome = heard(tmp_path / "streamed.wav")
+    _, outcome = decoded(tmp_path / "streamed.wav")
     assert (outcome.status, outcome.duration_s) == ("ok", SECONDS)
 
 
@@ -157,7 +157,7 @@ def text(content: bytes):
     ],
 )
 def test_what_has_no_sound_fails_with_its_reason(tmp_path, name, make, reason):
-    samples_NC, outcome = heard(make(tmp_path / name))
+    samples_NC, outcome = decoded(make(tmp_path / name))
     assert (outcome.status, outcome.reason) == ("failed", reason)
     assert len(samples_NC) == 0
     assert outcome.detail
@@ -165,7 +165,7 @@ def test_what_has_no_sound_fails_with_its_reason(tmp_path, name, make, reason):
 
 
 def test_five_hundred_channels_end_well(tmp_path):
-    _, outcome = heard(many_channels(tmp_path / "a.wav"))
+    _, outcome = decoded(many_channels(tmp_path / "a.wav"))
     assert outcome.status in ("ok", "partial", "failed")
 
 
@@ -174,7 +174,7 @@ def test_numbers_that_are_none_become_samples(tmp_path):
     content = bytearray(path.read_bytes())
     content[-40_000:-20_000] = np.full(5000, np.nan, "<f4").tobytes()
     path.write_bytes(content)
-    _, outcome = heard(path)
+    _, outcome = decoded(path)
     assert outcome.status == "ok"
     assert outcome.duration_s == pytest.approx(SECONDS, abs=0.01)
 
@@ -192,7 +192,7 @@ def test_numbers_that_are_none_become_samples(tmp_path):
 def test_no_file_leads_to_another(tmp_path, name, content):
     secret = made(tmp_path / "secret.wav")
     (tmp_path / name).write_text(content.format(secret))
-    samples_NC, outcome = heard(tmp_path / name)
+    samples_NC, outcome = decoded(tmp_path / name)
     assert (len(samples_NC), outcome.status) == (0, "failed")
 
 
@@ -202,19 +202,19 @@ def test_no_file_leads_to_another(tmp_path, name, content):
 def test_names_are_never_options_or_addresses(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(made(tmp_path / "a.wav").read_bytes())
-    assert heard(name)[1].status == "ok"
+    assert decoded(name)[1].status == "ok"
 
 
 def test_a_recording_is_cut_off_at_the_limit(tmp_path):
     path = made(tmp_path / "a.wav")
-    samples_NC, outcome = heard(path, DecodeConfig(max_recording_s=1.0, block_s=0.3))
+    samples_NC, outcome = decoded(path, DecodeConfig(max_recording_s=1.0, block_s=0.3))
     assert len(samples_NC) == RATE_HZ
     assert (outcome.status, outcome.reason) == ("partial", "too_long")
 
 
 def test_a_source_that_says_nothing_is_given_up(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
-    _, outcome = heard(tmp_path / "a.wav", DecodeConfig(stall_s=0.5))
+    _, outcome = decoded(tmp_path / "a.wav", DecodeConfig(stall_s=0.5))
     assert (outcome.status, outcome.reason) == ("failed", "timeout")
 
 
@@ -234,7 +234,7 @@ def test_a_decoder_that_comes_to_no_end_is_ended_with_what_it_gave(tmp_path, goe
     program.write_text(f'#!/bin/sh\n[ "$1" = -version ] && exit\ncat {sound}\n{goes_on}\n')
     program.chmod(0o755)
     began_s = time.monotonic()
-    samples_NC, outcome = heard(sound, DecodeConfig(ffmpeg=str(program), stall_s=0.5))
+    samples_NC, outcome = decoded(sound, DecodeConfig(ffmpeg=str(program), stall_s=0.5))
     assert time.monotonic() - began_s < 5
     assert (outcome.status, outcome.reason) == ("partial", "timeout")
     assert len(samples_NC) >= SECONDS * RATE_HZ
@@ -242,24 +242,26 @@ def test_a_decoder_that_comes_to_no_end_is_ended_with_what_it_gave(tmp_path, goe
 
 def test_a_reader_that_leaves_early_leaves_no_process(tmp_path):
     path = made(tmp_path / "a.wav", sources=("anoisesrc=duration=120",))
-    with Sound(path, DecodeConfig(block_s=1), RATE_HZ) as sound:
+    with AudioDecoder(path, DecodeConfig(block_s=1), RATE_HZ) as sound:
         next(iter(sound))
     assert sound._process.returncode is not None
 
 
 def test_block_sizes_never_change_a_sample(tmp_path):
     path = made(tmp_path / "a.mp3")
-    whole, _ = heard(path)
-    pieces, _ = heard(path, DecodeConfig(block_s=0.0123))
+    whole, _ = decoded(path)
+    pieces, _ = decoded(path, DecodeConfig(block_s=0.0123))
     np.testing.assert_array_equal(whole, pieces)
 
 
 def test_every_channel_comes_out_of_one_pass(tmp_path):
     tones = ("sine=frequency=300:duration=1", "sine=frequency=900:duration=1")
     path = made(tmp_path / "a.flac", "-filter_complex", "amerge=inputs=2", sources=tones)
-    samples_NC, _ = heard(path)
+    samples_NC, _ = decoded(path)
     assert samples_NC.shape[1] == 2
-    left, right = (np.concatenate(list(take([samples_NC], channel))) for channel in (0, 1))
+    left, right = (
+        np.concatenate(list(select_channel([samples_NC], channel))) for channel in (0, 1)
+    )
     assert loudest_hz(left) == pytest.approx(300, abs=2)
     assert loudest_hz(right) == pytest.approx(900, abs=2)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from nightscribe.audio.decode import DecodeConfig, Sound
+from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.cluster.audio_reader import AudioReader
 from nightscribe.cluster.rows import CutShard
 from nightscribe.jobs.config import configurations
@@ -70,7 +70,7 @@ def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
     for sample in [*(ROOT / "samples").glob("human-press-*.flac"), ROOT / "samples/alice.opus"]:
         shutil.copy(sample, folder)
-    with Sound(ROOT / "samples/ten-minutes.opus", DecodeConfig(), RATE_HZ) as sound:
+    with AudioDecoder(ROOT / "samples/ten-minutes.opus", DecodeConfig(), RATE_HZ) as sound:
         whole_N = np.concatenate([block_NC[:, 0] for block_NC in sound])
     for start_s, end_s in ((0, 17), (95, 126.3)):
         piece_N = whole_N[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nightscribe.audio import outcome
+from nightscribe.audio import decode_outcome
 from nightscribe.jobs.cli import COMMANDS
 from nightscribe.jobs.config import configurations
 from nightscribe.jobs.transcribe import JOB
@@ -39,7 +39,8 @@ def test_the_panels_exist():
 def test_every_reason_has_its_row():
     of = {(stage, one) for stage, named, _ in ROWS for one in re.findall(r"`(\w+)`", named)}
     assert {one for stage, one in of if stage == "fetch"} == errors.SENTENCES.keys()
-    judged = {*outcome.REASONS.values(), *outcome.SENTENCES} - {"too_long"}  # cut off, not failed
+    judged = {*decode_outcome.REASONS.values(), *decode_outcome.SENTENCES}
+    judged -= {"too_long"}  # cut off, not failed
     outside_of_ffmpeg = {"not_found", "denied"}  # it gets the file open
     assert judged - outside_of_ffmpeg <= {one for stage, one in of if stage == "decode"}
 

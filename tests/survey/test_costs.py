@@ -3,9 +3,9 @@ import json
 import pytest
 
 from nightscribe.survey.costs import (
-    Speed,
-    Work,
-    cost_of,
+    GpuSpeed,
+    Workload,
+    estimate_cost,
     measured_speed,
     read_benchmarks,
 )
@@ -16,7 +16,7 @@ NEW = OLD | {"times_real_time": 900, "date": "2026-11-20"}
 
 def test_the_newest_measurement_of_this_model_on_that_gpu_counts():
     others = [OLD | {"gpu": "NVIDIA H100"}, OLD | {"model": "big"}]
-    assert measured_speed("h200", "tiny", [NEW, OLD, *others]) == Speed(
+    assert measured_speed("h200", "tiny", [NEW, OLD, *others]) == GpuSpeed(
         "h200", 900.0, "measured on NVIDIA H200, 2026-11-20"
     )
     assert measured_speed("l40s", "tiny", [NEW]) is None
@@ -24,15 +24,15 @@ def test_the_newest_measurement_of_this_model_on_that_gpu_counts():
 
 
 def test_hours_and_money():
-    work = Work(duration_s=3600_000.0, num_shards=0, longest_s=1.0)
-    cost = cost_of(work, Speed("h200", 500.0, "x"), "tiny", 4, 3.5)
+    work = Workload(duration_s=3600_000.0, num_shards=0, longest_s=1.0)
+    cost = estimate_cost(work, GpuSpeed("h200", 500.0, "x"), "tiny", 4, 3.5)
     assert (cost.gpu_h, cost.wall_h, cost.price) == (2.0, 0.5, 7.0)
-    assert cost_of(work, Speed("h200", 500.0, "x"), "tiny", 4, None).price is None
+    assert estimate_cost(work, GpuSpeed("h200", 500.0, "x"), "tiny", 4, None).price is None
 
 
 def test_silence_around_many_short_shards_is_paid_for():
-    short = Work(duration_s=3600.0, num_shards=1000, longest_s=3.6)
-    cost = cost_of(short, Speed("h200", 1.0, "x"), "stt-2.6b-en", 1, None)
+    short = Workload(duration_s=3600.0, num_shards=1000, longest_s=3.6)
+    cost = estimate_cost(short, GpuSpeed("h200", 1.0, "x"), "stt-2.6b-en", 1, None)
     assert cost.gpu_h == pytest.approx(2.0)
 
 

@@ -1,13 +1,13 @@
 import pytest
 
-from nightscribe.audio.ogg_pages import MARK, MAX_PAGE_BYTES, ends_within_page
+from nightscribe.audio.decode_outcome import MAX_PAGE_BYTES, OGG_MARK, ends_within_page
 
 
 def page(body):
-    """One page: everything of its header but the lengths is left empty."""
+    """One page; all of its header except the lengths is empty."""
     full, rest = divmod(len(body), 255)
     segments = bytes([255] * full + [rest])
-    return MARK + bytes(22) + bytes([len(segments)]) + segments + body
+    return OGG_MARK + bytes(22) + bytes([len(segments)]) + segments + body
 
 
 WHOLE = page(b"head") + page(b"sound" * 500) + page(b"tail" * 100)
@@ -24,24 +24,24 @@ def file(tmp_path):
 
 
 def test_a_file_is_cut_wherever_its_last_page_is_not_whole(file):
-    last = WHOLE.rindex(MARK)
-    for length in range(last + len(MARK), len(WHOLE)):
+    last = WHOLE.rindex(OGG_MARK)
+    for length in range(last + len(OGG_MARK), len(WHOLE)):
         assert ends_within_page(file(WHOLE[:length])), length
 
 
 def test_whole_pages_are_a_whole_file(file):
     assert not ends_within_page(file(WHOLE))
-    assert not ends_within_page(file(WHOLE[: WHOLE.rindex(MARK)]))
+    assert not ends_within_page(file(WHOLE[: WHOLE.rindex(OGG_MARK)]))
     assert not ends_within_page(file(WHOLE + b"notes that somebody added"))
 
 
 def test_the_largest_page_is_found_from_its_end(file):
-    largest = MARK + bytes(22) + bytes([255]) + bytes([255] * 255) + bytes(255 * 255)
+    largest = OGG_MARK + bytes(22) + bytes([255]) + bytes([255] * 255) + bytes(255 * 255)
     assert len(largest) == MAX_PAGE_BYTES
     assert not ends_within_page(file(page(b"head") + largest))
     assert ends_within_page(file(page(b"head") + largest[:-1]))
 
 
 @pytest.mark.parametrize("content", [b"", b"Ogg", b"RIFF" + WHOLE[:-9]])
-def test_other_files_are_none_of_its_business(file, content):
+def test_other_files_never_count_as_truncated(file, content):
     assert not ends_within_page(file(content))
