@@ -43,9 +43,9 @@ from nightscribe.survey.archive import (
 )
 from nightscribe.survey.costs import (
     OUTPUT_BYTES_PER_H,
+    ArchiveWorkload,
     CostEstimate,
     GpuSpeed,
-    Workload,
     estimate_cost,
     measured_speed,
     read_benchmarks,
@@ -173,7 +173,7 @@ def _estimated(gpu: str, model: str) -> GpuSpeed | None:
 def _costs(
     archive: ArchiveSurvey, config: PlanConfig, speeds: Sequence[GpuSpeed]
 ) -> Iterator[CostEstimate]:
-    work = Workload(
+    work = ArchiveWorkload(
         duration_s=archive.transcribed_s,
         num_shards=archive.num_shards,
         longest_s=archive.longest_s,

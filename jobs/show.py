@@ -16,7 +16,7 @@ from nightscribe.reading.conversations import conversations, document
 from nightscribe.records import Transcript
 from nightscribe.rendering.document import Document, RenderingConfig, one_line
 from nightscribe.rendering.formats import FORMATS, render
-from nightscribe.rendering.utterances import Utterance, utterances
+from nightscribe.rendering.utterances import SpeakerUtterance, utterances
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.published import (
     Ending,
@@ -131,7 +131,7 @@ def _lines(spoken: Document, rendering: RenderingConfig) -> Iterator[Text]:
         yield _line(utterance, spoken.names_speakers)
 
 
-def _line(utterance: Utterance, names_speaker: bool) -> Text:
+def _line(utterance: SpeakerUtterance, names_speaker: bool) -> Text:
     line = Text(f"{_clock(utterance.start_s):>10}  ", style="dim")
     if names_speaker:
         line.append(f"{utterance.speaker}: ", style="bold cyan")

@@ -9,7 +9,7 @@ from typing import Any
 from nightscribe.records import Word
 from nightscribe.rendering.document import Document, RenderingConfig, one_line, written_words
 from nightscribe.rendering.subtitles import render_srt, render_vtt
-from nightscribe.rendering.utterances import Utterance, paragraphs, utterances
+from nightscribe.rendering.utterances import SpeakerUtterance, paragraphs, utterances
 
 Renderer = Callable[[Document, RenderingConfig], str]
 
@@ -93,7 +93,7 @@ def render(document: Document, format: str, config: RenderingConfig | None = Non
     return FORMATS[format](document, config or RenderingConfig())
 
 
-def _utterance(utterance: Utterance) -> dict[str, Any]:
+def _utterance(utterance: SpeakerUtterance) -> dict[str, Any]:
     return {
         "speaker": utterance.speaker,
         "start_s": utterance.start_s,

@@ -15,7 +15,7 @@ from nightscribe.rendering.document import (
     milliseconds,
     one_line,
 )
-from nightscribe.rendering.utterances import Utterance, utterances
+from nightscribe.rendering.utterances import SpeakerUtterance, utterances
 
 _CLAUSE_END = re.compile(r"[,;:\u2013\u2014-]$")
 
@@ -64,7 +64,7 @@ def cues(document: Document, config: RenderingConfig) -> list[Cue]:
     return sorted(timed, key=lambda cue: cue.start_ms)
 
 
-def _split(utterance: Utterance, config: RenderingConfig) -> Iterator[Cue]:
+def _split(utterance: SpeakerUtterance, config: RenderingConfig) -> Iterator[Cue]:
     rest = list(utterance.words)
     while rest:
         num_words = _num_fitting(rest, config)

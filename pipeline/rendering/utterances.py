@@ -19,7 +19,7 @@ _SENTENCE_END = re.compile(r"[.?!\u2026\u3002\uff1f\uff01][\"'\u2019\u201d\u00bb
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class SpeakerUtterance:
     """What one speaker says without a pause, a sentence at most."""
 
     speaker: str
@@ -39,17 +39,17 @@ class Utterance:
         return " ".join(one_line(word.text) for word in self.words)
 
 
-def utterances(document: Document, config: RenderingConfig) -> list[Utterance]:
+def utterances(document: Document, config: RenderingConfig) -> list[SpeakerUtterance]:
     """The utterances of all speakers, by start."""
     parts = [part for speaker in document.speakers for part in _of_speaker(speaker, config)]
     return sorted(parts, key=lambda utterance: utterance.start_s)
 
 
 def paragraphs(
-    ordered: Iterable[Utterance], config: RenderingConfig
-) -> Iterator[tuple[Utterance, ...]]:
+    ordered: Iterable[SpeakerUtterance], config: RenderingConfig
+) -> Iterator[tuple[SpeakerUtterance, ...]]:
     """Consecutive utterances of one speaker, until a long pause or enough sentences."""
-    paragraph: list[Utterance] = []
+    paragraph: list[SpeakerUtterance] = []
     for utterance in ordered:
         if paragraph and _ends_paragraph(paragraph, utterance, config):
             yield tuple(paragraph)
@@ -59,17 +59,17 @@ def paragraphs(
         yield tuple(paragraph)
 
 
-def _of_speaker(speaker: Speaker, config: RenderingConfig) -> Iterator[Utterance]:
+def _of_speaker(speaker: Speaker, config: RenderingConfig) -> Iterator[SpeakerUtterance]:
     words = written_words(speaker)
     turn_ends_s = sorted(speaker.turn_ends_s)
     first = 0
     for index, (word, following) in enumerate(pairwise(words), start=1):
         ends_turn = _ends_turn(word, following, turn_ends_s)
         if ends_turn or _ends_utterance(word, following, config):
-            yield Utterance(speaker.name, tuple(words[first:index]), ends_turn)
+            yield SpeakerUtterance(speaker.name, tuple(words[first:index]), ends_turn)
             first = index
     if words:
-        yield Utterance(speaker.name, tuple(words[first:]))
+        yield SpeakerUtterance(speaker.name, tuple(words[first:]))
 
 
 def _ends_turn(word: Word, following: Word, turn_ends_s: list[float]) -> bool:
@@ -94,7 +94,7 @@ def _ends_sentence(word: Word) -> bool:
 
 
 def _ends_paragraph(
-    paragraph: list[Utterance], following: Utterance, config: RenderingConfig
+    paragraph: list[SpeakerUtterance], following: SpeakerUtterance, config: RenderingConfig
 ) -> bool:
     last = paragraph[-1]
     if following.speaker != last.speaker or last.ends_turn:

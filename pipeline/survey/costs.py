@@ -36,7 +36,7 @@ class CostEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class ArchiveWorkload:
     """The audio to transcribe, and its shards: silence is added to each."""
 
     duration_s: float
@@ -55,7 +55,7 @@ def measured_speed(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> Gpu
 
 
 def estimate_cost(
-    work: Workload, speed: GpuSpeed, model: str, num_gpus: int, price_per_gpu_h: float | None
+    work: ArchiveWorkload, speed: GpuSpeed, model: str, num_gpus: int, price_per_gpu_h: float | None
 ) -> CostEstimate:
     """GPU-hours, wall hours and price of a workload."""
     silence_s = work.num_shards * SILENCE_S.get(model, DEFAULT_SILENCE_S)

@@ -1,4 +1,4 @@
-"""Runs a program under strace and tells which files and hosts its processes asked for."""
+"""Runs a program under strace and lists the files and hosts that its processes open."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TracedCall:
     """One call that a process made, whether the kernel granted it or not."""
 
     process: int
@@ -34,7 +34,7 @@ def run_traced(command: Sequence[str], trace: Path, **running) -> subprocess.Com
     return subprocess.run([*words, *command], **running)
 
 
-def asked(trace: Path) -> Iterator[Asked]:
+def traced_calls(trace: Path) -> Iterator[TracedCall]:
     """Every call, in order; what was interrupted and resumed counts once."""
     with trace.open(encoding="ascii", errors="replace") as lines:
         for line in lines:
@@ -44,7 +44,7 @@ def asked(trace: Path) -> Iterator[Asked]:
                 path = _text(named[1]) if named else ""
                 got = _GRANTED.search(words)
                 reached = _text(got[1]) if got else path
-                yield Asked(int(process), _text(program), call, path, reached, words)
+                yield TracedCall(int(process), _text(program), call, path, reached, words)
 
 
 def _text(quoted: str) -> str:

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from nightscribe.survey.costs import (
+    ArchiveWorkload,
     GpuSpeed,
-    Workload,
     estimate_cost,
     measured_speed,
     read_benchmarks,
@@ -24,14 +24,14 @@ def test_the_newest_measurement_of_this_model_on_that_gpu_counts():
 
 
 def test_hours_and_money():
-    work = Workload(duration_s=3600_000.0, num_shards=0, longest_s=1.0)
+    work = ArchiveWorkload(duration_s=3600_000.0, num_shards=0, longest_s=1.0)
     cost = estimate_cost(work, GpuSpeed("h200", 500.0, "x"), "tiny", 4, 3.5)
     assert (cost.gpu_h, cost.wall_h, cost.price) == (2.0, 0.5, 7.0)
     assert estimate_cost(work, GpuSpeed("h200", 500.0, "x"), "tiny", 4, None).price is None
 
 
 def test_silence_around_many_short_shards_is_paid_for():
-    short = Workload(duration_s=3600.0, num_shards=1000, longest_s=3.6)
+    short = ArchiveWorkload(duration_s=3600.0, num_shards=1000, longest_s=3.6)
     cost = estimate_cost(short, GpuSpeed("h200", 1.0, "x"), "stt-2.6b-en", 1, None)
     assert cost.gpu_h == pytest.approx(2.0)
 

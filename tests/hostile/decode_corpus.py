@@ -1,7 +1,7 @@
-"""Sends a folder through the door that every recording comes in by; run it under a tracer.
+"""Decodes a folder with the audio reader of a run; started under strace.
 
-`python -m tests.hostile.door FOLDER ANSWERS` writes one line of JSON for each recording, and a
-last one about the process itself.
+`python -m tests.hostile.decode_corpus FOLDER RESULTS` writes one line of JSON for each recording,
+and a last one about the process itself.
 """
 
 import json
@@ -27,31 +27,33 @@ from nightscribe.storage.sources import recordings
 
 NUM_THREADS = 2
 LIMITS = DecodeConfig(stall_s=30.0, max_cpu_s=20, max_memory_bytes=2 << 30, max_recording_s=120.0)
-LOOK_EVERY = 100
+SAMPLE_EVERY = 100
 KIB = 1024
 
 
-def main(folder: str, answers: str) -> None:
+def main(folder: str, results: str) -> None:
     planned = list(plan(recordings(folder, S3Config()), Contents().name, PlanningConfig()))
-    with open(answers, "w") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
-        looks = []
-        for number, answer in enumerate(_answers(planned, threads)):
-            file.write(json.dumps(answer) + "\n")
-            if number % LOOK_EVERY == 0:
-                looks.append(_look())
-        file.write(json.dumps({"looks": [*looks, _look()], "largest_child": _largest_child()}))
+    with open(results, "w") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
+        samples = []
+        for number, result in enumerate(_results(planned, threads)):
+            file.write(json.dumps(result) + "\n")
+            if number % SAMPLE_EVERY == 0:
+                samples.append(_sample())
+        file.write(
+            json.dumps({"samples": [*samples, _sample()], "largest_child": _largest_child()})
+        )
 
 
-def _answers(
+def _results(
     planned: Iterable[PlannedRecording], threads: ThreadPoolExecutor
 ) -> Iterator[dict[str, Any]]:
     waiting = iter(planned)
-    while some := list(islice(waiting, LOOK_EVERY)):
-        yield from threads.map(_answer, some)
+    while some := list(islice(waiting, SAMPLE_EVERY)):
+        yield from threads.map(_result, some)
 
 
-def _answer(planned: PlannedRecording) -> dict[str, Any]:
-    """What came of one recording, heard even where it has the same bytes as another."""
+def _result(planned: PlannedRecording) -> dict[str, Any]:
+    """The result of one recording, decoded even if it has the same bytes as another."""
     recording = planned.recording
     return {"uri": recording.uri, "recording_id": recording.recording_id} | _read(recording)
 
@@ -79,8 +81,8 @@ def _read(recording: Recording) -> dict[str, Any]:
     }
 
 
-def _look() -> dict[str, int]:
-    """What the process holds now."""
+def _sample() -> dict[str, int]:
+    """Memory and descriptors of the process now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "resident_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
