@@ -29,7 +29,7 @@ def document(name: str, channels: Sequence[Transcript], speakers: Sequence[str])
     return Document(
         name,
         tuple(
-            Speaker(_speaker(one.recording, speakers), one.words, one.turn_ends_s)
+            Speaker(_speaker(one.recording, speakers), one.words, one.turn_ends_s, one.speech)
             for one in channels
         ),
     )

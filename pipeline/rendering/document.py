@@ -1,10 +1,11 @@
 """The input of every renderer: a name, and the words of each speaker."""
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nightscribe.records import Word
+from nightscribe.records import Span, Word
 
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
@@ -45,6 +46,7 @@ class Speaker:
     name: str
     words: tuple[Word, ...]
     turn_ends_s: tuple[float, ...] = ()
+    speech: tuple[Span, ...] = ()  # where voice activity was detected; empty: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,18 @@ def written_words(speaker: Speaker) -> list[Word]:
     """The words of the speaker by start, without those that have no text."""
     written = [word for word in speaker.words if one_line(word.text)]
     return sorted(written, key=lambda word: word.start_s)
+
+
+def spoken_end_s(word: Word, speech: Sequence[Span], config: RenderingConfig) -> float:
+    """Where a word ends at the latest: the model lets a word last until the next one begins.
+
+    That is `max_word_s` after its start, or where the last speech before that ends.
+    """
+    latest_s = min(word.end_s, word.start_s + config.max_word_s)
+    index = bisect_left(speech, latest_s, key=lambda span: span.start_s) - 1
+    if index < 0 or speech[index].end_s <= word.start_s:
+        return latest_s
+    return min(latest_s, speech[index].end_s)
 
 
 def milliseconds(time_s: float) -> int:

@@ -3,8 +3,8 @@ from hypothesis import given
 from nightscribe.records import Word
 from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
 from nightscribe.rendering.utterances import paragraphs, utterances
+from tests.rendering.test_cues import speak
 from tests.rendering.test_formats import spoken_words
-from tests.rendering.test_subtitles import speak
 
 CONFIG = RenderingConfig()
 
