@@ -31,7 +31,7 @@ Listen = Callable[[Recording, float], Sound | None]
 
 
 @dataclass(slots=True)
-class Tally:
+class EngineStats:
     """What all recordings come to; grows with each of them, and keeps the most suspicious ones."""
 
     max_pages: int
@@ -88,9 +88,9 @@ def tally(
     failures: Iterable[Failure],
     word_error_rates: Mapping[str, float | None],
     max_pages: int,
-) -> Tally:
+) -> EngineStats:
     """One pass over a run."""
-    found = Tally(max_pages, word_error_rates)
+    found = EngineStats(max_pages, word_error_rates)
     for transcript in transcripts:
         found.add(transcript)
     for failure in failures:
@@ -113,7 +113,7 @@ def read_word_error_rates(store: Store) -> dict[str, float | None]:
 def compose(
     title: str,
     created: str,
-    found: Tally,
+    found: EngineStats,
     status: Mapping[str, Any],
     settings: Mapping[str, Any],
     totals: Totals | None,
@@ -150,7 +150,7 @@ def progress_of(status: Mapping[str, Any]) -> list[Progress]:
     ]
 
 
-def _headline(found: Tally, status: Mapping[str, Any], totals: Totals | None) -> list[Fact]:
+def _headline(found: EngineStats, status: Mapping[str, Any], totals: Totals | None) -> list[Fact]:
     facts = [
         Fact("recordings", f"{found.num_recordings:,}"),
         _length(found.duration_s),
