@@ -131,7 +131,9 @@ def gpu_table() -> str:
     for gpu in GPUS:
         device = device_like(gpu)
         cells = [_cell(model, kind, device) for model in PUBLISHED for kind in PRECISIONS]
-        computed = fit_report(PUBLISHED["stt-1b-en_fr"], device, EngineConfig()).precision.activations
+        computed = fit_report(
+            PUBLISHED["stt-1b-en_fr"], device, EngineConfig()
+        ).precision.activations
         name = f"{gpu.name} {gpu.memory_gb} GB"
         row = [name, _dotted(gpu.capability), computed, *cells]
         lines.append(f"| {' | '.join(row)} |")

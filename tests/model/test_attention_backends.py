@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.model import attention_backends as attention_backends
+from nightscribe.model import attention_backends
 from nightscribe.model.kv_cache import KVCache, LayerKV
 from nightscribe.model.transformer import Window, ring_mask
 
@@ -57,7 +57,7 @@ def test_a_ring_with_entries_to_hide_goes_to_our_kernel(took):
         ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None),
         ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None),
         ("FLASH_CAPABILITY", (9, 1)),
-        ("FLASH_WIDTH", 12),
+        ("FLASH_HEAD_DIM_MULTIPLE", 12),
     ],
 )
 def test_flash_is_asked_only_for_what_it_knows(monkeypatch, name, replaced):

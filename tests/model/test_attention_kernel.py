@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from nightscribe.model import attention_backends as attention_backends
+from nightscribe.model import attention_backends
 from nightscribe.model.kv_cache import EIGHT_BITS, KVCache, RingPositions
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.transformer import Window, ring_mask
@@ -15,7 +15,7 @@ from tests.model.reference import SMALL_LANGUAGE_MODEL
 
 pytest.importorskip("triton", reason="triton is not installed: our kernel was not run")
 
-from nightscribe.model import attention_kernel as attention_kernel
+from nightscribe.model import attention_kernel
 
 # Triton 3.9 announces a change of its next version at its first compilation.
 pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -54,7 +54,7 @@ def both(cache, places, context, queries_dtype=torch.float32):
     queries_BHTE = queries_BHTE.transpose(1, 2)
     entries = cache.keys.layer(0), cache.values.layer(0)
     sight = ring_mask(places, Window(context), HEADS)
-    keys, values = (type(x)(x.plain(torch.float32).float()) for x in entries)
+    keys, values = (type(x)(x.dequantized(torch.float32).float()) for x in entries)
     wanted = attention_backends._attend_sdpa(queries_BHTE.float(), keys, values, sight)
     assert sight.newest_B is not None
     return attention_kernel.attend_ring(queries_BHTE, *entries, sight.newest_B, context), wanted
@@ -156,7 +156,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from nightscribe.model import attention_kernel as attention_kernel
+from nightscribe.model import attention_kernel
 
 def compiled(kernel, types, capability, **constants):
     names = kernel.arg_names

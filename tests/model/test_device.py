@@ -137,6 +137,6 @@ def test_compressed_matrices_stay_on_the_device(bits, monkeypatch):
         quantize_linears(speech.language_model.transformer, bits, AWAY)
         for module in speech.language_model.modules():
             if isinstance(module, QuantizedLinear):
-                module.take(torch.zeros(module._shape, dtype=torch.bfloat16))
+                module.load(torch.zeros(module._shape, dtype=torch.bfloat16))
         model = StepRunner(speech, NUM_SLOTS, ROUND_STEPS)
         assert devices_of(model, round_of(model)) == {AWAY}

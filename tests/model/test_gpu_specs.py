@@ -30,7 +30,8 @@ def test_a_gpu_of_twice_the_bandwidth_is_twice_as_fast():
 def test_few_slots_share_the_weights_badly():
     """Per byte a second, a T4 with room for few streams does less than an H200."""
     per_tb = {
-        name: estimate_throughput(BIG, gpu_named(name)).times_real_time / gpu_named(name).memory_tb_per_s
+        name: estimate_throughput(BIG, gpu_named(name)).times_real_time
+        / gpu_named(name).memory_tb_per_s
         for name in ("t4", "l4", "l40s", "h200")
     }
     assert per_tb["t4"] < 0.75 * per_tb["h200"]

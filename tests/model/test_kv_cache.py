@@ -65,7 +65,9 @@ def test_a_vector_loses_at_most_half_a_step(dtype, loudness):
 
 def test_a_vector_of_nothing_stays_nothing():
     for dtype in EIGHT_BITS:
-        assert not LayerKV(*quantize(torch.zeros(1, 1, 1, 8), dtype)).dequantized(torch.float32).any()
+        assert (
+            not LayerKV(*quantize(torch.zeros(1, 1, 1, 8), dtype)).dequantized(torch.float32).any()
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

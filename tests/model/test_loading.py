@@ -109,7 +109,7 @@ def test_a_cpu_is_not_asked_for_slots_that_its_memory_does_not_hold(tiny, monkey
     assert 1 <= taken < 100
     (line,) = [record.message for record in caplog.records]
     assert line.startswith("200 slots take ")
-    assert line.endswith(f" GB, cpu has 0.2 GB free; taking {taken}")
+    assert line.endswith(f" GB, cpu has 0.2 GB free; using {taken}")
 
 
 def test_where_not_even_one_slot_fits_the_error_is_told(tiny, room_for):
@@ -132,7 +132,7 @@ def test_the_log_says_what_goes_where(tiny, caplog):
     with caplog.at_level(logging.INFO, logger="nightscribe.model.loading"):
         loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))
     (line,) = [record.message for record in caplog.records]
-    assert line.startswith("cpu: weights int8, computed in bfloat16, cache bfloat16, 2 slots: ")
+    assert line.startswith("cpu: weights int8, activations bfloat16, KV cache bfloat16, 2 slots: ")
     assert line.count(" GB") == 5
 
 
@@ -166,7 +166,7 @@ def a_gpu(monkeypatch):
     monkeypatch.setattr(loading, "capability_of", lambda device: (9, 0))
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 8_000_000_000)
     monkeypatch.setattr(loading, "total_bytes_of", lambda device: 16_000_000_000)
-    monkeypatch.setattr(loading, "_loaded", lambda *args: None)
+    monkeypatch.setattr(loading, "_load_weights", lambda *args: None)
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     yield
     torch.backends.cudnn.allow_tf32 = before[0]
@@ -204,7 +204,7 @@ def test_a_container_s_limit_counts(monkeypatch, tmp_path, limit, left_bytes):
     (tmp_path / "memory.current").write_text("2000000\n")
     (tmp_path / "memory.stat").write_text("anon 1500000\ninactive_file 500000\n")
     monkeypatch.setattr(device, "MEMORY_FILE", tmp_path / "meminfo")
-    monkeypatch.setattr(device, "CONTAINER", tmp_path)
+    monkeypatch.setattr(device, "CGROUP", tmp_path)
     assert loading.free_bytes_of(torch.device("cpu")) == pytest.approx(left_bytes, abs=1000)
 
 

@@ -61,7 +61,7 @@ def test_no_slots_where_the_model_itself_does_not_fit():
 
 def test_the_told_bill_adds_up():
     needs = budget_for()
-    parts = [float(part.split()[-2]) for part in needs.told(64).split(", ")]
+    parts = [float(part.split()[-2]) for part in needs.describe(64).split(", ")]
     assert len(parts) == 5
     assert sum(parts) == pytest.approx((needs.fixed + 64 * needs.per_slot) / 1e9, abs=0.03)
 
@@ -118,7 +118,7 @@ def size_bytes(tensors):
 
 def matrices_of(module):
     compressed = [part for part in module.modules() if isinstance(part, QuantizedLinear)]
-    stored = [[getattr(p.matrix, f.name) for f in fields(p.matrix)] for p in compressed]
+    stored = [[getattr(p.weight, f.name) for f in fields(p.weight)] for p in compressed]
     return [x for x in itertools.chain(*stored) if isinstance(x, torch.Tensor)]
 
 

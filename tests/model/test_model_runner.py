@@ -77,7 +77,9 @@ def test_slots_move_a_few_at_a_time_whose_copies_have_room(kind):
 def test_a_moved_slot_remembers_all_that_it_did(kind):
     make, _ = KINDS[kind]
     model = make(speech_in(torch.float32), num_slots=4)
-    tables = [table for table in (*model.state_tensors(), *model._tables.kept) if table.numel()]
+    tables = [
+        table for table in (*model.state_tensors(), *model._tables.slot_state) if table.numel()
+    ]
     for table in tables:
         table.copy_(torch.arange(table.numel()).view(table.shape) % 9973)
     model.move([3], [1])

@@ -11,7 +11,7 @@ from nightscribe.engine.loop import step_engine
 from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
-from nightscribe.model import attention_backends as attention_backends
+from nightscribe.model import attention_backends
 from nightscribe.model.device import CACHE_DTYPES
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.model_runner import RunnerOptions

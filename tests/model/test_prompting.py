@@ -85,7 +85,7 @@ def test_a_text_that_was_never_finished_leaves_no_answer(interpreter):
 
 def test_a_sound_is_heard_in_whole_frames_before_a_silence_and_the_recording(interpreter):
     prompt = Prompt(samples_N=np.full(FRAME + 1, 5, np.int16))
-    heard_N = interpreter.heard_samples(np.full(7, 9, np.int16), prompt)
+    heard_N = interpreter.input_samples(np.full(7, 9, np.int16), prompt)
     lead = (2 + SEPARATOR_FRAMES) * FRAME
     assert heard_N.dtype == np.int16
     assert (heard_N[: FRAME + 1] == 5).all()
@@ -95,7 +95,7 @@ def test_a_sound_is_heard_in_whole_frames_before_a_silence_and_the_recording(int
 
 def test_without_a_sound_the_recording_is_heard_as_it_is(interpreter):
     samples_N = np.arange(5, dtype=np.int16)
-    assert interpreter.heard_samples(samples_N, Prompt(text="a")).tolist() == samples_N.tolist()
+    assert interpreter.input_samples(samples_N, Prompt(text="a")).tolist() == samples_N.tolist()
 
 
 SAID = st.lists(st.sampled_from([PAD, PAD, END, A, B, C]), max_size=30)

@@ -165,11 +165,11 @@ def test_prompts_are_said_at_the_times_of_single_steps(speech, single):
 def test_the_host_never_waits_inside_a_round(speech, manner):
     model = leaping(speech)
     held = [
-        SlotStream(slot, stream, OutputBuffer(stream, model.num_heads))
+        SlotStream(slot, stream, OutputBuffer(stream, model.num_vad_heads))
         for slot, stream in enumerate(list(streams_of(**manner))[:3])
     ]
     chunk, leaps = SpeculativeLayout(model).lay_out(held, 3)
-    assert leaps.is_plain == (not manner)
+    assert leaps.is_greedy == (not manner)
     with WatchOperators() as watch:
         model.run(leaps, model.encode(chunk))
     assert watch.num_calls > 1000

@@ -231,7 +231,7 @@ def first_round(model, streams, **manner):
 def test_the_host_never_waits_inside_a_round(speech, streams, watching, manner):
     model = StepRunner(speech, 8, 25)
     chunk, steps = first_round(model, streams, **manner)
-    assert steps.is_plain == (not manner)
+    assert steps.is_greedy == (not manner)
     with watching() as watch:
         model.run(steps, [model.encode(chunk)])
     assert watch.num_calls > 1000

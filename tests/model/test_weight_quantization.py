@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nightscribe.model import weight_quantization as weight_only
+from nightscribe.model import torch_private
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.native_tensors import read
 from nightscribe.model.weight_quantization import (
@@ -55,11 +55,12 @@ def test_a_matrix_of_zeros_stays_one():
 def test_torch_s_own_products_multiply_by_the_plain_matrix(monkeypatch, format, shape, num_rows):
     weight_NK = matrix(*shape)
     x_MK = torch.randn(num_rows, shape[1], generator=torch.Generator().manual_seed(1)).bfloat16()
-    found = format.of(weight_NK, torch.bfloat16).product(x_MK).float()
-    monkeypatch.setattr(weight_only, "_has_kernel", lambda like, name: False)
+    found = format.of(weight_NK, torch.bfloat16).matmul(x_MK).float()
+    monkeypatch.setattr(torch_private, "has_int8_matmul", lambda like: False)
+    monkeypatch.setattr(torch_private, "has_int4_matmul", lambda like: False)
     without = format.of(weight_NK, torch.bfloat16)
     expected = x_MK.float() @ without.dequantized().float().T
-    for product in (found, without.product(x_MK).float()):
+    for product in (found, without.matmul(x_MK).float()):
         assert (product - expected).abs().max() < 0.02 * expected.abs().max()
 
 
@@ -78,7 +79,7 @@ def test_only_the_matrices_of_the_transformer_are_compressed(tensors, bits):
         assert isinstance(part.project_out, QuantizedLinear)
     assert isinstance(model.text_head, nn.Linear)
     whole = dict(tensors)["transformer.layers.0.self_attn.out_proj.weight"]
-    kept = layer.attention.project_out.matrix.dequantized()
+    kept = layer.attention.project_out.weight.dequantized()
     assert 0 < (kept - whole).abs().max() < 0.2 * whole.abs().max()
 
 
@@ -130,7 +131,7 @@ def test_nothing_is_allocated_before_a_matrix_is_there():
         layers = nn.Sequential(nn.Linear(64, 64, bias=False))
     quantize_linears(layers, 8, CPU)
     assert list(layers.parameters()) == []
-    assert layers[0].matrix is None
+    assert layers[0].weight is None
 
 
 def in_fp16(tensors):
