@@ -26,7 +26,7 @@ from nightscribe.benchmarks.table import Table
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.model.device import DTYPES, device_of, dtype_of, name_of
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 
 ROUND_STEPS = 25
 
@@ -141,11 +141,11 @@ def _terms(bench: BenchConfig, device: torch.device) -> Terms:
     )
 
 
-def _slotted(bench: BenchConfig, device: torch.device) -> SteppingModel:
+def _slotted(bench: BenchConfig, device: torch.device) -> StepRunner:
     speech = random_speech(
         config_of(bench.size, bench.num_layers), device, dtype_of(bench.dtype, device)
     )
-    return SteppingModel(speech, max(bench.num_slots), ROUND_STEPS)
+    return StepRunner(speech, max(bench.num_slots), ROUND_STEPS)
 
 
 _MEASUREMENTS: dict[str, Callable[[BenchConfig, torch.device], list[Table]]] = {

@@ -10,11 +10,11 @@ from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.environment_checks import findings
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.device_report import Device, Diagnosis, device_here, device_like, diagnose
+from nightscribe.model.device import DeviceSpec, FitReport, device_like, fit_report, local_device
 from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
-from nightscribe.model.published import PUBLISHED
 from nightscribe.survey.costs import measured_speed, read_benchmarks
 
 EVERY_GPU = "all"
@@ -52,15 +52,15 @@ def examine(config: DoctorConfig) -> int:
     if config.simulate is not None:
         _write_of(device_like(gpu_named(config.simulate)), config)
         return 0
-    _write_of(device_here(config.engine.device), config)
+    _write_of(local_device(config.engine.device), config)
     found = list(findings(config.hub))
     sys.stdout.writelines(f"{'' if one.is_well else 'MISSING: '}{one.sentence}\n" for one in found)
     return 0 if all(one.is_well for one in found) else 1
 
 
-def _write_of(device: Device, config: DoctorConfig) -> None:
+def _write_of(device: DeviceSpec, config: DoctorConfig) -> None:
     found = {
-        name: diagnose(sizes, device, config.engine)
+        name: fit_report(sizes, device, config.engine)
         for name, sizes in _models(config.model).items()
     }
     lines = [_told(device), ""]
@@ -69,7 +69,7 @@ def _write_of(device: Device, config: DoctorConfig) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _told(device: Device) -> str:
+def _told(device: DeviceSpec) -> str:
     sets = f", {' '.join(device.instruction_sets)}" if device.instruction_sets else ""
     kind = f", capability {_dotted(device.capability)}" if device.capability else sets
     size, free = device.memory_bytes / 1e9, device.free_bytes / 1e9
@@ -80,25 +80,25 @@ def _dotted(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))
 
 
-def _diagnosed(name: str, found: Diagnosis, device: Device) -> Iterator[str]:
-    numbers, needs = found.numbers, found.needs
+def _diagnosed(name: str, found: FitReport, device: DeviceSpec) -> Iterator[str]:
+    numbers, needs = found.precision, found.budget
     yield name
     yield (
         f"  weights {numbers.weights}, computed in {numbers.activations}, cache {numbers.cache}: "
         f"{found.reason}"
     )
-    yield f"  {needs.told(found.num_slots)}"
+    yield f"  {needs.describe(found.num_slots)}"
     each = f"{needs.per_slot / 1e6:.0f} MB each"
-    if not found.num_slots or not found.most_slots:
+    if not found.num_slots or not found.max_slots:
         yield "  does not fit; engine.dtype=int8 or int4 takes less"
-    elif found.num_slots > found.most_slots:
-        yield f"  {found.num_slots} streams at once do not fit, {found.most_slots} would, {each}"
+    elif found.num_slots > found.max_slots:
+        yield f"  {found.num_slots} streams at once do not fit, {found.max_slots} would, {each}"
     else:
         yield f"  {found.num_slots} streams at once, {each}"
     yield f"  {_speed(name, device)}"
 
 
-def _speed(model: str, device: Device) -> str:
+def _speed(model: str, device: DeviceSpec) -> str:
     measured = measured_speed(device.name, model, read_benchmarks(BENCHMARKS))
     if measured is None:
         return "how many keep up with real time is not measured on this device"
@@ -131,15 +131,17 @@ def gpu_table() -> str:
     for gpu in GPUS:
         device = device_like(gpu)
         cells = [_cell(model, kind, device) for model in PUBLISHED for kind in PRECISIONS]
-        computed = diagnose(PUBLISHED["stt-1b-en_fr"], device, EngineConfig()).numbers.activations
+        computed = fit_report(
+            PUBLISHED["stt-1b-en_fr"], device, EngineConfig()
+        ).precision.activations
         name = f"{gpu.name} {gpu.memory_gb} GB"
         row = [name, _dotted(gpu.capability), computed, *cells]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(model: str, kind: str, device: Device) -> str:
-    num_slots = diagnose(PUBLISHED[model], device, PRECISIONS[kind]).num_slots
+def _cell(model: str, kind: str, device: DeviceSpec) -> str:
+    num_slots = fit_report(PUBLISHED[model], device, PRECISIONS[kind]).num_slots
     return str(num_slots) if num_slots else "-"
 
 

@@ -21,9 +21,8 @@ from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import clock, console
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.model.gpu_specs import GPUS, gpu_named, plain_name
-from nightscribe.model.published import PUBLISHED
-from nightscribe.model.throughput_estimate import estimate
+from nightscribe.model.checkpoints.native_config import PUBLISHED
+from nightscribe.model.gpu_specs import GPUS, estimate_throughput, gpu_named, plain_name
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
 from nightscribe.storage.content_hash import Contents
@@ -164,7 +163,7 @@ def _speeds(config: PlanConfig) -> Iterator[GpuSpeed]:
 
 def _estimated(gpu: str, model: str) -> GpuSpeed | None:
     known = gpu_named(gpu)
-    found = estimate(PUBLISHED[model], known) if model in PUBLISHED else None
+    found = estimate_throughput(PUBLISHED[model], known) if model in PUBLISHED else None
     if found is None:
         return None
     return GpuSpeed(gpu, found.times_real_time, f"estimate, {found.num_slots} slots")

@@ -8,10 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nightscribe.engine.chunks import Chunk
-from nightscribe.engine.step_model import Steps
-from nightscribe.engine.stepping import stepping_engine
-from nightscribe.engine.stream import Heard, Stream
+from nightscribe.engine.interface import Chunk, RoundInput
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.stream import Stream, StreamOutput
 from nightscribe.records import Word
 from nightscribe.transcription.clips import Clip, Conversation
 from nightscribe.transcription.transcriber import Transcriber
@@ -22,32 +21,32 @@ PRIME = 9973
 class HashingModel:
     """Two toy recurrences, a codec's over frames and a language model's over codes and tokens."""
 
-    def __init__(self, num_slots: int, frame_samples: int = 4, num_heads: int = 1) -> None:
-        self.frame_samples, self.num_heads = frame_samples, num_heads
+    def __init__(self, num_slots: int, frame_samples: int = 4, num_vad_heads: int = 1) -> None:
+        self.frame_samples, self.num_vad_heads = frame_samples, num_vad_heads
         self.bucket_sizes = [num_slots, -(-num_slots // 2), -(-num_slots // 4)]
         self.codec_S = np.full(num_slots, 77)  # not zero: a fresh stream must not hear it
         self.language_S = np.full(num_slots, 88)
         self.prompted_S = np.full(num_slots, 66)
 
     def encode(self, chunk: Chunk) -> np.ndarray:
-        samples_JFN = np.zeros((len(chunk.pieces), chunk.num_frames, self.frame_samples), np.int64)
-        for samples_FN, piece in zip(samples_JFN, chunk.pieces, strict=True):
+        samples_JFN = np.zeros((len(chunk.samples), chunk.num_frames, self.frame_samples), np.int64)
+        for samples_FN, piece in zip(samples_JFN, chunk.samples, strict=True):
             samples_FN.reshape(-1)[: len(piece)] = piece
         sums_JF = samples_JFN.sum(-1)
         state_J = np.where(chunk.fresh_J, 0, self.codec_S[chunk.slots_J])
         codes_JF = np.empty_like(sums_JF)
         for frame in range(chunk.num_frames):
             state_J = codes_JF[:, frame] = mixed(state_J, sums_JF[:, frame])
-        self.codec_S[chunk.slots_J[chunk.kept_J]] = state_J[chunk.kept_J]
+        self.codec_S[chunk.slots_J[chunk.continues_J]] = state_J[chunk.continues_J]
         return codes_JF
 
-    def run(self, steps: Steps, codes: Sequence[np.ndarray]) -> "HashingSaid":
+    def run(self, steps: RoundInput, codes: Sequence[np.ndarray]) -> "HashingSaid":
         codes_F = np.concatenate([*(chunk_JF.ravel() for chunk_JF in codes), [0]])
         tokens_TS = np.empty((steps.num_steps, steps.num_slots), np.int32)
         for step in range(steps.num_steps):
             now = Now(steps, step)
-            tokens_TS[step] = self.step(codes_F[steps.frames_TS[step]], now)
-        return HashingSaid(tokens_TS, self.num_heads)
+            tokens_TS[step] = self.step(codes_F[steps.code_rows_TS[step]], now)
+        return HashingSaid(tokens_TS, self.num_vad_heads)
 
     def step(self, heard_S: np.ndarray, now: "Now"):
         state_S, prompted_S = self.language_S[: len(heard_S)], self.prompted_S[: len(heard_S)]
@@ -72,7 +71,7 @@ class HashingModel:
 class Now:
     """What the slots are told at one step."""
 
-    def __init__(self, steps: Steps, step: int) -> None:
+    def __init__(self, steps: RoundInput, step: int) -> None:
         self.positions_S, self.forced_S = steps.positions_TS[step], steps.forced_TS[step]
         self.prompts_S, self.prompt_tokens_P = steps.prompts_TS[step], steps.prompt_tokens_P
         # Without a temperature no seed may matter.
@@ -82,14 +81,14 @@ class Now:
 
 
 class HashingSaid:
-    def __init__(self, tokens_TS: np.ndarray, num_heads: int) -> None:
-        self._tokens_TS, self._num_heads = tokens_TS, num_heads
+    def __init__(self, tokens_TS: np.ndarray, num_vad_heads: int) -> None:
+        self._tokens_TS, self._num_vad_heads = tokens_TS, num_vad_heads
 
     def wait(self) -> SimpleNamespace:
         confidences_TS = (self._tokens_TS / PRIME).astype(np.float32)
-        heads_TSH = np.repeat(confidences_TS[..., None], self._num_heads, axis=-1)
+        vad_TSH = np.repeat(confidences_TS[..., None], self._num_vad_heads, axis=-1)
         return SimpleNamespace(
-            tokens_TS=self._tokens_TS, confidences_TS=confidences_TS, heads_TSH=heads_TSH
+            tokens_TS=self._tokens_TS, confidences_TS=confidences_TS, vad_TSH=vad_TSH
         )
 
 
@@ -127,10 +126,10 @@ def hashing_transcriber(num_slots: int, round_steps: int = 5, frame_samples: int
         frame_samples=frame_samples, prefix_frames=1, flush_frames=2, read_words=_words
     )
     model = HashingModel(num_slots, frame_samples)
-    return Transcriber(stepping_engine(model, round_steps=round_steps), conversation)
+    return Transcriber(step_engine(model, round_steps=round_steps), conversation)
 
 
-def _words(clip: Clip, heard: Heard) -> list[Word]:
+def _words(clip: Clip, heard: StreamOutput) -> list[Word]:
     """One word for each of the clip's own frames, on the 80 ms it was heard in."""
     tokens = heard.tokens_T[2:-2].tolist()
     return [

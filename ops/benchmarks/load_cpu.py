@@ -23,8 +23,8 @@ import torch
 
 from nightscribe.model.checkpoints.native_config import PUBLISHED_MIMI, language_model_config
 from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.checkpoints.opened import language_model_shapes, mimi_shapes
 from nightscribe.model.checkpoints.settings import Settings
-from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
 from nightscribe.model.speech_to_text import SpeechToText
 
 NUM_SAMPLES = 10 * 24_000
@@ -142,7 +142,7 @@ def measure(size: str, directory: Path) -> Iterator[str]:
     loaded = Clock.now()
     num_frames = sum(codes_SFK.shape[1] for codes_SFK in model.encode(samples_SN))
     encoded = Clock.now()
-    heard = model.hear(samples_SN)
+    heard = model.transcribe(samples_SN)
     done = Clock.now()
     assert heard.tokens_SF.shape == (1, num_frames)
     encoding, hearing = encoded.since(loaded), done.since(encoded)

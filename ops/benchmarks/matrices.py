@@ -14,14 +14,14 @@ import torch
 
 from nightscribe.benchmarks.random_weights import draw
 from nightscribe.benchmarks.timing import in_turns
+from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.cpu_weights import pack
 from nightscribe.model.device import DTYPES
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.memory_budget import footprint
-from nightscribe.model.native import read
-from nightscribe.model.precision import WEIGHT_BITS, Numbers, numbers_of
-from nightscribe.model.published import PUBLISHED
+from nightscribe.model.memory_budget import memory_budget
+from nightscribe.model.native_tensors import read
+from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
 
 KINDS = ("float32", "bfloat16", "int8", "int4")  # float16 has no kernels worth a time on a CPU
 REPEATS = 9
@@ -65,7 +65,7 @@ def rows(config: LanguageModelConfig, num_slots: int) -> list[str]:
     written = []
     for kind in KINDS:
         numbers = _numbers(kind)
-        needs = footprint(replace(WHOLE, language_model=config), numbers, 25, encode_rows=1)
+        needs = memory_budget(replace(WHOLE, language_model=config), numbers, 25, encode_rows=1)
         cells = (
             f"{num_slots}",
             kind,
@@ -79,8 +79,8 @@ def rows(config: LanguageModelConfig, num_slots: int) -> list[str]:
     return written
 
 
-def _numbers(kind: str) -> Numbers:
-    return numbers_of(kind, "auto", None, "cpu")
+def _numbers(kind: str) -> Precision:
+    return precision_of(kind, "auto", None, "cpu")
 
 
 def main(num_layers: str, *slots: str) -> None:

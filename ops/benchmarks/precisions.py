@@ -22,8 +22,8 @@ from nightscribe.audio.waveform import mix
 from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.memory_budget import Footprint, footprint
-from nightscribe.model.precision import Numbers, numbers_of
+from nightscribe.model.memory_budget import MemoryBudget, memory_budget
+from nightscribe.model.precision import Precision, precision_of
 from nightscribe.transcription.transcriber import Clip, HeardClip, Transcriber
 
 PIECE_S = 60
@@ -39,8 +39,8 @@ HEADER = (
 class Outcome:
     """What one pair of numbers said, and what it took."""
 
-    numbers: Numbers
-    needs: Footprint
+    numbers: Precision
+    needs: MemoryBudget
     heard: dict[str, HeardClip]
     processor_s: float
 
@@ -74,11 +74,11 @@ def measure(checkpoint: str, pair: str, clips: list[Clip]) -> Outcome:
     began_s = time.process_time()
     heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
     processor_s = time.process_time() - began_s
-    numbers = numbers_of(dtype, cache, None, "cpu")
+    numbers = precision_of(dtype, cache, None, "cpu")
     config = open_checkpoint(checkpoint).config
     return Outcome(
         numbers=numbers,
-        needs=footprint(config, numbers, engine.round_steps, encode_rows=1),
+        needs=memory_budget(config, numbers, engine.round_steps, encode_rows=1),
         heard=heard,
         processor_s=processor_s,
     )

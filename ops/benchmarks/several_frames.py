@@ -3,7 +3,7 @@
     python -m ops.benchmarks.several_frames right models/tiny samples 2 3 4 6 8
     python -m ops.benchmarks.several_frames cost 1b 2 1,8,32 2 4 8     # size, layers, slots, frames
 
-`right` hears every recording of a folder, long ones in pieces of a minute, and counts. `cost` times
+`right` hears every recording of a folder, long ones in samples of a minute, and counts. `cost` times
 a step of one frame and passes of several over full rings of random weights, in turns. What is
 gained is the frames that are right times the one, divided by the other. Prints Markdown.
 """
@@ -18,16 +18,15 @@ import torch
 from nightscribe.benchmarks.random_weights import draw
 from nightscribe.benchmarks.sizes import config_of
 from nightscribe.benchmarks.timing import in_turns, medians
-from nightscribe.engine.loop import Engine
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import Engine, step_engine
+from nightscribe.engine.speculative import speculative_engine
 from nightscribe.model.checkpoints.open import Checkpoint, open_checkpoint
 from nightscribe.model.cpu_weights import pack
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.prompting import Interpreter
-from nightscribe.model.speculative_runner import LeapingModel
+from nightscribe.model.prompting import SpeechProcessor
+from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 from nightscribe.transcription.clips import Clip, HeardClip, conversation
 from nightscribe.transcription.transcriber import Transcriber
 from ops.benchmarks.precisions import clips_of
@@ -42,7 +41,7 @@ class Counting:
     Reads a round as soon as it is queued, as a CPU's engine does.
     """
 
-    def __init__(self, model: LeapingModel) -> None:
+    def __init__(self, model: SpeculativeRunner) -> None:
         self.num_steps = self.num_passes = 0
         self._model, self._run, model.run = model, model.run, self
 
@@ -55,22 +54,22 @@ class Counting:
         return leaping
 
 
-def guess_padding(model: LeapingModel) -> None:
+def guess_padding(model: SpeculativeRunner) -> None:
     """Let a model guess nothing but padding."""
-    plain = model._guess
+    plain = model._write_draft
 
     def guess(tables, said_ST, num_steps_S):
         plain(tables, said_ST, num_steps_S)
         tables.text_ST[:, 1:] = model._language_model.config.padding_id
 
-    model._guess = guess
+    model._write_draft = guess
 
 
 def right(checkpoint_name: str, folder: str, *widths: str) -> None:
     checkpoint = open_checkpoint(checkpoint_name)
     clips = list(clips_of(Path(folder), checkpoint.config.mimi.sample_rate_hz))
-    single = SteppingModel(_speech(checkpoint), NUM_SLOTS, ROUND_STEPS)
-    said, plain_s = _heard(stepping_engine(single, round_steps=ROUND_STEPS), checkpoint, clips)
+    single = StepRunner(_speech(checkpoint), NUM_SLOTS, ROUND_STEPS)
+    said, plain_s = _heard(step_engine(single, round_steps=ROUND_STEPS), checkpoint, clips)
     padding_id = checkpoint.config.language_model.padding_id
     tokens = np.concatenate([heard.tokens_T for heard in said.values()])
     sys.stdout.write(f"{len(tokens)} tokens, {np.mean(tokens == padding_id):.1%} padding\n\n")
@@ -78,11 +77,13 @@ def right(checkpoint_name: str, folder: str, *widths: str) -> None:
     sys.stdout.write("|--:|---|--:|--:|--:|\n")
     for width in map(int, widths):
         for guesses in ("padding", "the last pass, then padding"):
-            model = LeapingModel(_speech(checkpoint), NUM_SLOTS, width, -(-ROUND_STEPS // width))
+            model = SpeculativeRunner(
+                _speech(checkpoint), NUM_SLOTS, width, -(-ROUND_STEPS // width)
+            )
             if guesses == "padding":
                 guess_padding(model)
             count = Counting(model)
-            found, spent_s = _heard(leaping_engine(model), checkpoint, clips)
+            found, spent_s = _heard(speculative_engine(model), checkpoint, clips)
             alike = [found[name].tokens_T == heard.tokens_T for name, heard in said.items()]
             sys.stdout.write(
                 f"| {width} | {guesses} | {count.num_steps / count.num_passes:.2f} "
@@ -104,7 +105,7 @@ def _speech(checkpoint: Checkpoint) -> SpeechToText:
 def _heard(
     engine: Engine, checkpoint: Checkpoint, clips: list[Clip]
 ) -> tuple[dict[str, HeardClip], float]:
-    interpreter = Interpreter(
+    interpreter = SpeechProcessor(
         config=checkpoint.config,
         tokenizer=checkpoint.tokenizer,
         domains={},
@@ -139,7 +140,7 @@ def _pass(model: LanguageModel, num_slots: int, width: int):
     text = torch.randint(0, config.text_card, (num_slots, width))
     cache = model.empty_cache(num_slots, width)
     for kept in (cache.keys, cache.values):
-        kept.numbers_LBHCE.normal_()
+        kept.data_LBHCE.normal_()
     cache.next_positions_B.fill_(2 * cache.capacity)
     never_S, reach = torch.zeros(num_slots, dtype=torch.bool), (cache.capacity,) * num_slots
     return lambda: model.extend(codes, text, cache, never_S, reach).logits_STV.argmax(-1)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from nightscribe.cluster.listening import TranscriberListener
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import step_engine
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.transcription.clips import Conversation
 from nightscribe.transcription.transcriber import Transcriber
@@ -72,7 +72,7 @@ def paced_listener(diary: Diary, num_slots: int) -> Keeping:
     conversation = Conversation(
         frame_samples=FRAME_SAMPLES, prefix_frames=0, flush_frames=0, read_words=no_words
     )
-    engine = stepping_engine(Paced(num_slots))
+    engine = step_engine(Paced(num_slots))
     once = GuardsConfig(max_redecoded_s=0.0)
     return diary.kept_by(
         TranscriberListener(Transcriber(engine, conversation), "stand-in", "", once)
@@ -87,7 +87,7 @@ class Paced:
     """As a device would: rounds run one after the other while the host plans the next."""
 
     def __init__(self, num_slots: int) -> None:
-        self.frame_samples, self.num_heads, self.bucket_sizes = FRAME_SAMPLES, 0, [num_slots]
+        self.frame_samples, self.num_vad_heads, self.bucket_sizes = FRAME_SAMPLES, 0, [num_slots]
         self._is_free_at_s = 0.0
 
     def encode(self, chunk) -> None:
@@ -111,5 +111,5 @@ class PacedSaid:
         return SimpleNamespace(
             tokens_TS=np.zeros(self._shape, np.int32),
             confidences_TS=np.ones(self._shape, np.float32),
-            heads_TSH=np.zeros((*self._shape, 0), np.float32),
+            vad_TSH=np.zeros((*self._shape, 0), np.float32),
         )

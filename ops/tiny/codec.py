@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.native import read
+from nightscribe.model.native_tensors import read
 from nightscribe.model.seanet import SEANet
 from nightscribe.training.export import export_checkpoint
 from ops.tiny.clock import timed_steps

@@ -27,7 +27,7 @@ import soxr
 import torch
 
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.prompting import Interpreter
+from nightscribe.model.prompting import SpeechProcessor
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.records import Word
 from nightscribe.training.delayed_text import TimedTokens
@@ -67,7 +67,7 @@ class Listener:
         checkpoint = open_checkpoint(str(folder))
         tensors = (checkpoint.mimi_tensors(), checkpoint.language_model_tensors())
         self.model = SpeechToText.load(checkpoint.config, *tensors, "cpu", torch.float32)
-        self.interpreter = Interpreter(config=checkpoint.config, tokenizer=checkpoint.tokenizer)
+        self.interpreter = SpeechProcessor(config=checkpoint.config, tokenizer=checkpoint.tokenizer)
 
     def hear(self, clips: Sequence[Clip]) -> list[Answer]:
         order = sorted(range(len(clips)), key=lambda index: len(clips[index].samples_N))
@@ -80,10 +80,10 @@ class Listener:
     def _hear(self, clips: list[Clip]) -> Iterator[Answer]:
         longest = max(len(clip.samples_N) for clip in clips)
         rows = [np.pad(clip.samples_N, (0, longest - len(clip.samples_N))) for clip in clips]
-        heard = self.model.hear(np.stack(rows))
-        assert heard.extra_SFHA is not None, "the model has no extra heads"
-        quiet_SFH = heard.extra_SFHA[:, self.model.config.prefix_frames :, :, 0].numpy()
-        said = (heard.tokens_SF, heard.probabilities_SF, quiet_SFH)
+        heard = self.model.transcribe(np.stack(rows))
+        assert heard.vad_SFHA is not None, "the model has no extra heads"
+        vad_SFH = heard.vad_SFHA[:, self.model.config.prefix_frames :, :, 0].numpy()
+        said = (heard.tokens_SF, heard.probabilities_SF, vad_SFH)
         for tokens_F, probabilities_F, quiet_FH in zip(*said, strict=True):
             # Step 0 hears nothing; what it says is no part of what is heard of frames.
             tokens = [self.model.config.language_model.padding_id, *tokens_F.tolist()]

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.native import read
-from nightscribe.model.quantizer import ResidualCodebooks
+from nightscribe.model.mimi import ResidualCodebooks
+from nightscribe.model.native_tensors import read
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
 from nightscribe.training.delayed_text import TextLayout, TimedTokens, delayed_text, heard_text
@@ -104,7 +104,7 @@ class Joint(nn.Module):
         said = self.language_model.predict(
             self.language_model.transformer(F.dropout(x_BPD, DROPOUT))
         )
-        return said.logits_STV, said.extra_STHA, quantized.decoded_BFD, quantized.commitment
+        return said.logits_STV, said.vad_STHA, quantized.decoded_BFD, quantized.commitment
 
     def _way_back(self, latents_BFD: Tensor) -> Tensor:
         """Zero, with the gradient of the maps."""
@@ -161,7 +161,7 @@ class Lessons:
 
     def _answers(self, window: int, first: int) -> np.ndarray:
         heard_s = (first + np.arange(CROP_FRAMES + 1)) / MIMI.frame_rate_hz
-        return speech_answers(self.words[window], heard_s, CONFIG.language_model.extra_head_dim)
+        return speech_answers(self.words[window], heard_s, CONFIG.language_model.vad_head_dim)
 
     def _cut(self, rows: np.ndarray, crops: list[tuple[int, int]], per_frame: int) -> Tensor:
         cut = [rows[w, per_frame * f : per_frame * (f + CROP_FRAMES)] for w, f in crops]

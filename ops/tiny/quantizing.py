@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nightscribe.model.quantizer import ResidualCodebooks, SplitQuantizer
+from nightscribe.model.mimi import ResidualCodebooks, SplitQuantizer
 
 DECAY = 0.99
 RARE_SHARE = 0.01  # entries used less than this share of the average are put elsewhere

@@ -42,8 +42,8 @@ LANGUAGE_MODEL = LanguageModelConfig(
     text_card=NUM_TEXT_TOKENS,
     text_start_id=NUM_TEXT_TOKENS,
     num_text_rows=NUM_TEXT_TOKENS + 1,
-    num_extra_heads=4,
-    extra_head_dim=6,
+    num_vad_heads=4,
+    vad_head_dim=6,
 )
 CONFIG = SpeechToTextConfig(
     mimi=MIMI,

@@ -19,7 +19,7 @@ PHONE_LAG_S, WORD_LAG_S = 0.04, 0.34
 SILENCE = 0
 
 
-class Inventory:
+class StoredTensors:
     """Names to numbers; 0 is nothing said."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class Inventory:
 
 
 def frame_targets(
-    labels: dict, num_frames: int, phones: Inventory, words: Inventory
+    labels: dict, num_frames: int, phones: StoredTensors, words: StoredTensors
 ) -> tuple[np.ndarray, np.ndarray]:
     """Phones [F, P] and words [F] of one window."""
     ends_s_F = (np.arange(num_frames) + 1) * FRAME_S
@@ -50,8 +50,8 @@ def pool_targets(pool: Path, num_frames: int) -> tuple[np.ndarray, np.ndarray, i
     """Targets of all windows of a pool, and how many phones and words there are."""
     lines = (pool / LABEL_FILE).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    phones = Inventory([name for row in rows for name, _, _ in row["phones"]])
-    words = Inventory([name for row in rows for name, _, _ in row["words"]])
+    phones = StoredTensors([name for row in rows for name, _, _ in row["phones"]])
+    words = StoredTensors([name for row in rows for name, _, _ in row["words"]])
     targets = [frame_targets(row, num_frames, phones, words) for row in rows]
     phones_WFP, words_WF = (np.stack(kind) for kind in zip(*targets, strict=True))
     return phones_WFP, words_WF, len(phones), len(words)

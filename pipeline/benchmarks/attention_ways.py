@@ -10,10 +10,11 @@ from functools import partial
 import torch
 
 from nightscribe.benchmarks.timing import in_turns, medians
-from nightscribe.model.attention import RingCache
-from nightscribe.model.attention_backends import ways_of_few
+from nightscribe.model.attention_backends import backends
 from nightscribe.model.device import name_of
+from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.transformer import ring_mask
 
 REPEATS = 5
 CALLS = 10  # of a turn: what the host does for one is hidden behind another
@@ -40,14 +41,14 @@ def measure_ways(
     )
     context, width = geometry.window.context, geometry.head_dim
     shape_LBHCE = 1, num_slots, geometry.num_heads, context, width
-    ring = RingCache.empty(shape_LBHCE, device, cache_dtype)
+    ring = KVCache.empty(shape_LBHCE, device, cache_dtype)
     ring.next_positions_B.fill_(context)
-    sight = ring.advance(1).sight(geometry.window, geometry.num_heads)
+    sight = ring_mask(ring.advance(1), geometry.window, geometry.num_heads)
     queries_BHTE = torch.randn(num_slots, geometry.num_heads, 1, width, device=device, dtype=dtype)
     entries = ring.keys.layer(0), ring.values.layer(0)
     actions = {
         name: partial(_several, partial(way, queries_BHTE, *entries, sight))
-        for name, way in ways_of_few(entries[0], sight)
+        for name, way in backends(entries[0], sight)
     }
     for name, spent in in_turns(actions, REPEATS, device).items():
         yield WayCost(

@@ -13,11 +13,11 @@ from nightscribe.benchmarks.rounds import noise
 from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.timing import Action, in_turns
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.speech_to_text import FULL_SCALE
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 
 ROUND_STEPS = 25
 
@@ -50,11 +50,11 @@ def measure_clips(config: SpeechToTextConfig, terms: Terms, num_frames: int) -> 
     )
 
 
-def hear(model: SteppingModel, samples_SN: np.ndarray) -> np.ndarray:
+def hear(model: StepRunner, samples_SN: np.ndarray) -> np.ndarray:
     """Tokens SF of every clip, in order, by our engine."""
     num_frames = samples_SN.shape[1] // model.frame_samples
     streams = [Stream(index, samples_N, num_frames) for index, samples_N in enumerate(samples_SN)]
-    heard = stepping_engine(model, round_steps=ROUND_STEPS).hear(streams)
+    heard = step_engine(model, round_steps=ROUND_STEPS).run(streams)
     tokens = {said.stream.stream_id: said.tokens_T[1:] for said in heard}
     return np.stack([tokens[index] for index in range(len(samples_SN))])
 

@@ -22,7 +22,7 @@ def measure_codec(config: SpeechToTextConfig, terms: Terms, num_frames: int) -> 
         chunk = one_chunk(model, num_frames, num_slots)
         actions: dict[str, Action] = {OURS: partial(model.encode, chunk)}
         if held.moshi is not None:
-            pieces = [torch.from_numpy(piece) for piece in chunk.pieces]
+            pieces = [torch.from_numpy(piece) for piece in chunk.samples]
             samples_SN = torch.stack(pieces).to(terms.device).float() / FULL_SCALE
             held.moshi.begin(num_slots)
             actions[MOSHI] = partial(held.moshi.encode, samples_SN)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.benchmarks.timing import in_turns, medians
-from nightscribe.model.device import round_products
+from nightscribe.model.device import set_tf32
 from nightscribe.model.mimi import Mimi
 
 NUMBERS = {"fp32": "none", "TF32 convolutions": "convolutions", "TF32": "all"}
@@ -58,7 +58,7 @@ def _encode(mimi: Mimi, samples_BN: Tensor, tf32: str) -> Tensor:
 def _products(tf32: str) -> Iterator[None]:
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     try:
-        round_products(tf32)
+        set_tf32(tf32)
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before[0]

@@ -9,7 +9,7 @@ from nightscribe.benchmarks.side_by_side import MOSHI, TRANSFORMERS, Terms
 from nightscribe.benchmarks.transformers_peer import TransformersPeer
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class Contest:
     moshi: MoshiPeer | None
     transformers: TransformersPeer | None
 
-    def slotted(self, num_slots: int, round_steps: int) -> SteppingModel:
+    def slotted(self, num_slots: int, round_steps: int) -> StepRunner:
         """Ours at work, its matrices packed for so many rows or, if they are packed, as they are.
 
         Call when the others have its weights, and for fewer slots before more.
         """
-        return SteppingModel(self.ours, num_slots, round_steps)
+        return StepRunner(self.ours, num_slots, round_steps)
 
 
 def contest(config: SpeechToTextConfig, terms: Terms) -> Contest:

@@ -9,7 +9,7 @@ import torch
 from nightscribe.benchmarks.rounds import a_round, fill_memory
 from nightscribe.benchmarks.timing import timed
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 
 ROUND_STEPS = 25
 
@@ -40,12 +40,12 @@ class CurvePoint:
 
 
 def curve(
-    model: SteppingModel, config: SpeechToTextConfig, weights_bytes: int, num_rounds: int
+    model: StepRunner, config: SpeechToTextConfig, weights_bytes: int, num_rounds: int
 ) -> Iterator[CurvePoint]:
     """From the smallest bucket to all slots."""
     fill_memory(model)
     context, device = config.language_model.context, model.device
-    cache_bytes = sum(tensor.nbytes for tensor in model.cache_memory()) / max(model.bucket_sizes)
+    cache_bytes = sum(tensor.nbytes for tensor in model.cache_tensors()) / max(model.bucket_sizes)
     for num_slots in sorted(model.bucket_sizes):
         rounds = a_round(model, num_slots, context, ROUND_STEPS)
         single = a_round(model, num_slots, context, 1)

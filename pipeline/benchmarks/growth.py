@@ -11,8 +11,8 @@ import torch
 from nightscribe.benchmarks.rounds import noise
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.timing import Spent, timed
-from nightscribe.engine.step_model import StepModel
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.interface import StepModel
+from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
 
 COLUMNS = (
@@ -62,8 +62,8 @@ def listen(model: StepModel, num_frames: int, device: torch.device) -> Listened:
     gc.collect()
     host, on_device = _peak_bytes(), _device_bytes(device)
     stream = stream_of(model.frame_samples, num_frames)
-    engine = stepping_engine(model)
-    spent = timed(lambda: [None for _ in engine.hear([stream])], device)
+    engine = step_engine(model)
+    spent = timed(lambda: [None for _ in engine.run([stream])], device)
     return Listened(num_frames, spent, _peak_bytes() - host, _device_bytes(device) - on_device)
 
 

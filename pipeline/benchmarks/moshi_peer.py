@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nightscribe.model.config import LanguageModelConfig, MimiConfig
-from nightscribe.model.native import NativeTensor, read
+from nightscribe.model.native_tensors import NativeTensor, read
 from nightscribe.model.speech_to_text import SpeechToText
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from nightscribe.benchmarks.rounds import one_chunk
 from nightscribe.benchmarks.timing import timed
-from nightscribe.engine.speculative_interface import Leaps
-from nightscribe.model.speculative_runner import LeapingModel
+from nightscribe.engine.interface import SpeculativeInput
+from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 
 ROUND_STEPS = 25
@@ -42,22 +42,23 @@ def measure_pass(
 ) -> PassCost:
     """The middle of some rounds, after one that does not count."""
     num_passes = -(-ROUND_STEPS // num_frames)
-    model = LeapingModel(speech, num_slots, num_frames, num_passes)
+    model = SpeculativeRunner(speech, num_slots, num_frames, num_passes)
     run = _round(model, num_slots, 2 * speech.config.language_model.context)
     run()
     spent = [timed(run, speech.device).wall_s / num_passes for _ in range(num_rounds)]
     return PassCost(num_frames=num_frames, num_slots=num_slots, pass_s=median(spent), step_s=step_s)
 
 
-def _round(model: LeapingModel, num_slots: int, position: int) -> Callable[[], object]:
+def _round(model: SpeculativeRunner, num_slots: int, position: int) -> Callable[[], object]:
     """Slots stand where their streams end: a pass costs as much whether its frames count or not,
     and so every round finds them behind full windows.
     """
     width = model.frames_per_pass * model.num_passes
     leaps = replace(
-        Leaps.idle(num_slots, (model.rounds_ahead + 2) * width),
+        SpeculativeInput.idle(num_slots, (model.rounds_ahead + 2) * width),
         **dict.fromkeys(
-            ("starts_S", "ends_S", "bases_S", "farthest_S"), np.full(num_slots, position, np.int64)
+            ("starts_S", "ends_S", "bases_S", "max_positions_S"),
+            np.full(num_slots, position, np.int64),
         ),
     )
     codes = model.encode(one_chunk(model, num_frames=1))

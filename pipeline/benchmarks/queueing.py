@@ -10,9 +10,8 @@ import torch
 from nightscribe.benchmarks.rounds import noise
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.timing import in_turns, medians
-from nightscribe.engine.loop import Engine
-from nightscribe.engine.step_model import StepModel
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.interface import StepModel
+from nightscribe.engine.loop import Engine, step_engine
 from nightscribe.engine.stream import Stream
 
 REFILLED, LOCKSTEP = "slots refilled at once", "padded batches in lockstep"
@@ -24,7 +23,7 @@ def measure_queue(
     """The same engine and clips both ways; lengths are drawn as calls' are, exponentially."""
     streams = queue(model.frame_samples, num_clips, mean_frames)
     num_frames = sum(stream.num_frames for stream in streams)
-    refilled, lockstep = stepping_engine(model), stepping_engine(model)
+    refilled, lockstep = step_engine(model), step_engine(model)
     actions = {
         REFILLED: partial(_hear_refilled, refilled, streams),
         LOCKSTEP: partial(_hear_lockstep, lockstep, streams, num_slots),
@@ -32,7 +31,7 @@ def measure_queue(
     spent = in_turns(actions, repeats, torch.device("cpu"))
     times = {name: medians(several) for name, several in spent.items()}
     slowest = times[LOCKSTEP]
-    rounds = {REFILLED: refilled.tally, LOCKSTEP: lockstep.tally}
+    rounds = {REFILLED: refilled.stats, LOCKSTEP: lockstep.stats}
     wanted = (num_frames + num_clips) * (repeats + 1)
     return Table(
         title="A queue of clips of many lengths",
@@ -67,12 +66,12 @@ def queue(frame_samples: int, num_clips: int, mean_frames: int) -> list[Stream]:
 
 
 def _hear_refilled(engine: Engine, streams: list[Stream]) -> None:
-    assert sum(1 for _ in engine.hear(streams)) == len(streams)
+    assert sum(1 for _ in engine.run(streams)) == len(streams)
 
 
 def _hear_lockstep(engine: Engine, streams: list[Stream], num_slots: int) -> None:
     for batch in padded_batches(streams, num_slots):
-        assert sum(1 for _ in engine.hear(batch)) == len(batch)
+        assert sum(1 for _ in engine.run(batch)) == len(batch)
 
 
 def padded_batches(streams: list[Stream], num_slots: int) -> Iterator[list[Stream]]:

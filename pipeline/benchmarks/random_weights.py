@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.mimi import Mimi
-from nightscribe.model.quantizer import ResidualCodebooks
+from nightscribe.model.mimi import Mimi, ResidualCodebooks
 from nightscribe.model.speech_to_text import SpeechToText
 
 PERIOD = 1_000_003  # a prime: it divides no width

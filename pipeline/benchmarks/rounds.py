@@ -9,9 +9,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from nightscribe.engine.chunks import Chunk
-from nightscribe.engine.step_model import Steps
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.engine.interface import Chunk, RoundInput
+from nightscribe.model.step_runner import StepRunner
 
 
 class Hears(Protocol):
@@ -21,13 +20,13 @@ class Hears(Protocol):
     def frame_samples(self) -> int: ...
 
 
-def round_at(position: int, num_steps: int, num_slots: int) -> Steps:
+def round_at(position: int, num_steps: int, num_slots: int) -> RoundInput:
     """Every slot's next steps, at the same positions."""
     shape = num_steps, num_slots
     positions_T1 = np.arange(position, position + num_steps, dtype=np.int32)[:, None]
-    return Steps(
+    return RoundInput(
         positions_TS=np.repeat(positions_T1, num_slots, axis=1),
-        frames_TS=np.zeros(shape, np.int64),
+        code_rows_TS=np.zeros(shape, np.int64),
         forced_TS=np.full(shape, -1, np.int32),
         temperatures_TS=np.zeros(shape, np.float32),
         seeds_TS=np.zeros(shape, np.int64),
@@ -46,23 +45,23 @@ def one_chunk(model: Hears, num_frames: int, num_jobs: int = 1) -> Chunk:
     return Chunk(
         num_frames=num_frames,
         frames_J=np.full(num_jobs, num_frames, np.int64),
-        pieces=[noise(num_frames * model.frame_samples, seed) for seed in range(num_jobs)],
+        samples=[noise(num_frames * model.frame_samples, seed) for seed in range(num_jobs)],
         slots_J=np.arange(num_jobs),
         fresh_J=np.ones(num_jobs, bool),
-        kept_J=np.zeros(num_jobs, bool),
+        continues_J=np.zeros(num_jobs, bool),
     )
 
 
-def fill_memory(model: SteppingModel) -> None:
+def fill_memory(model: StepRunner) -> None:
     """Write something everywhere: memory that was never written to is read too quickly."""
-    for tensor in model.memory():
+    for tensor in model.state_tensors():
         if tensor.is_floating_point() and tensor.element_size() > 1:
             tensor.normal_()
         else:
             tensor.view(torch.int8).random_(-100, 100)
 
 
-def a_round(model: SteppingModel, num_slots: int, history: int, num_steps: int) -> Callable:
+def a_round(model: StepRunner, num_slots: int, history: int, num_steps: int) -> Callable:
     """What makes one round over streams that have heard `history` frames, and waits for it."""
     codes = [model.encode(one_chunk(model, num_frames=1))]
     steps = round_at(history, num_steps, num_slots)

@@ -31,11 +31,11 @@ from nightscribe.benchmarks.suite_tables import (
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.throughput import Workload, hear
 from nightscribe.model.device import cache_dtype_of, dtype_of, free_bytes_of, name_of
-from nightscribe.model.memory_budget import SMALLEST_BUCKET, footprint
-from nightscribe.model.model_runner import Housing
-from nightscribe.model.precision import Numbers
+from nightscribe.model.memory_budget import SMALLEST_BUCKET, memory_budget
+from nightscribe.model.model_runner import RunnerOptions
+from nightscribe.model.precision import Precision
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class SuiteTerms:
 
     device: torch.device
     sizes: Sequence[str]
-    most_slots: int = 1024  # of the curve
+    max_slots: int = 1024  # of the curve
     num_slots: int = 256  # of the rest
     num_rounds: int = 4
     encode_rows: int = 64
@@ -71,7 +71,7 @@ class SuiteTerms:
         return cls(
             device=device,
             sizes=sizes,
-            most_slots=16,
+            max_slots=16,
             num_slots=2,
             num_rounds=1,
             encode_rows=2,
@@ -158,13 +158,13 @@ def _measure_cache(
 ) -> None:
     cache = name_of(dtype)
     read_bytes = weights_bytes(speech.language_model)
-    most_slots = _fitting_slots(speech, cache, terms)
-    model = _slotted(speech, most_slots, dtype)
+    max_slots = _fitting_slots(speech, cache, terms)
+    model = _slotted(speech, max_slots, dtype)
     points = list(curve(model, speech.config, read_bytes, terms.num_rounds))
     result.points.extend((cache, point) for point in points)
     del model
     _release(terms.device)
-    num_slots = min(terms.num_slots, most_slots)
+    num_slots = min(terms.num_slots, max_slots)
     model = _slotted(speech, num_slots, dtype)
     speed = max(point.times_real_time for point in points)
     workloads = {one.name: one for one in _workloads(terms, num_slots, speed)}
@@ -185,17 +185,17 @@ def _measure_passes(speech: SpeechToText, terms: SuiteTerms, result: SizeResult)
         _release(terms.device)
 
 
-def _slotted(speech: SpeechToText, num_slots: int, dtype: torch.dtype) -> SteppingModel:
-    return SteppingModel(speech, num_slots, ROUND_STEPS, Housing(cache_dtype=dtype))
+def _slotted(speech: SpeechToText, num_slots: int, dtype: torch.dtype) -> StepRunner:
+    return StepRunner(speech, num_slots, ROUND_STEPS, RunnerOptions(cache_dtype=dtype))
 
 
 def _fitting_slots(speech: SpeechToText, cache: str, terms: SuiteTerms) -> int:
     """As many as were asked for, or half as many, and so on, until they fit beside the weights."""
     activations = name_of(speech.language_model.norm.scale_D.dtype)
-    numbers = Numbers(weights=activations, activations=activations, cache=cache)
-    needs = footprint(speech.config, numbers, ROUND_STEPS, terms.encode_rows)
+    numbers = Precision(weights=activations, activations=activations, cache=cache)
+    needs = memory_budget(speech.config, numbers, ROUND_STEPS, terms.encode_rows)
     room = KEPT_SHARE * free_bytes_of(terms.device) - needs.encoding - needs.graphs
-    num_slots = terms.most_slots
+    num_slots = terms.max_slots
     while num_slots > SMALLEST_BUCKET and num_slots * needs.per_slot > room:
         num_slots //= 2
     return num_slots

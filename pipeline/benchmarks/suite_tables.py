@@ -66,7 +66,7 @@ def curve_table(results: Sequence[SizeResult], bandwidth: float) -> Table:
             for cache, point in result.points
         ],
         notes=(
-            f"A copy reads and writes {bandwidth / 1e9:,.0f} GB/s. Steps in rounds of "
+            f"A copy reads and writes {bandwidth / 1e9:,.0f} GB/s. RoundInput in rounds of "
             f"{ROUND_STEPS}; alone: with a look of the host after each. The language model only.",
             *dict.fromkeys(sentence for result in results for sentence in result.refused),
         ),

@@ -8,10 +8,10 @@ import torch
 
 from nightscribe.benchmarks.rounds import noise
 from nightscribe.benchmarks.timing import timed
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +40,19 @@ class Throughput:
 
 
 def hear(
-    model: SteppingModel, config: SpeechToTextConfig, workload: Workload, device: torch.device
+    model: StepRunner, config: SpeechToTextConfig, workload: Workload, device: torch.device
 ) -> Throughput:
     """Hear all clips, longest first, each between its silences."""
     lengths = _lengths(workload, config.mimi.sample_rate_hz)
     streams = _streams(lengths, config)
-    engine = stepping_engine(model)
-    spent = timed(lambda: [None for _ in engine.hear(streams)], device)
+    engine = step_engine(model)
+    spent = timed(lambda: [None for _ in engine.run(streams)], device)
     overlap = workload.overlap_s * config.mimi.sample_rate_hz
     return Throughput(
         workload=workload,
         sound_s=sum(length - overlap for length in lengths) / config.mimi.sample_rate_hz,
         wall_s=spent.wall_s,
-        occupancy=engine.tally.occupancy,
+        occupancy=engine.stats.occupancy,
     )
 
 

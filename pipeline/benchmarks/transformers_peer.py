@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.benchmarks.random_weights import draw
-from nightscribe.model.checkpoints.stored import Inventory, StoredTensor
+from nightscribe.model.checkpoints.stored_tensors import StoredTensor, StoredTensors
 from nightscribe.model.checkpoints.transformers import native_tensors
 from nightscribe.model.config import MimiConfig, SpeechToTextConfig
 from nightscribe.model.speech_to_text import SpeechToText
@@ -85,7 +85,7 @@ def _take(speech: SpeechToText, model: Any) -> None:
     """Overwrite our weights by theirs."""
     tensors = {name: _stored(name, tensor) for name, tensor in model.state_dict().items()}
     language_model, mimi = native_tensors(
-        Inventory(tensors, Path("memory")),
+        StoredTensors(tensors, Path("memory")),
         speech.language_model.config,
         speech.mimi.config,
         model.config.bos_token_id,

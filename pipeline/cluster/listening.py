@@ -38,7 +38,7 @@ class TranscriberListener:
 
     @property
     def tally(self) -> Any:
-        return self._transcriber.engine.tally
+        return self._transcriber.engine.stats
 
     async def hear(self, cut: CutShard) -> ShardTranscript:
         shard = cut.shard

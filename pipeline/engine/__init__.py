@@ -1,9 +1,12 @@
 """Continuous batching: keeps every slot of a model busy. Knows nothing of speech, files or Ray.
 
-Read `stream` (what is heard), `slots` (who sits where, when), `slot_model` (what a model has) and
-`engine` (the loop). Then how a round is made, in two ways that say the same: what the model is
-asked for, how a round is laid out for it, and the rounds under way.
+Reading guide:
 
-a step after the other      `step_model`    `ahead`     `stepping`
-several frames in a pass    `leap_model`    `leaps`     `leaping`
+stream            input and output of one stream
+scheduler         which stream runs in which slot: admit, retire, compact
+encoder_prefetch  encodes audio just ahead of the steps that use it
+interface         the types exchanged with a model, and the protocols a model satisfies
+loop              the engine: plan a round, queue it, read the one before
+speculative       speculative decoding: several frames in a pass, on draft tokens
+config            options under `engine.` of a run
 """

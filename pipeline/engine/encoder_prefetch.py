@@ -1,25 +1,52 @@
-"""Turns a round into what the model is given: a chunk to encode ahead, and every slot's steps.
+"""Turns a planned round into model input: a chunk for the encoder, and every slot's steps.
 
-A stream hears at most a round of frames per round, so one chunk per stream and round is enough;
-what is left of a chunk is heard in the next round. Hence the codes of a round lie in its own chunk
-or in the one before.
+The encoder runs just ahead of the language model. A stream uses at most a round of frames per
+round, so one chunk per stream and round is enough; what is left of a chunk is used in the next
+round. So the codes of a round are in its own chunk or in the one before.
 """
 
-# T steps of a round, S slots, P tokens of prompts
+# T steps of a round, S slots, P tokens of all prompts
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nightscribe.engine.chunks import Chunk, Job, chunk_of
-from nightscribe.engine.prompts import joined
+from nightscribe.engine.interface import NO_TOKEN, Chunk, RoundInput, join_prompts
 from nightscribe.engine.scheduler import Round, Segment
-from nightscribe.engine.step_model import Steps
+from nightscribe.engine.stream import Stream
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodeJob:
+    """The next frames of the stream in a slot."""
+
+    slot: int
+    stream: Stream
+    first_frame: int
+    end_frame: int
+
+    def samples(self, frame_samples: int) -> np.ndarray:
+        """Samples of these frames; fewer where the stream's samples end."""
+        first, end = self.first_frame * frame_samples, self.end_frame * frame_samples
+        return self.stream.samples[first:end]
+
+
+def chunk_of(jobs: Sequence[EncodeJob], num_frames: int, frame_samples: int) -> Chunk:
+    """The chunk of these jobs, none of which is longer than `num_frames`."""
+    return Chunk(
+        num_frames=num_frames,
+        frames_J=np.array([job.end_frame - job.first_frame for job in jobs], np.int64),
+        samples=[job.samples(frame_samples) for job in jobs],
+        slots_J=np.array([job.slot for job in jobs], np.int64),
+        fresh_J=np.array([job.first_frame == 0 for job in jobs], bool),
+        continues_J=np.array([job.end_frame < job.stream.num_frames for job in jobs], bool),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """Where the newest codes of a slot's stream lie."""
+    """Where the newest codes of a slot's stream are."""
 
     chunk_index: int
     row: int  # of the stream's first frame in this chunk, counted in frames of the chunk
@@ -30,8 +57,8 @@ class _Encoded:
 _NOTHING = _Encoded(chunk_index=0, row=0, first_frame=0, end_frame=0)
 
 
-class Ahead:
-    """Keeps every stream's codes just ahead of the steps that hear them."""
+class EncoderPrefetch:
+    """Keeps every stream's codes just ahead of the steps that use them."""
 
     def __init__(self, frame_samples: int, chunk_frames: int) -> None:
         self._frame_samples = frame_samples
@@ -40,25 +67,25 @@ class Ahead:
         self._previous_rows = 0  # frames in the chunk before
         self._encoded: dict[int, _Encoded] = {}  # by slot
 
-    def prepare(self, planned: Round) -> tuple[Chunk, Steps]:
-        """The chunk that a round needs encoded, and its steps over (previous chunk, this chunk)."""
+    def prepare(self, planned: Round) -> tuple[Chunk, RoundInput]:
+        """The chunk to encode for a round, and its steps over (previous chunk, this chunk)."""
         for source, target in planned.moves:
             self._encoded[target] = self._encoded.pop(source)
         self._chunk_index += 1
-        jobs: list[Job] = []
-        steps = _idle_steps(planned)
+        jobs: list[EncodeJob] = []
+        inputs = _idle_inputs(planned)
         for segment in sorted(planned.segments, key=lambda segment: segment.round_step):
-            self._lay(segment, jobs, steps)
+            self._add_segment(segment, jobs, inputs)
         self._previous_rows = len(jobs) * self._chunk_frames
-        return chunk_of(jobs, self._chunk_frames, self._frame_samples), steps
+        return chunk_of(jobs, self._chunk_frames, self._frame_samples), inputs
 
-    def _lay(self, segment: Segment, jobs: list[Job], steps: Steps) -> None:
+    def _add_segment(self, segment: Segment, jobs: list[EncodeJob], inputs: RoundInput) -> None:
         before = self._encoded.pop(segment.slot, _NOTHING) if segment.first_step else _NOTHING
         now = before
         if before.end_frame < segment.end_step - 1:
             now = self._next(segment, before, row=len(jobs) * self._chunk_frames)
-            jobs.append(Job(segment.slot, segment.stream, now.first_frame, now.end_frame))
-        _fill(steps, segment, self._frame_rows(segment, before, now))
+            jobs.append(EncodeJob(segment.slot, segment.stream, now.first_frame, now.end_frame))
+        _fill(inputs, segment, self._code_rows(segment, before, now))
         if not segment.is_last:
             self._encoded[segment.slot] = now
 
@@ -66,7 +93,7 @@ class Ahead:
         end_frame = min(before.end_frame + self._chunk_frames, segment.stream.num_frames)
         return _Encoded(self._chunk_index, row, before.end_frame, end_frame)
 
-    def _frame_rows(self, segment: Segment, before: _Encoded, now: _Encoded) -> np.ndarray:
+    def _code_rows(self, segment: Segment, before: _Encoded, now: _Encoded) -> np.ndarray:
         frames_T = np.arange(segment.first_step, segment.end_step) - 1
         rows_T = np.where(
             frames_T >= now.first_frame,
@@ -80,40 +107,40 @@ class Ahead:
         return encoded.row - encoded.first_frame + (self._previous_rows if is_current else 0)
 
 
-def _idle_steps(planned: Round) -> Steps:
+def _idle_inputs(planned: Round) -> RoundInput:
     shape = planned.num_steps, planned.num_slots
     starts, prompt_tokens_P = _prompts(planned)
-    steps = Steps(
+    inputs = RoundInput(
         positions_TS=np.zeros(shape, np.int32),
-        frames_TS=np.zeros(shape, np.int64),
-        forced_TS=np.full(shape, -1, np.int32),
+        code_rows_TS=np.zeros(shape, np.int64),
+        forced_TS=np.full(shape, NO_TOKEN, np.int32),
         temperatures_TS=np.zeros(shape, np.float32),
         seeds_TS=np.zeros(shape, np.int64),
         prompts_TS=np.zeros(shape, np.int64),
         prompt_tokens_P=prompt_tokens_P,
     )
     for segment, start in zip(planned.segments, starts, strict=True):
-        steps.prompts_TS[_span(segment)] = start
-    return steps
+        inputs.prompts_TS[_span(segment)] = start
+    return inputs
 
 
 def _prompts(planned: Round) -> tuple[list[int], np.ndarray]:
-    """Where each segment's prompt begins, and all of them.
+    """Where each segment's prompt begins, and the tokens of all prompts.
 
-    A stream says at most a token a step: what it cannot come to is left out.
+    A stream outputs at most one token per step, so a prompt is cut to the steps it can reach.
     """
-    return joined([one.stream.prompt_tokens[: one.end_step] for one in planned.segments])
+    return join_prompts([one.stream.prompt_tokens[: one.end_step] for one in planned.segments])
 
 
-def _fill(steps: Steps, segment: Segment, frame_rows_T: np.ndarray) -> None:
+def _fill(inputs: RoundInput, segment: Segment, code_rows_T: np.ndarray) -> None:
     span, stream = _span(segment), segment.stream
-    steps.positions_TS[span] = np.arange(segment.first_step, segment.end_step)
-    steps.frames_TS[span] = frame_rows_T
-    steps.temperatures_TS[span], steps.seeds_TS[span] = stream.temperature, stream.seed
+    inputs.positions_TS[span] = np.arange(segment.first_step, segment.end_step)
+    inputs.code_rows_TS[span] = code_rows_T
+    inputs.temperatures_TS[span], inputs.seeds_TS[span] = stream.temperature, stream.seed
     forced = stream.forced_tokens[segment.first_step : segment.end_step]
-    steps.forced_TS[span][: len(forced)] = forced
+    inputs.forced_TS[span][: len(forced)] = forced
 
 
 def _span(segment: Segment) -> tuple[slice, int]:
-    """Where the steps of a segment stand in a table of the round."""
+    """Where the steps of a segment are in a table of the round."""
     return slice(segment.round_step, segment.round_step + segment.num_steps), segment.slot

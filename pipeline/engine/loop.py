@@ -1,24 +1,33 @@
-"""Keeps every slot of a model busy, a round at a time.
+"""The engine's loop: keeps every slot of a model busy, one round at a time.
 
-How a round is made, a step after the other (`stepping`) or several frames in one pass (`leaping`),
-is another's: here is what both have in common.
+`Engine` drives a `RoundLoop`. The one here makes one step per slot at a time; `speculative` has
+the one that runs several frames in a pass.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from nightscribe.engine.scheduler import Listed, Source
-from nightscribe.engine.stream import Heard, Stream
+from nightscribe.engine.encoder_prefetch import EncoderPrefetch
+from nightscribe.engine.interface import PendingRound, RoundOutput, StepModel
+from nightscribe.engine.scheduler import (
+    IterableSource,
+    Round,
+    Scheduler,
+    Segment,
+    StreamSource,
+    buckets_of,
+)
+from nightscribe.engine.stream import OutputBuffer, Stream, StreamOutput
 
 
 @dataclass(slots=True)
-class Tally:
+class EngineStats:
     """What an engine has done so far."""
 
     num_slots: int = 0
-    slots_busy: float = 0.0  # those that hold a stream in the round planned last, on average
+    slots_busy: float = 0.0  # slots that hold a stream in the round planned last, on average
     busy_s: float = 0.0  # spent on rounds, not on waiting for streams
     num_rounds: int = 0
     num_steps: int = 0
@@ -27,7 +36,7 @@ class Tally:
 
     @property
     def occupancy(self) -> float:
-        """Slot-steps that heard a stream / all slot-steps that were run."""
+        """Slot-steps that held a stream / all slot-steps that were run."""
         return self.num_live_steps / self.num_slot_steps if self.num_slot_steps else 0.0
 
     def add_round(self, *, num_steps: int, num_slots: int, num_live_steps: int) -> None:
@@ -37,32 +46,115 @@ class Tally:
         self.num_live_steps += num_live_steps
 
 
-class Hearing(Protocol):
-    """The streams that are being heard, and the rounds under way."""
+class RoundLoop(Protocol):
+    """The streams in the slots, and the rounds under way."""
 
-    def admit(self, source: Source) -> bool:
-        """Give streams to the slots that are free; whether anything is left to hear."""
+    def admit(self, source: StreamSource) -> bool:
+        """Give streams to the slots that are free; whether any work is left."""
 
-    def exchange(self) -> Iterator[Heard]:
+    def advance(self) -> Iterator[StreamOutput]:
         """Queue a round if there is one, then read an earlier one if it is its turn."""
 
 
 class Engine:
-    """Continuous batching over one model; each hearing begins with all slots idle."""
+    """Continuous batching over one model; each run begins with all slots idle."""
 
-    def __init__(self, num_slots: int, begin: Callable[[Tally], Hearing]) -> None:
-        self.tally = Tally(num_slots=num_slots)
-        self._begin = begin
+    def __init__(self, num_slots: int, new_loop: Callable[[EngineStats], RoundLoop]) -> None:
+        self.stats = EngineStats(num_slots=num_slots)
+        self._new_loop = new_loop
 
-    def hear(self, streams: Iterable[Stream]) -> Iterator[Heard]:
-        """Yield each stream once it has been heard to its end; pulled when a slot is free."""
-        return self.hear_source(Listed(streams))
+    def run(self, streams: Iterable[Stream]) -> Iterator[StreamOutput]:
+        """Yield the output of each stream as it ends; streams are pulled as slots become free."""
+        return self.run_source(IterableSource(streams))
 
-    def hear_source(self, source: Source) -> Iterator[Heard]:
-        """As `hear`, from a source that may have nothing to give for a while."""
-        hearing = self._begin(self.tally)
-        while hearing.admit(source):
+    def run_source(self, source: StreamSource) -> Iterator[StreamOutput]:
+        """As `run`, from a source that may have nothing to give for a while."""
+        loop = self._new_loop(self.stats)
+        while loop.admit(source):
             began_s = time.perf_counter()
-            yield from hearing.exchange()
-            self.tally.busy_s += time.perf_counter() - began_s
-        self.tally.slots_busy = 0.0
+            yield from loop.advance()
+            self.stats.busy_s += time.perf_counter() - began_s
+        self.stats.slots_busy = 0.0
+
+
+def step_engine(model: StepModel, *, round_steps: int = 25, reproducible: bool = False) -> Engine:
+    """An engine that reads the output every `round_steps` steps.
+
+    A `reproducible` one always runs over all slots: then a stream's output does not depend on the
+    other streams, not even in precisions below float32.
+    """
+    buckets = buckets_of(model, reproducible)
+    return Engine(buckets[-1], lambda stats: _StepLoop(model, buckets, round_steps, stats))
+
+
+class _StepLoop:
+    """One step per slot at a time: all steps of a stream are known when it is admitted.
+
+    The host is one round ahead: while a round runs it plans the next, queues its chunk and its
+    steps, and only then reads the output of the first.
+    """
+
+    def __init__(
+        self, model: StepModel, buckets: Sequence[int], round_steps: int, stats: EngineStats
+    ) -> None:
+        self._model, self._stats = model, stats
+        self._scheduler = Scheduler(buckets, round_steps)
+        self._prefetch = EncoderPrefetch(model.frame_samples, round_steps)
+        self._codes: list[Any] = []
+        self._buffers: dict[int, OutputBuffer] = {}  # by identity of the stream
+        self._planned: Round | None = None
+        self._running: tuple[Round, PendingRound[RoundOutput]] | None = None
+
+    def admit(self, source: StreamSource) -> bool:
+        """Plan the next round; whether there is one, or one to read."""
+        self._planned = self._scheduler.plan(source, wait=self._running is None)
+        return self._planned is not None or self._running is not None
+
+    def advance(self) -> Iterator[StreamOutput]:
+        """Queue the planned round, then read the one before it."""
+        before, self._running = self._running, self._launch(self._planned)
+        if before is not None:
+            yield from self._read(*before)
+
+    def _launch(self, planned: Round | None) -> tuple[Round, PendingRound[RoundOutput]] | None:
+        self._count(planned)
+        if planned is None:
+            return None
+        if planned.moves:
+            sources, targets = zip(*planned.moves, strict=True)
+            self._model.move(sources, targets)
+        chunk, inputs = self._prefetch.prepare(planned)
+        self._codes = [*self._codes[-1:], self._model.encode(chunk)]
+        return planned, self._model.run(inputs, self._codes)
+
+    def _count(self, planned: Round | None) -> None:
+        if planned is None:
+            self._stats.slots_busy = 0.0
+            return
+        self._stats.slots_busy = planned.num_live_steps / planned.num_steps
+        self._stats.add_round(
+            num_steps=planned.num_steps,
+            num_slots=planned.num_slots,
+            num_live_steps=planned.num_live_steps,
+        )
+
+    def _read(self, planned: Round, pending: PendingRound[RoundOutput]) -> Iterator[StreamOutput]:
+        output = pending.wait()
+        for segment in planned.segments:
+            buffer = self._buffers.get(id(segment.stream))
+            if buffer is None:
+                buffer = OutputBuffer(segment.stream, self._model.num_vad_heads)
+                self._buffers[id(segment.stream)] = buffer
+            _write(buffer, segment, output)
+            if segment.is_last:
+                yield self._buffers.pop(id(segment.stream)).output()
+
+
+def _write(buffer: OutputBuffer, segment: Segment, output: RoundOutput) -> None:
+    span = slice(segment.round_step, segment.round_step + segment.num_steps), segment.slot
+    buffer.write(
+        slice(segment.first_step, segment.end_step),
+        output.tokens_TS[span],
+        output.confidences_TS[span],
+        output.vad_TSH[span],
+    )

@@ -1,22 +1,22 @@
-"""Which stream is in which slot at which step. Reads no tensor: lengths are known at admission."""
+"""Which stream runs in which slot at which step. Touches no tensors: lengths are known up front."""
 
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nightscribe.engine.slot_model import SlotModel
+from nightscribe.engine.interface import SlotModel
 from nightscribe.engine.stream import Stream
 
 
-class Source(Protocol):
+class StreamSource(Protocol):
     """Where streams come from."""
 
     def take(self, *, wait: bool) -> Stream | None:
         """The next stream; None if there is none now (or, with `wait`, none ever again)."""
 
 
-class Listed:
+class IterableSource:
     """A source over an iterable, pulled one by one."""
 
     def __init__(self, streams: Iterable[Stream]) -> None:
@@ -65,7 +65,7 @@ class _Occupant:
     next_step: int = 0
 
 
-class Slots:
+class Scheduler:
     """Admits and retires streams; a slot whose stream ends takes the next at the very next step."""
 
     def __init__(self, buckets: Sequence[int], round_steps: int) -> None:
@@ -79,10 +79,10 @@ class Slots:
         self._occupants: list[_Occupant | None] = [None] * self._buckets[-1]
         self._is_drained = False
 
-    def plan(self, source: Source, *, wait: bool) -> Round | None:
+    def plan(self, source: StreamSource, *, wait: bool) -> Round | None:
         """The next round, or None if no slot holds a stream and the source gives none."""
         moves = self._compact() if self._is_drained else ()
-        free = [(0, slot) for slot, held in enumerate(self._occupants) if held is None]
+        free = [(0, slot) for slot, occupant in enumerate(self._occupants) if occupant is None]
         segments = self._continue()
         free += [(s.num_steps, s.slot) for s in segments if s.is_last]
         segments += self._admit(source, free, wait=wait and not segments)
@@ -97,13 +97,15 @@ class Slots:
 
     def _continue(self) -> list[Segment]:
         return [
-            self._advance(slot, held, round_step=0)
-            for slot, held in enumerate(self._occupants)
-            if held is not None
+            self._advance(slot, occupant, round_step=0)
+            for slot, occupant in enumerate(self._occupants)
+            if occupant is not None
         ]
 
-    def _admit(self, source: Source, free: list[tuple[int, int]], *, wait: bool) -> list[Segment]:
-        """Give each stream to the slot that is free first, until the round is full."""
+    def _admit(
+        self, source: StreamSource, free: list[tuple[int, int]], *, wait: bool
+    ) -> list[Segment]:
+        """Give each stream the slot that is free first, until the round is full."""
         heapq.heapify(free)
         admitted: list[Segment] = []
         while free and free[0][0] < self._round_steps:
@@ -118,38 +120,38 @@ class Slots:
                 heapq.heappush(free, (round_step + segment.num_steps, slot))
         return admitted
 
-    def _advance(self, slot: int, held: _Occupant, round_step: int) -> Segment:
-        left = held.stream.num_steps - held.next_step
+    def _advance(self, slot: int, occupant: _Occupant, round_step: int) -> Segment:
+        left = occupant.stream.num_steps - occupant.next_step
         num_steps = min(left, self._round_steps - round_step)
-        segment = Segment(slot, held.stream, held.next_step, round_step, num_steps)
-        held.next_step += num_steps
-        self._occupants[slot] = None if segment.is_last else held
+        segment = Segment(slot, occupant.stream, occupant.next_step, round_step, num_steps)
+        occupant.next_step += num_steps
+        self._occupants[slot] = None if segment.is_last else occupant
         return segment
 
     def _compact(self) -> tuple[tuple[int, int], ...]:
-        moves = moves_down([held is not None for held in self._occupants], self._buckets)
+        moves = moves_down([occupant is not None for occupant in self._occupants], self._buckets)
         for source, target in moves:
             self._occupants[target] = self._occupants[source]
             self._occupants[source] = None
         return moves
 
 
-def moves_down(is_held: Sequence[bool], buckets: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Moves (source, target) out of the upper slots, if fewer slots, of a smaller bucket, do."""
-    live = [slot for slot, held in enumerate(is_held) if held]
+def moves_down(is_live: Sequence[bool], buckets: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Moves (source, target) out of the upper slots, if a smaller bucket then suffices."""
+    live = [slot for slot, is_one in enumerate(is_live) if is_one]
     if not live or bucket_of(len(live), buckets) == bucket_of(live[-1] + 1, buckets):
         return ()
     sources = [slot for slot in live if slot >= len(live)]
-    targets = [slot for slot in range(len(live)) if not is_held[slot]]
+    targets = [slot for slot in range(len(live)) if not is_live[slot]]
     return tuple(zip(sources, targets, strict=True))
 
 
 def bucket_of(num_slots: int, buckets: Sequence[int]) -> int:
-    """The smallest number of slots that a round may run over to have so many."""
+    """The smallest number of slots that a round may run over to have this many."""
     return next(bucket for bucket in buckets if bucket >= num_slots)
 
 
 def buckets_of(model: SlotModel, reproducible: bool) -> Sequence[int]:
-    """The numbers of slots that rounds run over, rising; where bits must be alike, all or none."""
+    """Numbers of slots that rounds run over, rising; only the largest if `reproducible`."""
     sizes = sorted(set(model.bucket_sizes))
     return sizes[-1:] if reproducible else sizes

@@ -1,6 +1,6 @@
-"""A stream on its way through a slot, and what was heard of it."""
+"""A stream that passes through a slot, and the model's output for it."""
 
-# T steps of the stream, H heads of the model that say more than a token
+# T steps of the stream, H VAD heads
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Samples(Protocol):
-    """Anything that is cut like an array of int16; only one chunk of it is read at a time."""
+    """Anything that can be sliced like an array of int16; one chunk is read at a time."""
 
     def __len__(self) -> int: ...
 
@@ -18,17 +18,17 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """Samples whose number of steps is known before the first one is heard.
+    """Samples to transcribe; the number of steps is known before the first one.
 
-    Step 0 hears nothing; step p hears frame p - 1. Silence is heard where the samples end early.
+    Step 0 takes no audio; step p takes frame p - 1. Frames beyond the samples are silence.
     """
 
-    stream_id: Any  # whatever the caller knows it by
+    stream_id: Any  # the caller's name for it
     samples: Samples
     num_frames: int
-    forced_tokens: tuple[int, ...] = ()  # said at the first steps whatever the model thinks
-    prompt_tokens: tuple[int, ...] = ()  # said in this order before anything else
-    temperature: float = 0.0  # 0 always says the likeliest token
+    forced_tokens: tuple[int, ...] = ()  # output of the first steps, whatever the model predicts
+    prompt_tokens: tuple[int, ...] = ()  # output in this order before any other text
+    temperature: float = 0.0  # 0 always takes the most likely token
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,30 +48,30 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """Everything the model said about one stream, one row per step."""
+class StreamOutput:
+    """The model's output for a whole stream, one row per step."""
 
     stream: Stream
     tokens_T: np.ndarray
     confidences_T: np.ndarray
-    heads_TH: np.ndarray
+    vad_TH: np.ndarray
 
 
-class Listening:
-    """Collects what is said about a stream, round by round."""
+class OutputBuffer:
+    """Collects the output for one stream, round by round."""
 
-    def __init__(self, stream: Stream, num_heads: int) -> None:
+    def __init__(self, stream: Stream, num_vad_heads: int) -> None:
         self.stream = stream
         self._tokens_T = np.empty(stream.num_steps, np.int32)
         self._confidences_T = np.empty(stream.num_steps, np.float32)
-        self._heads_TH = np.empty((stream.num_steps, num_heads), np.float32)
+        self._vad_TH = np.empty((stream.num_steps, num_vad_heads), np.float32)
 
     def write(
-        self, steps: slice, tokens_T: np.ndarray, confidences_T: np.ndarray, heads_TH: np.ndarray
+        self, steps: slice, tokens_T: np.ndarray, confidences_T: np.ndarray, vad_TH: np.ndarray
     ) -> None:
         self._tokens_T[steps] = tokens_T
         self._confidences_T[steps] = confidences_T
-        self._heads_TH[steps] = heads_TH
+        self._vad_TH[steps] = vad_TH
 
-    def heard(self) -> Heard:
-        return Heard(self.stream, self._tokens_T, self._confidences_T, self._heads_TH)
+    def output(self) -> StreamOutput:
+        return StreamOutput(self.stream, self._tokens_T, self._confidences_T, self._vad_TH)

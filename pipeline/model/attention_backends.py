@@ -1,9 +1,9 @@
-"""The inner part of attention: values mixed by how well their keys answer the queries.
+"""The inner part of attention: softmax(queries x keys) x values, by the best backend at hand.
 
-One function with several ways inside; they agree but for rounding. A few queries per row against a
-long ring, the daily bread of the engine, are served by ways of their own.
+All backends agree up to rounding. A few queries per row against a long ring, which is what the
+engine does at every step, have backends of their own.
 
-B rows, H heads, T queries, C keys, E width of a head.
+B rows (slots), H heads, N = B x H, T queries, C keys, E head dimension.
 """
 
 import logging
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nightscribe.model.kv_cache import Entries
+from nightscribe.model.kv_cache import LayerKV
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -29,102 +29,103 @@ except ImportError:  # older torch
 
 log = logging.getLogger(__name__)
 
-FEW = 8  # queries of a row that are better served by ways of their own
-# Reading every row's own entries takes a few calls per row: below so many entries saved (times
-# heads and their width), one call over the longest row is quicker.
-WORTH_A_ROW = 1 << 17
-# Up to so many numbers of keys come from a cache, in which queries may as well look them up; beyond
-# that they come from memory and are better read from one end to the other.
-NEAR = 1 << 20
+MAX_FEW_QUERIES = 8  # per row; more are faster by torch's own masked attention
+# Reading every row's own entries takes a few calls per row. If that skips fewer numbers than this
+# per row (entries x heads x head dimension), one call over the longest row is faster.
+MIN_SKIPPED_PER_ROW = 1 << 17
+# Up to this many numbers the keys stay in the CPU's cache, where queries may read them in any
+# order; beyond it they come from memory and are read faster from one end to the other.
+MAX_CACHED_NUMBERS = 1 << 20
 ALL_ROWS = slice(None)
 FLASH_CAPABILITY = (8, 0)
-FLASH_SETTINGS = {"seqused_k", "num_splits"}
-FLASH_WIDTH = 8  # a head is as wide as some of these
-COMPILERS = ("gcc", "clang")
+FLASH_PARAMETERS = {"seqused_k", "num_splits"}
+FLASH_HEAD_DIM_MULTIPLE = 8
+C_COMPILERS = ("gcc", "clang")
 
 
-class Sequences(NamedTuple):
+class VarlenSequences(NamedTuple):
     """A ring as flash attention sees it: every head of a row is a sequence."""
 
-    starts_of_queries: Tensor
-    starts_of_keys: Tensor
+    query_starts: Tensor
+    key_starts: Tensor
     lengths: Tensor
 
 
-@dataclass(frozen=True)  # without slots: there is room for what was worked out once
-class Sight:
+@dataclass(frozen=True)  # without slots: cached properties need a dictionary
+class AttentionMask:
     """Which entries of a ring each query sees."""
 
     visible_BTC: Tensor
-    reach_B: tuple[int, ...] = ()  # entries worth reading, row by row, where the host knows
-    # Where the queries stand at the last positions of a ring, each seeing as many before it:
+    lengths_B: tuple[int, ...] = ()  # entries to read of each row, where the host knows
+    # Set where the queries are the last positions of a ring and each sees `context` entries:
     newest_B: Tensor | None = None  # the last of these positions
     context: int = 0
     num_heads: int = 1
 
     @cached_property
-    def sequences(self) -> Sequences:
-        """With one query each, in a ring as long as the context; the same for every layer."""
+    def sequences(self) -> VarlenSequences:
+        """For one query per row and a ring as long as the context; the same for every layer."""
         assert self.newest_B is not None
         num_sequences = len(self.newest_B) * self.num_heads
         starts = torch.arange(num_sequences + 1, device=self.newest_B.device, dtype=torch.int32)
         lengths_B = (self.newest_B + 1).clamp_max(self.context).int()
-        return Sequences(starts, starts * self.context, lengths_B.repeat_interleave(self.num_heads))
+        lengths_N = lengths_B.repeat_interleave(self.num_heads)
+        return VarlenSequences(starts, starts * self.context, lengths_N)
 
     @cached_property
     def hidden_BHTC(self) -> Tensor:
-        """What no query sees, for all heads alike."""
+        """The complement of `visible_BTC`, for all heads alike."""
         return ~self.visible_BTC[:, None]
 
     @cached_property
-    def scores_NTC(self) -> Tensor:
-        """What is added to the scores of each head of a row: nothing, or what hides an entry."""
-        scores_BTC = torch.where(self.visible_BTC, 0.0, -torch.inf)
-        return scores_BTC.repeat_interleave(self.num_heads, dim=0)
+    def bias_NTC(self) -> Tensor:
+        """The mask as an additive bias of the scores: 0 or minus infinity."""
+        bias_BTC = torch.where(self.visible_BTC, 0.0, -torch.inf)
+        return bias_BTC.repeat_interleave(self.num_heads, dim=0)
 
     @cached_property
-    def num_unread(self) -> int:
+    def num_skipped(self) -> int:
         """Entries of all rows that need not be read."""
-        return sum(self.visible_BTC.shape[-1] - reach for reach in self.reach_B)
+        return sum(self.visible_BTC.shape[-1] - length for length in self.lengths_B)
 
 
-Way = Callable[[Tensor, Entries, Entries, Sight], Tensor]
+Backend = Callable[[Tensor, LayerKV, LayerKV, AttentionMask], Tensor]
 
 
-def mix(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
-    """Mixed values BHTE; ring entries beyond the width of `sight.visible_BTC` are not read.
+def attend(queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask) -> Tensor:
+    """Attention output BHTE; ring entries beyond the width of `mask.visible_BTC` are not read.
 
-    Torch's masked attention serves many queries and training, the best way at hand a few.
+    Many queries and training use torch's masked attention, a few queries the best backend.
     """
-    if queries_BHTE.shape[2] > FEW or queries_BHTE.requires_grad:
-        return _mix_many(queries_BHTE, keys, values, sight)
-    _, mix_few = next(ways_of_few(keys, sight))
-    return mix_few(queries_BHTE, keys, values, sight)
+    if queries_BHTE.shape[2] > MAX_FEW_QUERIES or queries_BHTE.requires_grad:
+        return _attend_sdpa(queries_BHTE, keys, values, mask)
+    _, backend = next(backends(keys, mask))
+    return backend(queries_BHTE, keys, values, mask)
 
 
-def ways_of_few(keys: Entries, sight: Sight) -> Iterator[tuple[str, Way]]:
+def backends(keys: LayerKV, mask: AttentionMask) -> Iterator[tuple[str, Backend]]:
     """What can serve a few queries of this ring, the best first.
 
-    On a CPU plain products. On a GPU flash attention over what each row holds, where it has such
-    numbers and the ring no entry to hide, then our own kernel, where Triton is at hand.
+    On a CPU plain matrix products. On a GPU flash attention over the valid entries of each row, if
+    it supports the dtype and no entry of the ring has to be masked; then our own Triton kernel.
     """
-    if keys.numbers_BHCE.device.type == "cpu":
-        yield "products", _mix_few_on_cpu
-    elif sight.newest_B is not None:
-        if sight.context == keys.numbers_BHCE.shape[2] and _has_flash(keys):
-            yield "flash", _mix_one_by_length
+    if keys.data_BHCE.device.type == "cpu":
+        yield "cpu", _attend_on_cpu
+    elif mask.newest_B is not None:
+        if mask.context == keys.data_BHCE.shape[2] and _has_flash(keys):
+            yield "flash", _attend_flash
         if _has_triton():
-            yield "own kernel", _mix_by_own_kernel
-    yield "masked", _mix_many
+            yield "triton", _attend_triton
+    yield "sdpa", _attend_sdpa
 
 
-def _mix_by_own_kernel(
-    queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
+def _attend_triton(
+    queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask
 ) -> Tensor:
-    from nightscribe.model.attention_kernel import mix_ring  # which needs Triton
+    from nightscribe.model.attention_kernel import attend_ring  # which needs Triton
 
-    assert sight.newest_B is not None
-    return mix_ring(queries_BHTE, keys, values, sight.newest_B, sight.context)
+    assert mask.newest_B is not None
+    return attend_ring(queries_BHTE, keys, values, mask.newest_B, mask.context)
 
 
 @cache
@@ -132,124 +133,137 @@ def _has_triton() -> bool:
     if find_spec("triton") is None:
         log.warning("Triton is not installed: attention reads whole rings")
         return False
-    if "CC" not in os.environ and not any(map(shutil.which, COMPILERS)):
+    if "CC" not in os.environ and not any(map(shutil.which, C_COMPILERS)):
         log.warning("Triton finds no C compiler (gcc): attention reads whole rings")
         return False
     return True
 
 
-def _mix_many(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
-    num_keys, dtype = sight.visible_BTC.shape[-1], queries_BHTE.dtype
-    keys_BHCE, values_BHCE = (x.cut(ALL_ROWS, num_keys).plain(dtype) for x in (keys, values))
+def _attend_sdpa(
+    queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask
+) -> Tensor:
+    """Torch's attention with an explicit mask."""
+    num_keys, dtype = mask.visible_BTC.shape[-1], queries_BHTE.dtype
+    keys_BHCE, values_BHCE = (
+        x.first(ALL_ROWS, num_keys).dequantized(dtype) for x in (keys, values)
+    )
     return F.scaled_dot_product_attention(
         queries_BHTE.to(keys_BHCE.dtype),
         keys_BHCE,
         values_BHCE,
-        attn_mask=sight.visible_BTC[:, None],
+        attn_mask=mask.visible_BTC[:, None],
     ).to(dtype)
 
 
-def _mix_few_on_cpu(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
-    """Plain products in fp32: torch's fused attention takes up to ten times as long for so few."""
-    num_rows, num_heads, _, width = queries_BHTE.shape
-    num_keys = sight.visible_BTC.shape[-1]
-    keys, values = keys.cut(ALL_ROWS, num_keys), values.cut(ALL_ROWS, num_keys)
-    is_ragged = sight.num_unread * num_heads * width > WORTH_A_ROW * num_rows
-    if is_ragged or keys.dtype != torch.float32:
-        return _mix_row_by_row(queries_BHTE, keys, values, sight)
-    if keys.numbers_BHCE.numel() <= NEAR:
-        return _mix_near(queries_BHTE, keys.numbers_BHCE, values.numbers_BHCE, sight.scores_NTC)
-    return _mix_few(queries_BHTE, keys, values, sight.hidden_BHTC)
-
-
-def _mix_near(
-    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, scores_NTC: Tensor
+def _attend_on_cpu(
+    queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask
 ) -> Tensor:
+    """Plain products in fp32: torch's fused attention takes up to ten times as long for so few."""
+    num_rows, num_heads, _, head_dim = queries_BHTE.shape
+    num_keys = mask.visible_BTC.shape[-1]
+    keys, values = keys.first(ALL_ROWS, num_keys), values.first(ALL_ROWS, num_keys)
+    is_ragged = mask.num_skipped * num_heads * head_dim > MIN_SKIPPED_PER_ROW * num_rows
+    if is_ragged or keys.dtype != torch.float32:
+        return _attend_row_by_row(queries_BHTE, keys, values, mask)
+    if keys.data_BHCE.numel() <= MAX_CACHED_NUMBERS:
+        return _attend_batched(queries_BHTE, keys.data_BHCE, values.data_BHCE, mask.bias_NTC)
+    return _attend_streaming(queries_BHTE, keys, values, mask.hidden_BHTC)
+
+
+def _attend_batched(
+    queries_BHTE: Tensor, keys_BHCE: Tensor, values_BHCE: Tensor, bias_NTC: Tensor
+) -> Tensor:
+    """Two batched products; for keys that stay in the CPU's cache."""
     queries_NTE, keys_NCE, values_NCE = (
         x.flatten(0, 1) for x in (queries_BHTE.float(), keys_BHCE, values_BHCE)
     )
     scale = queries_NTE.shape[-1] ** -0.5
-    scores_NTC = torch.baddbmm(scores_NTC, queries_NTE, keys_NCE.mT, alpha=scale)
-    mixed_NTE = torch.bmm(scores_NTC.softmax(dim=-1), values_NCE)
-    return mixed_NTE.view(queries_BHTE.shape).to(queries_BHTE.dtype)
+    scores_NTC = torch.baddbmm(bias_NTC, queries_NTE, keys_NCE.mT, alpha=scale)
+    output_NTE = torch.bmm(scores_NTC.softmax(dim=-1), values_NCE)
+    return output_NTE.view(queries_BHTE.shape).to(queries_BHTE.dtype)
 
 
-def _mix_row_by_row(queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight) -> Tensor:
-    """What is not fp32 is widened in memory that stays in the cache."""
-    is_wide, num_keys = keys.dtype == torch.float32, sight.visible_BTC.shape[-1]
-    row_shape_1HCE = keys.numbers_BHCE[:1].shape
-    wide_1HCE = None if is_wide else queries_BHTE.new_empty(row_shape_1HCE, dtype=torch.float32)
-    rows = enumerate(sight.reach_B or [num_keys] * len(queries_BHTE))
-    mixed = [
-        _mix_few(
-            queries_BHTE[row : row + 1],
-            keys.cut(slice(row, row + 1), reach),
-            values.cut(slice(row, row + 1), reach),
-            sight.hidden_BHTC[row : row + 1, ..., :reach],
-            wide_1HCE,
-        )
-        for row, reach in rows
-    ]
-    return torch.cat(mixed)
-
-
-def _mix_few(
-    queries_BHTE: Tensor,
-    keys: Entries,
-    values: Entries,
-    hidden_BHTC: Tensor,
-    wide_1HCE: Tensor | None = None,
+def _attend_row_by_row(
+    queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask
 ) -> Tensor:
+    """Row by row over its own length; a dtype other than fp32 is widened in a reused buffer."""
+    is_fp32, num_keys = keys.dtype == torch.float32, mask.visible_BTC.shape[-1]
+    row_shape_1HCE = keys.data_BHCE[:1].shape
+    fp32_1HCE = None if is_fp32 else queries_BHTE.new_empty(row_shape_1HCE, dtype=torch.float32)
+    rows = enumerate(mask.lengths_B or [num_keys] * len(queries_BHTE))
+    outputs = [
+        _attend_streaming(
+            queries_BHTE[row : row + 1],
+            keys.first(slice(row, row + 1), length),
+            values.first(slice(row, row + 1), length),
+            mask.hidden_BHTC[row : row + 1, ..., :length],
+            fp32_1HCE,
+        )
+        for row, length in rows
+    ]
+    return torch.cat(outputs)
+
+
+def _attend_streaming(
+    queries_BHTE: Tensor,
+    keys: LayerKV,
+    values: LayerKV,
+    hidden_BHTC: Tensor,
+    fp32_1HCE: Tensor | None = None,
+) -> Tensor:
+    """Products that read keys and values once, in order; scales are applied to the scores."""
     scale = queries_BHTE.shape[-1] ** -0.5
-    scores_BHTC = (_widened(keys, wide_1HCE) @ (queries_BHTE.float() * scale).mT).mT
+    scores_BHTC = (_in_fp32(keys, fp32_1HCE) @ (queries_BHTE.float() * scale).mT).mT
     scores_BHTC = _scaled(scores_BHTC, keys)
     weights_BHTC = scores_BHTC.masked_fill(hidden_BHTC, -torch.inf).softmax(dim=-1)
-    mixed_BHTE = _scaled(weights_BHTC, values) @ _widened(values, wide_1HCE)
-    return mixed_BHTE.to(queries_BHTE.dtype)
+    output_BHTE = _scaled(weights_BHTC, values) @ _in_fp32(values, fp32_1HCE)
+    return output_BHTE.to(queries_BHTE.dtype)
 
 
-def _widened(entries: Entries, wide_1HCE: Tensor | None) -> Tensor:
-    numbers_BHCE = entries.numbers_BHCE
-    if wide_1HCE is None:
-        return numbers_BHCE
-    return wide_1HCE[:, :, : numbers_BHCE.shape[2]].copy_(numbers_BHCE)
+def _in_fp32(kv: LayerKV, fp32_1HCE: Tensor | None) -> Tensor:
+    if fp32_1HCE is None:
+        return kv.data_BHCE
+    return fp32_1HCE[:, :, : kv.data_BHCE.shape[2]].copy_(kv.data_BHCE)
 
 
-def _scaled(x_BHTC: Tensor, entries: Entries) -> Tensor:
-    return x_BHTC if entries.scales_BHC is None else x_BHTC * entries.scales_BHC[:, :, None]
+def _scaled(x_BHTC: Tensor, kv: LayerKV) -> Tensor:
+    return x_BHTC if kv.scales_BHC is None else x_BHTC * kv.scales_BHC[:, :, None]
 
 
-def _has_flash(keys: Entries) -> bool:
+def _has_flash(keys: LayerKV) -> bool:
     return (
-        _knows_lengths(varlen_attn)
+        _supports_lengths(varlen_attn)
         and keys.dtype in (torch.bfloat16, torch.float16)
-        and keys.numbers_BHCE.shape[3] % FLASH_WIDTH == 0
-        and torch.cuda.get_device_capability(keys.numbers_BHCE.device) >= FLASH_CAPABILITY
+        and keys.data_BHCE.shape[3] % FLASH_HEAD_DIM_MULTIPLE == 0
+        and torch.cuda.get_device_capability(keys.data_BHCE.device) >= FLASH_CAPABILITY
     )
 
 
 @cache
-def _knows_lengths(attention: Callable | None) -> bool:
-    """Older versions of torch know it without some of what is asked of it here."""
-    return attention is not None and signature(attention).parameters.keys() >= FLASH_SETTINGS
+def _supports_lengths(varlen_attention: Callable | None) -> bool:
+    """Older versions of torch have it without some of the parameters used here."""
+    return (
+        varlen_attention is not None
+        and signature(varlen_attention).parameters.keys() >= FLASH_PARAMETERS
+    )
 
 
-def _mix_one_by_length(
-    queries_BHTE: Tensor, keys: Entries, values: Entries, sight: Sight
+def _attend_flash(
+    queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask
 ) -> Tensor:
     """Flash attention that reads the valid entries alone."""
-    num_rows, num_heads, capacity, width = keys.numbers_BHCE.shape
-    sequences = sight.sequences
-    mixed_NHE = varlen_attn(
-        queries_BHTE.to(keys.dtype).reshape(-1, 1, width),
-        keys.numbers_BHCE.reshape(-1, 1, width),
-        values.numbers_BHCE.reshape(-1, 1, width),
-        sequences.starts_of_queries,
-        sequences.starts_of_keys,
+    num_rows, num_heads, capacity, head_dim = keys.data_BHCE.shape
+    sequences = mask.sequences
+    output_NTE = varlen_attn(
+        queries_BHTE.to(keys.dtype).reshape(-1, 1, head_dim),
+        keys.data_BHCE.reshape(-1, 1, head_dim),
+        values.data_BHCE.reshape(-1, 1, head_dim),
+        sequences.query_starts,
+        sequences.key_starts,
         max_q=1,
         max_k=capacity,
         seqused_k=sequences.lengths,
         num_splits=1,  # a row's rounding must not depend on the other rows
     )
-    assert isinstance(mixed_NHE, Tensor)  # no statistics were asked for
-    return mixed_NHE.view(num_rows, num_heads, 1, width).to(queries_BHTE.dtype)
+    assert isinstance(output_NTE, Tensor)  # no statistics were asked for
+    return output_NTE.view(num_rows, num_heads, 1, head_dim).to(queries_BHTE.dtype)

@@ -7,7 +7,7 @@ one published model.
 from dataclasses import dataclass
 from math import ceil, prod
 
-# Heard after the last word is due, so that a late one is not lost.
+# Silence after the last word is due, so that a late word is not lost.
 FLUSH_AFTER_DELAY_S = 0.5
 
 
@@ -38,7 +38,7 @@ class MimiConfig:
     # quantizer
     codebook_dim: int
     codebook_size: int
-    num_codebooks: int  # codebooks in the file; the language model may hear a prefix of them
+    num_codebooks: int  # codebooks in the file; the language model may use only the first ones
 
     def __post_init__(self) -> None:
         if self.seanet_dim != self.dim:
@@ -82,10 +82,10 @@ class LanguageModelConfig:
     num_codebooks: int
     audio_card: int  # codes per codebook; id `audio_card` means "no audio yet"
     text_card: int  # text tokens that can be produced
-    text_start_id: int  # row of the text table heard at step 0 (`text_card` in native checkpoints)
+    text_start_id: int  # row of the text table at step 0 (`text_card` in native checkpoints)
     num_text_rows: int  # rows of the text table
-    num_extra_heads: int = 0
-    extra_head_dim: int = 0
+    num_vad_heads: int = 0
+    vad_head_dim: int = 0
     padding_id: int = 3
     end_of_padding_id: int = 0
 
@@ -100,28 +100,28 @@ class SpeechToTextConfig:
 
     mimi: MimiConfig
     language_model: LanguageModelConfig
-    delay_s: float  # how long after a sound its text is written
-    silence_prefix_s: float  # silence that must be heard before the recording
+    delay_s: float  # from a sound to its text
+    silence_prefix_s: float  # silence before the recording
     known_delay_steps: int | None = None  # where a model's delay is not `delay_s` rounded
 
     @property
     def delay_steps(self) -> int:
-        """Steps from hearing a sound to writing its text."""
+        """Steps from a sound to its text."""
         if self.known_delay_steps is not None:
             return self.known_delay_steps
         return round(self.delay_s * self.mimi.frame_rate_hz)
 
     @property
     def prefix_frames(self) -> int:
-        """Silent frames heard before a recording."""
+        """Silent frames before a recording."""
         return ceil(self.silence_prefix_s * self.mimi.frame_rate_hz)
 
     @property
     def flush_frames(self) -> int:
-        """Silent frames heard after a recording: its last words are still to be written."""
+        """Silent frames after a recording, during which its last words come out."""
         delay_frames = max(self.delay_s * self.mimi.frame_rate_hz, self.delay_steps)
         return ceil(delay_frames + FLUSH_AFTER_DELAY_S * self.mimi.frame_rate_hz)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames to hear for a recording: prefix, the recording (its last frame filled), flush."""
+        """Frames of a recording: prefix, the recording (its last frame padded), flush."""
         return self.prefix_frames + ceil(num_samples / self.mimi.frame_samples) + self.flush_frames

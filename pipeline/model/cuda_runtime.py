@@ -1,63 +1,62 @@
-"""The queues of a device: one for the steps, one for the codec ahead of them, one for copies home.
+"""CUDA streams, events, graphs and copies of one device.
 
-On a CPU there is a single queue and everything is done when the call returns.
+Three CUDA streams run beside each other: one for the steps, one for the encoder ahead of them, one
+for copies to the host. On a CPU there are none, and everything is done when a call returns.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nightscribe.model.attention import Reach
+MAX_SLOTS_PER_MOVE = 4
 
-MOVED_AT_ONCE = 4  # slots
+Output = TypeVar("Output")
+Upload = Callable[[np.ndarray], Tensor]
 
-Told = TypeVar("Told")
 
-
-class Kind(NamedTuple):
-    """Steps of one kind are recorded once."""
+class GraphKey(NamedTuple):
+    """Steps with the same key share one CUDA graph."""
 
     num_slots: int
-    is_plain: bool  # no slot has a prompt or draws its tokens
+    is_greedy: bool  # no slot has a prompt or samples its tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Homeward(Generic[Told]):
-    """Copies on their way to the host, and what they tell there."""
+class PendingCopy(Generic[Output]):
+    """Copies on their way to the host, and what to make of them there."""
 
     tensors: tuple[Tensor, ...]
     done: torch.cuda.Event | None
-    told: Callable[..., Told]  # of as many arrays
+    to_output: Callable[..., Output]  # takes one array per tensor
 
-    def wait(self) -> Told:
-        """Hold the host until they are there."""
+    def wait(self) -> Output:
+        """Block until the copies are there."""
         if self.done is not None:
             self.done.synchronize()
-        return self.told(*(tensor.numpy() for tensor in self.tensors))
+        return self.to_output(*(tensor.numpy() for tensor in self.tensors))
 
 
-class Queues:
-    """CUDA streams, events and graphs of one device, or their absence."""
+class CudaRuntime:
+    """CUDA streams, events and graphs of one device; on a CPU every call is plain."""
 
     def __init__(self, device: torch.device, use_graphs: bool) -> None:
         self.device = device
-        self.is_cuda = has_queues(device)
+        self.is_cuda = has_streams(device)
         self._use_graphs = use_graphs and self.is_cuda
-        self._graphs: dict[Kind, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[GraphKey, torch.cuda.CUDAGraph] = {}
         if self.is_cuda:
-            self._codec = torch.cuda.Stream(device)
-            self._home = torch.cuda.Stream(device)
+            self._encoder_stream = torch.cuda.Stream(device)
+            self._copy_stream = torch.cuda.Stream(device)
             self._pool = torch.cuda.graph_pool_handle()
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
-        """What is queued inside runs on this device, whichever the calling thread has in mind."""
+        """Work queued inside runs on this device, whatever the calling thread's current one is."""
         if not self.is_cuda:
             yield
             return
@@ -65,12 +64,12 @@ class Queues:
             yield
 
     @contextmanager
-    def codec(self) -> Iterator[None]:
-        """What is queued inside runs beside the steps."""
+    def on_encoder_stream(self) -> Iterator[None]:
+        """Work queued inside runs beside the steps."""
         if not self.is_cuda:
             yield
             return
-        with torch.cuda.stream(self._codec):
+        with torch.cuda.stream(self._encoder_stream):
             yield
 
     def upload(self, values: np.ndarray) -> Tensor:
@@ -80,54 +79,56 @@ class Queues:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
-    def download(self, tensors: Sequence[Tensor], told: Callable[..., Told]) -> Homeward[Told]:
-        """Copies on the host, once they are there; the tensors must not be written to again."""
+    def download(
+        self, tensors: Sequence[Tensor], to_output: Callable[..., Output]
+    ) -> PendingCopy[Output]:
+        """Copies to the host, queued; the tensors must not be written to again."""
         if not self.is_cuda:
-            return Homeward(tuple(tensors), None, told)
-        self._home.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self._home):
+            return PendingCopy(tuple(tensors), None, to_output)
+        self._copy_stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._copy_stream):
             copies = tuple(self._pinned_copy(tensor) for tensor in tensors)
-            # The host sleeps until then: decoders need its cores.
+            # A blocking event lets the waiting thread sleep: audio decoders need the cores.
             done = torch.cuda.Event(blocking=True)
             done.record()
-        return Homeward(copies, done, told)
+        return PendingCopy(copies, done, to_output)
 
     def _pinned_copy(self, tensor: Tensor) -> Tensor:
-        tensor.record_stream(self._home)
+        tensor.record_stream(self._copy_stream)
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return copy.copy_(tensor, non_blocking=True)
 
-    def sign(self) -> torch.cuda.Event | None:
-        """Done when everything queued so far on the present queue is."""
+    def record_event(self) -> torch.cuda.Event | None:
+        """An event that is done when everything queued so far on the current stream is."""
         return torch.cuda.current_stream(self.device).record_event() if self.is_cuda else None
 
-    def receive(self, tensor: Tensor, sign: torch.cuda.Event | None) -> None:
-        """Hold the present queue until a sign, then let it read what another has made."""
-        if sign is not None:
-            present = torch.cuda.current_stream(self.device)
-            present.wait_event(sign)
-            tensor.record_stream(present)
+    def wait_event(self, tensor: Tensor, event: torch.cuda.Event | None) -> None:
+        """Let the current stream wait for an event before it uses another stream's tensor."""
+        if event is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(event)
+            tensor.record_stream(current)
 
     def moves(
         self, sources: Sequence[int], targets: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Slots to copy and where to; neither the steps nor the codec pass what is done to them.
+        """Slots to copy and where to, ordered before and after all work of steps and encoder.
 
-        A few at a time: what is copied stands in memory twice, and may be a hundred megabytes.
+        A few at a time: a copy is in memory twice, and may be a hundred megabytes.
         """
         with self.on_device():
-            self.join()
-            for first in range(0, len(sources), MOVED_AT_ONCE):
-                few = slice(first, first + MOVED_AT_ONCE)
+            self.sync_streams()
+            for first in range(0, len(sources), MAX_SLOTS_PER_MOVE):
+                few = slice(first, first + MAX_SLOTS_PER_MOVE)
                 yield self.upload(np.array(sources[few])), self.upload(np.array(targets[few]))
-            self.join()
+            self.sync_streams()
 
-    def join(self) -> None:
-        """Let neither the steps nor the codec pass the other."""
+    def sync_streams(self) -> None:
+        """Let the steps and the encoder wait for each other."""
         if self.is_cuda:
             steps = torch.cuda.current_stream(self.device)
-            steps.wait_stream(self._codec)
-            self._codec.wait_stream(steps)
+            steps.wait_stream(self._encoder_stream)
+            self._encoder_stream.wait_stream(steps)
 
     @property
     def rounds_ahead(self) -> int:
@@ -135,28 +136,23 @@ class Queues:
         return 1 if self.is_cuda else 0
 
     @torch.inference_mode()
-    def capture(self, step: Callable[[Kind, Reach], None], kind: Kind) -> None:
-        """Record a graph of one kind of step; call while all slots are idle."""
-        if self._use_graphs:
-            self._graphs[kind] = self._captured(partial(step, kind, None))
-
-    def _captured(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    def capture(self, key: GraphKey, step: Callable[[], None]) -> None:
+        """Capture a CUDA graph of a step, if graphs are used; call while all slots are idle."""
+        if not self._use_graphs:
+            return
         graph = torch.cuda.CUDAGraph()
-        self.join()
-        with torch.cuda.stream(self._codec):  # what is chosen or allocated once, is before
+        self.sync_streams()
+        with torch.cuda.stream(self._encoder_stream):  # warm up: one-time choices and allocations
             step()
-        self.join()
+        self.sync_streams()
         with torch.cuda.graph(graph, pool=self._pool):
             step()
-        return graph
+        self._graphs[key] = graph
 
-    def run(self, step: Callable[[Kind, Reach], None], kind: Kind, reach: Reach) -> None:
-        """Do a step; a graph, where there is one, knows no `reach`."""
-        if kind in self._graphs:
-            self._graphs[kind].replay()
-        else:
-            step(kind, None if self.is_cuda else reach)
+    def graph(self, key: GraphKey) -> torch.cuda.CUDAGraph | None:
+        """The captured graph of steps with this key, if there is one."""
+        return self._graphs.get(key)
 
 
-def has_queues(device: torch.device) -> bool:
+def has_streams(device: torch.device) -> bool:
     return device.type == "cuda"

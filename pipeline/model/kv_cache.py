@@ -1,12 +1,12 @@
-"""How a ring keeps its keys and values: as they come, or in eight bits with a scale for each.
+"""The KV cache: a ring of keys and values per slot, in the model's dtype or in 8 bits.
 
-An entry of a head, a vector, is divided by a scale of its own, so that its largest number is the
-largest that eight bits hold. The scale comes back outside the products of attention.
+In 8 bits each vector (one entry of one head) has a scale of its own, so that its largest number is
+the largest that 8 bits hold. The scale is applied outside the matrix products of attention.
 
-Eight bits turn a difference in the last bit of a product into one of a whole step: as in bf16, a
-stream is heard alike to the bit only over as many slots.
+8 bits turn a difference in the last bit of a product into one of a whole step. As in bf16, output
+is identical to the bit only over the same number of slots.
 
-L layers, B rows, T new positions, H heads, C ring entries, E width of a head.
+L layers, B rows (slots), T new positions, H heads, C ring entries, E head dimension.
 """
 
 from collections.abc import Iterator
@@ -20,62 +20,66 @@ EIGHT_BITS = (torch.int8, torch.float8_e4m3fn)
 SCALE_DTYPE = torch.bfloat16  # as wide a range as what it scales
 _SMALLEST_SCALE = torch.finfo(SCALE_DTYPE).tiny
 
+# Upper bounds on the ring entries that hold something: one for all rows, one for each row, or None.
+# Entries beyond a bound are not read.
+KVLengths = int | tuple[int, ...] | None
 
-class Entries(NamedTuple):
-    """The keys or the values of one layer: numbers, times a scale per entry and head if given."""
 
-    numbers_BHCE: Tensor
+class LayerKV(NamedTuple):
+    """The keys or the values of one layer, with a scale per entry and head if quantized."""
+
+    data_BHCE: Tensor
     scales_BHC: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.numbers_BHCE.dtype
+        return self.data_BHCE.dtype
 
-    def cut(self, rows: slice, num_entries: int) -> "Entries":
+    def first(self, rows: slice, num_entries: int) -> "LayerKV":
         """The first entries of some rows."""
         scales = None if self.scales_BHC is None else self.scales_BHC[rows, :, :num_entries]
-        return Entries(self.numbers_BHCE[rows, :, :num_entries], scales)
+        return LayerKV(self.data_BHCE[rows, :, :num_entries], scales)
 
-    def plain(self, dtype: torch.dtype) -> Tensor:
-        """What is meant, scales included, in eight bits no longer."""
+    def dequantized(self, dtype: torch.dtype) -> Tensor:
+        """The data with its scales applied; data without scales stays as it is."""
         if self.scales_BHC is None:
-            return self.numbers_BHCE
-        return (self.numbers_BHCE.float() * self.scales_BHC.float()[..., None]).to(dtype)
+            return self.data_BHCE
+        return (self.data_BHCE.float() * self.scales_BHC.float()[..., None]).to(dtype)
 
 
-def in_eight_bits(x_BTHE: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Numbers and scales of the vectors of each position and head."""
-    is_whole = dtype == torch.int8
-    limit = 127.0 if is_whole else torch.finfo(dtype).max
+def quantize(x_BTHE: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """8-bit data and the scale of each vector."""
+    is_integer = dtype == torch.int8
+    limit = 127.0 if is_integer else torch.finfo(dtype).max
     x_BTHE = x_BTHE.float()
     scales_BTH = x_BTHE.abs().amax(dim=-1) / limit
     scales_BTH = scales_BTH.clamp_min(_SMALLEST_SCALE).to(SCALE_DTYPE)
-    # The rounding of the scale may leave the largest number a hair beyond the limit.
+    # Rounding the scale may push the largest number slightly over the limit.
     ratios_BTHE = (x_BTHE / scales_BTH.float()[..., None]).clamp(-limit, limit)
-    return (ratios_BTHE.round() if is_whole else ratios_BTHE).to(dtype), scales_BTH
+    return (ratios_BTHE.round() if is_integer else ratios_BTHE).to(dtype), scales_BTH
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheTensors:
     """The keys or the values of all layers."""
 
-    numbers_LBHCE: Tensor
+    data_LBHCE: Tensor
     scales_LBHC: Tensor | None = None
 
     @classmethod
     def empty(cls, shape_LBHCE: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Self:
-        # Zeros, not whatever memory held: a hidden NaN would still spoil a weighted sum.
-        numbers = torch.zeros(shape_LBHCE, device=device, dtype=dtype)
+        # Zeros, not uninitialized memory: even a masked NaN would spoil a weighted sum.
+        data = torch.zeros(shape_LBHCE, device=device, dtype=dtype)
         if dtype not in EIGHT_BITS:
-            return cls(numbers)
-        return cls(numbers, torch.zeros(shape_LBHCE[:-1], device=device, dtype=SCALE_DTYPE))
+            return cls(data)
+        return cls(data, torch.zeros(shape_LBHCE[:-1], device=device, dtype=SCALE_DTYPE))
 
     @property
     def size_bytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
     def tensors(self) -> Iterator[Tensor]:
-        yield self.numbers_LBHCE
+        yield self.data_LBHCE
         if self.scales_LBHC is not None:
             yield self.scales_LBHC
 
@@ -90,25 +94,97 @@ class Kept:
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows by those of another, in its order."""
         for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
-            _movable(mine).index_copy_(1, rows, _movable(theirs))
+            _indexable(mine).index_copy_(1, rows, _indexable(theirs))
 
-    def layer(self, layer: int) -> Entries:
+    def layer(self, layer: int) -> LayerKV:
         scales = None if self.scales_LBHC is None else self.scales_LBHC[layer]
-        return Entries(self.numbers_LBHCE[layer], scales)
+        return LayerKV(self.data_LBHCE[layer], scales)
 
-    def write(self, layer: int, places: tuple[Tensor, Tensor], x_BTHE: Tensor) -> Entries:
-        """Keep a layer's new vectors in these rows and entries; returns all it keeps."""
-        numbers_BHCE, scales_BHC = entries = self.layer(layer)
-        # index_put, not scatter: on CPU a bf16 scatter is three orders of magnitude slower.
+    def write(self, layer: int, where: tuple[Tensor, Tensor], x_BTHE: Tensor) -> LayerKV:
+        """Write a layer's new vectors at these rows and entries; returns the whole layer."""
+        data_BHCE, scales_BHC = whole = self.layer(layer)
+        # index_put, not scatter: on a CPU a bf16 scatter is a thousand times slower.
         if scales_BHC is None:
-            numbers_BHCE.transpose(1, 2).index_put_(places, x_BTHE.to(numbers_BHCE.dtype))
-            return entries
-        new_BTHE, scales_BTH = in_eight_bits(x_BTHE, numbers_BHCE.dtype)
-        scales_BHC.transpose(1, 2).index_put_(places, scales_BTH)
-        _movable(numbers_BHCE).transpose(1, 2).index_put_(places, _movable(new_BTHE))
-        return entries
+            data_BHCE.transpose(1, 2).index_put_(where, x_BTHE.to(data_BHCE.dtype))
+            return whole
+        new_BTHE, scales_BTH = quantize(x_BTHE, data_BHCE.dtype)
+        scales_BHC.transpose(1, 2).index_put_(where, scales_BTH)
+        _indexable(data_BHCE).transpose(1, 2).index_put_(where, _indexable(new_BTHE))
+        return whole
 
 
-def _movable(numbers: Tensor) -> Tensor:
-    """Numbers that torch can copy by index: of eight bits it moves integers alone everywhere."""
-    return numbers.view(torch.int8) if numbers.dtype in EIGHT_BITS else numbers
+def _indexable(data: Tensor) -> Tensor:
+    """A view that torch can copy by index on every device: of 8-bit types only int8 is."""
+    return data.view(torch.int8) if data.dtype in EIGHT_BITS else data
+
+
+class RingPositions(NamedTuple):
+    """Where one call writes in the ring, and the position of each entry after that."""
+
+    writes: tuple[Tensor, Tensor]  # rows and entries
+    positions_BT: Tensor
+    entry_positions_BC: Tensor  # negative: nothing of this stream
+
+
+@dataclass(slots=True)
+class KVCache:
+    """Keys and values of the last positions of every row; each row has its own position.
+
+    Entry `p % capacity` holds position p. Entries of a previous stream are never cleared: counted
+    from the new stream's position they are before its beginning, so every query masks them.
+    """
+
+    keys: CacheTensors
+    values: CacheTensors
+    next_positions_B: Tensor
+
+    @classmethod
+    def empty(cls, shape_LBHCE: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Self:
+        keys, values = (CacheTensors.empty(shape_LBHCE, device, dtype) for _ in range(2))
+        positions = torch.zeros(shape_LBHCE[1], device=device, dtype=torch.int64)
+        return cls(keys, values, positions)
+
+    @property
+    def capacity(self) -> int:
+        return self.keys.data_LBHCE.shape[3]
+
+    def first(self, num_rows: int) -> Self:
+        """The same memory, for the first rows only."""
+        positions = self.next_positions_B[:num_rows]
+        return type(self)(self.keys.first(num_rows), self.values.first(num_rows), positions)
+
+    def rows(self, rows: Tensor) -> Self:
+        """A copy of some rows."""
+        positions = self.next_positions_B.index_select(0, rows)
+        return type(self)(self.keys.rows(rows), self.values.rows(rows), positions)
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        """Overwrite some rows by those of another cache, in its order."""
+        self.keys.put(rows, other.keys)
+        self.values.put(rows, other.values)
+        self.next_positions_B.index_copy_(0, rows, other.next_positions_B)
+
+    def reset(self, fresh_B: Tensor) -> None:
+        """Begin a new stream in some rows."""
+        self.next_positions_B.masked_fill_(fresh_B, 0)
+
+    def advance(self, num_positions: int) -> RingPositions:
+        """Move every row on; returns where its new positions are in the ring."""
+        new = torch.arange(num_positions, device=self.next_positions_B.device)
+        positions_BT = self.next_positions_B[:, None] + new
+        entries = torch.arange(self.capacity, device=new.device)
+        newest_B1 = positions_BT[:, -1:]
+        entry_positions_BC = newest_B1 - (newest_B1 - entries) % self.capacity
+        rows_B1 = torch.arange(len(positions_BT), device=new.device)[:, None]
+        self.next_positions_B += num_positions
+        writes = rows_B1, positions_BT % self.capacity
+        return RingPositions(writes, positions_BT, entry_positions_BC)
+
+    def extend(
+        self, layer: int, keys_BTHE: Tensor, values_BTHE: Tensor, ring: RingPositions
+    ) -> tuple[LayerKV, LayerKV]:
+        """Write one layer's new keys and values; returns the layer's whole ring."""
+        return (
+            self.keys.write(layer, ring.writes, keys_BTHE),
+            self.values.write(layer, ring.writes, values_BTHE),
+        )

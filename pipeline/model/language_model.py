@@ -1,6 +1,6 @@
-"""The decoder-only language model: what was heard in a frame and said before to what is said now.
+"""The decoder-only language model: codes of a frame and the last text token to the next token.
 
-S slots, T positions, K codebooks, D width, V text tokens, H extra heads, A answers of a head.
+S slots, T positions, K codebooks, D width, V text tokens, H VAD heads, A classes of a VAD head.
 """
 
 import re
@@ -12,18 +12,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nightscribe.model.attention import Reach, RingCache, SelfAttention, Window
 from nightscribe.model.config import LanguageModelConfig
-from nightscribe.model.native import NativeTensor, fill, whole
-from nightscribe.model.transformer import GatedFeedForward, Geometry, Layer, RMSNorm, Transformer
-from nightscribe.model.weight_quantization import CompressedLinear, compress
+from nightscribe.model.kv_cache import KVCache, KVLengths
+from nightscribe.model.native_tensors import NativeTensor, fill, whole
+from nightscribe.model.transformer import (
+    GatedFeedForward,
+    Geometry,
+    Layer,
+    RMSNorm,
+    SelfAttention,
+    Transformer,
+    Window,
+)
+from nightscribe.model.weight_quantization import QuantizedLinear, quantize_linears
 
 
 class Prediction(NamedTuple):
-    """What the model says at each position: logits in fp32, and the extra heads' probabilities."""
+    """The prediction at each position: logits in fp32, and the VAD heads' probabilities."""
 
     logits_STV: Tensor
-    extra_STHA: Tensor | None
+    vad_STHA: Tensor | None
 
 
 class JoinedEmbedding(nn.Module):
@@ -42,13 +50,13 @@ class JoinedEmbedding(nn.Module):
         return torch.cat((codes_STK, text_ST[..., None]), dim=-1) + starts_R
 
     def add_at_once(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
-        """The sum in one pass, rounded once."""
+        """The sum in one kernel, rounded once."""
         rows = self.rows(codes_STK, text_ST)
         bags_NR = rows.flatten(0, 1)
         return F.embedding_bag(bags_NR, self.table.weight, mode="sum").unflatten(0, rows.shape[:2])
 
     def add_in_float32(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
-        """The sum in fp32, never rounded: for numbers that it might overflow."""
+        """The sum in fp32, never rounded: for dtypes that it might overflow."""
         return self.table(self.rows(codes_STK, text_ST)).sum(dim=-2, dtype=torch.float32)
 
     def add_in_order(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
@@ -78,13 +86,13 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = JoinedEmbedding(config)
-        # In bf16 only `add_in_order` rounds as the reference does; the other is quicker and closer.
+        # In bf16 only `add_in_order` rounds as the reference does; this is faster and more precise.
         self.embed = self.embedding.add_at_once
         self.transformer = _transformer(config)
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.text_head = nn.Linear(config.dim, config.text_card, bias=False)
-        num_answers = config.num_extra_heads * config.extra_head_dim
-        self.extra_heads = nn.Linear(config.dim, num_answers, bias=False) if num_answers else None
+        vad_dim = config.num_vad_heads * config.vad_head_dim
+        self.vad_heads = nn.Linear(config.dim, vad_dim, bias=False) if vad_dim else None
 
     @classmethod
     def load(
@@ -98,27 +106,27 @@ class LanguageModel(nn.Module):
     ) -> Self:
         """Build from native tensors, leaving out codebooks past `config.num_codebooks`.
 
-        With `weight_bits` the matrices of the transformer are compressed to so many.
+        With `weight_bits` the matrices of the transformer are quantized to that many bits.
         """
         with torch.device("meta"):
             model = cls(config).to(dtype)
         if dtype == torch.float16:
             model._widen()
         if weight_bits is not None:
-            compress(model.transformer, weight_bits, device)
+            quantize_linears(model.transformer, weight_bits, device)
         model.to_empty(device=device)
         fill(model.native_tensors(), tensors, model._is_unused)
         return model.eval().requires_grad_(False)
 
     def _widen(self) -> None:
-        """Keep in fp32 what fp16 is too narrow for: the residual stream and the logits."""
+        """Keep in fp32 what would overflow fp16: the residual stream and the logits."""
         self.embed = self.embedding.add_in_float32
-        for part in (self.norm, self.text_head, self.extra_heads):
+        for part in (self.norm, self.text_head, self.vad_heads):
             if part is not None:
                 part.float()
 
     def forward(self, codes_STK: Tensor, text_ST: Tensor) -> Prediction:
-        """Hear whole sequences from their first position; differentiable."""
+        """Whole sequences from their first position; differentiable."""
         return self.predict(self.transformer(self.embed(codes_STK, text_ST)))
 
     @torch.no_grad()
@@ -126,41 +134,41 @@ class LanguageModel(nn.Module):
         self,
         codes_STK: Tensor,
         text_ST: Tensor,
-        cache: RingCache,
+        cache: KVCache,
         fresh_S: Tensor,
-        reach: Reach = None,
+        kv_lengths: KVLengths = None,
     ) -> Prediction:
-        """Hear the next positions of every slot; the cache is updated in place.
+        """The next positions of every slot; the cache is updated in place.
 
-        Fresh slots begin a new stream. `reach` as in `Transformer.extend`.
+        Fresh slots begin a new stream. `kv_lengths` as in `Transformer.extend`.
         """
-        cache.restart(fresh_S)
+        cache.reset(fresh_S)
         x_STD = self.embed(codes_STK, text_ST)
-        return self.predict(self.transformer.extend(x_STD, cache, reach))
+        return self.predict(self.transformer.extend(x_STD, cache, kv_lengths))
 
     def predict(self, x_STD: Tensor) -> Prediction:
         x_STD = self.norm(x_STD)
         logits_STV = self.text_head(x_STD).float()
-        if self.extra_heads is None:
+        if self.vad_heads is None:
             return Prediction(logits_STV, None)
-        answers = (self.config.num_extra_heads, self.config.extra_head_dim)
-        extra_STHA = self.extra_heads(x_STD).float().unflatten(-1, answers).softmax(dim=-1)
-        return Prediction(logits_STV, extra_STHA)
+        heads = (self.config.num_vad_heads, self.config.vad_head_dim)
+        vad_STHA = self.vad_heads(x_STD).float().unflatten(-1, heads).softmax(dim=-1)
+        return Prediction(logits_STV, vad_STHA)
 
     def empty_cache(
         self, num_slots: int, max_positions_per_call: int = 1, dtype: torch.dtype | None = None
-    ) -> RingCache:
+    ) -> KVCache:
         return self.transformer.empty_cache(num_slots, max_positions_per_call, dtype)
 
     def native_tensors(self) -> dict[str, NativeTensor]:
-        """Where the tensors of a native checkpoint stand in this module."""
+        """Where the tensors of a native checkpoint are in this module."""
         places = self.embedding.native_tensors()
         for index, layer in enumerate(self.transformer.layers):
             places |= _native_layer(f"transformer.layers.{index}", layer)
         places["out_norm.alpha"] = whole(self.norm.scale_D, 1, 1, self.config.dim)
         places["text_linear.weight"] = whole(self.text_head.weight)
-        if self.extra_heads is not None:
-            heads = self.extra_heads.weight.split(self.config.extra_head_dim)
+        if self.vad_heads is not None:
+            heads = self.vad_heads.weight.split(self.config.vad_head_dim)
             places |= {f"extra_heads.{i}.weight": whole(head) for i, head in enumerate(heads)}
         return places
 
@@ -193,7 +201,7 @@ def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
 
     def matrix(name: str) -> NativeTensor:
         linear = layer.get_submodule(name)
-        if isinstance(linear, CompressedLinear):
+        if isinstance(linear, QuantizedLinear):
             return linear.native()
         return whole(named(f"{name}.weight"))
 

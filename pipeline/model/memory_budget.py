@@ -1,26 +1,28 @@
-"""How many slots fit a memory: arithmetic from the sizes of a checkpoint, no tensor is made."""
+"""How many slots fit into memory: arithmetic from the sizes of a checkpoint, no torch."""
 
 from dataclasses import dataclass
 from math import ceil
 
+from nightscribe.engine.config import EngineConfig
 from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
-from nightscribe.model.precision import Numbers
+from nightscribe.model.precision import Precision
 
-SMALLEST_BUCKET = 8  # slots; below, a step costs the same
-MOST_SLOTS = 256  # beyond, a step is as much slower as it is wider, and long streams take longer
-KEPT_FREE = 0.06  # of the memory: fragments, libraries, other small things
-GRAPHS_BYTES = 576 << 20  # of all recorded steps, which share what they compute in
-ENCODE_BYTES_PER_S = 32 << 20  # of sound that is encoded at once; 64 channels at 24 kHz, five times
-MOST_ENCODE_ROWS, LEAST_ENCODE_ROWS = 64, 4  # streams encoded at once; more gain nothing
+SMALLEST_BUCKET = 8  # slots; with fewer a step costs the same
+MAX_SLOTS = 256  # with more, a step slows down in proportion, and long streams take longer
+CPU_SLOTS = 8  # a CPU gains little from more
+RESERVED_SHARE = 0.06  # of the memory: fragmentation, libraries, other small things
+GRAPHS_BYTES = 576 << 20  # of all CUDA graphs, which share their workspace
+ENCODE_BYTES_PER_S = 32 << 20  # of audio encoded at once: 64 channels at 24 kHz, five times
+MAX_ENCODE_ROWS, MIN_ENCODE_ROWS = 64, 4  # streams encoded at once; more gain nothing
 ENCODE_SHARE = 1 / 16  # of the memory
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
-SCALE_BYTES = {"int8": 2, "float8": 2}  # of each row of a matrix, of each vector in a cache
-GROUP_BITS = 32 * 4 + 2 * 16  # of 32 entries in int4: these, a scale and a zero
+SCALE_BYTES = {"int8": 2, "float8": 2}  # for each row of a matrix, each vector in a cache
+GROUP_BITS = 32 * 4 + 2 * 16  # of 32 int4 entries: the entries, a scale and a zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Footprint:
-    """Bytes that a model takes on a device, in all and for each slot."""
+class MemoryBudget:
+    """Bytes that a model takes on a device, in total and for each slot."""
 
     weights: int
     codec_weights: int
@@ -39,20 +41,20 @@ class Footprint:
         return self.cache_per_slot + self.codec_state_per_slot
 
     def num_slots(self, memory_bytes: float) -> int:
-        """Slots worth having that fit, in whole smallest buckets; 0 if the model does not fit."""
-        fitting = self.most_slots(memory_bytes)
-        return min(MOST_SLOTS, fitting // SMALLEST_BUCKET * SMALLEST_BUCKET)
+        """Useful slots that fit, a multiple of the smallest bucket; 0 if the model does not fit."""
+        fitting = self.max_slots(memory_bytes)
+        return min(MAX_SLOTS, fitting // SMALLEST_BUCKET * SMALLEST_BUCKET)
 
-    def most_slots(self, memory_bytes: float) -> int:
-        """Slots that the memory would hold, useful or not."""
-        room = memory_bytes * (1 - KEPT_FREE) - self.fixed
-        return max(0, int(room // self.per_slot))
+    def max_slots(self, memory_bytes: float) -> int:
+        """Slots that fit into the memory, useful or not."""
+        left_bytes = memory_bytes * (1 - RESERVED_SHARE) - self.fixed
+        return max(0, int(left_bytes // self.per_slot))
 
-    def told(self, num_slots: int) -> str:
-        """The bill, in one line for the log."""
+    def describe(self, num_slots: int) -> str:
+        """The parts of the budget, in one line for the log."""
         parts = {
             "weights": self.weights,
-            "keys and values": num_slots * self.cache_per_slot,
+            "KV cache": num_slots * self.cache_per_slot,
             "codec": self.codec_weights + num_slots * self.codec_state_per_slot,
             "encoding": self.encoding,
             "graphs": self.graphs,
@@ -60,86 +62,116 @@ class Footprint:
         return ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in parts.items())
 
 
-def footprint(
+def memory_budget(
     config: SpeechToTextConfig,
-    numbers: Numbers,
+    precision: Precision,
     round_steps: int,
     encode_rows: int,
     *,
     graphs_bytes: int = GRAPHS_BYTES,
     frames_per_pass: int = 1,
-) -> Footprint:
-    """What a checkpoint takes in these numbers; a round has so many steps, or a few more."""
+) -> MemoryBudget:
+    """What a checkpoint takes in this precision; a round has `round_steps` or a few more."""
     language_model, mimi = config.language_model, config.mimi
-    most_steps = frames_per_pass * ceil(round_steps / frames_per_pass)
-    encoded_s = encode_rows * most_steps / mimi.frame_rate_hz
-    codec_state = 4 * _codec_state(mimi, most_steps)
-    return Footprint(
-        weights=_weight_bytes(language_model, numbers),
-        codec_weights=4 * _codec_sizes(mimi),
-        cache_per_slot=_cached_bytes(language_model, numbers.cache, frames_per_pass),
+    max_steps = frames_per_pass * ceil(round_steps / frames_per_pass)
+    encoded_s = encode_rows * max_steps / mimi.frame_rate_hz
+    codec_state = 4 * _codec_state(mimi, max_steps)
+    return MemoryBudget(
+        weights=_weight_bytes(language_model, precision),
+        codec_weights=4 * _num_codec_weights(mimi),
+        cache_per_slot=_cache_bytes(language_model, precision.cache, frames_per_pass),
         codec_state_per_slot=codec_state,
         encode_rows=encode_rows,
-        # The state of what is encoded is copied out of its slots.
+        # The state of the encoded streams is copied out of their slots.
         encoding=int(encoded_s * ENCODE_BYTES_PER_S) + encode_rows * codec_state,
         graphs=graphs_bytes,
     )
 
 
 def encode_rows(memory_bytes: float, round_steps: int, frame_rate_hz: float) -> int:
-    """Streams that are encoded at once on a GPU of so much memory."""
+    """Streams that are encoded at once on a GPU with this much memory."""
     row_bytes = round_steps / frame_rate_hz * ENCODE_BYTES_PER_S
     fitting = int(memory_bytes * ENCODE_SHARE // row_bytes)
-    return min(MOST_ENCODE_ROWS, max(LEAST_ENCODE_ROWS, fitting))
+    return min(MAX_ENCODE_ROWS, max(MIN_ENCODE_ROWS, fitting))
 
 
-def _weight_bytes(config: LanguageModelConfig, numbers: Numbers) -> int:
-    return (
-        _layer_bytes(config, numbers.weights)
-        + _table_sizes(config) * ITEM_BYTES[numbers.activations]
-        + _norm_bytes(config, numbers.activations)
-        + _head_bytes(config, numbers.activations)
+def budget_for(
+    config: SpeechToTextConfig,
+    precision: Precision,
+    engine: EngineConfig,
+    device_type: str,
+    free_bytes: float,
+) -> MemoryBudget:
+    """What a checkpoint takes on a device of this type with this much free."""
+    frames_per_pass, rows, graphs_bytes = engine.frames_per_pass or 1, 1, 0
+    if device_type == "cuda":
+        rows = encode_rows(free_bytes, engine.round_steps, config.mimi.frame_rate_hz)
+        graphs_bytes = GRAPHS_BYTES
+    return memory_budget(
+        config,
+        precision,
+        engine.round_steps,
+        rows,
+        graphs_bytes=graphs_bytes,
+        frames_per_pass=frames_per_pass,
     )
 
 
-def _layer_bytes(config: LanguageModelConfig, numbers: str) -> int:
-    """Of the matrices of all layers, as (rows, columns)."""
+def fitting_slots(budget: MemoryBudget, device_type: str, free_bytes: float) -> int:
+    """Useful slots that fit; 0 if the model itself does not."""
+    if device_type == "cuda":
+        return budget.num_slots(free_bytes)
+    return min(CPU_SLOTS, budget.max_slots(free_bytes))
+
+
+def _weight_bytes(config: LanguageModelConfig, precision: Precision) -> int:
+    return (
+        _layer_bytes(config, precision.weights)
+        + _num_embeddings(config) * ITEM_BYTES[precision.activations]
+        + _norm_bytes(config, precision.activations)
+        + _head_bytes(config, precision.activations)
+    )
+
+
+def _layer_bytes(config: LanguageModelConfig, dtype: str) -> int:
+    """Of the matrices of all layers."""
     dim, hidden = config.dim, config.ffn_dim
+    # (rows, columns)
     shapes = ((3 * dim, dim), (dim, dim), (2 * hidden, dim), (dim, hidden))
-    return config.num_layers * sum(_matrix_bytes(*shape, numbers) for shape in shapes)
+    return config.num_layers * sum(_matrix_bytes(*shape, dtype) for shape in shapes)
 
 
-def _matrix_bytes(num_rows: int, num_columns: int, numbers: str) -> int:
-    if numbers == "int4":
+def _matrix_bytes(num_rows: int, num_columns: int, dtype: str) -> int:
+    if dtype == "int4":
         return num_rows * ceil(num_columns / 32) * GROUP_BITS // 8
-    return num_rows * (num_columns * ITEM_BYTES[numbers] + SCALE_BYTES.get(numbers, 0))
+    return num_rows * (num_columns * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0))
 
 
 def _head_bytes(config: LanguageModelConfig, activations: str) -> int:
-    """Of the last products, which are made in fp32 where activations are fp16."""
-    num_rows = config.text_card + config.num_extra_heads * config.extra_head_dim
+    """Of the output heads, which are in fp32 where activations are fp16."""
+    num_rows = config.text_card + config.num_vad_heads * config.vad_head_dim
     return num_rows * config.dim * (4 if activations == "float16" else ITEM_BYTES[activations])
 
 
 def _norm_bytes(config: LanguageModelConfig, activations: str) -> int:
-    """Of two norms a layer and the last, which belongs to the head."""
+    """Of two norms a layer and the last, which has the dtype of the output heads."""
     last = 4 if activations == "float16" else ITEM_BYTES[activations]
     return config.dim * (2 * config.num_layers * ITEM_BYTES[activations] + last)
 
 
-def _table_sizes(config: LanguageModelConfig) -> int:
+def _num_embeddings(config: LanguageModelConfig) -> int:
     rows = config.num_codebooks * (config.audio_card + 1) + config.num_text_rows
     return rows * config.dim
 
 
-def _cached_bytes(config: LanguageModelConfig, numbers: str, frames_per_pass: int) -> int:
+def _cache_bytes(config: LanguageModelConfig, dtype: str, frames_per_pass: int) -> int:
     capacity = config.context + frames_per_pass - 1
     num_vectors = 2 * config.num_layers * capacity * config.num_heads
-    vector_bytes = config.head_dim * ITEM_BYTES[numbers] + SCALE_BYTES.get(numbers, 0)
+    vector_bytes = config.head_dim * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0)
     return int(num_vectors * vector_bytes)
 
 
-def _codec_sizes(config: MimiConfig) -> int:
+def _num_codec_weights(config: MimiConfig) -> int:
     layer = 4 * config.dim**2 + 2 * config.dim * config.ffn_dim
     books = config.num_codebooks * config.codebook_size * config.codebook_dim
     convolutions, channels = 0, config.num_filters
@@ -153,6 +185,6 @@ def _codec_sizes(config: MimiConfig) -> int:
     return config.num_layers * layer + books + convolutions + downsampling
 
 
-def _codec_state(config: MimiConfig, most_frames: int) -> int:
-    capacity = config.context + most_frames * config.positions_per_frame - 1
+def _codec_state(config: MimiConfig, max_frames: int) -> int:
+    capacity = config.context + max_frames * config.positions_per_frame - 1
     return 2 * config.num_layers * capacity * config.dim

@@ -1,6 +1,9 @@
 """Mimi's encoder side: a waveform at 24 kHz to codes at 12.5 frames a second, always in fp32.
 
-B rows, N samples, T transformer positions, F frames, D width, K codebooks.
+A convolutional encoder (SEANet), a transformer, and a split residual vector quantizer.
+
+B rows, N samples, T transformer positions, F frames, D width, K codebooks, M = B x F,
+V entries of a codebook, W width of a codebook's vectors.
 """
 
 import re
@@ -12,24 +15,96 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from nightscribe.model.attention import RingCache, SelfAttention, Window
 from nightscribe.model.config import MimiConfig
-from nightscribe.model.convolution import CausalConv1d
-from nightscribe.model.native import NativeTensor, fill, whole
-from nightscribe.model.quantizer import SplitQuantizer
-from nightscribe.model.seanet import Pasts, SEANet
-from nightscribe.model.transformer import FeedForward, Geometry, Layer, ResidualScale, Transformer
+from nightscribe.model.kv_cache import KVCache
+from nightscribe.model.native_tensors import NativeTensor, fill, whole
+from nightscribe.model.seanet import CausalConv1d, Pasts, SEANet
+from nightscribe.model.transformer import (
+    FeedForward,
+    Geometry,
+    Layer,
+    ResidualScale,
+    SelfAttention,
+    Transformer,
+    Window,
+)
 
-# What a checkpoint holds for speaking, not for hearing.
+MIN_USAGE = 1e-5  # of a codebook entry; as in the training, against division by zero
+# Tensors of the decoder side and marks of the training, which are not loaded.
 _DECODER = re.compile(r"(decoder|decoder_transformer|upsample)\.|.*\.(output_proj\.|_initialized$)")
+
+
+class ResidualCodebooks(nn.Module):
+    """Residual codebooks: each quantizes what the ones before it left over."""
+
+    codebooks_KVW: Tensor
+    usage_KV: Tensor
+    half_norms_KV: Tensor
+
+    def __init__(self, latent_dim: int, num_codebooks: int, config: MimiConfig) -> None:
+        super().__init__()
+        size, width = config.codebook_size, config.codebook_dim
+        self.project_in = nn.Linear(latent_dim, width, bias=False)
+        self.register_buffer("codebooks_KVW", torch.randn(num_codebooks, size, width))
+        self.register_buffer("usage_KV", torch.ones(num_codebooks, size), persistent=False)
+        self.register_buffer("half_norms_KV", torch.empty(num_codebooks, size), persistent=False)
+        self.settle()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Fold the usage counts of a checkpoint into the codebooks; call after changing either."""
+        self.codebooks_KVW /= self.usage_KV.clamp_min(MIN_USAGE)[..., None]
+        self.usage_KV.fill_(1)
+        self.half_norms_KV.copy_(self.codebooks_KVW.square().sum(-1) / 2)
+
+    def forward(self, latents_BFD: Tensor) -> Tensor:
+        """The nearest entry of each codebook in turn: codes_BFK."""
+        residual_MW = self.project_in(latents_BFD).flatten(0, 1)
+        codes_KM = residual_MW.new_empty(
+            len(self.codebooks_KVW), len(residual_MW), dtype=torch.int64
+        )
+        for level, codebook_VW in enumerate(self.codebooks_KVW):
+            # The nearest entry e of x has the largest x.e - |e|^2 / 2.
+            scores_MV = torch.addmm(self.half_norms_KV[level], residual_MW, codebook_VW.T, beta=-1)
+            codes_KM[level] = scores_MV.argmax(dim=-1)
+            residual_MW = residual_MW - codebook_VW[codes_KM[level]]
+        return codes_KM.T.unflatten(0, latents_BFD.shape[:2])
+
+    def native_tensors(self, prefix: str) -> Iterator[tuple[str, NativeTensor]]:
+        weight = self.project_in.weight
+        yield f"{prefix}.input_proj.weight", whole(weight, *weight.shape, 1)
+        for level, codebook_VW in enumerate(self.codebooks_KVW):
+            codebook = f"{prefix}.vq.layers.{level}._codebook"
+            yield f"{codebook}.embedding_sum", whole(codebook_VW)
+            yield f"{codebook}.cluster_usage", whole(self.usage_KV[level])
+
+
+class SplitQuantizer(nn.Module):
+    """One semantic codebook and the acoustic ones; both branches read the same latents."""
+
+    def __init__(self, config: MimiConfig) -> None:
+        super().__init__()
+        self.semantic = ResidualCodebooks(config.dim, 1, config)
+        self.acoustic = ResidualCodebooks(config.dim, config.num_codebooks - 1, config)
+
+    def forward(self, latents_BFD: Tensor) -> Tensor:
+        return torch.cat((self.semantic(latents_BFD), self.acoustic(latents_BFD)), dim=-1)
+
+    def settle(self) -> None:
+        self.semantic.settle()
+        self.acoustic.settle()
+
+    def native_tensors(self, prefix: str) -> Iterator[tuple[str, NativeTensor]]:
+        yield from self.semantic.native_tensors(f"{prefix}.rvq_first")
+        yield from self.acoustic.native_tensors(f"{prefix}.rvq_rest")
 
 
 @dataclass(slots=True)
 class MimiState:
-    """What every row remembers between two calls; updated in place."""
+    """State of every row between two calls; updated in place."""
 
     seanet_pasts: Pasts
-    cache: RingCache
+    cache: KVCache
     downsample_past_BDP: Tensor
     piece_samples: int
 
@@ -51,7 +126,7 @@ class MimiState:
 
 
 class Mimi(nn.Module):
-    """Waveform to codes, in whole frames; a recording may be heard in pieces of any length."""
+    """Waveform to codes, in whole frames; a recording may be encoded in pieces of any length."""
 
     def __init__(self, config: MimiConfig) -> None:
         super().__init__()
@@ -88,9 +163,9 @@ class Mimi(nn.Module):
         return torch.cat([self.quantizer(latents_BFD) for latents_BFD in pieces_BFD], dim=1)
 
     def initial_state(self, num_rows: int, max_frames_per_piece: int = 25) -> MimiState:
-        """What rows remember before they have heard anything.
+        """The state of rows at the beginning of a stream.
 
-        Longer calls are worked off in pieces of that many frames; results do not depend on it.
+        Longer calls are split into pieces of that many frames; results do not depend on it.
         """
         max_positions = max_frames_per_piece * self.config.positions_per_frame
         return MimiState(
@@ -107,7 +182,7 @@ class Mimi(nn.Module):
     def _latents(self, samples_BN: Tensor, state: MimiState, fresh_B: Tensor) -> Iterator[Tensor]:
         for past_BIP in state.seanet_pasts:
             past_BIP.masked_fill_(fresh_B[:, None, None], 0)
-        state.cache.restart(fresh_B)
+        state.cache.reset(fresh_B)
         for piece_BN in samples_BN.split(state.piece_samples, dim=-1):
             positions_BDT = self.seanet(piece_BN, state.seanet_pasts)
             positions_BDT = self.transformer.extend(positions_BDT.mT, state.cache).mT
@@ -118,11 +193,11 @@ class Mimi(nn.Module):
             fresh_B = torch.zeros_like(fresh_B)
 
     def _before_first(self, positions_BDT: Tensor) -> Tensor:
-        """What the downsampling hears before a stream: its first column, over and over."""
+        """The past of the downsampling before a stream: its first column, repeated."""
         return positions_BDT[..., :1].expand(-1, -1, self.downsample.num_past)
 
     def native_tensors(self) -> dict[str, NativeTensor]:
-        """Where the tensors of a native checkpoint stand in this module."""
+        """Where the tensors of a native checkpoint are in this module."""
         places = dict(self.seanet.native_tensors("encoder.model"))
         for index, layer in enumerate(self.transformer.layers):
             places |= _native_layer(f"encoder_transformer.transformer.layers.{index}", layer)
@@ -148,7 +223,7 @@ def _transformer(config: MimiConfig) -> Transformer:
     geometry = Geometry(
         num_heads=config.num_heads,
         head_dim=config.dim // config.num_heads,
-        # The reference hears frame by frame and writes a frame's positions at once.
+        # The reference works frame by frame and writes a frame's positions at once.
         window=Window(config.context, block=config.positions_per_frame),
         rope_max_period=config.rope_max_period,
     )

@@ -1,8 +1,8 @@
-"""Which numbers a device computes and remembers in, from what the user wrote: names, no torch."""
+"""Which dtypes a device computes and stores in, from `engine.dtype` and `engine.cache`: no torch."""
 
 from dataclasses import dataclass
 
-WEIGHT_BITS = {"int8": 8, "int4": 4}  # of the matrices; everything else is as with 16 bits
+WEIGHT_BITS = {"int8": 8, "int4": 4}  # of the matrices; everything else is 16 bits wide
 BFLOAT16_CAPABILITY = (8, 0)  # Ampere
 FLOAT8_CAPABILITY = (8, 9)  # Ada
 
@@ -10,24 +10,24 @@ Capability = tuple[int, int] | None  # of an NVIDIA GPU; None: of a CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """Names of the numbers of matrices, of everything that is computed, of keys and values."""
+class Precision:
+    """Names of the dtypes of matrices, of everything that is computed, and of the KV cache."""
 
     weights: str
     activations: str
     cache: str
 
 
-def numbers_of(dtype: str, cache: str, capability: Capability, device: str) -> Numbers:
-    """What `engine.dtype` and `engine.cache` come to on a device."""
+def precision_of(dtype: str, cache: str, capability: Capability, device: str) -> Precision:
+    """What `engine.dtype` and `engine.cache` mean on a device."""
     activations = _activations_of(dtype, capability)
     weights = dtype if dtype in WEIGHT_BITS else activations
-    kept = cache_of(cache, activations, capability, device)
-    return Numbers(weights=weights, activations=activations, cache=kept)
+    cache = cache_of(cache, activations, capability, device)
+    return Precision(weights=weights, activations=activations, cache=cache)
 
 
 def cache_of(cache: str, activations: str, capability: Capability, device: str) -> str:
-    """The numbers of keys and values; raises ValueError where a GPU has none of these."""
+    """The dtype of the KV cache; raises ValueError where a GPU does not have it."""
     if cache == "float8" and capability is not None and capability < FLOAT8_CAPABILITY:
         raise ValueError(
             f"engine.cache float8 needs a GPU of capability 8.9 or more, {device} has "
@@ -37,14 +37,14 @@ def cache_of(cache: str, activations: str, capability: Capability, device: str) 
 
 
 def reason_of(dtype: str, capability: Capability) -> str:
-    """Why these numbers, in half a sentence."""
+    """Why this dtype, in half a sentence."""
     if dtype not in ("auto", *WEIGHT_BITS):
         return f"engine.dtype={dtype} asks for it"
     if capability is None:
-        return "its kernels on a CPU need it" if dtype in WEIGHT_BITS else "a CPU is exact in it"
+        return "CPU kernels need it" if dtype in WEIGHT_BITS else "a CPU computes exactly in it"
     if capability < BFLOAT16_CAPABILITY:
-        return "GPUs before Ampere know no bfloat16; what must not overflow is kept in float32"
-    return "it is what the checkpoints were trained in and this GPU computes fastest"
+        return "GPUs before Ampere have no bfloat16; what could overflow is kept in float32"
+    return "the checkpoints were trained in it and this GPU is fastest in it"
 
 
 def _activations_of(dtype: str, capability: Capability) -> str:

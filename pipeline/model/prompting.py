@@ -1,10 +1,10 @@
-"""How a model is spoken to before it hears a recording, and how its answer is read.
+"""Prompts: what a model gets before a recording, and how the recording's words are read after them.
 
-A domain is told by first tokens that the stream is made to say. A prompt's text is said at times
-of the model's own choice while nothing else may be; a prompt's sound is heard before the recording,
-with a short silence between. What is said of the prompt is no part of the answer.
+A domain is set by forced first tokens. A prompt's text is output at steps the model chooses, while
+nothing else is allowed; a prompt's audio comes before the recording, with a short silence between.
+The output for the prompt is not part of the transcript.
 
-N samples, T steps, H extra heads.
+N samples, T steps, H VAD heads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,33 +15,23 @@ from typing import Protocol
 import numpy as np
 
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.end_of_turn import HeadTimes, turn_ends_s
-from nightscribe.model.sampling import Script
-from nightscribe.model.words import TokenTimes, WordReader
+from nightscribe.model.sampling import TokenConstraints
+from nightscribe.model.tokenizer import Tokenizer
+from nightscribe.model.words import TokenTimes, VadTimes, WordReader, turn_ends_s
 from nightscribe.records import Word
 
-SEPARATOR_FRAMES = 10  # of silence between a prompt's sound and the recording
+SEPARATOR_FRAMES = 10  # of silence between a prompt's audio and the recording
 
 
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer here."""
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, tokens: Sequence[int]) -> str: ...
-
-    def begins_word(self, token: int) -> bool: ...
-
-
-class Domain(Protocol):
-    """A kind of recordings that the model was trained to be told of."""
+class PromptDomain(Protocol):
+    """A kind of recordings that the model was trained to be told about."""
 
     def first_tokens(self, padding_id: int) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompt:
-    """What a model is told before a recording: any of a domain, a text and a sound."""
+    """What a model gets before a recording: any of a domain, a text and audio."""
 
     domain: str | None = None
     text: str = ""
@@ -49,27 +39,27 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interpreter:
-    """Speaks to one checkpoint and reads its answers."""
+class SpeechProcessor:
+    """Prepares the input of one checkpoint and reads words from its output."""
 
     config: SpeechToTextConfig
     tokenizer: Tokenizer
-    domains: Mapping[str, Domain] = field(default_factory=dict)
+    domains: Mapping[str, PromptDomain] = field(default_factory=dict)
     default_domain: str | None = None
 
     def prompt(self, domain: str | None = None) -> Prompt:
-        """What is said before a recording of this domain, or of the model's usual one."""
+        """The prompt of a recording of this domain, or of the model's default one."""
         return Prompt(domain=domain or self.default_domain)
 
-    def script(self, prompt: Prompt) -> Script:
-        """What the stream has to say."""
-        return Script(
+    def constraints(self, prompt: Prompt) -> TokenConstraints:
+        """What the stream must output."""
+        return TokenConstraints(
             forced_tokens=self._first_tokens(prompt),
             prompt_tokens=tuple(self.tokenizer.encode(prompt.text)) if prompt.text.strip() else (),
         )
 
-    def heard_samples(self, samples_N: np.ndarray, prompt: Prompt) -> np.ndarray:
-        """The prompt's sound, a silence, and the recording."""
+    def input_samples(self, samples_N: np.ndarray, prompt: Prompt) -> np.ndarray:
+        """The prompt's audio, a silence, and the recording."""
         if not len(prompt.samples_N):
             return samples_N
         lead_N = np.zeros(self._lead_frames(prompt) * self.config.mimi.frame_samples, np.int16)
@@ -93,15 +83,15 @@ class Interpreter:
         )
 
     def turn_ends_s(
-        self, quiet_TH: np.ndarray, words: Sequence[Word], num_samples: int, prompt: Prompt
+        self, vad_TH: np.ndarray, words: Sequence[Word], num_samples: int, prompt: Prompt
     ) -> list[float]:
-        """Where the model hears a speaker finish, in seconds of the recording."""
+        """Where the VAD heads predict the end of a turn, in seconds of the recording."""
         mimi = self.config.mimi
-        times = HeadTimes(
+        times = VadTimes(
             frame_rate_hz=mimi.frame_rate_hz,
             lead_frames=self.config.prefix_frames + self._lead_frames(prompt),
         )
-        return turn_ends_s(quiet_TH, words, times, num_samples / mimi.sample_rate_hz)
+        return turn_ends_s(vad_TH, words, times, num_samples / mimi.sample_rate_hz)
 
     def _reader(self, prompt: Prompt) -> WordReader:
         times = TokenTimes(
@@ -118,13 +108,14 @@ class Interpreter:
 
     def _first_step(self, tokens_T: Sequence[int], prompt: Prompt) -> int:
         """The first step that can begin a word of the recording."""
-        script = self.script(prompt)
-        after_sound = 0
+        constraints = self.constraints(prompt)
+        after_audio = 0
         if len(prompt.samples_N):
             lead_frames = self.config.prefix_frames + self._lead_frames(prompt)
-            # In the middle of the silence: the model is not always late by the same steps.
-            after_sound = lead_frames + self.config.delay_steps - SEPARATOR_FRAMES // 2
-        return max(len(script.forced_tokens), after_sound, _end_of(script.prompt_tokens, tokens_T))
+            # In the middle of the silence: the model's delay is not always exactly the same.
+            after_audio = lead_frames + self.config.delay_steps - SEPARATOR_FRAMES // 2
+        after_text = _end_of(constraints.prompt_tokens, tokens_T)
+        return max(len(constraints.forced_tokens), after_audio, after_text)
 
     def _lead_frames(self, prompt: Prompt) -> int:
         """Frames between the model's own prefix and the recording."""
@@ -142,12 +133,12 @@ class Interpreter:
 
 
 def _end_of(prompt_tokens: tuple[int, ...], tokens_T: Sequence[int]) -> int:
-    """The step after the last token of a prompt was said."""
-    due = iter(prompt_tokens)
-    awaited = next(due, None)
+    """The step after the last token of a prompt."""
+    remaining = iter(prompt_tokens)
+    next_token = next(remaining, None)
     for step, token in enumerate(tokens_T):
-        if awaited is None:
+        if next_token is None:
             return step
-        if int(token) == awaited:
-            awaited = next(due, None)
+        if int(token) == next_token:
+            next_token = next(remaining, None)
     return len(tokens_T)

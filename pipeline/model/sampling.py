@@ -1,7 +1,6 @@
-"""From logits to the token that is said: the likeliest, a drawn one, a forced one, or one that
-keeps to a prompt.
+"""From logits to the next token: the most likely, a sampled, a forced or a constrained one.
 
-S slots, V text tokens, P tokens of the longest script, D tokens that are drawn from.
+S slots, V text tokens, P tokens of the longest prompt, D tokens to sample from.
 """
 
 from collections.abc import Sequence
@@ -12,34 +11,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FREE = -1  # in a script: the model chooses
-MOST_PROMPT_TOKENS = 512  # each takes a step at least, so that these take forty seconds
-TOP_K = 50  # tokens that are drawn from
+from nightscribe.engine.interface import NO_TOKEN
+
+MAX_PROMPT_TOKENS = 512  # each takes at least one step, so these take at least forty seconds
+TOP_K = 50  # tokens to sample from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """What a stream must say.
+class TokenConstraints:
+    """What a stream must output.
 
-    `forced_tokens` are the outputs of its first steps, the start step included; `FREE` leaves one
-    to the model. `prompt_tokens` come in this order and at times of the model's own choice: until
-    the last of them is said, nothing else is but padding.
+    `forced_tokens` are the output of its first steps, the start step included; `NO_TOKEN` leaves a
+    step to the model. `prompt_tokens` are output in this order, at steps the model chooses: until
+    the last of them, nothing else is allowed but padding.
     """
 
     forced_tokens: tuple[int, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.prompt_tokens) > MOST_PROMPT_TOKENS:
+        if len(self.prompt_tokens) > MAX_PROMPT_TOKENS:
             raise ValueError(
-                f"a prompt may have {MOST_PROMPT_TOKENS} tokens, this one has "
+                f"a prompt may have {MAX_PROMPT_TOKENS} tokens, this one has "
                 f"{len(self.prompt_tokens)}"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How a stream draws its tokens: temperature 0 always takes the likeliest."""
+    """How a stream samples its tokens; temperature 0 always takes the most likely."""
 
     temperature: float = 0.0
     top_k: int = TOP_K
@@ -53,57 +53,59 @@ class Sampling:
 
 
 def probabilities_of(tokens_S: Tensor, logits_SV: Tensor) -> Tensor:
-    """How likely the model itself held each token, whatever made it say it."""
+    """The model's own probability of each token, however the token was chosen."""
     return F.cross_entropy(logits_SV, tokens_S, reduction="none").neg().exp()
 
 
-def draw(logits_SV: Tensor, sampling: Sampling, positions_S: Tensor) -> Tensor:
-    """One token per slot; what is drawn depends on seed and position, never on the neighbours."""
+def sample(logits_SV: Tensor, sampling: Sampling, positions_S: Tensor) -> Tensor:
+    """One token per slot; it depends on seed and position, never on the other slots."""
     if sampling.temperature == 0:
         return logits_SV.argmax(dim=-1)
     temperatures_S = torch.full_like(logits_SV[:, 0], sampling.temperature)
     seeds_S = torch.full_like(positions_S, sampling.seed)
-    return draw_each(logits_SV, temperatures_S, seeds_S, positions_S, sampling.top_k)
+    return sample_each(logits_SV, temperatures_S, seeds_S, positions_S, sampling.top_k)
 
 
-def draw_each(
+def sample_each(
     logits_SV: Tensor,
     temperatures_S: Tensor,
     seeds_S: Tensor,
     positions_S: Tensor,
     top_k: int = TOP_K,
 ) -> Tensor:
-    """As `draw`, each slot by a temperature and a seed of its own."""
+    """As `sample`, with a temperature and a seed for each slot."""
     best_SD, tokens_SD = logits_SV.topk(min(top_k, logits_SV.shape[-1]), dim=-1)
-    is_drawn_S = temperatures_S > 0
-    divisors_S = temperatures_S.masked_fill(~is_drawn_S, 1)
+    is_sampled_S = temperatures_S > 0
+    divisors_S = temperatures_S.masked_fill(~is_sampled_S, 1)
     noise_SD = _gumbel(seeds_S, positions_S, best_SD.shape[-1])
     winner_S1 = (best_SD / divisors_S[:, None] + noise_SD).argmax(dim=-1, keepdim=True)
-    drawn_S = tokens_SD.gather(-1, winner_S1)[:, 0]
-    return torch.where(is_drawn_S, drawn_S, logits_SV.argmax(dim=-1))
+    sampled_S = tokens_SD.gather(-1, winner_S1)[:, 0]
+    return torch.where(is_sampled_S, sampled_S, logits_SV.argmax(dim=-1))
 
 
-def hold(logits_SV: Tensor, due_tokens_S: Tensor, silent_tokens: Tensor) -> Tensor:
-    """Leave slots inside a prompt only the token that is due and silence."""
+def constrain(logits_SV: Tensor, due_tokens_S: Tensor, padding_tokens: Tensor) -> Tensor:
+    """Mask the logits of slots inside a prompt, except for its next token and padding.
+
+    `due_tokens_S` is the next token of each slot's prompt, or `NO_TOKEN` outside a prompt.
+    """
     due_S1 = due_tokens_S[:, None]
     allowed_SV = torch.zeros_like(logits_SV, dtype=torch.bool)
-    allowed_SV.index_fill_(1, silent_tokens, True)
+    allowed_SV.index_fill_(1, padding_tokens, True)
     allowed_SV.scatter_(1, due_S1.clamp_min(0), True)
-    return logits_SV.masked_fill(~allowed_SV & (due_S1 != FREE), -torch.inf)
+    return logits_SV.masked_fill(~allowed_SV & (due_S1 != NO_TOKEN), -torch.inf)
 
 
 def _gumbel(seeds_S: Tensor, positions_S: Tensor, num_draws: int) -> Tensor:
     """Gumbel noise from a hash of (seed, position, draw): the same on every device."""
     draws_D = torch.arange(num_draws, device=positions_S.device)
-    hashed_SD = _mix(_mix(positions_S + _mix(seeds_S))[:, None] + draws_D)
-    # 23 bits and a half have room in fp32: with more, 1 itself would come up, and its noise is
-    # infinite.
+    hashed_SD = _hash_bits(_hash_bits(positions_S + _hash_bits(seeds_S))[:, None] + draws_D)
+    # 23 bits plus a half fit fp32 exactly. With more bits 1.0 could come up, whose noise is infinite.
     uniform_SD = ((hashed_SD & 0x7FFFFF).float() + 0.5) / 0x800000
     return -(-uniform_SD.log()).log()
 
 
-def _mix(x: Tensor) -> Tensor:
-    """Scatter the bits of 64-bit integers: two rounds of multiply and fold."""
+def _hash_bits(x: Tensor) -> Tensor:
+    """Hash 64-bit integers: two rounds of multiply and xor-shift."""
     for factor in (-0x61C8864680B583EB, -0x40A7B892E31B1A47):
         x = (x + 1) * factor
         x = x ^ ((x >> 31) & 0x1FFFFFFFF)
@@ -111,41 +113,45 @@ def _mix(x: Tensor) -> Tensor:
 
 
 @dataclass(slots=True)
-class Scripts:
-    """The scripts of all slots, and how far each prompt has been said."""
+class BatchConstraints:
+    """The constraints of all slots, and how much of each prompt is already output."""
 
     forced_SP: Tensor
-    prompts_SP: Tensor  # ends in FREE
-    num_said_S: Tensor
-    silent_tokens: Tensor  # may be said between the tokens of a prompt
+    prompts_SP: Tensor  # ends in NO_TOKEN
+    num_prompted_S: Tensor
+    padding_tokens: Tensor  # allowed between the tokens of a prompt
 
     @classmethod
     def of(
-        cls, scripts: Sequence[Script], silent_tokens: tuple[int, ...], device: torch.device
+        cls,
+        constraints: Sequence[TokenConstraints],
+        padding_tokens: tuple[int, ...],
+        device: torch.device,
     ) -> Self:
-        forced_SP = _table([script.forced_tokens for script in scripts], device)
-        prompts_SP = _table([script.prompt_tokens for script in scripts], device)
-        num_said_S = torch.zeros(len(scripts), dtype=torch.int64, device=device)
-        return cls(forced_SP, prompts_SP, num_said_S, torch.tensor(silent_tokens, device=device))
+        forced_SP = _table([one.forced_tokens for one in constraints], device)
+        prompts_SP = _table([one.prompt_tokens for one in constraints], device)
+        num_prompted_S = torch.zeros(len(constraints), dtype=torch.int64, device=device)
+        padding = torch.tensor(padding_tokens, device=device)
+        return cls(forced_SP, prompts_SP, num_prompted_S, padding)
 
-    def hold(self, logits_SV: Tensor) -> Tensor:
-        """Leave slots inside their prompt only its next token and silence."""
-        return hold(logits_SV, self._due_tokens_S(), self.silent_tokens)
+    def constrain(self, logits_SV: Tensor) -> Tensor:
+        """Leave slots inside their prompt only its next token and padding."""
+        return constrain(logits_SV, self._due_tokens_S(), self.padding_tokens)
 
     def force(self, tokens_S: Tensor, positions_S: Tensor) -> Tensor:
-        """What is said at these positions when these tokens were chosen."""
+        """The output at these positions: forced tokens, else these."""
         last = self.forced_SP.shape[1] - 1
         forced_S1 = self.forced_SP.gather(1, positions_S.clamp_max(last)[:, None])
-        said_S = torch.where(forced_S1[:, 0] == FREE, tokens_S, forced_S1[:, 0])
-        self.num_said_S += said_S == self._due_tokens_S()
-        return said_S
+        output_S = torch.where(forced_S1[:, 0] == NO_TOKEN, tokens_S, forced_S1[:, 0])
+        self.num_prompted_S += output_S == self._due_tokens_S()
+        return output_S
 
     def _due_tokens_S(self) -> Tensor:
-        return self.prompts_SP.gather(1, self.num_said_S[:, None])[:, 0]
+        return self.prompts_SP.gather(1, self.num_prompted_S[:, None])[:, 0]
 
 
 def _table(rows: Sequence[tuple[int, ...]], device: torch.device) -> Tensor:
-    """Rows of tokens side by side, each followed by at least one FREE."""
+    """Rows of tokens as one tensor, each followed by at least one `NO_TOKEN`."""
     width = max(map(len, rows)) + 1
-    filled = [[*row, *[FREE] * (width - len(row))] for row in rows]
+    filled = [[*row, *[NO_TOKEN] * (width - len(row))] for row in rows]
     return torch.tensor(filled, dtype=torch.int64, device=device)

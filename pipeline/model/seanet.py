@@ -1,8 +1,9 @@
-"""SEANet, the convolutions that turn a waveform into Mimi's 25 vectors a second.
+"""SEANet: causal convolutions from a waveform to Mimi's 25 vectors a second.
 
-What is read for the last time is overwritten: on a CPU, fresh memory for such pieces takes long.
+The state of a convolution (its past columns) is an argument. Tensors are overwritten once they have
+been read for the last time: on a CPU, allocating new ones of this size is slow.
 
-B rows, I and O channels, N columns at the rate of the place.
+B rows, I and O channels, N columns at the rate of the layer, P columns of the past.
 """
 
 from collections.abc import Iterator
@@ -14,15 +15,57 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nightscribe.model.config import MimiConfig
-from nightscribe.model.convolution import CausalConv1d
-from nightscribe.model.native import NativeTensor, whole
+from nightscribe.model.native_tensors import NativeTensor, whole
 
-# What each convolution remembers, in the order in which sound passes through them.
+# The past of each convolution, in the order in which audio passes through them.
 Pasts = list[Tensor]
 
 
+class CausalConv1d(nn.Module):
+    """Each output column ends where its input columns end; before a stream there is silence."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(
+            in_channels, out_channels, kernel_size, stride, dilation=dilation, bias=bias
+        )
+        self.in_channels = in_channels
+        self.num_past = (kernel_size - 1) * dilation + 1 - stride
+
+    def forward(self, x_BIN: Tensor, past_BIP: Tensor | None = None) -> Tensor:
+        """A whole number of strides: the beginning of a stream, or what follows `past_BIP`.
+
+        The past is updated in place.
+        """
+        if past_BIP is None:
+            return self.conv(F.pad(x_BIN, (self.num_past, 0)))
+        joined_BIN = _joined(past_BIP, x_BIN)
+        past_BIP.copy_(joined_BIN[..., joined_BIN.shape[-1] - self.num_past :])
+        return self.conv(joined_BIN)
+
+    def silence(self, num_rows: int, device: torch.device) -> Tensor:
+        """The past at the beginning of a stream."""
+        return torch.zeros(num_rows, self.in_channels, self.num_past, device=device)
+
+
+def _joined(past_BIP: Tensor, x_BIN: Tensor) -> Tensor:
+    """The past and what follows it, in the memory layout of `x_BIN`: channels first or channels last."""
+    if x_BIN.is_contiguous():
+        return torch.cat((past_BIP, x_BIN), dim=-1)
+    return torch.cat((past_BIP.mT, x_BIN.mT), dim=1).mT
+
+
 class Residual(nn.Module):
-    """Two convolutions through a narrower middle, added to what they read."""
+    """Two convolutions with a bottleneck, added to their input."""
 
     def __init__(self, channels: int, config: MimiConfig, dilation: int) -> None:
         super().__init__()
@@ -66,7 +109,7 @@ class SEANet(nn.Module):
         self.head = CausalConv1d(channels, config.seanet_dim, config.last_kernel_size)
 
     def forward(self, samples_BN: Tensor, pasts: Pasts | None = None) -> Tensor:
-        """Hear a whole number of hops; returns BON. The pasts are updated in place."""
+        """A whole number of hops; returns BON. The pasts are updated in place."""
         next_pasts: Iterator[Tensor | None] = repeat(None) if pasts is None else iter(pasts)
         x_BIN = self.stem(samples_BN[:, None], next(next_pasts))
         for stage in self.stages:
@@ -82,7 +125,7 @@ class SEANet(nn.Module):
                 yield f"{prefix}.{place}.conv.conv.{name}", whole(parameter)
 
     def _native_convolutions(self) -> Iterator[tuple[str, CausalConv1d]]:
-        """Every convolution and its place in the native list, where activations count too."""
+        """Every convolution and its index in the native list, where activations count too."""
         yield "0", self.stem
         index = 1
         for stage in self.stages:

@@ -1,81 +1,213 @@
-"""A checkpoint whose slots make a step after the other.
+"""Runs rounds of single steps: every slot takes one frame and outputs one token at each step.
 
-Satisfies the engine's `StepModel` by shape.
+Satisfies the engine's `StepModel`. The engine lays a round out on the host; `StepTables` holds it
+in tensors whose addresses never change, so that a captured step finds them.
 
-S slots, T steps of a round, K codebooks, V text tokens.
+S slots, T steps of a round, K codebooks, V text tokens, H VAD heads, P tokens of all prompts.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nightscribe.model.attention import Reach
-from nightscribe.model.cuda_runtime import Homeward, Kind
-from nightscribe.model.model_runner import USUAL, Housing, SlottedModel
-from nightscribe.model.sampling import draw_each, hold, probabilities_of
+from nightscribe.engine.interface import NO_TOKEN, RoundInput, RoundOutput
+from nightscribe.model.cuda_runtime import GraphKey, PendingCopy, Upload
+from nightscribe.model.kv_cache import KVLengths
+from nightscribe.model.model_runner import DEFAULT_OPTIONS, Codes, ModelRunner, RunnerOptions
+from nightscribe.model.sampling import (
+    MAX_PROMPT_TOKENS,
+    constrain,
+    probabilities_of,
+    sample_each,
+)
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.step_tables import Answers, Codes, Heard, Steps, Tables
 
 
-class SteppingModel(SlottedModel[Tables]):
-    """Every slot hears a frame and says a token, `round_steps` times a round."""
+class StepInput(NamedTuple):
+    """The input of every slot at the current step."""
+
+    positions_S: Tensor
+    codes_SK: Tensor
+    forced_S: Tensor
+
+
+class SamplingInput(NamedTuple):
+    """How every slot chooses its token at the current step."""
+
+    temperatures_S: Tensor
+    seeds_S: Tensor
+    prompts_S: Tensor  # where in `prompt_tokens_P` the slot's prompt begins
+
+
+@dataclass(slots=True)
+class StepTables:
+    """The input and output of a round on the device."""
+
+    # Kept from round to round.
+    last_tokens_S: Tensor
+    num_prompted_S: Tensor  # tokens of each slot's prompt that are already output
+    # Input, loaded for each round.
+    step_1: Tensor  # the current step
+    positions_TS: Tensor
+    forced_TS: Tensor
+    temperatures_TS: Tensor
+    seeds_TS: Tensor
+    prompts_TS: Tensor
+    prompt_tokens_P: Tensor
+    codes_TSK: Tensor
+    # Output.
+    tokens_TS: Tensor
+    confidences_TS: Tensor
+    vad_TSH: Tensor
+
+    @classmethod
+    def empty(
+        cls, shape_TS: tuple[int, int], num_codebooks: int, num_vad_heads: int, device: torch.device
+    ) -> Self:
+        def table(*extra: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(*shape_TS, *extra, dtype=dtype, device=device)
+
+        num_steps, num_slots = shape_TS
+        # Of a slot's streams in one round only the first can be far into a long prompt.
+        max_prompt_tokens = 1 + num_slots * (MAX_PROMPT_TOKENS + 1 + 2 * num_steps)
+        return cls(
+            last_tokens_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
+            num_prompted_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
+            step_1=torch.zeros(1, dtype=torch.int64, device=device),
+            positions_TS=table(),
+            forced_TS=table(),
+            temperatures_TS=table(dtype=torch.float32),
+            seeds_TS=table(),
+            prompts_TS=table(),
+            prompt_tokens_P=torch.full((max_prompt_tokens,), NO_TOKEN, device=device),
+            codes_TSK=table(num_codebooks),
+            tokens_TS=table(dtype=torch.int32),
+            confidences_TS=table(dtype=torch.float32),
+            vad_TSH=table(num_vad_heads, dtype=torch.float32),
+        )
+
+    @property
+    def slot_state(self) -> tuple[Tensor, ...]:
+        return self.last_tokens_S, self.num_prompted_S
+
+    def rewind(self) -> None:
+        self.step_1.zero_()
+
+    def load(self, inputs: RoundInput, codes: Sequence[Codes], upload: Upload) -> None:
+        """Load a round; its code rows count through the given chunks in order."""
+        span = slice(inputs.num_steps), slice(inputs.num_slots)
+        self.rewind()
+        self.positions_TS[span] = upload(inputs.positions_TS).long()
+        self.forced_TS[span] = upload(inputs.forced_TS).long()
+        if not inputs.is_greedy:
+            self._load_sampling(inputs, span, upload)
+        codes_FK = torch.cat([chunk.codes_JFK.flatten(0, 1) for chunk in codes])
+        if len(codes_FK):
+            rows_TS = upload(inputs.code_rows_TS)
+            codes_TSK = codes_FK.index_select(0, rows_TS.flatten())
+            self.codes_TSK[span] = codes_TSK.unflatten(0, rows_TS.shape)
+
+    def _load_sampling(self, inputs: RoundInput, span: tuple[slice, slice], upload: Upload) -> None:
+        self.temperatures_TS[span] = upload(inputs.temperatures_TS)
+        self.seeds_TS[span] = upload(inputs.seeds_TS)
+        self.prompts_TS[span] = upload(inputs.prompts_TS)
+        self.prompt_tokens_P[: len(inputs.prompt_tokens_P)] = upload(inputs.prompt_tokens_P)
+
+    def step_input(self, num_slots: int) -> StepInput:
+        tables = self.positions_TS, self.codes_TSK, self.forced_TS
+        return StepInput(*(self._at_step(table, num_slots) for table in tables))
+
+    def sampling_input(self, num_slots: int) -> SamplingInput:
+        tables = self.temperatures_TS, self.seeds_TS, self.prompts_TS
+        return SamplingInput(*(self._at_step(table, num_slots) for table in tables))
+
+    def _at_step(self, table_TS: Tensor, num_slots: int) -> Tensor:
+        return table_TS.index_select(0, self.step_1)[0, :num_slots]
+
+    def write(self, tokens_S: Tensor, confidences_S: Tensor, vad_SH: Tensor | None) -> None:
+        """Write the output of the current step and go on to the next."""
+        self._put(self.tokens_TS, tokens_S.int())
+        self._put(self.confidences_TS, confidences_S)
+        if vad_SH is not None:
+            self._put(self.vad_TSH, vad_SH)
+        self.step_1 += 1
+
+    def _put(self, table_TS: Tensor, output_S: Tensor) -> None:
+        table_TS[:, : len(output_S)].index_copy_(0, self.step_1, output_S[None])
+
+    def output(self, num_steps: int, num_slots: int) -> list[Tensor]:
+        """Copies of the round's output."""
+        tables = self.tokens_TS, self.confidences_TS, self.vad_TSH
+        return [table[:num_steps, :num_slots].clone() for table in tables]
+
+
+class StepRunner(ModelRunner[StepTables]):
+    """Makes `round_steps` steps of every slot in a round."""
 
     def __init__(
-        self, speech: SpeechToText, num_slots: int, round_steps: int, housing: Housing = USUAL
+        self,
+        speech: SpeechToText,
+        num_slots: int,
+        round_steps: int,
+        options: RunnerOptions = DEFAULT_OPTIONS,
     ) -> None:
-        super().__init__(speech, num_slots, round_steps, 1, housing)
+        super().__init__(speech, num_slots, round_steps, 1, options)
         num_codebooks = self._language_model.config.num_codebooks
-        self._tables = Tables.empty(
-            (round_steps, num_slots), num_codebooks, self.num_heads, self.device
+        self._tables = StepTables.empty(
+            (round_steps, num_slots), num_codebooks, self.num_vad_heads, self.device
         )
-        self._record()
+        self._capture_graphs()
 
     @torch.inference_mode()
-    def run(self, steps: Steps, codes: Sequence[Codes]) -> Homeward[Answers]:
+    def run(self, inputs: RoundInput, codes: Sequence[Codes]) -> PendingCopy[RoundOutput]:
         """Queue every step of a round."""
-        with self._queues.on_device():
+        with self._runtime.on_device():
             for chunk_codes in codes:
-                self._queues.receive(chunk_codes.codes_JFK, chunk_codes.done)
-            self._tables.lay(steps, codes, self._queues.upload)
-            kind = Kind(steps.num_slots, steps.is_plain)
-            for reach_S in np.minimum(steps.positions_TS + 1, self._cache.capacity).tolist():
-                self._queues.run(self._step, kind, tuple(reach_S))
-            copies = self._tables.said(steps.num_steps, steps.num_slots)
-            return self._queues.download(copies, Answers)
+                self._runtime.wait_event(chunk_codes.codes_JFK, chunk_codes.done)
+            self._tables.load(inputs, codes, self._runtime.upload)
+            key = GraphKey(inputs.num_slots, inputs.is_greedy)
+            for lengths_S in np.minimum(inputs.positions_TS + 1, self._cache.capacity).tolist():
+                self._replay_or_step(key, tuple(lengths_S))
+            copies = self._tables.output(inputs.num_steps, inputs.num_slots)
+            return self._runtime.download(copies, RoundOutput)
 
-    def _step(self, kind: Kind, reach: Reach) -> None:
-        """Every slot hears a frame and says a token; where, the tables' own counter tells."""
-        heard, config = self._tables.heard(kind.num_slots), self._language_model.config
-        is_fresh_S = heard.positions_S == 0
-        last_tokens_S = self._tables.last_tokens_S[: kind.num_slots]
-        codes_SK = heard.codes_SK.masked_fill(is_fresh_S[:, None], config.audio_card)
+    def _step(self, key: GraphKey, kv_lengths: KVLengths) -> None:
+        """One step of every slot; the tables count which."""
+        inputs, config = self._tables.step_input(key.num_slots), self._language_model.config
+        is_fresh_S = inputs.positions_S == 0
+        last_tokens_S = self._tables.last_tokens_S[: key.num_slots]
+        codes_SK = inputs.codes_SK.masked_fill(is_fresh_S[:, None], config.audio_card)
         text_S = last_tokens_S.masked_fill(is_fresh_S, config.text_start_id)
-        cache = self._cache.first(kind.num_slots)
-        cache.next_positions_B.copy_(heard.positions_S)
+        cache = self._cache.first(key.num_slots)
+        cache.next_positions_B.copy_(inputs.positions_S)
         prediction = self._language_model.extend(
-            codes_SK[:, None], text_S[:, None], cache, is_fresh_S, reach
+            codes_SK[:, None], text_S[:, None], cache, is_fresh_S, kv_lengths
         )
         logits_SV = prediction.logits_STV[:, 0]
-        last_tokens_S.copy_(self._chosen(logits_SV, heard, kind))
-        extra_STHA = prediction.extra_STHA
-        heads_SH = None if extra_STHA is None else extra_STHA[:, 0, :, 0]
-        self._tables.write(last_tokens_S, probabilities_of(last_tokens_S, logits_SV), heads_SH)
+        last_tokens_S.copy_(self._next_tokens(logits_SV, inputs, key))
+        vad_STHA = prediction.vad_STHA
+        vad_SH = None if vad_STHA is None else vad_STHA[:, 0, :, 0]
+        self._tables.write(last_tokens_S, probabilities_of(last_tokens_S, logits_SV), vad_SH)
 
-    def _chosen(self, logits_SV: Tensor, heard: Heard, kind: Kind) -> Tensor:
-        """What every slot says: forced, held to its prompt, drawn or simply the likeliest."""
-        num_said_S = self._tables.num_said_S[: kind.num_slots]
-        num_said_S.masked_fill_(heard.positions_S == 0, 0)
-        if kind.is_plain:
-            return _unless_forced(logits_SV.argmax(dim=-1), heard.forced_S)
-        manner = self._tables.manner(kind.num_slots)
-        due_S = self._tables.prompt_tokens_P.index_select(0, manner.prompts_S + num_said_S)
-        held_SV = hold(logits_SV, due_S, self._silent_tokens)
-        drawn_S = draw_each(held_SV, manner.temperatures_S, manner.seeds_S, heard.positions_S)
-        said_S = _unless_forced(drawn_S, heard.forced_S)
-        num_said_S += said_S == due_S
-        return said_S
+    def _next_tokens(self, logits_SV: Tensor, inputs: StepInput, key: GraphKey) -> Tensor:
+        """The token of every slot: forced, constrained to its prompt, sampled or the likeliest."""
+        num_prompted_S = self._tables.num_prompted_S[: key.num_slots]
+        num_prompted_S.masked_fill_(inputs.positions_S == 0, 0)
+        if key.is_greedy:
+            return _unless_forced(logits_SV.argmax(dim=-1), inputs.forced_S)
+        sampling = self._tables.sampling_input(key.num_slots)
+        due_S = self._tables.prompt_tokens_P.index_select(0, sampling.prompts_S + num_prompted_S)
+        constrained_SV = constrain(logits_SV, due_S, self._padding_tokens)
+        sampled_S = sample_each(
+            constrained_SV, sampling.temperatures_S, sampling.seeds_S, inputs.positions_S
+        )
+        tokens_S = _unless_forced(sampled_S, inputs.forced_S)
+        num_prompted_S += tokens_S == due_S
+        return tokens_S
 
 
 def _unless_forced(chosen_S: Tensor, forced_S: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ from typing import Protocol
 import sentencepiece
 import tokenizers
 
-WORD_MARK = "\u2581"  # how a piece says that a space stands before it
+WORD_MARK = "\u2581"  # at the start of a piece: a space is before it
 
 
 class Tokenizer(Protocol):
-    """What is asked of either kind."""
+    """Either kind of tokenizer."""
 
     @property
     def num_tokens(self) -> int: ...
@@ -19,11 +19,11 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of these tokens; unknown and control tokens say nothing."""
+        """The text of these tokens; unknown and control tokens have none."""
         ...
 
     def begins_word(self, token: int) -> bool:
-        """Whether a space stands before this token."""
+        """Whether this token begins with a space."""
         ...
 
 
@@ -46,20 +46,20 @@ class SentencePieceTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         processor = self._processor
-        said = [t for t in tokens if not processor.is_control(t) and not processor.is_unknown(t)]
-        return processor.decode(said)
+        texts = [t for t in tokens if not processor.is_control(t) and not processor.is_unknown(t)]
+        return processor.decode(texts)
 
     def begins_word(self, token: int) -> bool:
         return self._processor.id_to_piece(token).startswith(WORD_MARK)
 
 
 class JsonTokenizer:
-    """A `tokenizer.json` file, made from a SentencePiece model."""
+    """A `tokenizer.json` file, converted from a SentencePiece model."""
 
     def __init__(self, path: Path) -> None:
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         unknown = self._tokenizer.token_to_id("<unk>")
-        self._silent = {} if unknown is None else {unknown}
+        self._unknown = {} if unknown is None else {unknown}
 
     @property
     def num_tokens(self) -> int:
@@ -69,8 +69,8 @@ class JsonTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        said = [token for token in tokens if token not in self._silent]
-        return self._tokenizer.decode(said, skip_special_tokens=True).removeprefix(" ")
+        known = [token for token in tokens if token not in self._unknown]
+        return self._tokenizer.decode(known, skip_special_tokens=True).removeprefix(" ")
 
     def begins_word(self, token: int) -> bool:
         piece = self._tokenizer.id_to_token(token)
@@ -78,7 +78,7 @@ class JsonTokenizer:
 
 
 def open_tokenizer(path: Path) -> Tokenizer:
-    """Either kind, told by the file's name; raises ValueError if it cannot be read."""
+    """Open either kind by the file's extension; raises ValueError if it cannot be read."""
     kind = JsonTokenizer if path.suffix == ".json" else SentencePieceTokenizer
     try:
         return kind(path)

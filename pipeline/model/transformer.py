@@ -1,11 +1,13 @@
-"""The one transformer of this project: pre-norm layers over a window of past positions.
+"""The transformer of Mimi and of the language model: pre-norm layers over a window of positions.
 
-Mimi and the language model differ in their norms, their feed-forward and their residual scales,
-which are parts handed to `Layer`.
+The two differ in their norms, feed-forward and residual scales, which are passed to `Layer`.
+Attention is causal, over the last `context` positions, with or without a KV cache.
 
-B rows (slots), T new positions, C key positions, D width, G width of the feed-forward.
+B rows (slots), T new positions, C keys or ring entries, D width, G width of the feed-forward,
+H heads, E head dimension, L layers, X queries and keys (and values).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -14,13 +16,86 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nightscribe.model.attention import Reach, RingCache, SelfAttention, Window, rotation
-from nightscribe.model.attention_backends import Sight
-from nightscribe.model.kv_cache import Entries
+from nightscribe.model.attention_backends import AttentionMask, attend
+from nightscribe.model.kv_cache import KVCache, KVLengths, LayerKV, RingPositions
+
+
+def rotary_embedding(positions_BT: Tensor, head_dim: int, max_period: float) -> Tensor:
+    """Rotary embedding (RoPE) of some positions: BT11E/2 complex numbers, one per pair.
+
+    Angles in fp32, by the formula of the reference: at position 450,000 others would differ.
+    """
+    pairs = torch.arange(head_dim // 2, device=positions_BT.device, dtype=torch.float32)
+    frequencies = torch.exp(pairs * (-math.log(max_period) * 2 / head_dim))
+    angles = positions_BT.float()[:, :, None, None, None] * frequencies
+    return torch.complex(angles.cos(), angles.sin())
+
+
+def rotate(x_BTXHE: Tensor, rotations: Tensor) -> Tensor:
+    """Rotate each pair (2j, 2j + 1) of a head's dimensions; in fp32, in place if x is fp32."""
+    fp32_BTXHE = x_BTXHE.float()
+    torch.view_as_complex(fp32_BTXHE.view(*fp32_BTXHE.shape[:-1], -1, 2)).mul_(rotations)
+    return fp32_BTXHE.to(x_BTXHE.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which past positions a query sees.
+
+    Queries of one block of `block` positions share their oldest key, the one `context - 1` before
+    the block's end: what a ring of `context` keys leaves visible when it is written block by block.
+    """
+
+    context: int
+    block: int = 1
+
+    def visible_BTC(self, queries_BT: Tensor, keys_BC: Tensor) -> Tensor:
+        queries_BT1, keys_B1C = queries_BT[:, :, None], keys_BC[:, None]
+        block_ends_BT1 = queries_BT1 // self.block * self.block + self.block - 1
+        oldest_BT1 = (block_ends_BT1 - self.context + 1).clamp_min(0)
+        return (keys_B1C <= queries_BT1) & (keys_B1C >= oldest_BT1)
+
+
+def ring_mask(
+    ring: RingPositions, window: Window, num_heads: int, kv_lengths: KVLengths = None
+) -> AttentionMask:
+    """What queries at the ring's new positions see of it; nothing beyond `kv_lengths`."""
+    longest = max(kv_lengths) if isinstance(kv_lengths, tuple) else kv_lengths
+    entry_positions_BC = ring.entry_positions_BC[:, :longest]
+    return AttentionMask(
+        window.visible_BTC(ring.positions_BT, entry_positions_BC),
+        kv_lengths if isinstance(kv_lengths, tuple) else (),
+        ring.positions_BT[:, -1].contiguous() if window.block == 1 else None,
+        window.context,
+        num_heads,
+    )
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention without biases."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.project_in = nn.Linear(dim, 3 * dim, bias=False)
+        self.project_out = nn.Linear(dim, dim, bias=False)
+
+    def project(self, x_BTD: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys, values, each BTHE."""
+        qkv_BTXHE = self.project_in(x_BTD).view(*x_BTD.shape[:2], 3, self.num_heads, -1)
+        queries, keys = rotate(qkv_BTXHE[:, :, :2], rotations).unbind(2)
+        return queries, keys, qkv_BTXHE[:, :, 2]
+
+    def attend(
+        self, queries_BTHE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask
+    ) -> Tensor:
+        """Attention output, projected back to BTD."""
+        output_BHTE = attend(queries_BTHE.transpose(1, 2), keys, values, mask)
+        return self.project_out(output_BHTE.transpose(1, 2).flatten(2))
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm, computed in fp32 and handed on in the dtype of its scale."""
+    """Root-mean-square norm, computed in fp32 and returned in the dtype of its scale."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -30,13 +105,13 @@ class RMSNorm(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         scale_D = self.scale_D
         if x_BTD.device.type != "cpu" and x_BTD.dtype == scale_D.dtype:
-            return _norm_at_once(x_BTD, scale_D, self.eps)
+            return _fused_rms_norm(x_BTD, scale_D, self.eps)
         normed_BTD = F.rms_norm(x_BTD.float(), scale_D.shape, scale_D.float(), self.eps)
         return normed_BTD.to(scale_D.dtype)
 
 
-def _norm_at_once(x_BTD: Tensor, scale_D: Tensor, eps: float) -> Tensor:
-    """The same to the bit in one kernel of a GPU instead of four; a CPU is slower at it."""
+def _fused_rms_norm(x_BTD: Tensor, scale_D: Tensor, eps: float) -> Tensor:
+    """Bit-identical, in one GPU kernel instead of four; slower on a CPU."""
     return F.rms_norm(x_BTD, scale_D.shape, scale_D, eps)
 
 
@@ -66,7 +141,7 @@ class FeedForward(nn.Module):
 
 
 class ResidualScale(nn.Module):
-    """A learnt factor per channel on a residual branch."""
+    """A learned factor per channel on a residual branch."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -77,7 +152,7 @@ class ResidualScale(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each normed before and added to what it read."""
+    """Attention and feed-forward, each with a norm before it and a residual around it."""
 
     def __init__(
         self,
@@ -98,7 +173,7 @@ class Layer(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """What the transformer must know of its heads and positions."""
+    """Heads and positions of a transformer."""
 
     num_heads: int
     head_dim: int
@@ -107,7 +182,7 @@ class Geometry:
 
 
 class Transformer(nn.Module):
-    """A stack of layers; without a cache it hears whole sequences, with one it goes on from it."""
+    """A stack of layers: over whole sequences without a KV cache, or continuing from one."""
 
     def __init__(self, layers: list[Layer], geometry: Geometry) -> None:
         super().__init__()
@@ -115,45 +190,47 @@ class Transformer(nn.Module):
         self.geometry = geometry
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Hear whole sequences from their beginning; differentiable."""
+        """Whole sequences from their beginning; differentiable."""
         positions_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device)[None]
-        turns = rotation(positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
-        sight = Sight(self.geometry.window.visible_BTC(positions_BT, positions_BT))
+        rotations = self._rotations(positions_BT)
+        mask = AttentionMask(self.geometry.window.visible_BTC(positions_BT, positions_BT))
         for layer in self.layers:
-            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), turns)
-            entries = Entries(keys.transpose(1, 2)), Entries(values.transpose(1, 2))
-            heard = layer.attention.attend(queries, *entries, sight)
-            x_BTD = x_BTD + layer.attention_scale(heard)
+            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), rotations)
+            kv = LayerKV(keys.transpose(1, 2)), LayerKV(values.transpose(1, 2))
+            attended = layer.attention.attend(queries, *kv, mask)
+            x_BTD = x_BTD + layer.attention_scale(attended)
             x_BTD = layer.add_feed_forward(x_BTD)
         return x_BTD
 
-    def extend(self, x_BTD: Tensor, cache: RingCache, reach: Reach = None) -> Tensor:
-        """Hear the next positions of every row; the cache is updated in place.
+    def extend(self, x_BTD: Tensor, cache: KVCache, kv_lengths: KVLengths = None) -> Tensor:
+        """The next positions of every row; the cache is updated in place.
 
-        `reach` promises that no row has heard more positions than that, these included: the ring
-        beyond it is then not read.
+        `kv_lengths` bounds the positions of each row, these included: the ring beyond is not read.
         """
         assert x_BTD.shape[1] <= cache.capacity - self.geometry.window.context + 1
-        places = cache.advance(x_BTD.shape[1])
-        turns = rotation(places.positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
-        sight = places.sight(self.geometry.window, self.geometry.num_heads, reach)
+        ring = cache.advance(x_BTD.shape[1])
+        rotations = self._rotations(ring.positions_BT)
+        mask = ring_mask(ring, self.geometry.window, self.geometry.num_heads, kv_lengths)
         for index, layer in enumerate(self.layers):
-            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), turns)
-            entries = cache.extend(index, keys, values, places)
-            heard = layer.attention.attend(queries, *entries, sight)
-            x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(heard))
+            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), rotations)
+            kv = cache.extend(index, keys, values, ring)
+            attended = layer.attention.attend(queries, *kv, mask)
+            x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(attended))
         return x_BTD
+
+    def _rotations(self, positions_BT: Tensor) -> Tensor:
+        return rotary_embedding(positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
 
     def empty_cache(
         self, num_rows: int, max_positions_per_call: int, dtype: torch.dtype | None = None
-    ) -> RingCache:
+    ) -> KVCache:
         """A ring that holds a full window of keys for each of a call's positions.
 
-        Without a `dtype` they are kept as they come.
+        Without a `dtype` keys and values keep the dtype they are computed in.
         """
-        # Not a projection's: these may be packed.
+        # The dtype of a norm, not of a projection: projections may be packed.
         weight = next(self.layers[0].attention_norm.parameters())
         capacity = self.geometry.window.context + max_positions_per_call - 1
         num_heads, head_dim = self.geometry.num_heads, self.geometry.head_dim
         shape_LBHCE = (len(self.layers), num_rows, num_heads, capacity, head_dim)
-        return RingCache.empty(shape_LBHCE, weight.device, dtype or weight.dtype)
+        return KVCache.empty(shape_LBHCE, weight.device, dtype or weight.dtype)

@@ -1,7 +1,7 @@
-"""Linear layers whose matrices are kept in 8 or 4 bits; everything else stays as it is.
+"""Linear layers with weights in 8 or 4 bits; everything else stays as it is.
 
 8 bits have a scale for each row, 4 bits a scale and a zero for each group of a row. A matrix is
-compressed as it is read, so that the whole of it never stands in memory beside its neighbours.
+quantized as it is read, so that only one is in memory at full size at a time.
 
 N rows, K columns, G groups of a row, M rows of the input.
 """
@@ -12,42 +12,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nightscribe.model.native import NativeTensor
+from nightscribe.model import torch_private
+from nightscribe.model.native_tensors import NativeTensor
 
 GROUP = 32  # columns that share a scale in 4 bits
 HIGHEST_8, LEVELS_4 = 127, 15
-KERNEL_ROWS = 16  # rows of a matrix that torch's own product in 4 bits takes at a time
+KERNEL_ROWS = 16  # rows of a matrix that torch's 4-bit kernel takes at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Int8:
+class Int8Weight:
     """A row is its codes times its scale."""
 
     codes_NK: Tensor
     scales_N: Tensor
 
     @classmethod
-    def of(cls, weight_NK: Tensor, dtype: torch.dtype) -> "Int8":
+    def of(cls, weight_NK: Tensor, dtype: torch.dtype) -> "Int8Weight":
         weight_NK = weight_NK.float()
         scales_N = _positive(weight_NK.abs().amax(dim=1) / HIGHEST_8, dtype)
         codes_NK = (weight_NK / scales_N.float()[:, None]).round().clamp(-HIGHEST_8, HIGHEST_8)
         return cls(codes_NK.to(torch.int8), scales_N)
 
-    def plain(self) -> Tensor:
+    def dequantized(self) -> Tensor:
         return self.codes_NK.to(self.scales_N.dtype) * self.scales_N[:, None]
 
-    def product(self, x_MK: Tensor) -> Tensor:
-        if _has_kernel(x_MK, "_weight_int8pack_mm"):
-            return torch._weight_int8pack_mm(x_MK, self.codes_NK, self.scales_N)
-        return F.linear(x_MK, self.plain())
+    def matmul(self, x_MK: Tensor) -> Tensor:
+        if torch_private.has_int8_matmul(x_MK):
+            return torch_private.int8_matmul(x_MK, self.codes_NK, self.scales_N)
+        return F.linear(x_MK, self.dequantized())
 
 
 @dataclass(frozen=True, slots=True)
-class Int4:
+class Int4Weight:
     """An entry is (its code - 8) times the scale of its group, plus the group's zero.
 
-    Two codes lie in a byte, the earlier in the lower half; on a CPU with a product of torch's own
-    they lie as that one wants them.
+    Two codes share a byte, the earlier in the lower half; on a CPU where torch has a kernel for it,
+    they are in the layout of that kernel.
     """
 
     codes_NK: Tensor
@@ -56,7 +57,7 @@ class Int4:
     is_for_kernel: bool
 
     @classmethod
-    def of(cls, weight_NK: Tensor, dtype: torch.dtype) -> "Int4":
+    def of(cls, weight_NK: Tensor, dtype: torch.dtype) -> "Int4Weight":
         num_rows, num_columns = weight_NK.shape
         grouped = F.pad(weight_NK.float(), (0, -num_columns % GROUP)).unflatten(1, (-1, GROUP))
         low, high = grouped.amin(dim=2), grouped.amax(dim=2)
@@ -64,86 +65,73 @@ class Int4:
         zeros_NG = (low + 8 * scales_NG.float()).to(dtype)
         steps = (grouped - zeros_NG.float()[..., None]) / scales_NG.float()[..., None]
         codes_NK = (steps.round() + 8).clamp(0, LEVELS_4).flatten(1).int()
-        is_for_kernel = num_rows % KERNEL_ROWS == 0 and _has_kernel(
-            scales_NG, "_convert_weight_to_int4pack_for_cpu"
-        )
-        packed_NK = _for_kernel(codes_NK) if is_for_kernel else _in_bytes(codes_NK)
+        is_for_kernel = num_rows % KERNEL_ROWS == 0 and torch_private.has_int4_matmul(scales_NG)
+        packed_NK = torch_private.pack_int4(codes_NK) if is_for_kernel else _in_bytes(codes_NK)
         scales_zeros_GN2 = torch.stack((scales_NG.T, zeros_NG.T), dim=-1).contiguous()
         return cls(packed_NK, scales_zeros_GN2, num_columns, is_for_kernel)
 
-    def plain(self) -> Tensor:
+    def dequantized(self) -> Tensor:
         codes_NK = torch.stack((self.codes_NK & 15, self.codes_NK >> 4), dim=-1).flatten(1)
         scales_NG, zeros_NG = self.scales_zeros_GN2.permute(2, 1, 0)
         levels = (codes_NK.to(scales_NG.dtype) - 8).unflatten(1, (-1, GROUP))
         entries = levels * scales_NG[..., None] + zeros_NG[..., None]
         return entries.flatten(1)[:, : self.num_columns]
 
-    def product(self, x_MK: Tensor) -> Tensor:
+    def matmul(self, x_MK: Tensor) -> Tensor:
         if not self.is_for_kernel:
-            return F.linear(x_MK, self.plain())
+            return F.linear(x_MK, self.dequantized())
         padded_MK = F.pad(x_MK, (0, -self.num_columns % GROUP))
-        return torch._weight_int4pack_mm_for_cpu(
-            padded_MK, self.codes_NK, GROUP, self.scales_zeros_GN2
-        )
+        return torch_private.int4_matmul(padded_MK, self.codes_NK, GROUP, self.scales_zeros_GN2)
 
 
-FORMATS: dict[int, type[Int8] | type[Int4]] = {8: Int8, 4: Int4}
+FORMATS: dict[int, type[Int8Weight] | type[Int4Weight]] = {8: Int8Weight, 4: Int4Weight}
 
 
-class CompressedLinear(nn.Module):
-    """A linear layer without bias that is filled with a matrix once, and only multiplies."""
+class QuantizedLinear(nn.Module):
+    """A linear layer without bias, for inference only; its weight is loaded once."""
 
     def __init__(self, linear: nn.Linear, bits: int, device: torch.device | str) -> None:
         super().__init__()
         self._format, self._device = FORMATS[bits], device
         self._shape, self._dtype = tuple(linear.weight.shape), linear.weight.dtype
-        self.matrix: Int8 | Int4 | None = None
+        self.weight: Int8Weight | Int4Weight | None = None
 
     def native(self) -> NativeTensor:
-        return _Compressing(self._shape, torch.empty(self._shape, device="meta"), self)
+        return _QuantizingTensor(self._shape, torch.empty(self._shape, device="meta"), self)
 
-    def take(self, weight_NK: Tensor) -> None:
-        self.matrix = self._format.of(weight_NK.to(self._device), self._dtype)
+    def load(self, weight_NK: Tensor) -> None:
+        self.weight = self._format.of(weight_NK.to(self._device), self._dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.matrix is not None
-        return self.matrix.product(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        assert self.weight is not None
+        return self.weight.matmul(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
 
 @dataclass(frozen=True, slots=True)
-class _Compressing(NativeTensor):
-    """The place of a matrix that is compressed as it is filled in."""
+class _QuantizingTensor(NativeTensor):
+    """The place of a weight that is quantized as it is loaded."""
 
-    linear: CompressedLinear
+    linear: QuantizedLinear
 
     def fill(self, tensor: Tensor) -> None:
-        self.linear.take(tensor)
+        self.linear.load(tensor)
 
     def read(self) -> Tensor:
-        raise ValueError("a compressed matrix cannot be written back")
+        raise ValueError("a quantized weight cannot be written back")
 
 
-def compress(module: nn.Module, bits: int, device: torch.device | str) -> None:
-    """Replace the linear layers inside a module, still without values, by compressed ones."""
+def quantize_linears(module: nn.Module, bits: int, device: torch.device | str) -> None:
+    """Replace the linear layers of a module on the meta device by quantized ones."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, CompressedLinear(child, bits, device))
+            setattr(module, name, QuantizedLinear(child, bits, device))
         else:
-            compress(child, bits, device)
+            quantize_linears(child, bits, device)
 
 
 def _positive(scales: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rounded as they are kept, so that codes are counted in them; never 0."""
+    """Scales rounded to the dtype in which they are stored, before codes use them; never 0."""
     return scales.to(dtype).clamp_min(torch.finfo(dtype).tiny)
-
-
-def _has_kernel(like: Tensor, name: str) -> bool:
-    """Torch's own products on a CPU help in bfloat16 alone."""
-    return like.device.type == "cpu" and like.dtype == torch.bfloat16 and hasattr(torch, name)
-
-
-def _for_kernel(codes_NK: Tensor) -> Tensor:
-    return torch._convert_weight_to_int4pack_for_cpu(codes_NK, 1)
 
 
 def _in_bytes(codes_NK: Tensor) -> Tensor:

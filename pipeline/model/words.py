@@ -1,50 +1,49 @@
-"""From the tokens a stream said to words with times.
+"""From the output of a stream to words with times, and to the ends of turns.
 
-Between words the model says padding; one step before a word's first piece it says an end of
-padding. Pieces close to a word at the next padding or end of padding, or where a piece brings its
-own space. A word starts at the end of padding before it, or at its first piece where there is none;
-it ends at the end of padding after it, or where the next word starts, or soon after its last piece.
+Between words the model outputs padding; one step before a word's first piece it outputs an end of
+padding. A word ends at the next padding or end of padding, or where a piece begins with a space. It
+starts at the end of padding before it, or at its first piece if there is none; it ends at the end
+of padding after it, or where the next word starts, or soon after its last piece.
 
-Knows no tensors, files or models.
+Each VAD head predicts a pause: the probability that nobody speaks within its horizon.
+
+Knows no tensors, files or models. T steps, H VAD heads.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, fsum, inf, log
-from typing import Protocol
 
+import numpy as np
+
+from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.records import Word
 
-MAX_OPEN_END_S = 1.0  # after the last piece of a word that nothing ends
+MAX_OPEN_END_S = 1.0  # after the last piece of a word without an end of padding
 BROKEN_CHARACTER = "\ufffd"  # what some bytes of a longer character decode to
-
-
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer here."""
-
-    def decode(self, tokens: Sequence[int]) -> str: ...
-
-    def begins_word(self, token: int) -> bool:
-        """Whether a space stands before this token."""
-        ...
+TURN_HEAD = 2  # of the horizons 0.5, 1, 2 and 3 s the one that is neither too early nor too late
+TURN_THRESHOLD = 0.5
+VAD_WARM_UP_STEPS = 12  # the heads are unreliable in the first second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTimes:
-    """Which moment of a recording a step speaks of."""
+    """Which moment of a recording the token of a step belongs to."""
 
     frame_rate_hz: float
     delay_steps: int
     prefix_frames: int = 0
 
     def time_s(self, step: int) -> float:
-        """The moment a token speaks of; negative for what lies before the recording."""
+        """The moment of a token; negative before the recording."""
         return (step + 1 - self.delay_steps - self.prefix_frames) / self.frame_rate_hz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordReader:
-    """Reads what a stream said."""
+    """Reads the words from a stream's tokens."""
 
     tokenizer: Tokenizer
     times: TokenTimes
@@ -58,14 +57,14 @@ class WordReader:
         duration_s: float,
         first_step: int = 0,
     ) -> list[Word]:
-        """Words in order, inside the recording; those begun before `first_step` are left out."""
-        said = [int(token) for token in tokens_T]
-        written = [
+        """Words in order, within the recording; those begun before `first_step` are left out."""
+        tokens = [int(token) for token in tokens_T]
+        spelled = [
             (steps, text)
-            for steps in self._pieces_of_words(said, first_step)
-            if (text := self._text(said, steps))
+            for steps in self._pieces_of_words(tokens, first_step)
+            if (text := self._text(tokens, steps))
         ]
-        spans_s = self._spans_s(said, [steps for steps, _ in written], first_step)
+        spans_s = self._spans_s(tokens, [steps for steps, _ in spelled], first_step)
         return [
             Word(
                 text,
@@ -73,16 +72,16 @@ class WordReader:
                 _clamped(end_s, duration_s),
                 _geometric_mean([float(probabilities_T[step]) for step in steps]),
             )
-            for (steps, text), (start_s, end_s) in zip(written, spans_s, strict=True)
+            for (steps, text), (start_s, end_s) in zip(spelled, spans_s, strict=True)
         ]
 
-    def _pieces_of_words(self, said: list[int], first_step: int) -> Iterator[list[int]]:
+    def _pieces_of_words(self, tokens: list[int], first_step: int) -> Iterator[list[int]]:
         """The steps of each word that begins at this step or later."""
         before: list[int] = []
-        for steps in self._runs(said):
+        for steps in self._runs(tokens):
             if steps[0] < first_step:
                 continue
-            if before and self._is_torn(said, before, steps):
+            if before and self._splits_character(tokens, before, steps):
                 before += steps
                 continue
             if before:
@@ -91,55 +90,55 @@ class WordReader:
         if before:
             yield before
 
-    def _runs(self, said: list[int]) -> Iterator[list[int]]:
-        """Steps between paddings, those of words without padding between them apart."""
+    def _runs(self, tokens: list[int]) -> Iterator[list[int]]:
+        """Runs of steps between paddings; words without padding between them are separate runs."""
         run: list[int] = []
-        for step in range(len(said)):
-            is_silent = said[step] in (self.padding_id, self.end_of_padding_id)
-            if run and (is_silent or self.tokenizer.begins_word(said[step])):
-                yield from self._heard(run)
+        for step in range(len(tokens)):
+            is_padding = tokens[step] in (self.padding_id, self.end_of_padding_id)
+            if run and (is_padding or self.tokenizer.begins_word(tokens[step])):
+                yield from self._if_possible(run)
                 run = []
-            if not is_silent:
+            if not is_padding:
                 run.append(step)
-        yield from self._heard(run)
+        yield from self._if_possible(run)
 
-    def _heard(self, run: list[int]) -> Iterator[list[int]]:
-        """The run, unless it closed before the model can have heard anything."""
+    def _if_possible(self, run: list[int]) -> Iterator[list[int]]:
+        """The run, unless it ended before the model can have had any audio of it."""
         if run and run[-1] + 1 >= self.times.delay_steps:
             yield run
 
-    def _is_torn(self, said: list[int], before: list[int], steps: list[int]) -> bool:
-        """Whether a padding fell between the bytes of one character."""
-        between = said[before[-1] + 1 : steps[0]]
+    def _splits_character(self, tokens: list[int], before: list[int], steps: list[int]) -> bool:
+        """Whether a padding came between the bytes of one character."""
+        between = tokens[before[-1] + 1 : steps[0]]
         return (
             self.end_of_padding_id not in between
-            and not self.tokenizer.begins_word(said[steps[0]])
-            and self._text(said, before).endswith(BROKEN_CHARACTER)
+            and not self.tokenizer.begins_word(tokens[steps[0]])
+            and self._text(tokens, before).endswith(BROKEN_CHARACTER)
         )
 
-    def _text(self, said: list[int], steps: list[int]) -> str:
-        return self.tokenizer.decode([said[step] for step in steps]).strip()
+    def _text(self, tokens: list[int], steps: list[int]) -> str:
+        return self.tokenizer.decode([tokens[step] for step in steps]).strip()
 
     def _spans_s(
-        self, said: list[int], words: list[list[int]], first_step: int
+        self, tokens: list[int], words: list[list[int]], first_step: int
     ) -> list[tuple[float, float]]:
-        """From where to where each word lasts, given the steps of all words."""
+        """Start and end of each word, given the steps of all words."""
         time_s = self.times.time_s
         before = [first_step - 1, *(steps[-1] for steps in words)]
-        after = [*(steps[0] for steps in words[1:]), len(said)]
+        after = [*(steps[0] for steps in words[1:]), len(tokens)]
         starts_s = []
         for steps, last_before in zip(words, before, strict=False):
-            ends_of_padding = self._ends_of_padding(said, last_before + 1, steps[0])
+            ends_of_padding = self._ends_of_padding(tokens, last_before + 1, steps[0])
             starts_s.append(time_s(ends_of_padding[-1] if ends_of_padding else steps[0]))
         ends_s = []
         for steps, first_after, next_s in zip(words, after, [*starts_s[1:], inf], strict=False):
-            ends_of_padding = self._ends_of_padding(said, steps[-1] + 1, first_after)
+            ends_of_padding = self._ends_of_padding(tokens, steps[-1] + 1, first_after)
             open_end_s = min(time_s(steps[-1]) + MAX_OPEN_END_S, next_s)
             ends_s.append(time_s(ends_of_padding[0]) if ends_of_padding else open_end_s)
         return list(zip(starts_s, ends_s, strict=True))
 
-    def _ends_of_padding(self, said: list[int], first: int, end: int) -> list[int]:
-        return [step for step in range(first, end) if said[step] == self.end_of_padding_id]
+    def _ends_of_padding(self, tokens: list[int], first: int, end: int) -> list[int]:
+        return [step for step in range(first, end) if tokens[step] == self.end_of_padding_id]
 
 
 def _clamped(time_s: float, duration_s: float) -> float:
@@ -150,3 +149,43 @@ def _geometric_mean(probabilities: list[float]) -> float:
     if min(probabilities) <= 0:
         return 0.0
     return exp(fsum(map(log, probabilities)) / len(probabilities))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VadTimes:
+    """Which moment of the recording a step has reached: at step p the model has p frames."""
+
+    frame_rate_hz: float
+    lead_frames: int  # before the recording
+
+    def time_s(self, step: int) -> float:
+        return (step - self.lead_frames) / self.frame_rate_hz
+
+
+def turn_ends_s(
+    vad_TH: np.ndarray, words: Sequence[Word], times: VadTimes, duration_s: float
+) -> list[float]:
+    """When the VAD head begins to predict a pause, at most once after each run of words."""
+    if vad_TH.shape[1] <= TURN_HEAD:
+        return []
+    is_pause_T = vad_TH[:, TURN_HEAD] > TURN_THRESHOLD
+    is_pause_T[:VAD_WARM_UP_STEPS] = True
+    pauses_s = [
+        times.time_s(step)
+        for step, (before, now) in enumerate(pairwise(is_pause_T.tolist()), start=1)
+        if now and not before
+    ]
+    inside_s = [time_s for time_s in pauses_s if 0 <= time_s <= duration_s]
+    return _after_words(inside_s, [word.start_s for word in words])
+
+
+def _after_words(times_s: Sequence[float], starts_s: Sequence[float]) -> list[float]:
+    """The times that have a word's start between them and the last one returned."""
+    result: list[float] = []
+    num_words = 0
+    for time_s in times_s:
+        num_words_now = bisect_right(starts_s, time_s)
+        if num_words_now > num_words:
+            result.append(time_s)
+            num_words = num_words_now
+    return result

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nightscribe.model.sampling import Script
+from nightscribe.model.sampling import TokenConstraints
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.training.delayed_text import TextLayout, TimedTokens
 
@@ -24,8 +24,8 @@ def align(
     model: SpeechToText, samples_N: np.ndarray, words: Sequence[Sequence[int]]
 ) -> tuple[TimedTokens, ...]:
     """Time each word, given as its tokens; UnheardText says that text and sound do not fit."""
-    script = Script(prompt_tokens=tuple(token for word in words for token in word))
-    said = model.hear(samples_N[None], [script]).tokens_SF[0].tolist()
+    script = TokenConstraints(prompt_tokens=tuple(token for word in words for token in word))
+    said = model.transcribe(samples_N[None], [script]).tokens_SF[0].tolist()
     starts_s = _starts_s(said, words, TextLayout.of(model.config))
     prefix_s = model.config.prefix_frames / model.config.mimi.frame_rate_hz
     duration_s = len(samples_N) / model.config.mimi.sample_rate_hz

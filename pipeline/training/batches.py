@@ -93,11 +93,11 @@ class BatchMaker:
 
     def _answers(self, windows: Sequence[Window], num_frames: int) -> Tensor | None:
         language_model = self.config.language_model
-        if language_model.num_extra_heads != len(HORIZONS_S):
+        if language_model.num_vad_heads != len(HORIZONS_S):
             return None
         heard_s_P = np.arange(num_frames + 1) / self.config.mimi.frame_rate_hz
         answers = [
-            speech_answers(window.words, heard_s_P, language_model.extra_head_dim)
+            speech_answers(window.words, heard_s_P, language_model.vad_head_dim)
             for window in windows
         ]
         return torch.from_numpy(np.stack(answers))

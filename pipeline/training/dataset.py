@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.training.alignment import UnheardText, align
 from nightscribe.training.delayed_text import TimedTokens
 from nightscribe.training.examples import Example
@@ -16,14 +16,6 @@ from nightscribe.training.windows import Utterance
 logger = logging.getLogger(__name__)
 
 Decode = Callable[[Path], np.ndarray]  # a whole file as int16 samples at the model's rate
-
-
-class Tokenizer(Protocol):
-    """What training asks of a tokenizer."""
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, tokens: list[int]) -> str: ...
 
 
 def samples_of(examples: Iterable[Example], decode: Decode, rate_hz: int) -> Iterator[np.ndarray]:

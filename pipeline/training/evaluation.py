@@ -10,7 +10,7 @@ from itertools import groupby
 import jiwer
 import numpy as np
 
-from nightscribe.model.sampling import Script
+from nightscribe.model.sampling import TokenConstraints
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.training.dataset import Tokenizer
 
@@ -35,8 +35,8 @@ def word_error_rate(
     for batch in _batches(by_length):
         longest = max(len(clip.samples_N) for clip in batch)
         samples_SN = np.stack([_lengthened(clip.samples_N, longest) for clip in batch])
-        scripts = [Script(forced_tokens=clip.prefix) for clip in batch]
-        tokens_SF = model.hear(samples_SN, scripts).tokens_SF.tolist()
+        scripts = [TokenConstraints(forced_tokens=clip.prefix) for clip in batch]
+        tokens_SF = model.transcribe(samples_SN, scripts).tokens_SF.tolist()
         for clip, tokens in zip(batch, tokens_SF, strict=True):
             heard.append(written_text(tokens[max(len(clip.prefix) - 1, 0) :], model, tokenizer))
     return jiwer.wer([clip.text for clip in by_length], heard)

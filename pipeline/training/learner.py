@@ -99,14 +99,14 @@ class Learner:
 
     def losses(self, batch: Batch) -> tuple[Tensor, Losses]:
         """What is minimised, and what is worth telling of it."""
-        logits_SPV, extra_SPHA = self.language_model(batch.codes_SPK, batch.heard_SP)
+        logits_SPV, vad_SPHA = self.language_model(batch.codes_SPK, batch.heard_SP)
         nats_SP = F.cross_entropy(logits_SPV.mT, batch.written_SP, reduction="none")
         is_text_SP = batch.is_asked_SP & (batch.written_SP != self.language_model.config.padding_id)
         weights_SP = torch.where(is_text_SP, 1.0, self.config.padding_weight) * batch.is_asked_SP
         loss = written = (nats_SP * weights_SP).sum() / weights_SP.sum()
         heads = torch.zeros(())
-        if extra_SPHA is not None and batch.answers_SPH is not None:
-            heads = heads_nats(extra_SPHA, batch.answers_SPH)
+        if vad_SPHA is not None and batch.answers_SPH is not None:
+            heads = heads_nats(vad_SPHA, batch.answers_SPH)
             loss = written + self.config.heads_weight * heads
         is_right_SP = (logits_SPV.argmax(dim=-1) == batch.written_SP) & is_text_SP
         num_text = is_text_SP.sum().clamp_min(1)
@@ -130,10 +130,10 @@ class Learner:
             self.averages[name].copy_(weights)
 
 
-def heads_nats(extra_SPHA: Tensor, answers_SPH: Tensor) -> Tensor:
+def heads_nats(vad_SPHA: Tensor, answers_SPH: Tensor) -> Tensor:
     """What the right answers cost; the heads give probabilities."""
-    smallest = torch.finfo(extra_SPHA.dtype).tiny
-    right_SPH = extra_SPHA.gather(-1, answers_SPH[..., None])[..., 0]
+    smallest = torch.finfo(vad_SPHA.dtype).tiny
+    right_SPH = vad_SPHA.gather(-1, answers_SPH[..., None])[..., 0]
     return -right_SPH.clamp_min(smallest).log().mean()
 
 

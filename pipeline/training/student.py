@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nightscribe.model.checkpoints.open import Checkpoint
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.native import read
+from nightscribe.model.native_tensors import read
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
 from nightscribe.training import lora, vocabulary

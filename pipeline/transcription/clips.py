@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nightscribe.engine.stream import Heard, Stream
-from nightscribe.model.prompting import Interpreter, Prompt
-from nightscribe.model.sampling import Script
+from nightscribe.engine.stream import Stream, StreamOutput
+from nightscribe.model.prompting import Prompt, SpeechProcessor
+from nightscribe.model.sampling import TokenConstraints
 from nightscribe.records import Word
 
 
@@ -62,10 +62,12 @@ class Conversation:
     frame_samples: int
     prefix_frames: int
     flush_frames: int
-    read_words: Callable[[Clip, Heard], list[Word]]
-    script: Callable[[Clip], Script] = lambda clip: Script()
+    read_words: Callable[[Clip, StreamOutput], list[Word]]
+    script: Callable[[Clip], TokenConstraints] = lambda clip: TokenConstraints()
     heard_samples: Callable[[Clip], np.ndarray] = lambda clip: clip.samples_N
-    turn_ends_s: Callable[[Clip, Heard, list[Word]], list[float]] = lambda clip, heard, words: []
+    turn_ends_s: Callable[[Clip, StreamOutput, list[Word]], list[float]] = (
+        lambda clip, heard, words: []
+    )
 
     def padded(self, clip: Clip) -> tuple["PaddedSamples", int]:
         """The clip and the sound of its prompt between silences, and the frames of it all."""
@@ -90,7 +92,7 @@ class Conversation:
         )
 
 
-def conversation(interpreter: Interpreter) -> Conversation:
+def conversation(interpreter: SpeechProcessor) -> Conversation:
     """The conversation that a checkpoint's interpreter holds with each clip."""
     interpreted = _Interpreted(interpreter)
     return Conversation(
@@ -108,7 +110,7 @@ def conversation(interpreter: Interpreter) -> Conversation:
 class _Interpreted:
     """What an interpreter makes of a clip and of its prompt."""
 
-    interpreter: Interpreter
+    interpreter: SpeechProcessor
 
     def prompt(self, clip: Clip) -> Prompt:
         usual = self.interpreter.prompt(clip.domain)
@@ -116,20 +118,20 @@ class _Interpreted:
             return usual
         return replace(clip.prompt, domain=clip.prompt.domain or usual.domain)
 
-    def script(self, clip: Clip) -> Script:
-        return self.interpreter.script(self.prompt(clip))
+    def script(self, clip: Clip) -> TokenConstraints:
+        return self.interpreter.constraints(self.prompt(clip))
 
     def heard_samples(self, clip: Clip) -> np.ndarray:
-        return self.interpreter.heard_samples(clip.samples_N, self.prompt(clip))
+        return self.interpreter.input_samples(clip.samples_N, self.prompt(clip))
 
-    def read_words(self, clip: Clip, heard: Heard) -> list[Word]:
+    def read_words(self, clip: Clip, heard: StreamOutput) -> list[Word]:
         tokens, confidences = heard.tokens_T.tolist(), heard.confidences_T.tolist()
         prompt = self.prompt(clip)
         return self.interpreter.words(tokens, confidences, len(clip.samples_N), prompt)
 
-    def turn_ends_s(self, clip: Clip, heard: Heard, words: list[Word]) -> list[float]:
+    def turn_ends_s(self, clip: Clip, heard: StreamOutput, words: list[Word]) -> list[float]:
         num_samples, prompt = len(clip.samples_N), self.prompt(clip)
-        return self.interpreter.turn_ends_s(heard.heads_TH, words, num_samples, prompt)
+        return self.interpreter.turn_ends_s(heard.vad_TH, words, num_samples, prompt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

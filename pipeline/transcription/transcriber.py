@@ -6,14 +6,13 @@ from concurrent.futures import Future
 from typing import Self
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.engine.loop import Engine
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.stepping import stepping_engine
-from nightscribe.engine.stream import Heard, Stream
+from nightscribe.engine.loop import Engine, step_engine
+from nightscribe.engine.speculative import speculative_engine
+from nightscribe.engine.stream import Stream, StreamOutput
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import Checkpoint, open_model
-from nightscribe.model.loading import load_leaping, load_stepping
-from nightscribe.model.prompting import Interpreter
+from nightscribe.model.loading import load_speculative_runner, load_step_runner
+from nightscribe.model.prompting import SpeechProcessor
 from nightscribe.transcription.clips import Clip, Conversation, HeardClip, conversation
 from nightscribe.transcription.requests import Order, Orders
 
@@ -38,7 +37,7 @@ class Transcriber:
     @classmethod
     def of(cls, checkpoint: Checkpoint, model: ModelConfig, engine: EngineConfig) -> Self:
         """As `load`, of a checkpoint that is open already."""
-        interpreter = Interpreter(
+        interpreter = SpeechProcessor(
             config=checkpoint.config,
             tokenizer=checkpoint.tokenizer,
             domains=model.domains,
@@ -54,7 +53,7 @@ class Transcriber:
         if self._thread is not None:
             raise RuntimeError("this transcriber works off what was submitted; submit more instead")
         orders = (Order(clip, Future()) for clip in clips)
-        for heard in self.engine.hear(map(self._stream, orders)):
+        for heard in self.engine.run(map(self._stream, orders)):
             yield self._read(heard)
 
     def submit(self, clip: Clip) -> Future[HeardClip]:
@@ -81,12 +80,12 @@ class Transcriber:
 
     def _work(self) -> None:
         try:
-            for heard in self.engine.hear_source(self._orders):
+            for heard in self.engine.run_source(self._orders):
                 self._deliver(heard)
         except BaseException as error:
             self._orders.fail(error)
 
-    def _deliver(self, heard: Heard) -> None:
+    def _deliver(self, heard: StreamOutput) -> None:
         try:
             answer = self._read(heard)
         except Exception as error:
@@ -97,20 +96,18 @@ class Transcriber:
     def _stream(self, order: Order) -> Stream:
         return self._conversation.stream(order, order.clip)
 
-    def _read(self, heard: Heard) -> HeardClip:
+    def _read(self, heard: StreamOutput) -> HeardClip:
         clip = heard.stream.stream_id.clip
         words = self._conversation.read_words(clip, heard)
         turn_ends_s = tuple(self._conversation.turn_ends_s(clip, heard, words))
         return HeardClip(
-            clip.clip_id, words, heard.tokens_T, heard.confidences_T, heard.heads_TH, turn_ends_s
+            clip.clip_id, words, heard.tokens_T, heard.confidences_T, heard.vad_TH, turn_ends_s
         )
 
 
 def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine:
     if (config.frames_per_pass or 1) > 1:
-        leaping = load_leaping(checkpoint, config)
-        return leaping_engine(leaping, reproducible=config.reproducible)
-    stepping = load_stepping(checkpoint, config)
-    return stepping_engine(
-        stepping, round_steps=config.round_steps, reproducible=config.reproducible
-    )
+        leaping = load_speculative_runner(checkpoint, config)
+        return speculative_engine(leaping, reproducible=config.reproducible)
+    stepping = load_step_runner(checkpoint, config)
+    return step_engine(stepping, round_steps=config.round_steps, reproducible=config.reproducible)

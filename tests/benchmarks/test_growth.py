@@ -11,7 +11,7 @@ from nightscribe.benchmarks.growth import EndlessNoise, Listened, measure_growth
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
 from nightscribe.benchmarks.timing import Spent
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.step_runner import StepRunner
 from tests.benchmarks.test_tables import parsed
 from tests.fakes import HashingModel
 
@@ -58,10 +58,10 @@ def test_a_long_stream_is_heard_amid_as_many_frames_of_short_ones(monkeypatch):
 def test_ten_times_as_long_takes_ten_times_as_long_and_no_more_memory():
     torch.set_num_threads(1)
     speech = random_speech(config_of("toy"), CPU, torch.float32)
-    model = SteppingModel(speech, 1, 25)
-    places = [tensor.data_ptr() for tensor in model.memory()]
+    model = StepRunner(speech, 1, 25)
+    places = [tensor.data_ptr() for tensor in model.state_tensors()]
     table = measure_growth(model, 2_000, 10, 1, CPU)
     middle = parsed(table.markdown())[-1]
     assert 9 < float(middle["of processor time"]) < 11
     assert float(middle["more host MB"]) < 16
-    assert places == [tensor.data_ptr() for tensor in model.memory()]
+    assert places == [tensor.data_ptr() for tensor in model.state_tensors()]

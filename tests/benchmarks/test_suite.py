@@ -13,8 +13,8 @@ from nightscribe.benchmarks.sizes import config_of
 from nightscribe.benchmarks.suite import SuiteTerms, measure_suite
 from nightscribe.benchmarks.suite_tables import SizeResult
 from nightscribe.benchmarks.throughput import Throughput, Workload
-from nightscribe.model.memory_budget import footprint
-from nightscribe.model.precision import Numbers
+from nightscribe.model.memory_budget import memory_budget
+from nightscribe.model.precision import Precision
 from nightscribe.survey.costs import read_benchmarks
 from tests.benchmarks.test_tables import parsed
 
@@ -113,10 +113,10 @@ def test_plans_read_what_a_gpu_was_measured_at(monkeypatch, tmp_path):
 
 
 def test_the_curve_ends_where_the_memory_does(monkeypatch):
-    terms = SuiteTerms(device=CPU, sizes=["toy"], most_slots=1024)
+    terms = SuiteTerms(device=CPU, sizes=["toy"], max_slots=1024)
     speech = random_speech(config_of("toy"), CPU, torch.float32)
-    numbers = Numbers(weights="float32", activations="float32", cache="float32")
-    needs = footprint(speech.config, numbers, round_steps=25, encode_rows=terms.encode_rows)
+    numbers = Precision(weights="float32", activations="float32", cache="float32")
+    needs = memory_budget(speech.config, numbers, round_steps=25, encode_rows=terms.encode_rows)
     beside_bytes = needs.encoding + needs.graphs
     for num_slots, free_bytes in (
         (1024, 10**12),

@@ -29,7 +29,7 @@ from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import pool_for
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.cluster.run_spec import Order
-from nightscribe.engine.loop import Tally
+from nightscribe.engine.loop import EngineStats
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, ShardTranscript, Word
@@ -87,7 +87,7 @@ class SamplesListener:
 
     def __init__(self, pause_s: float) -> None:
         self._pause_s = pause_s
-        self.tally = Tally()
+        self.tally = EngineStats()
 
     async def hear(self, cut: CutShard) -> ShardTranscript:
         await asyncio.sleep(self._pause_s)

@@ -14,7 +14,7 @@ from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.run_spec import Order
-from nightscribe.engine.loop import Tally
+from nightscribe.engine.loop import EngineStats
 from tests.cluster.stages import plan_file, read, recording, stages
 
 PATIENCE_S = 5.0
@@ -27,7 +27,7 @@ class HangingListener:
     has_died = False
 
     def __init__(self, output):
-        self._output, self.tally = output, Tally()
+        self._output, self.tally = output, EngineStats()
 
     async def hear(self, cut):
         hang_in_the_transcriber(self._output)

@@ -6,16 +6,16 @@ from functools import partial
 import pytest
 
 from nightscribe.engine import loop as engines
-from nightscribe.engine.scheduler import Listed
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.scheduler import IterableSource
+from nightscribe.engine.speculative import speculative_engine
 from tests.engine.test_speculative import LENGTHS, LeapingHashes, assert_as_alone, streams_of
 from tests.fakes import HashingModel
 
 MODELS = {
-    "stepping": (partial(HashingModel, 8), partial(stepping_engine, round_steps=6)),
-    "leaping": (partial(LeapingHashes, 8, 2, 3), leaping_engine),
-    "leaping ahead": (partial(LeapingHashes, 8, 2, 3, rounds_ahead=1), leaping_engine),
+    "stepping": (partial(HashingModel, 8), partial(step_engine, round_steps=6)),
+    "leaping": (partial(LeapingHashes, 8, 2, 3), speculative_engine),
+    "leaping ahead": (partial(LeapingHashes, 8, 2, 3, rounds_ahead=1), speculative_engine),
 }
 
 
@@ -47,7 +47,7 @@ def test_a_source_that_runs_dry_holds_nobody_up_and_changes_nothing(model_and_en
     _, engine = model_and_engine
     streams = list(streams_of(LENGTHS * 3))
     source, heard = RunsDry(streams, share), []
-    for one in engine.hear_source(source):
+    for one in engine.run_source(source):
         source.num_heard += 1
         heard.append(one)
     assert_as_alone(heard, streams)
@@ -61,13 +61,13 @@ def test_the_tally_counts_time_on_rounds_and_none_of_waiting(model_and_engine, m
         clock[0] += 1
         return run(*args)
 
-    class Slow(Listed):
+    class Slow(IterableSource):
         def take(self, *, wait):
             clock[0] += 1000
             return super().take(wait=wait)
 
     monkeypatch.setattr(engines.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(model, "run", running)
-    assert list(engine.hear_source(Slow(streams_of(LENGTHS))))
-    assert engine.tally.busy_s == engine.tally.num_rounds > 3
-    assert engine.tally.slots_busy == 0
+    assert list(engine.run_source(Slow(streams_of(LENGTHS))))
+    assert engine.stats.busy_s == engine.stats.num_rounds > 3
+    assert engine.stats.slots_busy == 0

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nightscribe.engine.scheduler import Listed, Slots
+from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.stream import Stream
 
 
@@ -13,7 +13,7 @@ def stream_of(num_frames, stream_id=0):
 
 
 def planned(slots, streams):
-    source, rounds = Listed(streams), []
+    source, rounds = IterableSource(streams), []
     while (one := slots.plan(source, wait=True)) is not None:
         rounds.append(one)
     return rounds
@@ -37,7 +37,7 @@ def lengths_of(count, seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_slot_is_ever_booked_twice_and_no_stream_pauses(seed):
-    slots = Slots([seed % 7 + 1], round_steps=25)
+    slots = Scheduler([seed % 7 + 1], round_steps=25)
     rounds = planned(slots, [stream_of(n, i) for i, n in enumerate(lengths_of(50, seed))])
     heard_steps = {}
     for line in timelines(rounds).values():
@@ -59,27 +59,27 @@ def test_no_slot_is_ever_booked_twice_and_no_stream_pauses(seed):
 def test_the_makespan_keeps_grahams_bound(seed):
     lengths = lengths_of(60, seed)
     num_slots = seed % 9 + 1
-    rounds = planned(Slots([num_slots], 25), [stream_of(n) for n in lengths])
+    rounds = planned(Scheduler([num_slots], 25), [stream_of(n) for n in lengths])
     num_steps, steps = sum(one.num_steps for one in rounds), [n + 1 for n in lengths]
     assert num_steps <= sum(steps) / num_slots + (1 - 1 / num_slots) * max(steps)
 
 
 def test_a_slot_takes_the_next_stream_at_the_very_next_step():
-    (first,) = planned(Slots([1], 25), [stream_of(4), stream_of(9), stream_of(2)])
+    (first,) = planned(Scheduler([1], 25), [stream_of(4), stream_of(9), stream_of(2)])
     assert [(s.round_step, s.num_steps) for s in first.segments] == [(0, 5), (5, 10), (15, 3)]
     assert first.num_steps == 18
 
 
 def test_live_streams_move_down_when_a_smaller_bucket_holds_them():
     lengths = [1, 1, 1, 200, 1, 100, 1, 30]
-    rounds = planned(Slots([8, 4, 2, 1], 10), [stream_of(n, i) for i, n in enumerate(lengths)])
+    rounds = planned(Scheduler([8, 4, 2, 1], 10), [stream_of(n, i) for i, n in enumerate(lengths)])
     assert [one.num_slots for one in rounds] == [8, 4, 4, 4] + [2] * 7 + [1] * 10
     assert rounds[1].moves == ((3, 0), (5, 1), (7, 2))
     assert rounds[4].moves == rounds[11].moves == ()
 
 
 def test_nothing_moves_while_streams_still_come():
-    rounds = planned(Slots([8, 4, 2, 1], 10), [stream_of(n) for n in lengths_of(200, 1)])
+    rounds = planned(Scheduler([8, 4, 2, 1], 10), [stream_of(n) for n in lengths_of(200, 1)])
     moved = [index for index, one in enumerate(rounds) if one.moves]
     last_admission = max(
         index for index, one in enumerate(rounds) for s in one.segments if s.first_step == 0
@@ -90,8 +90,8 @@ def test_nothing_moves_while_streams_still_come():
 def test_nothing_moves_when_streams_come_again_after_a_while_without():
     come = [4] * 4 + [19] * 4 + [None] + [99] * 4 + [9] * 20
     streams: list = [n and stream_of(n, i) for i, n in enumerate(come)]
-    source = Listed(streams)
-    slots = Slots([8, 4], 10)
+    source = IterableSource(streams)
+    slots = Scheduler([8, 4], 10)
     first, second, third = (slots.plan(source, wait=True) for _ in range(3))
     assert [len(one.segments) for one in (first, second, third)] == [8, 8, 8]
     assert second.moves == ((4, 0), (5, 1), (6, 2), (7, 3))
@@ -100,9 +100,9 @@ def test_nothing_moves_when_streams_come_again_after_a_while_without():
 
 def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="positive"):
-        Slots([0], 25)
+        Scheduler([0], 25)
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
-        Slots([1], 0)
+        Scheduler([1], 0)
     with pytest.raises(ValueError, match="0 frames"):
         stream_of(0)
     with pytest.raises(ValueError, match="3 forced tokens"):

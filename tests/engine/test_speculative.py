@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.speculative_layout import Layout
+from nightscribe.engine.speculative import SpeculativeLayout, speculative_engine
 from nightscribe.engine.stream import Stream
 from tests.fakes import HashingModel, mixed, tokens_alone
 
@@ -19,7 +18,7 @@ class LeapingHashes:
 
     def __init__(self, num_slots, frames_per_pass, num_passes, rounds_ahead=0):
         self.frames_per_pass, self.num_passes = frames_per_pass, num_passes
-        self.frame_samples, self.num_heads, self.rounds_ahead = 4, 1, rounds_ahead
+        self.frame_samples, self.num_vad_heads, self.rounds_ahead = 4, 1, rounds_ahead
         self._codec, self._draw = HashingModel(num_slots), random.Random(0)
         self.bucket_sizes = self._codec.bucket_sizes
         num_columns = (rounds_ahead + 2) * num_passes * frames_per_pass
@@ -34,7 +33,7 @@ class LeapingHashes:
         self.sizes.append(num_slots)
         self.num_unread += 1
         assert self.num_unread <= self.rounds_ahead + 1
-        self.codes_SC[:num_slots] = np.concatenate((self.codes_SC, codes), None)[leaps.frames_SC]
+        self.codes_SC[:num_slots] = np.concatenate((self.codes_SC, codes), None)[leaps.code_rows_SC]
         is_placed_S = leaps.starts_S >= 0
         self.positions_S[:num_slots][is_placed_S] = leaps.starts_S[is_placed_S]
         num_steps_S = [self._num_steps(leaps, slot) for slot in range(num_slots)]
@@ -52,7 +51,7 @@ class LeapingHashes:
 
     def _step(self, leaps, slot):
         position = self.positions_S[slot]
-        assert position <= leaps.farthest_S[slot] + self.num_passes * self.frames_per_pass
+        assert position <= leaps.max_positions_S[slot] + self.num_passes * self.frames_per_pass
         column = position - leaps.bases_S[slot]
         past = 0 if position == 0 else self.said_S[slot]
         heard = 0 if position == 0 else self.codes_SC[slot, column]
@@ -76,7 +75,7 @@ class LeapingHash:
             num_steps_S=num_steps_S,
             tokens_SW=tokens_SW,
             confidences_SW=shares_SW,
-            heads_SWH=shares_SW[..., None],
+            vad_SWH=shares_SW[..., None],
         )
 
     def wait(self):
@@ -92,7 +91,7 @@ def streams_of(lengths):
 
 
 def assert_heard_as_alone(engine, streams):
-    assert_as_alone(list(engine.hear(iter(streams))), streams)
+    assert_as_alone(list(engine.run(iter(streams))), streams)
 
 
 def assert_as_alone(heard, streams):
@@ -112,23 +111,23 @@ def test_neighbours_slots_and_leaps_never_change_a_stream(
 ):
     streams = list(streams_of(LENGTHS))
     model = LeapingHashes(num_slots, frames_per_pass, num_passes, rounds_ahead)
-    engine = leaping_engine(model)
+    engine = speculative_engine(model)
     assert_heard_as_alone(engine, streams)
-    assert engine.tally.num_live_steps == sum(stream.num_steps for stream in streams)
-    assert 0 < engine.tally.occupancy <= 1
-    assert engine.tally.slots_busy == 0
+    assert engine.stats.num_live_steps == sum(stream.num_steps for stream in streams)
+    assert 0 < engine.stats.occupancy <= 1
+    assert engine.stats.slots_busy == 0
 
 
 def test_a_stream_is_pulled_only_when_a_slot_is_free():
     pulled = []
-    engine = leaping_engine(LeapingHashes(2, 2, 2))
+    engine = speculative_engine(LeapingHashes(2, 2, 2))
 
     def streams():
         for stream in streams_of(LENGTHS):
             pulled.append(stream.stream_id)
             yield stream
 
-    for num_heard, _ in enumerate(engine.hear(streams())):
+    for num_heard, _ in enumerate(engine.run(streams())):
         assert len(pulled) <= num_heard + 2
 
 
@@ -138,7 +137,7 @@ def test_slots_move_together_when_nothing_waits_but_not_where_rounding_must_be_a
     sizes = {}
     for reproducible in (False, True):
         model = LeapingHashes(8, 2, 3, rounds_ahead)
-        assert_heard_as_alone(leaping_engine(model, reproducible=reproducible), streams)
+        assert_heard_as_alone(speculative_engine(model, reproducible=reproducible), streams)
         sizes[reproducible] = model.sizes
     assert sizes[False][-1] == 2
     assert sizes[False] == sorted(sizes[False], reverse=True)
@@ -149,20 +148,20 @@ def test_the_next_round_is_queued_before_the_last_is_read():
     model = LeapingHashes(3, 2, 3, rounds_ahead=1)
     unread, run = [], model.run
     model.run = lambda *args: (run(*args), unread.append(model.num_unread))[0]
-    list(leaping_engine(model).hear(streams_of(LENGTHS)))
+    list(speculative_engine(model).run(streams_of(LENGTHS)))
     assert unread[:1] == [1]
     assert set(unread[1:-1]) == {2}
 
 
 def test_an_abandoned_hearing_leaves_nothing_behind():
     streams = list(streams_of(LENGTHS))
-    engine = leaping_engine(LeapingHashes(3, 4, 3))
-    next(iter(engine.hear(streams)))
+    engine = speculative_engine(LeapingHashes(3, 4, 3))
+    next(iter(engine.run(streams)))
     assert_heard_as_alone(engine, streams)
 
 
 def test_codes_of_another_row_are_noticed(monkeypatch):
-    plain = Layout._rows
-    monkeypatch.setattr(Layout, "_rows", lambda *args: plain(*args) + 1)
+    plain = SpeculativeLayout._code_rows
+    monkeypatch.setattr(SpeculativeLayout, "_code_rows", lambda *args: plain(*args) + 1)
     with pytest.raises((AssertionError, IndexError)):
-        assert_heard_as_alone(leaping_engine(LeapingHashes(3, 4, 3)), list(streams_of(LENGTHS)))
+        assert_heard_as_alone(speculative_engine(LeapingHashes(3, 4, 3)), list(streams_of(LENGTHS)))

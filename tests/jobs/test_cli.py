@@ -51,7 +51,7 @@ def test_help_of_the_command_loads_nothing_heavy():
 
 
 def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
-    """Those that measure, diagnose and train apart, which nobody types in a hurry."""
+    """Those that measure, fit_report and train apart, which nobody types in a hurry."""
     names = [
         f"nightscribe.jobs.{name}" for name in COMMANDS if name not in ("bench", "doctor", "train")
     ]

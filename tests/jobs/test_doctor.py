@@ -11,9 +11,9 @@ from nightscribe.jobs import doctor, environment_checks
 from nightscribe.jobs.doctor import gpu_table
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
-from nightscribe.model.device_report import device_here, diagnose
+from nightscribe.model.device import fit_report, local_device
 from nightscribe.model.gpu_specs import GPUS, gpu_named
-from nightscribe.model.loading import load_stepping
+from nightscribe.model.loading import load_step_runner
 from nightscribe.storage.credentials import source_of_credentials
 
 ROOT = Path(__file__).parent.parent.parent
@@ -135,8 +135,8 @@ def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
 def test_the_slots_it_tells_are_those_that_are_loaded():
     wishes = EngineConfig(device="cpu", dtype="int8")
     tiny = open_model(ModelConfig(name="tiny", checkpoint="models/tiny"))
-    found = diagnose(tiny.config, device_here("cpu"), wishes)
-    assert max(load_stepping(tiny, wishes).bucket_sizes) == found.num_slots
+    found = fit_report(tiny.config, local_device("cpu"), wishes)
+    assert max(load_step_runner(tiny, wishes).bucket_sizes) == found.num_slots
 
 
 def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):

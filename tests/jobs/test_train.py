@@ -7,7 +7,7 @@ import soundfile
 from nightscribe.jobs.train import MODEL_FOLDER, PLOT_FILE, TrainConfig, train
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.native import read
+from nightscribe.model.native_tensors import read
 from nightscribe.training.export import export_checkpoint
 from nightscribe.training.student import AdapterConfig
 from nightscribe.training.trainer import LOG_FILE, CourseConfig

@@ -186,7 +186,7 @@ class Watching(TorchDispatchMode):
 def pretended_queues(monkeypatch):
     """Let another device pass for a GPU to all that asks `nightscribe.model.cuda_runtime`."""
     Stream.host, Stream.present = Counter(), Stream()
-    monkeypatch.setattr(queues, "has_queues", lambda device: True)
+    monkeypatch.setattr(queues, "has_streams", lambda device: True)
     for name, pretended in {
         "Stream": Stream,
         "Event": Event,

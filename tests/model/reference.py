@@ -52,8 +52,8 @@ SMALL_LANGUAGE_MODEL = LanguageModelConfig(
     text_card=50,
     text_start_id=50,
     num_text_rows=51,
-    num_extra_heads=4,
-    extra_head_dim=6,
+    num_vad_heads=4,
+    vad_head_dim=6,
 )
 
 
@@ -144,8 +144,8 @@ def random_moshi_language_model(config: LanguageModelConfig, seed: int, dtype=to
         max_period=config.rope_max_period,
         delays=[0] * (config.num_codebooks + 1),
         existing_text_padding_id=config.padding_id,
-        extra_heads_num_heads=config.num_extra_heads,
-        extra_heads_dim=config.extra_head_dim,
+        extra_heads_num_heads=config.num_vad_heads,
+        extra_heads_dim=config.vad_head_dim,
         depformer_multi_linear=True,
         depformer_dim=8,
         depformer_num_heads=2,

@@ -111,6 +111,6 @@ def write(directory: Path, model, *, delay_s: float, silence_prefix_s: float) ->
     model.save_pretrained(directory)
     timing = {"audio_delay_seconds": delay_s, "audio_silence_prefix_seconds": silence_prefix_s}
     (directory / "preprocessor_config.json").write_text(json.dumps(timing))
-    pieces = {f"piece{index}": index for index in range(model.config.vocab_size - 1)}
-    Tokenizer(WordLevel(pieces, unk_token="piece0")).save(str(directory / "tokenizer.json"))
+    samples = {f"piece{index}": index for index in range(model.config.vocab_size - 1)}
+    Tokenizer(WordLevel(samples, unk_token="piece0")).save(str(directory / "tokenizer.json"))
     return directory

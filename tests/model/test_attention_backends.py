@@ -6,34 +6,36 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.model import attention_backends as mixing
-from nightscribe.model.attention import RingCache, Window
-from nightscribe.model.kv_cache import Entries
+from nightscribe.model import attention_backends
+from nightscribe.model.kv_cache import KVCache, LayerKV
+from nightscribe.model.transformer import Window, ring_mask
 
 
 @pytest.fixture
 def took(monkeypatch):
     """The names of the ways that were taken."""
     taken = []
-    for name in ("_mix_many", "_mix_few_on_cpu", "_mix_one_by_length"):
-        monkeypatch.setattr(mixing, name, lambda *args, name=name: taken.append(name))
-    monkeypatch.setattr(mixing, "_mix_by_own_kernel", lambda *args: taken.append("own kernel"))
-    monkeypatch.setattr(mixing, "_has_triton", lambda: True)
-    monkeypatch.setattr(mixing, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
+    for name in ("_attend_sdpa", "_attend_on_cpu", "_attend_flash"):
+        monkeypatch.setattr(attention_backends, name, lambda *args, name=name: taken.append(name))
+    monkeypatch.setattr(
+        attention_backends, "_attend_triton", lambda *args: taken.append("own kernel")
+    )
+    monkeypatch.setattr(attention_backends, "_has_triton", lambda: True)
+    monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
     return taken
 
 
 def mix_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
     """Attention as a model asks for it, on a device that only knows shapes."""
-    cache = RingCache.empty((1, 2, 3, 32 + num_queries - 1, 16), torch.device(device), dtype)
-    sight = cache.advance(num_queries).sight(Window(32, block), num_heads=3)
+    cache = KVCache.empty((1, 2, 3, 32 + num_queries - 1, 16), torch.device(device), dtype)
+    sight = ring_mask(cache.advance(num_queries), Window(32, block), num_heads=3)
     queries = torch.zeros(2, 3, num_queries, 16, device=device)
-    mixing.mix(queries, cache.keys.layer(0), cache.values.layer(0), sight)
+    attention_backends.attend(queries, cache.keys.layer(0), cache.values.layer(0), sight)
 
 
 def test_one_query_of_sixteen_bits_goes_to_flash(took):
     mix_on("meta")
-    assert took == ["_mix_one_by_length"]
+    assert took == ["_attend_flash"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8, torch.float8_e4m3fn])
@@ -55,18 +57,18 @@ def test_a_ring_with_entries_to_hide_goes_to_our_kernel(took):
         ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None),
         ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None),
         ("FLASH_CAPABILITY", (9, 1)),
-        ("FLASH_WIDTH", 12),
+        ("FLASH_HEAD_DIM_MULTIPLE", 12),
     ],
 )
 def test_flash_is_asked_only_for_what_it_knows(monkeypatch, name, replaced):
-    keys = Entries(torch.zeros(2, 3, 32, 16, dtype=torch.bfloat16))
+    keys = LayerKV(torch.zeros(2, 3, 32, 16, dtype=torch.bfloat16))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert mixing._has_flash(keys)
-    monkeypatch.setattr(mixing, name, replaced)
-    assert not mixing._has_flash(keys)
+    assert attention_backends._has_flash(keys)
+    monkeypatch.setattr(attention_backends, name, replaced)
+    assert not attention_backends._has_flash(keys)
 
 
-REAL = mixing.varlen_attn
+REAL = attention_backends.varlen_attn
 
 
 def by_the_book(*args, **kwargs):
@@ -88,88 +90,93 @@ def by_the_book(*args, **kwargs):
 
 
 def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
-    monkeypatch.setattr(mixing, "varlen_attn", by_the_book)
+    monkeypatch.setattr(attention_backends, "varlen_attn", by_the_book)
     torch.manual_seed(0)
-    cache = RingCache.empty((2, 5, 3, 32, 16), torch.device("cpu"), torch.bfloat16)
+    cache = KVCache.empty((2, 5, 3, 32, 16), torch.device("cpu"), torch.bfloat16)
     everywhere = torch.arange(5)[:, None], torch.arange(32).expand(5, -1)
     for kept in (cache.keys, cache.values):
         kept.write(1, everywhere, torch.randn(5, 32, 3, 16))
     cache.next_positions_B.copy_(torch.tensor([0, 7, 31, 32, 450_000]))
-    sight = cache.advance(1).sight(Window(32), num_heads=3)
+    sight = ring_mask(cache.advance(1), Window(32), num_heads=3)
     queries = torch.randn(5, 3, 1, 16, dtype=torch.bfloat16)
     entries = cache.keys.layer(1), cache.values.layer(1)
-    found = mixing._mix_one_by_length(queries, *entries, sight)
-    plain = mixing._mix_many(queries, *entries, sight)
+    found = attention_backends._attend_flash(queries, *entries, sight)
+    plain = attention_backends._attend_sdpa(queries, *entries, sight)
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-2)
 
 
 def test_without_triton_torch_serves(took, monkeypatch):
-    monkeypatch.setattr(mixing, "_has_triton", lambda: False)
+    monkeypatch.setattr(attention_backends, "_has_triton", lambda: False)
     mix_on("meta", torch.int8)
-    assert took == ["_mix_many"]
+    assert took == ["_attend_sdpa"]
 
 
 def test_many_queries_and_blocks_of_them_go_to_torch(took):
     mix_on("meta", num_queries=9)
     mix_on("cpu", num_queries=9)
     mix_on("meta", num_queries=2, block=2)
-    assert took == ["_mix_many"] * 3
+    assert took == ["_attend_sdpa"] * 3
 
 
 def test_a_cpu_never_asks_for_a_gpus_ways(took):
     for dtype in (torch.float32, torch.bfloat16, torch.int8):
         mix_on("cpu", dtype)
     mix_on("cpu", num_queries=4)
-    assert took == ["_mix_few_on_cpu"] * 4
+    assert took == ["_attend_on_cpu"] * 4
 
 
 def test_what_is_missing_for_our_kernel_is_told(monkeypatch, caplog):
-    monkeypatch.setattr(mixing, "find_spec", lambda name: None)
-    assert not mixing._has_triton.__wrapped__()
+    monkeypatch.setattr(attention_backends, "find_spec", lambda name: None)
+    assert not attention_backends._has_triton.__wrapped__()
     assert "Triton is not installed" in caplog.text
 
 
 def test_our_kernel_needs_a_compiler(monkeypatch, caplog):
-    monkeypatch.setattr(mixing, "find_spec", lambda name: name)
+    monkeypatch.setattr(attention_backends, "find_spec", lambda name: name)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert not mixing._has_triton.__wrapped__()
+    assert not attention_backends._has_triton.__wrapped__()
     assert "no C compiler" in caplog.text
 
 
-def few_queries(dtype, num_queries, reach_B):
+def few_queries(dtype, num_queries, lengths_B):
     torch.manual_seed(0)
-    keys, values = (Entries(torch.randn(2, 3, 40, 16).to(dtype)) for _ in range(2))
+    keys, values = (LayerKV(torch.randn(2, 3, 40, 16).to(dtype)) for _ in range(2))
     visible_BTC = torch.rand(2, num_queries, 40) < 0.5
     visible_BTC[:, :, 0] = True
-    for visible_TC, reach in zip(visible_BTC, reach_B, strict=True):
+    for visible_TC, reach in zip(visible_BTC, lengths_B, strict=True):
         visible_TC[:, reach:] = False
     queries_BHTE = torch.randn(2, 3, num_queries, 16).to(dtype)
-    return queries_BHTE, keys, values, mixing.Sight(visible_BTC, reach_B=reach_B, num_heads=3)
+    return (
+        queries_BHTE,
+        keys,
+        values,
+        attention_backends.AttentionMask(visible_BTC, lengths_B=lengths_B, num_heads=3),
+    )
 
 
 @pytest.mark.parametrize("num_queries", [1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("near", [0, mixing.NEAR])
+@pytest.mark.parametrize("near", [0, attention_backends.MAX_CACHED_NUMBERS])
 def test_few_queries_are_mixed_as_many_are(monkeypatch, near, dtype, num_queries):
-    monkeypatch.setattr(mixing, "NEAR", near)
+    monkeypatch.setattr(attention_backends, "MAX_CACHED_NUMBERS", near)
     asked = few_queries(dtype, num_queries, (40, 40))
     tolerance = 1e-6 if dtype == torch.float32 else 2e-2
-    few, many = mixing._mix_few_on_cpu(*asked), mixing._mix_many(*asked)
+    few, many = attention_backends._attend_on_cpu(*asked), attention_backends._attend_sdpa(*asked)
     torch.testing.assert_close(few, many, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("num_queries", [1, 5])
 def test_rows_of_unlike_lengths_are_read_one_by_one(monkeypatch, num_queries):
-    monkeypatch.setattr(mixing, "WORTH_A_ROW", 0)
+    monkeypatch.setattr(attention_backends, "MIN_SKIPPED_PER_ROW", 0)
     read = []
-    mix_few = mixing._mix_few
+    mix_few = attention_backends._attend_streaming
     monkeypatch.setattr(
-        mixing,
-        "_mix_few",
-        lambda *given: (read.append(given[1].numbers_BHCE.shape), mix_few(*given))[1],
+        attention_backends,
+        "_attend_streaming",
+        lambda *given: (read.append(given[1].data_BHCE.shape), mix_few(*given))[1],
     )
     asked = few_queries(torch.float32, num_queries, (40, 7))
-    few, many = mixing._mix_few_on_cpu(*asked), mixing._mix_many(*asked)
+    few, many = attention_backends._attend_on_cpu(*asked), attention_backends._attend_sdpa(*asked)
     torch.testing.assert_close(few, many, rtol=0, atol=1e-6)
     assert [shape[2] for shape in read] == [40, 7]

@@ -7,15 +7,15 @@ import sys
 import pytest
 import torch
 
-from nightscribe.model import attention_backends as mixing
-from nightscribe.model.attention import RingCache, RingPlaces, Window
-from nightscribe.model.kv_cache import EIGHT_BITS
+from nightscribe.model import attention_backends
+from nightscribe.model.kv_cache import EIGHT_BITS, KVCache, RingPositions
 from nightscribe.model.language_model import LanguageModel
+from nightscribe.model.transformer import Window, ring_mask
 from tests.model.reference import SMALL_LANGUAGE_MODEL
 
 pytest.importorskip("triton", reason="triton is not installed: our kernel was not run")
 
-from nightscribe.model import attention_kernel as ring_kernel
+from nightscribe.model import attention_kernel
 
 # Triton 3.9 announces a change of its next version at its first compilation.
 pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -27,17 +27,17 @@ HEADS, WIDTH = 2, 16
 
 @pytest.fixture(autouse=True)
 def _many_spans_in_a_small_ring(monkeypatch):
-    monkeypatch.setattr(ring_kernel, "SPAN", 32)
-    monkeypatch.setattr(ring_kernel, "BLOCK", 16)
+    monkeypatch.setattr(attention_kernel, "SPAN", 32)
+    monkeypatch.setattr(attention_kernel, "BLOCK", 16)
 
 
 def ring(
     next_positions, context, num_queries, dtype=torch.float32, width=WIDTH
-) -> tuple[RingCache, RingPlaces]:
+) -> tuple[KVCache, RingPositions]:
     """A ring full of noise, its rows at these positions, and the places of the next queries."""
     torch.manual_seed(len(next_positions) + context)
     shape = (1, len(next_positions), HEADS, context + num_queries - 1, width)
-    cache = RingCache.empty(shape, DEVICE, dtype)
+    cache = KVCache.empty(shape, DEVICE, dtype)
     rows = torch.arange(shape[1], device=DEVICE)[:, None]
     everywhere = rows, torch.arange(cache.capacity, device=DEVICE).expand(shape[1], -1)
     for kept in (cache.keys, cache.values):
@@ -49,15 +49,15 @@ def ring(
 def both(cache, places, context, queries_dtype=torch.float32):
     """What the kernel and the plain way make of the same queries, the latter in fp32."""
     num_queries = places.positions_BT.shape[1]
-    rows, heads, _, width = cache.keys.layer(0).numbers_BHCE.shape
+    rows, heads, _, width = cache.keys.layer(0).data_BHCE.shape
     queries_BHTE = torch.randn(rows, num_queries, heads, width).to(DEVICE, queries_dtype)
     queries_BHTE = queries_BHTE.transpose(1, 2)
     entries = cache.keys.layer(0), cache.values.layer(0)
-    sight = places.sight(Window(context), HEADS)
-    keys, values = (type(x)(x.plain(torch.float32).float()) for x in entries)
-    wanted = mixing._mix_many(queries_BHTE.float(), keys, values, sight)
+    sight = ring_mask(places, Window(context), HEADS)
+    keys, values = (type(x)(x.dequantized(torch.float32).float()) for x in entries)
+    wanted = attention_backends._attend_sdpa(queries_BHTE.float(), keys, values, sight)
     assert sight.newest_B is not None
-    return ring_kernel.mix_ring(queries_BHTE, *entries, sight.newest_B, context), wanted
+    return attention_kernel.attend_ring(queries_BHTE, *entries, sight.newest_B, context), wanted
 
 
 def assert_close(found_and_wanted, atol=2e-6):
@@ -108,11 +108,11 @@ def test_neighbours_change_no_bit_of_a_row():
     entries = cache.keys.layer(0), cache.values.layer(0)
     queries = torch.randn(3, HEADS, 1, WIDTH).to(DEVICE)
     newest_B = places.positions_BT[:, -1]
-    together = ring_kernel.mix_ring(queries, *entries, newest_B, 70)
+    together = attention_kernel.attend_ring(queries, *entries, newest_B, 70)
     keys, values = entries
     alone = [
-        ring_kernel.mix_ring(
-            queries[row], keys.cut(row, 70), values.cut(row, 70), newest_B[row], 70
+        attention_kernel.attend_ring(
+            queries[row], keys.first(row, 70), values.first(row, 70), newest_B[row], 70
         )
         for row in (slice(row, row + 1) for row in range(3))
     ]
@@ -122,11 +122,11 @@ def test_neighbours_change_no_bit_of_a_row():
 def test_what_another_stream_left_is_not_heard():
     cache, places = ring([4, 4], 32, 1)
     keys, values = cache.keys.layer(0), cache.values.layer(0)
-    values.numbers_BHCE[1] = values.numbers_BHCE[0]
-    keys.numbers_BHCE[1] = keys.numbers_BHCE[0]
-    values.numbers_BHCE[1, :, 5:] = 1e6
+    values.data_BHCE[1] = values.data_BHCE[0]
+    keys.data_BHCE[1] = keys.data_BHCE[0]
+    values.data_BHCE[1, :, 5:] = 1e6
     queries = torch.randn(1, HEADS, 1, WIDTH).to(DEVICE).expand(2, -1, -1, -1)
-    mixed = ring_kernel.mix_ring(queries, keys, values, places.positions_BT[:, -1], 32)
+    mixed = attention_kernel.attend_ring(queries, keys, values, places.positions_BT[:, -1], 32)
     assert torch.equal(mixed[0], mixed[1])
 
 
@@ -143,20 +143,20 @@ def test_a_model_that_uses_it_says_the_same_across_the_wrap(monkeypatch):
             span = slice(3 * piece, 3 * piece + 3)
             said = model.extend(codes_STK[:, span], text_ST[:, span], cache, never_S)
         logits.append(said.logits_STV)
-        monkeypatch.setattr(mixing, "_mix_few_on_cpu", _by_our_kernel)
+        monkeypatch.setattr(attention_backends, "_attend_on_cpu", _by_our_kernel)
     torch.testing.assert_close(*logits, rtol=0, atol=1e-4)
     assert not torch.equal(*logits)
 
 
 def _by_our_kernel(queries_BHTE, keys, values, sight):
-    return ring_kernel.mix_ring(queries_BHTE, keys, values, sight.newest_B, sight.context)
+    return attention_kernel.attend_ring(queries_BHTE, keys, values, sight.newest_B, sight.context)
 
 
 COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from nightscribe.model import attention_kernel as ring_kernel
+from nightscribe.model import attention_kernel
 
 def compiled(kernel, types, capability, **constants):
     names = kernel.arg_names
@@ -170,11 +170,11 @@ def compiled(kernel, types, capability, **constants):
 
 for capability, ring in ((75, "*i8 *i8 *bf16 *bf16"), (90, "*fp8e4nv *fp8e4nv *bf16 *bf16")):
     span = compiled(
-        ring_kernel.mix_span, f"*fp16 {ring} *i64 *fp32 *fp32 i32 fp32", capability,
+        attention_kernel.attend_span, f"*fp16 {ring} *i64 *fp32 *fp32 i32 fp32", capability,
         num_heads=16, num_queries=1, capacity=750, width=128, num_spans=3,
-        span=ring_kernel.SPAN, block=ring_kernel.BLOCK, num_blocks_ahead=ring_kernel.BLOCKS_AHEAD)
+        span=attention_kernel.SPAN, block=attention_kernel.BLOCK, num_prefetched=attention_kernel.PREFETCHED_BLOCKS)
     added = compiled(
-        ring_kernel.add_spans, "*fp32 *fp32 *fp16", capability,
+        attention_kernel.add_spans, "*fp32 *fp32 *fp16", capability,
         num_spans=3, num_columns=4, width=128)
     is_whole = len(span["cubin"]) > 0 and len(added["cubin"]) > 0
     print(capability, is_whole, "ahead" if "cp.async" in span["ptx"] else "in turn")

@@ -1,4 +1,4 @@
-"""Queues wait for each other where they must, and recorded steps say what called ones say: on a
+"""CudaRuntime wait for each other where they must, and recorded steps say what called ones say: on a
 pretended GPU, whose queues are watched for races."""
 
 import contextlib
@@ -11,15 +11,15 @@ import torch
 
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
-from nightscribe.engine.chunks import Job, chunk_of
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.encoder_prefetch import EncodeJob, chunk_of
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model import cpu_weights as packing
-from nightscribe.model.cuda_runtime import Queues
-from nightscribe.model.model_runner import Housing
-from nightscribe.model.speculative_runner import LeapingModel
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.cuda_runtime import CudaRuntime
+from nightscribe.model.model_runner import RunnerOptions
+from nightscribe.model.speculative_runner import SpeculativeRunner
+from nightscribe.model.step_runner import StepRunner
 from tests.model.pretended_cuda import Race, pretended_cuda
 
 CPU = torch.device("cpu")
@@ -48,11 +48,11 @@ def streams(**manner):
 
 
 def heard_by(model, wanted):
-    if isinstance(model, LeapingModel):
-        engine = leaping_engine(model)
+    if isinstance(model, SpeculativeRunner):
+        engine = speculative_engine(model)
     else:
-        engine = stepping_engine(model, round_steps=ROUND_STEPS)
-    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(wanted)}
+        engine = step_engine(model, round_steps=ROUND_STEPS)
+    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.run(wanted)}
 
 
 MANNERS = [{}, {"temperature": 0.8, "seed": 3, "prompt_tokens": (5, 9, 31)}]
@@ -62,14 +62,14 @@ MANNERS = [{}, {"temperature": 0.8, "seed": 3, "prompt_tokens": (5, 9, 31)}]
 def plain(request):
     """On a plain CPU."""
     wanted = list(streams(**request.param))
-    return wanted, heard_by(SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS), wanted)
+    return wanted, heard_by(StepRunner(speech(), NUM_SLOTS, ROUND_STEPS), wanted)
 
 
 @pytest.mark.parametrize("use_graphs", [True, False])
 def test_queues_race_nowhere_and_recorded_steps_say_the_same(plain, use_graphs, monkeypatch):
     wanted, expected = plain
     with pretended_cuda(monkeypatch) as watching:
-        model = SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS, Housing(use_graphs=use_graphs))
+        model = StepRunner(speech(), NUM_SLOTS, ROUND_STEPS, RunnerOptions(use_graphs=use_graphs))
         assert heard_by(model, wanted) == expected
     assert watching.num_calls > 10_000
     assert len({token for tokens in expected.values() for token in tokens}) > 5
@@ -82,21 +82,21 @@ def test_leaps_race_nowhere_and_say_what_single_steps_say(
 ):
     wanted, expected = plain
     with pretended_cuda(monkeypatch):
-        model = LeapingModel(
-            speech(), NUM_SLOTS, frames_per_pass, num_passes, Housing(use_graphs=use_graphs)
+        model = SpeculativeRunner(
+            speech(), NUM_SLOTS, frames_per_pass, num_passes, RunnerOptions(use_graphs=use_graphs)
         )
         assert model.rounds_ahead == 1
         assert heard_by(model, wanted) == expected
 
 
 def called():
-    return SteppingModel(speech(), NUM_SLOTS, ROUND_STEPS, Housing(use_graphs=False))
+    return StepRunner(speech(), NUM_SLOTS, ROUND_STEPS, RunnerOptions(use_graphs=False))
 
 
 def codes_around_a_move(model):
     """What the codec makes of a stream whose slot is moved as soon as its chunk is queued."""
     (stream,) = (one for one in streams() if one.num_frames == 12)
-    jobs = [Job(9, stream, 0, 3), Job(2, stream, 3, 6)]
+    jobs = [EncodeJob(9, stream, 0, 3), EncodeJob(2, stream, 3, 6)]
     chunks = [chunk_of([job], ROUND_STEPS, model.frame_samples) for job in jobs]
     before = model.encode(chunks[0])
     model.move([9], [2])
@@ -114,8 +114,10 @@ def test_a_slot_moves_between_what_the_codec_does_before_and_after(monkeypatch):
 def test_a_move_that_does_not_wait_for_the_codec_or_lets_it_pass_is_caught(monkeypatch, skipped):
     with pretended_cuda(monkeypatch):
         model = called()
-        join, joins = Queues.join, itertools.count()
-        monkeypatch.setattr(Queues, "join", lambda queues: next(joins) == skipped or join(queues))
+        join, joins = CudaRuntime.sync_streams, itertools.count()
+        monkeypatch.setattr(
+            CudaRuntime, "sync_streams", lambda queues: next(joins) == skipped or join(queues)
+        )
         with pytest.raises(Race):
             codes_around_a_move(model)
     assert next(joins) > skipped
@@ -129,7 +131,7 @@ def test_a_gpu_encodes_many_streams_at_once(monkeypatch, is_cuda, num_together):
         monkeypatch.setattr(
             model._mimi.mimi, "encode", lambda x, *args: (sizes.append(len(x)), encode(x, *args))[1]
         )
-        jobs = [Job(slot, one, 0, 1) for slot, one in enumerate(streams())]
+        jobs = [EncodeJob(slot, one, 0, 1) for slot, one in enumerate(streams())]
         model.encode(chunk_of(jobs, ROUND_STEPS, model.frame_samples))
     assert set(sizes) == {num_together}
 
@@ -156,14 +158,14 @@ def test_the_host_hands_everything_over_in_pinned_memory_and_does_not_wait(monke
 @pytest.mark.parametrize(
     ("name", "broken"),
     [
-        ("join", lambda queues: None),
-        ("receive", lambda queues, tensor, sign: None),
+        ("sync_streams", lambda runtime: None),
+        ("wait_event", lambda runtime, tensor, event: None),
     ],
 )
-@pytest.mark.parametrize("make", [SteppingModel, partial(LeapingModel, num_passes=2)])
+@pytest.mark.parametrize("make", [StepRunner, partial(SpeculativeRunner, num_passes=2)])
 @pytest.mark.parametrize("use_graphs", [True, False])
 def test_a_queue_that_does_not_wait_is_caught(monkeypatch, name, broken, make, use_graphs):
-    monkeypatch.setattr(Queues, name, broken)
-    housing = Housing(use_graphs=use_graphs)
+    monkeypatch.setattr(CudaRuntime, name, broken)
+    options = RunnerOptions(use_graphs=use_graphs)
     with pretended_cuda(monkeypatch), pytest.raises(Race):
-        heard_by(make(speech(), NUM_SLOTS, ROUND_STEPS, housing=housing), streams())
+        heard_by(make(speech(), NUM_SLOTS, ROUND_STEPS, options=options), streams())

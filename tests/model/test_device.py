@@ -11,16 +11,16 @@ from torch.utils._pytree import tree_leaves
 
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
-from nightscribe.engine.encoder_prefetch import Ahead
-from nightscribe.engine.scheduler import Listed, Slots
-from nightscribe.engine.speculative_layout import Layout, Occupant
-from nightscribe.engine.stream import Listening, Stream
+from nightscribe.engine.encoder_prefetch import EncoderPrefetch
+from nightscribe.engine.scheduler import IterableSource, Scheduler
+from nightscribe.engine.speculative import SlotStream, SpeculativeLayout
+from nightscribe.engine.stream import OutputBuffer, Stream
 from nightscribe.model import attention_backends, cuda_runtime
-from nightscribe.model.device import CACHES, DTYPES
-from nightscribe.model.model_runner import Housing
-from nightscribe.model.speculative_runner import LeapingModel
-from nightscribe.model.step_runner import SteppingModel
-from nightscribe.model.weight_quantization import CompressedLinear, compress
+from nightscribe.model.device import CACHE_DTYPES, DTYPES
+from nightscribe.model.model_runner import RunnerOptions
+from nightscribe.model.speculative_runner import SpeculativeRunner
+from nightscribe.model.step_runner import StepRunner
+from nightscribe.model.weight_quantization import QuantizedLinear, quantize_linears
 from tests.model import pretended_cuda as pretended
 
 AWAY = torch.device("meta")
@@ -48,15 +48,15 @@ def apart(monkeypatch, has_kernel):
     """As on a GPU whose attention is our own kernel's, or without Triton torch's."""
     monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: False)
     monkeypatch.setattr(attention_backends, "_has_triton", lambda: has_kernel)
-    monkeypatch.setattr(attention_backends, "_mix_by_own_kernel", pretended_kernel)
+    monkeypatch.setattr(attention_backends, "_attend_triton", pretended_kernel)
     with pretended.pretended_queues(monkeypatch), Apart():
         # What is there can not be read.
-        monkeypatch.setattr(cuda_runtime.Queues, "_pinned_copy", lambda self, tensor: tensor)
+        monkeypatch.setattr(cuda_runtime.CudaRuntime, "_pinned_copy", lambda self, tensor: tensor)
         yield
 
 
 def pretended_kernel(queries, keys, values, sight):
-    given = keys.numbers_BHCE, values.numbers_BHCE, sight.newest_B
+    given = keys.data_BHCE, values.data_BHCE, sight.newest_B
     assert {tensor.device for tensor in given} == {AWAY}
     return torch.empty_like(queries)
 
@@ -69,14 +69,14 @@ def streams():
 
 
 def round_of(model):
-    planned = Slots(model.bucket_sizes, ROUND_STEPS).plan(Listed(streams()), wait=True)
-    chunk, steps = Ahead(model.frame_samples, ROUND_STEPS).prepare(planned)
+    planned = Scheduler(model.bucket_sizes, ROUND_STEPS).plan(IterableSource(streams()), wait=True)
+    chunk, steps = EncoderPrefetch(model.frame_samples, ROUND_STEPS).prepare(planned)
     return model.run(steps, [model.encode(chunk)])
 
 
 def leap_of(model):
-    held = [Occupant(slot, one, Listening(one, 0)) for slot, one in enumerate(streams())]
-    chunk, leaps = Layout(model).lay(held, num_slots=8)
+    held = [SlotStream(slot, one, OutputBuffer(one, 0)) for slot, one in enumerate(streams())]
+    chunk, leaps = SpeculativeLayout(model).lay_out(held, num_slots=8)
     return model.run(leaps, model.encode(chunk))
 
 
@@ -88,7 +88,7 @@ def speech_in(dtype):
 
 
 def devices_of(model, said):
-    return {tensor.device for tensor in (*model.memory(), *said.tensors)}
+    return {tensor.device for tensor in (*model.state_tensors(), *said.tensors)}
 
 
 EVERYTHING = [
@@ -107,8 +107,8 @@ EVERYTHING = [
 @pytest.mark.parametrize(("dtype", "cache", "has_kernel"), EVERYTHING)
 def test_a_round_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkeypatch):
     with apart(monkeypatch, has_kernel):
-        housing = Housing(use_graphs=use_graphs, cache_dtype=CACHES[cache])
-        model = SteppingModel(speech_in(dtype), NUM_SLOTS, ROUND_STEPS, housing)
+        options = RunnerOptions(use_graphs=use_graphs, cache_dtype=CACHE_DTYPES[cache])
+        model = StepRunner(speech_in(dtype), NUM_SLOTS, ROUND_STEPS, options)
         said = round_of(model)
         model.move([9], [2])
         assert devices_of(model, said) == {AWAY}
@@ -118,12 +118,12 @@ def test_a_round_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monke
 @pytest.mark.parametrize(("dtype", "cache", "has_kernel"), EVERYTHING)
 def test_a_leap_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkeypatch):
     with apart(monkeypatch, has_kernel):
-        model = LeapingModel(
+        model = SpeculativeRunner(
             speech_in(dtype),
             NUM_SLOTS,
             FRAMES_PER_PASS,
             ROUND_STEPS // FRAMES_PER_PASS,
-            Housing(use_graphs=use_graphs, cache_dtype=CACHES[cache]),
+            RunnerOptions(use_graphs=use_graphs, cache_dtype=CACHE_DTYPES[cache]),
         )
         said = leap_of(model)
         model.move([9], [2])
@@ -134,9 +134,9 @@ def test_a_leap_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkey
 def test_compressed_matrices_stay_on_the_device(bits, monkeypatch):
     with apart(monkeypatch, has_kernel=True):
         speech = speech_in("bfloat16")
-        compress(speech.language_model.transformer, bits, AWAY)
+        quantize_linears(speech.language_model.transformer, bits, AWAY)
         for module in speech.language_model.modules():
-            if isinstance(module, CompressedLinear):
-                module.take(torch.zeros(module._shape, dtype=torch.bfloat16))
-        model = SteppingModel(speech, NUM_SLOTS, ROUND_STEPS)
+            if isinstance(module, QuantizedLinear):
+                module.load(torch.zeros(module._shape, dtype=torch.bfloat16))
+        model = StepRunner(speech, NUM_SLOTS, ROUND_STEPS)
         assert devices_of(model, round_of(model)) == {AWAY}

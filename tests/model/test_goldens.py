@@ -43,11 +43,11 @@ def test_latents_and_codes_are_those_of_the_reference(ours, golden):
 
 
 def test_tokens_logits_and_extra_heads_are_those_of_the_reference(ours, golden):
-    heard = ours.hear(samples())
+    heard = ours.transcribe(samples())
     tokens_BF = golden["tokens_BT"][:, 1 : NUM_FRAMES + 1]
     assert torch.equal(heard.tokens_SF[:, :NUM_FRAMES].short(), tokens_BF)
     assert len(tokens_BF.unique()) > 10
     extra_BFHA = golden["extra_BTHA"][:, 1:]
-    assert (heard.extra_SFHA[:, :NUM_FRAMES] - extra_BFHA).abs().max() < 1e-5
+    assert (heard.vad_SFHA[:, :NUM_FRAMES] - extra_BFHA).abs().max() < 1e-5
     likely_BF = golden["logits_BTV"].softmax(-1).amax(-1)[:, 1:]
     assert (heard.probabilities_SF[:, :NUM_FRAMES] - likely_BF).abs().max() < 1e-5

@@ -5,15 +5,14 @@ import pytest
 import torch
 
 from nightscribe.engine.config import CACHES, EngineConfig
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
-from nightscribe.model.device import CACHES as CACHE_DTYPES
-from nightscribe.model.device import cache_dtype_of
-from nightscribe.model.kv_cache import EIGHT_BITS, Entries, Kept, in_eight_bits
-from nightscribe.model.memory_budget import footprint
-from nightscribe.model.model_runner import Housing
-from nightscribe.model.precision import Numbers
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.device import CACHE_DTYPES, cache_dtype_of
+from nightscribe.model.kv_cache import EIGHT_BITS, CacheTensors, LayerKV, quantize
+from nightscribe.model.memory_budget import memory_budget
+from nightscribe.model.model_runner import RunnerOptions
+from nightscribe.model.precision import Precision
+from nightscribe.model.step_runner import StepRunner
 from tests.model.reference import SMALL_LANGUAGE_MODEL, random_pair
 
 pytest.importorskip("moshi")
@@ -46,9 +45,9 @@ def logits_of(model, heard, dtype, slots=slice(None), width=1):
     codes_STK, text_ST = (table[slots] for table in heard)
     cache = model.empty_cache(len(text_ST), width, dtype)
     never_S = torch.zeros(len(text_ST), dtype=torch.bool)
-    pieces = zip(codes_STK.split(width, 1), text_ST.split(width, 1), strict=True)
+    samples = zip(codes_STK.split(width, 1), text_ST.split(width, 1), strict=True)
     return torch.cat(
-        [model.extend(codes, text, cache, never_S).logits_STV for codes, text in pieces], 1
+        [model.extend(codes, text, cache, never_S).logits_STV for codes, text in samples], 1
     )
 
 
@@ -56,8 +55,8 @@ def logits_of(model, heard, dtype, slots=slice(None), width=1):
 @pytest.mark.parametrize("loudness", [1e-3, 1.0, 1e3])
 def test_a_vector_loses_at_most_half_a_step(dtype, loudness):
     x_BTHE = torch.randn(2, 5, 3, 64) * loudness
-    numbers, scales = in_eight_bits(x_BTHE, dtype)
-    back = Entries(numbers, scales).plain(torch.float32)
+    numbers, scales = quantize(x_BTHE, dtype)
+    back = LayerKV(numbers, scales).dequantized(torch.float32)
     largest = x_BTHE.abs().amax(-1, keepdim=True)
     step = largest / 127 if dtype == torch.int8 else (x_BTHE.abs() / 8).clamp_min(largest * 1e-5)
     assert ((back - x_BTHE).abs() <= 0.51 * step).all()
@@ -67,7 +66,7 @@ def test_a_vector_loses_at_most_half_a_step(dtype, loudness):
 def test_a_vector_of_nothing_stays_nothing():
     for dtype in EIGHT_BITS:
         assert (
-            not Entries(*in_eight_bits(torch.zeros(1, 1, 1, 8), dtype)).plain(torch.float32).any()
+            not LayerKV(*quantize(torch.zeros(1, 1, 1, 8), dtype)).dequantized(torch.float32).any()
         )
 
 
@@ -99,7 +98,7 @@ def test_neighbours_never_change_a_slot(speech, heard, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_moved_row_is_the_row(name):
-    kept = Kept.empty((2, 4, 3, 6, 8), torch.device("cpu"), CACHE_DTYPES[name])
+    kept = CacheTensors.empty((2, 4, 3, 6, 8), torch.device("cpu"), CACHE_DTYPES[name])
     for layer in range(2):
         kept.write(
             layer, (torch.arange(4)[:, None], torch.arange(6).expand(4, 6)), torch.randn(4, 6, 3, 8)
@@ -120,14 +119,14 @@ def streams():
 
 
 def tokens_by(model, streams):
-    engine = stepping_engine(model, round_steps=7, reproducible=True)
-    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(streams)}
+    engine = step_engine(model, round_steps=7, reproducible=True)
+    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.run(streams)}
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "int8", "float8"])
 def test_alone_is_together_over_as_many_slots(speech, name):
     # Over fewer slots a matrix product may differ in its last bit, and so an entry in its eighth.
-    model = SteppingModel(speech, 5, 7, Housing(cache_dtype=CACHE_DTYPES[name]))
+    model = StepRunner(speech, 5, 7, RunnerOptions(cache_dtype=CACHE_DTYPES[name]))
     together = tokens_by(model, streams())
     assert len({token for tokens in together.values() for token in tokens}) > 5
     for stream in streams():
@@ -138,8 +137,8 @@ def test_alone_is_together_over_as_many_slots(speech, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cache_takes_what_was_promised(speech, name):
     cache = speech.language_model.empty_cache(3, dtype=CACHE_DTYPES[name])
-    numbers = Numbers(weights="float32", activations="float32", cache=name)
-    promised = footprint(speech.config, numbers, round_steps=25, encode_rows=1).cache_per_slot
+    numbers = Precision(weights="float32", activations="float32", cache=name)
+    promised = memory_budget(speech.config, numbers, round_steps=25, encode_rows=1).cache_per_slot
     assert cache.keys.size_bytes + cache.values.size_bytes == 3 * promised
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nightscribe.model import attention_backends as mixing
+from nightscribe.model import attention_backends
 from nightscribe.model.language_model import LanguageModel
 from tests.model.reference import SMALL_LANGUAGE_MODEL, native, random_moshi_language_model
 
@@ -66,7 +66,7 @@ def reference(moshi, codes_STK, text_ST, position: int = 0):
         for input_SK1 in inputs_SKT.split(1, dim=-1):
             hidden_S1D, logits_S11V = moshi.forward_text(input_SK1)
             logits.append(logits_S11V[:, 0].float())
-            heads = [head(hidden_S1D).softmax(-1) for head in moshi.extra_heads]
+            heads = [head(hidden_S1D).softmax(-1) for head in moshi.vad_heads]
             extra.append(torch.stack(heads, dim=2))
     return torch.cat(logits, dim=1), torch.cat(extra, dim=1)
 
@@ -92,7 +92,7 @@ def stepped(model, codes_STK, text_ST, width: int = 1, position: int = 0, **opti
     for codes, text in zip(codes_STK.split(width, 1), text_ST.split(width, 1), strict=True):
         said.append(model.extend(codes, text, cache, fresh_S, **options))
         fresh_S = torch.zeros_like(fresh_S)
-    return torch.cat([s.logits_STV for s in said], 1), torch.cat([s.extra_STHA for s in said], 1)
+    return torch.cat([s.logits_STV for s in said], 1), torch.cat([s.vad_STHA for s in said], 1)
 
 
 @pytest.mark.parametrize("width", [1, 3, 8, NUM_POSITIONS])
@@ -110,7 +110,7 @@ def test_whole_sequences_equal_steps(model, moshi):
         whole = model(*inputs)
     expected_logits, expected_extra = reference(moshi, *inputs)
     assert (whole.logits_STV - expected_logits).abs().max() < TOLERANCE
-    assert (whole.extra_STHA - expected_extra).abs().max() < TOLERANCE
+    assert (whole.vad_STHA - expected_extra).abs().max() < TOLERANCE
 
 
 def test_a_key_is_seen_for_exactly_the_window():
@@ -173,8 +173,8 @@ def test_reading_only_as_far_as_anyone_has_heard_changes_nothing(model):
 def test_a_stream_is_never_spoiled_by_what_the_slot_held_before(model):
     inputs = random_inputs(CONFIG, num_slots=2)
     cache = model.empty_cache(2)
-    cache.keys.numbers_LBHCE.fill_(1e4)
-    cache.values.numbers_LBHCE.fill_(1e4)
+    cache.keys.data_LBHCE.fill_(1e4)
+    cache.values.data_LBHCE.fill_(1e4)
     cache.next_positions_B.fill_(1000)
     fresh_S = torch.ones(2, dtype=torch.bool)
     said = model.extend(inputs[0][:, :1], inputs[1][:, :1], cache, fresh_S).logits_STV
@@ -194,7 +194,7 @@ def test_fewer_codebooks_are_those_of_the_file_s_first_tables(moshi):
 
 def test_bf16_rounds_where_the_reference_rounds_when_it_adds_in_order(monkeypatch):
     # The reference's fused attention rounds its weights to bf16; ours on a CPU keeps them in fp32.
-    monkeypatch.setattr(mixing, "_mix_few_on_cpu", mixing._mix_many)
+    monkeypatch.setattr(attention_backends, "_attend_on_cpu", attention_backends._attend_sdpa)
     moshi = random_moshi_language_model(CONFIG, seed=3, dtype=torch.bfloat16)
     model = load(CONFIG, moshi, torch.bfloat16)
     codes, text = random_inputs(CONFIG, num_slots=3)
@@ -227,7 +227,7 @@ def test_native_tensors_come_back_as_they_were_loaded(model, moshi):
 def test_every_weight_learns_from_whole_sequences():
     model = LanguageModel(CONFIG)
     said = model(*random_inputs(CONFIG, num_slots=2))
-    (said.logits_STV.square().sum() + said.extra_STHA.square().sum()).backward()
+    (said.logits_STV.square().sum() + said.vad_STHA.square().sum()).backward()
     assert all(weight.grad is not None for weight in model.parameters())
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model import device, loading
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.device import free_bytes_of
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.published import PUBLISHED
 
 NO_ROOM = torch.OutOfMemoryError("no room")
 
@@ -45,16 +45,16 @@ def room_for(monkeypatch):
 
 def tokens_of(model):
     sound_N = (np.random.default_rng(0).standard_normal(1920 * 5) * 3000).astype(np.int16)
-    (heard,) = stepping_engine(model).hear([Stream(0, sound_N, 8)])
+    (heard,) = step_engine(model).run([Stream(0, sound_N, 8)])
     return heard.tokens_T.tolist()
 
 
 def test_too_little_memory_at_the_start_halves_the_slots_instead_of_dying(tiny, room_for, caplog):
-    whole = loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=4))
+    whole = loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=4))
     tried = room_for(5)
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger=loading.log.name):
-        model = loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=32))
+        model = loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=32))
     assert tried == [32, 16, 8, 4]
     assert max(model.bucket_sizes) == 4
     assert [record.message for record in caplog.records] == [
@@ -90,32 +90,32 @@ def failed_amidst(first):
 )
 def test_want_of_memory_is_known_by_whatever_name(tiny, room_for, error):
     tried = room_for(2, error)
-    loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=4))
+    loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=4))
     assert tried == [4, 2]
 
 
 def test_what_is_no_want_of_memory_is_told_at_once(tiny, room_for):
     tried = room_for(2, RuntimeError("expected a different shape"))
     with pytest.raises(RuntimeError, match="expected a different shape"):
-        loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=4))
+        loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=4))
     assert tried == [4]
 
 
 def test_a_cpu_is_not_asked_for_slots_that_its_memory_does_not_hold(tiny, monkeypatch, caplog):
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 160_000_000)
     with caplog.at_level(logging.WARNING, logger=loading.log.name):
-        model = loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=200))
+        model = loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=200))
     taken = max(model.bucket_sizes)
     assert 1 <= taken < 100
     (line,) = [record.message for record in caplog.records]
     assert line.startswith("200 slots take ")
-    assert line.endswith(f" GB, cpu has 0.2 GB free; taking {taken}")
+    assert line.endswith(f" GB, cpu has 0.2 GB free; using {taken}")
 
 
 def test_where_not_even_one_slot_fits_the_error_is_told(tiny, room_for):
     tried = room_for(0)
     with pytest.raises(torch.OutOfMemoryError):
-        loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=3))
+        loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=3))
     assert tried == [3, 1]
 
 
@@ -123,16 +123,16 @@ def test_several_frames_a_pass_are_paid_for(tiny):
     told = []
     for frames_per_pass in (1, 4):
         config = EngineConfig(device="cpu", num_slots=2, frames_per_pass=frames_per_pass)
-        numbers = loading.numbers_of("float32", "auto", None, "cpu")
-        told.append(loading.needs_of(tiny.config, numbers, config, "cpu", 1e9).per_slot)
+        numbers = loading.precision_of("float32", "auto", None, "cpu")
+        told.append(loading.budget_for(tiny.config, numbers, config, "cpu", 1e9).per_slot)
     assert told[0] < told[1]
 
 
 def test_the_log_says_what_goes_where(tiny, caplog):
     with caplog.at_level(logging.INFO, logger="nightscribe.model.loading"):
-        loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))
+        loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))
     (line,) = [record.message for record in caplog.records]
-    assert line.startswith("cpu: weights int8, computed in bfloat16, cache bfloat16, 2 slots: ")
+    assert line.startswith("cpu: weights int8, activations bfloat16, KV cache bfloat16, 2 slots: ")
     assert line.count(" GB") == 5
 
 
@@ -149,14 +149,14 @@ def test_a_model_that_cannot_fit_is_refused_before_a_weight_is_read(
     monkeypatch.setattr(loading, "total_bytes_of", lambda device: 8_000_000_000)
     unread = replace(tiny, config=PUBLISHED["stt-2.6b-en"])
     with pytest.raises(ValueError, match=rf"takes {size} GB, {device} has 4\.0 GB free; .*int8"):
-        loading.load_stepping(unread, EngineConfig(num_slots=num_slots))
+        loading.load_step_runner(unread, EngineConfig(num_slots=num_slots))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_every_precision_hears_to_the_end(tiny, dtype):
-    exact = tokens_of(loading.load_stepping(tiny, EngineConfig(device="cpu", num_slots=2)))
+    exact = tokens_of(loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=2)))
     config = EngineConfig(device="cpu", num_slots=2, dtype=dtype)
-    assert len(tokens_of(loading.load_stepping(tiny, config))) == len(exact)
+    assert len(tokens_of(loading.load_step_runner(tiny, config))) == len(exact)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def a_gpu(monkeypatch):
     monkeypatch.setattr(loading, "capability_of", lambda device: (9, 0))
     monkeypatch.setattr(loading, "free_bytes_of", lambda device: 8_000_000_000)
     monkeypatch.setattr(loading, "total_bytes_of", lambda device: 16_000_000_000)
-    monkeypatch.setattr(loading, "_loaded", lambda *args: None)
+    monkeypatch.setattr(loading, "_load_weights", lambda *args: None)
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     yield
     torch.backends.cudnn.allow_tf32 = before[0]
@@ -177,11 +177,11 @@ def a_gpu(monkeypatch):
 def test_engines_that_share_a_gpu_share_its_memory(tiny):
     published = replace(tiny, config=PUBLISHED["stt-1b-en_fr"])
     whole, half, quarter, tenth = (
-        loading._fitted(published, EngineConfig(gpu_share=share)) for share in (1, 0.5, 0.4, 0.3)
+        loading._load(published, EngineConfig(gpu_share=share)) for share in (1, 0.5, 0.4, 0.3)
     )
     assert whole.num_slots == half.num_slots > quarter.num_slots > tenth.num_slots
     with pytest.raises(ValueError, match=r"cuda:0 has 1\.6 GB free"):
-        loading._fitted(published, EngineConfig(gpu_share=0.1))
+        loading._load(published, EngineConfig(gpu_share=0.1))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_engines_that_share_a_gpu_share_its_memory(tiny):
 )
 @pytest.mark.usefixtures("a_gpu")
 def test_products_are_rounded_as_asked(tiny, tf32, convolutions, matrices):
-    loading._fitted(tiny, EngineConfig(tf32=tf32))
+    loading._load(tiny, EngineConfig(tf32=tf32))
     assert torch.backends.cudnn.allow_tf32 == convolutions
     assert (torch.get_float32_matmul_precision() == "high") == matrices
 
@@ -204,7 +204,7 @@ def test_a_container_s_limit_counts(monkeypatch, tmp_path, limit, left_bytes):
     (tmp_path / "memory.current").write_text("2000000\n")
     (tmp_path / "memory.stat").write_text("anon 1500000\ninactive_file 500000\n")
     monkeypatch.setattr(device, "MEMORY_FILE", tmp_path / "meminfo")
-    monkeypatch.setattr(device, "CONTAINER", tmp_path)
+    monkeypatch.setattr(device, "CGROUP", tmp_path)
     assert loading.free_bytes_of(torch.device("cpu")) == pytest.approx(left_bytes, abs=1000)
 
 

@@ -8,45 +8,45 @@ import torch
 
 from nightscribe.benchmarks.sizes import PUBLISHED_NAMES, config_of
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.device import DTYPES
 from nightscribe.model.memory_budget import (
-    LEAST_ENCODE_ROWS,
-    MOST_ENCODE_ROWS,
-    MOST_SLOTS,
+    MAX_ENCODE_ROWS,
+    MAX_SLOTS,
+    MIN_ENCODE_ROWS,
     SMALLEST_BUCKET,
     encode_rows,
-    footprint,
+    memory_budget,
 )
-from nightscribe.model.precision import WEIGHT_BITS, Numbers, numbers_of
-from nightscribe.model.published import PUBLISHED
-from nightscribe.model.speculative_runner import LeapingModel
+from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
+from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.step_runner import SteppingModel
-from nightscribe.model.weight_quantization import CompressedLinear
+from nightscribe.model.step_runner import StepRunner
+from nightscribe.model.weight_quantization import QuantizedLinear
 
 GB = 1_000_000_000
-BFLOAT16 = Numbers(weights="bfloat16", activations="bfloat16", cache="bfloat16")
+BFLOAT16 = Precision(weights="bfloat16", activations="bfloat16", cache="bfloat16")
 KINDS = ("float32", "bfloat16", "float16", "int8", "int4")
-CACHES = ("float32", "bfloat16", "int8", "float8")
+CACHE_DTYPES = ("float32", "bfloat16", "int8", "float8")
 
 
-def needs_of(model="stt-1b-en_fr", numbers=BFLOAT16):
-    return footprint(PUBLISHED[model], numbers, round_steps=25, encode_rows=64)
+def budget_for(model="stt-1b-en_fr", numbers=BFLOAT16):
+    return memory_budget(PUBLISHED[model], numbers, round_steps=25, encode_rows=64)
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_more_memory_never_means_fewer_slots(model):
-    needs = needs_of(model)
+    needs = budget_for(model)
     slots = [needs.num_slots(size * GB) for size in range(200)]
     assert slots == sorted(slots)
     assert slots[0] == 0
-    assert slots[-1] == MOST_SLOTS
+    assert slots[-1] == MAX_SLOTS
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_slots_come_in_whole_buckets_and_are_paid_for(model):
-    needs = needs_of(model)
+    needs = budget_for(model)
     for size in range(60):
         num_slots = needs.num_slots(size * GB)
         assert num_slots % SMALLEST_BUCKET == 0
@@ -54,20 +54,20 @@ def test_slots_come_in_whole_buckets_and_are_paid_for(model):
 
 
 def test_no_slots_where_the_model_itself_does_not_fit():
-    needs = needs_of("stt-2.6b-en")
+    needs = budget_for("stt-2.6b-en")
     assert needs.num_slots(needs.fixed) == 0
     assert needs.num_slots(needs.fixed / 0.9 + 10 * needs.per_slot / 0.9) >= SMALLEST_BUCKET
 
 
 def test_the_told_bill_adds_up():
-    needs = needs_of()
-    parts = [float(part.split()[-2]) for part in needs.told(64).split(", ")]
+    needs = budget_for()
+    parts = [float(part.split()[-2]) for part in needs.describe(64).split(", ")]
     assert len(parts) == 5
     assert sum(parts) == pytest.approx((needs.fixed + 64 * needs.per_slot) / 1e9, abs=0.03)
 
 
 def test_every_field_of_the_bill_is_charged():
-    needs = needs_of()
+    needs = budget_for()
     for field in fields(needs):
         if field.name == "encode_rows":
             continue  # paid for as `encoding`
@@ -76,12 +76,12 @@ def test_every_field_of_the_bill_is_charged():
 
 
 def test_narrower_numbers_take_less_and_leave_more_slots():
-    taken = [needs_of(numbers=numbers_of(kind, "auto", (9, 0), "gpu")) for kind in KINDS]
+    taken = [budget_for(numbers=precision_of(kind, "auto", (9, 0), "gpu")) for kind in KINDS]
     by_name = dict(zip(KINDS, taken, strict=True))
     order = [by_name[name].weights for name in ("float32", "bfloat16", "int8", "int4")]
     assert order == sorted(order, reverse=True)
     caches = [
-        needs_of(numbers=replace(BFLOAT16, cache=cache)).cache_per_slot
+        budget_for(numbers=replace(BFLOAT16, cache=cache)).cache_per_slot
         for cache in ("float32", "bfloat16", "int8")
     ]
     assert caches == sorted(caches, reverse=True)
@@ -92,7 +92,7 @@ def test_narrower_numbers_take_less_and_leave_more_slots():
     ("model", "num_weights"), [("stt-1b-en_fr", 989e6), ("stt-2.6b-en", 2617e6)]
 )
 def test_the_published_models_have_their_published_sizes(model, num_weights):
-    assert needs_of(model).weights == pytest.approx(2 * num_weights, rel=0.002)
+    assert budget_for(model).weights == pytest.approx(2 * num_weights, rel=0.002)
 
 
 @pytest.mark.parametrize("size", ["1b", "2.6b"])
@@ -103,8 +103,8 @@ def test_published_sizes_are_those_that_are_measured(size):
 def test_less_is_encoded_at_once_where_memory_is_small():
     rows = [encode_rows(size * GB, 25, 12.5) for size in (1, 15, 24, 48, 140)]
     assert rows == sorted(rows)
-    assert (rows[0], rows[-1]) == (LEAST_ENCODE_ROWS, MOST_ENCODE_ROWS)
-    assert LEAST_ENCODE_ROWS < rows[1] < MOST_ENCODE_ROWS
+    assert (rows[0], rows[-1]) == (MIN_ENCODE_ROWS, MAX_ENCODE_ROWS)
+    assert MIN_ENCODE_ROWS < rows[1] < MAX_ENCODE_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +117,14 @@ def size_bytes(tensors):
 
 
 def matrices_of(module):
-    compressed = [part for part in module.modules() if isinstance(part, CompressedLinear)]
-    stored = [[getattr(p.matrix, f.name) for f in fields(p.matrix)] for p in compressed]
+    compressed = [part for part in module.modules() if isinstance(part, QuantizedLinear)]
+    stored = [[getattr(p.weight, f.name) for f in fields(p.weight)] for p in compressed]
     return [x for x in itertools.chain(*stored) if isinstance(x, torch.Tensor)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loaded_model_takes_what_its_bill_says(tiny, kind):
-    numbers = numbers_of(kind, "auto", None, "cpu")
+    numbers = precision_of(kind, "auto", None, "cpu")
     speech = SpeechToText.load(
         tiny.config,
         tiny.mimi_tensors(),
@@ -135,7 +135,7 @@ def test_a_loaded_model_takes_what_its_bill_says(tiny, kind):
     )
     language_model = speech.language_model
     taken = size_bytes([*language_model.parameters(), *matrices_of(language_model)])
-    assert taken == footprint(tiny.config, numbers, 25, 1).weights
+    assert taken == memory_budget(tiny.config, numbers, 25, 1).weights
 
 
 @pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(1, 25), (4, 7), (8, 4)])
@@ -147,25 +147,25 @@ def test_slots_take_what_their_bill_says_however_many_frames_they_hear_at_once(
         tiny.config, tiny.mimi_tensors(), tiny.language_model_tensors(), "cpu", torch.float32
     )
     if frames_per_pass == 1:
-        model = SteppingModel(speech, 3, 25)
+        model = StepRunner(speech, 3, 25)
     else:
-        model = LeapingModel(speech, 3, frames_per_pass, num_passes)
-    needs = footprint(
+        model = SpeculativeRunner(speech, 3, frames_per_pass, num_passes)
+    needs = memory_budget(
         tiny.config,
-        numbers_of("float32", "auto", None, "cpu"),
+        precision_of("float32", "auto", None, "cpu"),
         round_steps=25,
         encode_rows=1,
         frames_per_pass=frames_per_pass,
     )
-    rings = [memory for memory in model.memory() if memory.dim() == 5]
+    rings = [memory for memory in model.state_tensors() if memory.dim() == 5]
     assert size_bytes(rings) == 3 * needs.per_slot
 
 
 @pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (9, 0), None])
 def test_only_gpus_from_ampere_on_compute_in_bfloat16(capability):
-    numbers = numbers_of("auto", "auto", capability, "gpu")
+    numbers = precision_of("auto", "auto", capability, "gpu")
     expected = {(7, 0): "float16", (7, 5): "float16", None: "float32"}.get(capability, "bfloat16")
     assert numbers.weights == numbers.activations == numbers.cache == expected
-    small = numbers_of("int8", "auto", capability, "gpu")
+    small = precision_of("int8", "auto", capability, "gpu")
     assert small.weights == "int8"
     assert small.activations == ("float16" if expected == "float16" else "bfloat16")

@@ -1,4 +1,4 @@
-"""Mimi says the codes of the reference, in whatever pieces it hears a recording."""
+"""Mimi says the codes of the reference, in whatever samples it hears a recording."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -44,7 +44,7 @@ def noise(num_rows: int, num_frames: int, seed: int = 0) -> torch.Tensor:
 
 @torch.no_grad()
 def reference_codes(moshi, samples_BN: torch.Tensor) -> torch.Tensor:
-    """Heard frame by frame, as the reference's own inference does."""
+    """StreamOutput frame by frame, as the reference's own inference does."""
     with moshi.streaming(len(samples_BN)):
         frames = samples_BN[:, None].split(1920, dim=-1)
         return torch.cat([moshi.encode(frame) for frame in frames], dim=-1).mT

@@ -9,21 +9,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
-from nightscribe.model.speculative_runner import LeapingModel
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.speculative_runner import SpeculativeRunner
+from nightscribe.model.step_runner import StepRunner
 
 CPU = torch.device("cpu")
 FRAMES = (50, 3, 1, 30, 12)  # the ring of 24 positions wraps twice
 ROUND_STEPS = 9
 KINDS = {
     "stepping": (
-        partial(SteppingModel, round_steps=ROUND_STEPS),
-        partial(stepping_engine, round_steps=ROUND_STEPS),
+        partial(StepRunner, round_steps=ROUND_STEPS),
+        partial(step_engine, round_steps=ROUND_STEPS),
     ),
-    "leaping": (partial(LeapingModel, frames_per_pass=3, num_passes=3), leaping_engine),
+    "leaping": (partial(SpeculativeRunner, frames_per_pass=3, num_passes=3), speculative_engine),
 }
 
 
@@ -41,9 +41,9 @@ def streams():
 def test_in_bfloat16_alone_is_together_to_the_bit_over_as_many_slots(kind):
     make, engine_of = KINDS[kind]
     engine = engine_of(make(speech_in(torch.bfloat16), num_slots=16), reproducible=True)
-    together = {heard.stream.stream_id: heard for heard in engine.hear(streams())}
+    together = {heard.stream.stream_id: heard for heard in engine.run(streams())}
     for stream in list(streams())[::3]:
-        (alone,) = engine.hear([stream])
+        (alone,) = engine.run([stream])
         other = together[stream.stream_id]
         assert alone.tokens_T.tolist() == other.tokens_T.tolist()
         assert alone.confidences_T.tolist() == other.confidences_T.tolist()
@@ -67,7 +67,7 @@ class WatchSizes(TorchDispatchMode):
 def test_slots_move_a_few_at_a_time_whose_copies_have_room(kind):
     make, _ = KINDS[kind]
     model = make(speech_in(torch.float32), num_slots=32)
-    largest_bytes = max(memory.nbytes for memory in model.memory()) / 32
+    largest_bytes = max(memory.nbytes for memory in model.state_tensors()) / 32
     with WatchSizes() as watch:
         model.move(range(16, 32), range(16))
     assert largest_bytes < watch.largest_bytes <= 8 * largest_bytes
@@ -77,7 +77,9 @@ def test_slots_move_a_few_at_a_time_whose_copies_have_room(kind):
 def test_a_moved_slot_remembers_all_that_it_did(kind):
     make, _ = KINDS[kind]
     model = make(speech_in(torch.float32), num_slots=4)
-    tables = [table for table in (*model.memory(), *model._tables.kept) if table.numel()]
+    tables = [
+        table for table in (*model.state_tensors(), *model._tables.slot_state) if table.numel()
+    ]
     for table in tables:
         table.copy_(torch.arange(table.numel()).view(table.shape) % 9973)
     model.move([3], [1])

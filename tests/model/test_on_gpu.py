@@ -6,17 +6,18 @@ import torch
 
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.sizes import config_of
-from nightscribe.engine.encoder_prefetch import Ahead
-from nightscribe.engine.scheduler import Listed, Slots
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.encoder_prefetch import EncoderPrefetch
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.scheduler import IterableSource, Scheduler
+from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
-from nightscribe.model import attention_backends as mixing
-from nightscribe.model.attention import RingCache, Window
-from nightscribe.model.device import CACHES
-from nightscribe.model.model_runner import Housing
-from nightscribe.model.speculative_runner import LeapingModel
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model import attention_backends
+from nightscribe.model.device import CACHE_DTYPES
+from nightscribe.model.kv_cache import KVCache
+from nightscribe.model.model_runner import RunnerOptions
+from nightscribe.model.speculative_runner import SpeculativeRunner
+from nightscribe.model.step_runner import StepRunner
+from nightscribe.model.transformer import Window, ring_mask
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,30 +49,35 @@ def streams():
 
 
 def heard_by(model, wanted, reproducible=True):
-    engine = stepping_engine(model, round_steps=ROUND_STEPS, reproducible=reproducible)
+    engine = step_engine(model, round_steps=ROUND_STEPS, reproducible=reproducible)
     return tokens_of(engine, wanted)
 
 
 def tokens_of(engine, wanted):
-    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.hear(wanted)}
+    return {heard.stream.stream_id: heard.tokens_T.tolist() for heard in engine.run(wanted)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_recorded_step_says_what_a_called_one_says(dtype):
     speech = speech_in(dtype)
     recorded, called = (
-        heard_by(SteppingModel(speech, 16, ROUND_STEPS, Housing(use_graphs=use_graphs)), streams())
+        heard_by(
+            StepRunner(speech, 16, ROUND_STEPS, RunnerOptions(use_graphs=use_graphs)), streams()
+        )
         for use_graphs in (True, False)
     )
     assert recorded == called
     assert len({token for tokens in recorded.values() for token in tokens}) > 5
 
 
-@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("cache", CACHE_DTYPES)
 def test_alone_is_together_over_as_many_slots(cache):
     capable_of(cache)
-    model = SteppingModel(
-        speech_in(torch.bfloat16), 4, ROUND_STEPS, Housing(encode_rows=1, cache_dtype=CACHES[cache])
+    model = StepRunner(
+        speech_in(torch.bfloat16),
+        4,
+        ROUND_STEPS,
+        RunnerOptions(encode_rows=1, cache_dtype=CACHE_DTYPES[cache]),
     )
     together = heard_by(model, streams())
     for stream in streams():
@@ -82,7 +88,7 @@ def test_alone_is_together_over_any_slots_in_fp32():
     speech = speech_in(torch.float32)
     one, many = (
         heard_by(
-            SteppingModel(speech, slots, ROUND_STEPS, Housing(encode_rows=1)), streams(), False
+            StepRunner(speech, slots, ROUND_STEPS, RunnerOptions(encode_rows=1)), streams(), False
         )
         for slots in (1, 16)
     )
@@ -93,12 +99,12 @@ def ring(dtype, num_queries):
     """Rows that have heard little, much, and all that the ring holds; width of the 1B model."""
     torch.manual_seed(0)
     shape = (1, 4, 16, 750 + num_queries - 1, 128)
-    cache = RingCache.empty(shape, GPU, dtype)
+    cache = KVCache.empty(shape, GPU, dtype)
     everywhere = torch.arange(cache.capacity, device=GPU).expand(4, -1)
     for kept in (cache.keys, cache.values):
         kept.write(0, everywhere, torch.randn(4, cache.capacity, 16, 128, device=GPU))
     cache.next_positions_B.copy_(torch.tensor([0, 255, 749, 450_000]))
-    sight = cache.advance(num_queries).sight(Window(750), num_heads=16)
+    sight = ring_mask(cache.advance(num_queries), Window(750), num_heads=16)
     queries = torch.randn(4, 16, num_queries, 128, device=GPU, dtype=torch.bfloat16)
     return queries, cache.keys.layer(0), cache.values.layer(0), sight
 
@@ -106,21 +112,21 @@ def ring(dtype, num_queries):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_flash_attention_says_what_the_plain_way_says(dtype):
     queries, keys, values, sight = ring(dtype, num_queries=1)
-    if not mixing._has_flash(keys):
+    if not attention_backends._has_flash(keys):
         pytest.skip("this torch or this GPU has no flash attention by length")
-    found = mixing._mix_one_by_length(queries, keys, values, sight)
-    plain = mixing._mix_many(queries, keys, values, sight)
+    found = attention_backends._attend_flash(queries, keys, values, sight)
+    plain = attention_backends._attend_sdpa(queries, keys, values, sight)
     torch.testing.assert_close(found.float(), plain.float(), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("num_queries", [1, 4])
-@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("cache", CACHE_DTYPES)
 def test_our_kernel_says_what_the_plain_way_says(cache, num_queries):
     capable_of(cache)
-    queries, keys, values, sight = ring(CACHES[cache], num_queries)
-    assert mixing._has_triton()
-    found = mixing._mix_by_own_kernel(queries, keys, values, sight)
-    plain = mixing._mix_many(queries, keys, values, sight)
+    queries, keys, values, sight = ring(CACHE_DTYPES[cache], num_queries)
+    assert attention_backends._has_triton()
+    found = attention_backends._attend_triton(queries, keys, values, sight)
+    plain = attention_backends._attend_sdpa(queries, keys, values, sight)
     torch.testing.assert_close(found.float(), plain.float(), rtol=0, atol=1e-2)
 
 
@@ -132,7 +138,7 @@ def test_a_cache_of_fewer_bits_moves_logits_little(cache):
     text = torch.randint(0, 100, (3, 60), device=GPU)
     logits = {}
     for name in ("float32", cache):
-        ring_cache = model.empty_cache(3, dtype=CACHES[name])
+        ring_cache = model.empty_cache(3, dtype=CACHE_DTYPES[name])
         never = torch.zeros(3, dtype=torch.bool, device=GPU)
         steps = zip(codes.split(1, 1), text.split(1, 1), strict=True)
         logits[name] = torch.cat([model.extend(*s, ring_cache, never).logits_STV for s in steps], 1)
@@ -143,15 +149,15 @@ def test_a_cache_of_fewer_bits_moves_logits_little(cache):
 @pytest.mark.parametrize("use_graphs", [True, False])
 @pytest.mark.parametrize("cache", ["bfloat16", "int8"])
 def test_the_host_never_waits_inside_a_round(cache, use_graphs):
-    model = SteppingModel(
+    model = StepRunner(
         speech_in(torch.bfloat16),
         8,
         ROUND_STEPS,
-        Housing(use_graphs=use_graphs, cache_dtype=CACHES[cache]),
+        RunnerOptions(use_graphs=use_graphs, cache_dtype=CACHE_DTYPES[cache]),
     )
     heard_by(model, streams())  # what is chosen or compiled once, is before
-    planned = Slots(model.bucket_sizes, ROUND_STEPS).plan(Listed(streams()), wait=True)
-    chunk, steps = Ahead(model.frame_samples, ROUND_STEPS).prepare(planned)
+    planned = Scheduler(model.bucket_sizes, ROUND_STEPS).plan(IterableSource(streams()), wait=True)
+    chunk, steps = EncoderPrefetch(model.frame_samples, ROUND_STEPS).prepare(planned)
     torch.cuda.set_sync_debug_mode("error")
     try:
         said = model.run(steps, [model.encode(chunk)])
@@ -163,6 +169,6 @@ def test_the_host_never_waits_inside_a_round(cache, use_graphs):
 @pytest.mark.parametrize("use_graphs", [True, False])
 def test_several_frames_a_pass_say_what_single_steps_say(use_graphs):
     speech = speech_in(torch.float32)
-    leaping = LeapingModel(speech, 4, 3, 3, Housing(use_graphs=use_graphs))
-    single = heard_by(SteppingModel(speech, 4, ROUND_STEPS, Housing(encode_rows=1)), streams())
-    assert tokens_of(leaping_engine(leaping), streams()) == single
+    leaping = SpeculativeRunner(speech, 4, 3, 3, RunnerOptions(use_graphs=use_graphs))
+    single = heard_by(StepRunner(speech, 4, ROUND_STEPS, RunnerOptions(encode_rows=1)), streams())
+    assert tokens_of(speculative_engine(leaping), streams()) == single

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.prompting import SEPARATOR_FRAMES, Interpreter, Prompt
+from nightscribe.model.prompting import SEPARATOR_FRAMES, Prompt, SpeechProcessor
 from tests.goldens.inputs import LANGUAGE_MODEL, MIMI
 
 PAD, END, A, B, C = 3, 0, 4, 5, 6
@@ -42,7 +42,7 @@ class FirstTokens:
 @pytest.fixture
 def interpreter():
     domains = {"law": FirstTokens((9, 8)), "news": FirstTokens((7,))}
-    return Interpreter(config=CONFIG, tokenizer=Letters(), domains=domains)
+    return SpeechProcessor(config=CONFIG, tokenizer=Letters(), domains=domains)
 
 
 def texts(interpreter, tokens, prompt):
@@ -52,29 +52,29 @@ def texts(interpreter, tokens, prompt):
 
 def test_a_domain_is_told_by_tokens_that_are_no_words(interpreter):
     prompt = Prompt(domain="law")
-    assert interpreter.script(prompt).forced_tokens == (9, 8, PAD, PAD)
-    assert interpreter.script(prompt).prompt_tokens == ()
+    assert interpreter.constraints(prompt).forced_tokens == (9, 8, PAD, PAD)
+    assert interpreter.constraints(prompt).prompt_tokens == ()
     said = [9, 8, PAD, PAD, *[PAD] * 6, END, A, PAD]
     assert texts(interpreter, said, prompt) == ["a"]
 
 
 def test_recordings_that_name_no_domain_have_the_models_usual_one(interpreter):
-    assert interpreter.script(interpreter.prompt()).forced_tokens == ()
-    usual = Interpreter(
+    assert interpreter.constraints(interpreter.prompt()).forced_tokens == ()
+    usual = SpeechProcessor(
         config=CONFIG, tokenizer=Letters(), domains=interpreter.domains, default_domain="news"
     )
-    assert usual.script(usual.prompt()).forced_tokens == (7, PAD, PAD)
-    assert usual.script(usual.prompt("law")).forced_tokens == (9, 8, PAD, PAD)
+    assert usual.constraints(usual.prompt()).forced_tokens == (7, PAD, PAD)
+    assert usual.constraints(usual.prompt("law")).forced_tokens == (9, 8, PAD, PAD)
 
 
 def test_an_unknown_domain_is_named_with_the_known_ones(interpreter):
     with pytest.raises(ValueError, match="no domain 'sports'; it knows law, news"):
-        interpreter.script(Prompt(domain="sports"))
+        interpreter.constraints(Prompt(domain="sports"))
 
 
 def test_a_text_is_said_before_the_answer_begins(interpreter):
     prompt = Prompt(text="a b a")
-    assert interpreter.script(prompt).prompt_tokens == (A, B, A)
+    assert interpreter.constraints(prompt).prompt_tokens == (A, B, A)
     said = [*[PAD] * 8, END, A, END, B, PAD, PAD, END, A, END, A, PAD, END, B]
     assert texts(interpreter, said, prompt) == ["a", "b"]
 
@@ -85,7 +85,7 @@ def test_a_text_that_was_never_finished_leaves_no_answer(interpreter):
 
 def test_a_sound_is_heard_in_whole_frames_before_a_silence_and_the_recording(interpreter):
     prompt = Prompt(samples_N=np.full(FRAME + 1, 5, np.int16))
-    heard_N = interpreter.heard_samples(np.full(7, 9, np.int16), prompt)
+    heard_N = interpreter.input_samples(np.full(7, 9, np.int16), prompt)
     lead = (2 + SEPARATOR_FRAMES) * FRAME
     assert heard_N.dtype == np.int16
     assert (heard_N[: FRAME + 1] == 5).all()
@@ -95,7 +95,7 @@ def test_a_sound_is_heard_in_whole_frames_before_a_silence_and_the_recording(int
 
 def test_without_a_sound_the_recording_is_heard_as_it_is(interpreter):
     samples_N = np.arange(5, dtype=np.int16)
-    assert interpreter.heard_samples(samples_N, Prompt(text="a")).tolist() == samples_N.tolist()
+    assert interpreter.input_samples(samples_N, Prompt(text="a")).tolist() == samples_N.tolist()
 
 
 SAID = st.lists(st.sampled_from([PAD, PAD, END, A, B, C]), max_size=30)
@@ -107,7 +107,7 @@ SAID = st.lists(st.sampled_from([PAD, PAD, END, A, B, C]), max_size=30)
 )
 def test_a_prompts_sound_neither_adds_to_the_answer_nor_shifts_it(answer, said_of_prompt):
     """Twelve frames of prompt and silence come first; its last word closes in the silence."""
-    interpreter = Interpreter(config=CONFIG, tokenizer=Letters())
+    interpreter = SpeechProcessor(config=CONFIG, tokenizer=Letters())
     prompt = Prompt(samples_N=np.ones(2 * FRAME, np.int16))
     before = CONFIG.prefix_frames + CONFIG.delay_steps
     first_half, lead = 2 + SEPARATOR_FRAMES // 2 + before, 2 + SEPARATOR_FRAMES

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.engine.speculative import leaping_engine
-from nightscribe.engine.speculative_layout import Layout, Occupant
-from nightscribe.engine.stepping import stepping_engine
-from nightscribe.engine.stream import Listening, Stream
-from nightscribe.model.speculative_runner import LeapingModel
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.speculative import SlotStream, SpeculativeLayout, speculative_engine
+from nightscribe.engine.stream import OutputBuffer, Stream
+from nightscribe.model.speculative_runner import SpeculativeRunner
+from nightscribe.model.step_runner import StepRunner
 from tests.model.reference import random_pair
 from tests.model.test_step_runner import WatchOperators
 
@@ -42,8 +41,8 @@ def streams_of(**settings):
 
 
 def by_single_steps(speech, streams):
-    engine = stepping_engine(SteppingModel(deepcopy(speech), 4, 9), round_steps=9)
-    return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
+    engine = step_engine(StepRunner(deepcopy(speech), 4, 9), round_steps=9)
+    return {heard.stream.stream_id: heard for heard in engine.run(streams)}
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +51,12 @@ def single(speech):
 
 
 def by_leaps(model, streams):
-    heard = {one.stream.stream_id: one for one in leaping_engine(model).hear(streams)}
+    heard = {one.stream.stream_id: one for one in speculative_engine(model).run(streams)}
     return dict(sorted(heard.items()))
 
 
 def leaping(speech, num_slots=3, frames_per_pass=4, num_passes=3):
-    return LeapingModel(deepcopy(speech), num_slots, frames_per_pass, num_passes)
+    return SpeculativeRunner(deepcopy(speech), num_slots, frames_per_pass, num_passes)
 
 
 def assert_alike(leapt, single):
@@ -65,7 +64,7 @@ def assert_alike(leapt, single):
     for stream_id, plain in single.items():
         found = leapt[stream_id]
         assert found.tokens_T.tolist() == plain.tokens_T.tolist()
-        for table in ("confidences_T", "heads_TH"):
+        for table in ("confidences_T", "vad_TH"):
             np.testing.assert_allclose(
                 getattr(found, table), getattr(plain, table), rtol=1e-3, atol=1e-6
             )
@@ -105,7 +104,7 @@ def test_slots_advance_by_different_amounts_side_by_side(speech, single):
 
 def test_wrong_guesses_cost_time_and_change_nothing(speech, single):
     model, wrong_ST = leaping(speech), torch.full((3, 4), 49)
-    model._guess = lambda tables, said_ST, num_steps_S: tables.text_ST.copy_(
+    model._write_draft = lambda tables, said_ST, num_steps_S: tables.text_ST.copy_(
         torch.cat((said_ST.gather(1, (num_steps_S[:, None] - 1).clamp_min(0)), wrong_ST[:, 1:]), 1)
     )
     progress = Progress(model)
@@ -166,11 +165,11 @@ def test_prompts_are_said_at_the_times_of_single_steps(speech, single):
 def test_the_host_never_waits_inside_a_round(speech, manner):
     model = leaping(speech)
     held = [
-        Occupant(slot, stream, Listening(stream, model.num_heads))
+        SlotStream(slot, stream, OutputBuffer(stream, model.num_vad_heads))
         for slot, stream in enumerate(list(streams_of(**manner))[:3])
     ]
-    chunk, leaps = Layout(model).lay(held, 3)
-    assert leaps.is_plain == (not manner)
+    chunk, leaps = SpeculativeLayout(model).lay_out(held, 3)
+    assert leaps.is_greedy == (not manner)
     with WatchOperators() as watch:
         model.run(leaps, model.encode(chunk))
     assert watch.num_calls > 1000

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.model.sampling import FREE, Sampling, Script
+from nightscribe.model.sampling import NO_TOKEN, Sampling, TokenConstraints
 from nightscribe.model.speech_to_text import SpeechToText
 from tests.model.reference import SMALL_LANGUAGE_MODEL, SMALL_MIMI, native, random_pair
 
@@ -63,7 +63,7 @@ def reference_tokens(pair, samples_SN: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("num_samples", [NUM_FRAMES * 1920, NUM_FRAMES * 1920 - 700, 500])
 def test_tokens_equal_the_reference_program(pair, num_samples):
     samples_SN = noise(3, num_samples)
-    heard = pair.ours.hear(samples_SN)
+    heard = pair.ours.transcribe(samples_SN)
     expected = reference_tokens(pair, samples_SN)[:, 1:]
     num_frames = heard.tokens_SF.shape[1]
     assert num_frames == PREFIX_FRAMES + -(-num_samples // 1920) + FLUSH_FRAMES
@@ -77,7 +77,7 @@ def test_the_published_width_says_the_tokens_of_the_reference():
     language_model = replace(SMALL_LANGUAGE_MODEL, **wide, text_start_id=400, num_text_rows=401)
     pair = random_pair(language_model=language_model, seed=7)
     samples_SN = noise(2, 30 * 1920)
-    heard = pair.ours.hear(samples_SN)
+    heard = pair.ours.transcribe(samples_SN)
     expected = reference_tokens(pair, samples_SN)[:, 1:]
     assert torch.equal(heard.tokens_SF, expected[:, : heard.tokens_SF.shape[1]])
     assert len(heard.tokens_SF.unique()) > 10
@@ -85,15 +85,15 @@ def test_the_published_width_says_the_tokens_of_the_reference():
 
 def test_neighbours_never_change_a_stream(ours):
     crowd = noise(4, 40 * 1920)
-    alone = ours.hear(crowd[2:3])
-    among_others = ours.hear(crowd)
+    alone = ours.transcribe(crowd[2:3])
+    among_others = ours.transcribe(crowd)
     assert torch.equal(among_others.tokens_SF[2:3], alone.tokens_SF)
     assert torch.allclose(among_others.probabilities_SF[2:3], alone.probabilities_SF, atol=1e-5)
 
 
 def test_probabilities_are_those_of_the_said_tokens(ours):
     samples_SN = noise(1, 20 * 1920)
-    heard = ours.hear(samples_SN)
+    heard = ours.transcribe(samples_SN)
     codes_SFK = torch.cat(list(ours.encode(samples_SN)), dim=1)
     config = ours.language_model.config
     codes_STK = torch.cat((torch.full_like(codes_SFK[:, :1], config.audio_card), codes_SFK), 1)
@@ -103,7 +103,7 @@ def test_probabilities_are_those_of_the_said_tokens(ours):
     probabilities = prediction.logits_STV.softmax(-1)[:, 1:]
     expected = probabilities.gather(-1, heard.tokens_SF[..., None])[..., 0]
     assert torch.allclose(heard.probabilities_SF, expected, atol=1e-5)
-    assert torch.allclose(heard.extra_SFHA, prediction.extra_STHA[:, 1:], atol=1e-5)
+    assert torch.allclose(heard.vad_SFHA, prediction.vad_STHA[:, 1:], atol=1e-5)
 
 
 def reference_inputs(ours, codes_STK, tokens_SF):
@@ -129,9 +129,11 @@ def test_prefix_and_flush_are_whole_frames_rounded_up(ours):
 
 def test_forced_tokens_are_said_and_heard(ours):
     samples_SN = noise(2, 30 * 1920)
-    forced = (7, 8, FREE, 9, *[3] * 6)
-    scripted = ours.hear(samples_SN, [Script(forced_tokens=forced), Script()])
-    free = ours.hear(samples_SN)
+    forced = (7, 8, NO_TOKEN, 9, *[3] * 6)
+    scripted = ours.transcribe(
+        samples_SN, [TokenConstraints(forced_tokens=forced), TokenConstraints()]
+    )
+    free = ours.transcribe(samples_SN)
     # The first forced token is what the start step says, which no frame shows.
     assert scripted.start_tokens_S.tolist() == [7, free.start_tokens_S[1]]
     assert scripted.tokens_SF[0, :9].tolist()[0] == 8
@@ -144,21 +146,23 @@ def test_a_prompt_is_said_in_order_before_anything_else(ours):
     samples_SN = noise(2, 60 * 1920)
     prompt = (11, 12, 13, 12)
     silent = {0, 3}
-    heard = ours.hear(samples_SN, [Script(), Script(prompt_tokens=prompt)])
+    heard = ours.transcribe(
+        samples_SN, [TokenConstraints(), TokenConstraints(prompt_tokens=prompt)]
+    )
     said = [token for token in heard.tokens_SF[1].tolist() if token not in silent]
     start_said = next(n for n in (0, 1) if said[: len(prompt) - n] == list(prompt[n:]))
     assert start_said in (0, 1)
-    assert torch.equal(heard.tokens_SF[0], ours.hear(samples_SN[:1]).tokens_SF[0])
+    assert torch.equal(heard.tokens_SF[0], ours.transcribe(samples_SN[:1]).tokens_SF[0])
 
 
 def test_drawn_tokens_depend_on_seed_and_position_alone(ours):
     samples_SN = noise(3, 30 * 1920)
     warm = Sampling(temperature=0.8, seed=1)
-    drawn = ours.hear(samples_SN, sampling=warm).tokens_SF
-    assert torch.equal(ours.hear(samples_SN[1:2], sampling=warm).tokens_SF, drawn[1:2])
-    assert not torch.equal(ours.hear(samples_SN).tokens_SF, drawn)
+    drawn = ours.transcribe(samples_SN, sampling=warm).tokens_SF
+    assert torch.equal(ours.transcribe(samples_SN[1:2], sampling=warm).tokens_SF, drawn[1:2])
+    assert not torch.equal(ours.transcribe(samples_SN).tokens_SF, drawn)
     other = Sampling(temperature=0.8, seed=2)
-    assert not torch.equal(ours.hear(samples_SN, sampling=other).tokens_SF, drawn)
+    assert not torch.equal(ours.transcribe(samples_SN, sampling=other).tokens_SF, drawn)
 
 
 def test_the_codec_makes_only_the_codes_that_are_heard(pair):

@@ -9,13 +9,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nightscribe.engine.encoder_prefetch import Ahead
-from nightscribe.engine.scheduler import Listed, Slots
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.encoder_prefetch import EncoderPrefetch
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.stream import Stream
-from nightscribe.model.model_runner import Housing
-from nightscribe.model.sampling import Sampling, Script
-from nightscribe.model.step_runner import SteppingModel
+from nightscribe.model.model_runner import RunnerOptions
+from nightscribe.model.sampling import Sampling, TokenConstraints
+from nightscribe.model.step_runner import StepRunner
 from tests.model.reference import random_pair
 
 pytest.importorskip("moshi")
@@ -49,13 +49,13 @@ def alone(speech, streams):
     plain = {}
     for stream in streams:
         sound_N = stream.samples[speech.config.prefix_frames * FRAME :]
-        plain[stream.stream_id] = speech.hear(sound_N[None])
+        plain[stream.stream_id] = speech.transcribe(sound_N[None])
     return plain
 
 
 def heard_by(model, streams, **config):
-    engine = stepping_engine(model, **config)
-    return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
+    engine = step_engine(model, **config)
+    return {heard.stream.stream_id: heard for heard in engine.run(streams)}
 
 
 def assert_as_alone(heard, alone):
@@ -66,7 +66,7 @@ def assert_as_alone(heard, alone):
             heard[stream_id].confidences_T[1:], plain.probabilities_SF[0], rtol=1e-3, atol=1e-6
         )
         np.testing.assert_allclose(
-            heard[stream_id].heads_TH[1:], plain.extra_SFHA[0, :, :, 0], rtol=1e-3, atol=1e-6
+            heard[stream_id].vad_TH[1:], plain.vad_SFHA[0, :, :, 0], rtol=1e-3, atol=1e-6
         )
 
 
@@ -75,23 +75,23 @@ def assert_as_alone(heard, alone):
     [(1, 25, 1), (3, 7, 2), (8, 25, 8), (16, 10, 1), (16, 10, 5), (24, 25, 64)],
 )
 def test_alone_is_together(speech, streams, alone, num_slots, round_steps, encode_rows):
-    model = SteppingModel(speech, num_slots, round_steps, Housing(encode_rows=encode_rows))
+    model = StepRunner(speech, num_slots, round_steps, RunnerOptions(encode_rows=encode_rows))
     shuffled = random.Random(num_slots).sample(streams, len(streams))
     assert_as_alone(heard_by(model, shuffled, round_steps=round_steps), alone)
     assert_as_alone(heard_by(model, streams, round_steps=round_steps, reproducible=True), alone)
 
 
 def test_a_new_stream_hears_nothing_of_its_slots_past(speech, streams, alone):
-    model = SteppingModel(speech, 4, 25)
+    model = StepRunner(speech, 4, 25)
     # Large and finite: a masked weight of 0 times NaN would be NaN and condemn a right mask.
-    for memory in model.memory():
+    for memory in model.state_tensors():
         memory.fill_(1e4)
     assert_as_alone(heard_by(model, streams), alone)
 
 
 def test_what_a_slot_does_not_hold_yet_is_not_even_read(speech, streams, alone):
-    model = SteppingModel(speech, 1, 25)
-    for memory in model.cache_memory():
+    model = StepRunner(speech, 1, 25)
+    for memory in model.cache_tensors():
         memory.fill_(torch.nan)  # a masked weight of 0 times NaN would be NaN
     short = [
         stream for stream in streams if stream.num_steps < speech.language_model.config.context
@@ -101,8 +101,8 @@ def test_what_a_slot_does_not_hold_yet_is_not_even_read(speech, streams, alone):
 
 
 def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alone, monkeypatch):
-    model = SteppingModel(speech, 4, 25)
-    for memory in model.memory():
+    model = StepRunner(speech, 4, 25)
+    for memory in model.state_tensors():
         memory.fill_(1e4)
     plain = speech.mimi.encode
     monkeypatch.setattr(
@@ -117,8 +117,8 @@ def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alon
 def test_forced_tokens_are_said_and_heard(speech, streams):
     forced = (7, 8, 9, 3, 3)
     held = [Stream(s.stream_id, s.samples, s.num_frames, forced[: s.num_steps]) for s in streams]
-    heard = heard_by(SteppingModel(speech, 5, 7), held, round_steps=7)
-    free = heard_by(SteppingModel(speech, 5, 7), streams, round_steps=7)
+    heard = heard_by(StepRunner(speech, 5, 7), held, round_steps=7)
+    free = heard_by(StepRunner(speech, 5, 7), streams, round_steps=7)
     for stream in streams:
         tokens_T = heard[stream.stream_id].tokens_T
         assert tokens_T[: len(forced)].tolist() == list(forced[: stream.num_steps])
@@ -150,9 +150,11 @@ def alone_in_manner(speech, streams):
     plain = {}
     for stream in in_manner(streams, manners_of(streams)):
         sound_N = stream.samples[speech.config.prefix_frames * FRAME :]
-        script = Script(forced_tokens=stream.forced_tokens, prompt_tokens=stream.prompt_tokens)
+        script = TokenConstraints(
+            forced_tokens=stream.forced_tokens, prompt_tokens=stream.prompt_tokens
+        )
         sampling = Sampling(temperature=stream.temperature, seed=stream.seed)
-        plain[stream.stream_id] = speech.hear(sound_N[None], [script], sampling)
+        plain[stream.stream_id] = speech.transcribe(sound_N[None], [script], sampling)
     return plain
 
 
@@ -160,7 +162,7 @@ def alone_in_manner(speech, streams):
 def test_prompts_and_draws_in_slots_are_those_of_the_plain_way(
     speech, streams, alone, alone_in_manner, num_slots, round_steps
 ):
-    model = SteppingModel(speech, num_slots, round_steps)
+    model = StepRunner(speech, num_slots, round_steps)
     shuffled = random.Random(num_slots).sample(streams, len(streams))
     mixed = in_manner(shuffled, manners_of(streams))
     assert_as_alone(heard_by(model, mixed, round_steps=round_steps), alone_in_manner)
@@ -173,7 +175,7 @@ def test_prompts_and_draws_in_slots_are_those_of_the_plain_way(
 
 
 def test_a_stream_that_draws_never_changes_its_greedy_neighbours(speech, streams, alone):
-    model = SteppingModel(speech, 8, 25)
+    model = StepRunner(speech, 8, 25)
     warm = {1: 2.0, 5: 0.7, 9: 1.0}
     mixed = [
         replace(stream, temperature=warm.get(stream.stream_id, 0.0), seed=1) for stream in streams
@@ -220,16 +222,16 @@ class WatchOperators(TorchDispatchMode):
 
 def first_round(model, streams, **manner):
     streams = [replace(stream, **manner) for stream in streams]
-    planned = Slots(model.bucket_sizes, 25).plan(Listed(streams), wait=True)
-    return Ahead(FRAME, 25).prepare(planned)
+    planned = Scheduler(model.bucket_sizes, 25).plan(IterableSource(streams), wait=True)
+    return EncoderPrefetch(FRAME, 25).prepare(planned)
 
 
 @pytest.mark.parametrize("manner", [{}, {"temperature": 0.5, "prompt_tokens": (4, 5)}])
 @pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
 def test_the_host_never_waits_inside_a_round(speech, streams, watching, manner):
-    model = SteppingModel(speech, 8, 25)
+    model = StepRunner(speech, 8, 25)
     chunk, steps = first_round(model, streams, **manner)
-    assert steps.is_plain == (not manner)
+    assert steps.is_greedy == (not manner)
     with watching() as watch:
         model.run(steps, [model.encode(chunk)])
     assert watch.num_calls > 1000
@@ -238,7 +240,7 @@ def test_the_host_never_waits_inside_a_round(speech, streams, watching, manner):
 
 @pytest.mark.parametrize("watching", [WatchCalls, WatchOperators])
 def test_a_host_that_waits_is_caught(speech, streams, watching):
-    model = SteppingModel(speech, 8, 25)
+    model = StepRunner(speech, 8, 25)
     chunk, steps = first_round(model, streams)
     plain = model._step
     model._step = lambda *args: (plain(*args), model._tables.last_tokens_S[0].item())

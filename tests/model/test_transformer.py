@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from nightscribe.model import transformer
-from nightscribe.model.attention import Window
-from nightscribe.model.transformer import RMSNorm
+from nightscribe.model.transformer import RMSNorm, Window
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -26,7 +25,7 @@ def test_the_norm_of_a_gpu_rounds_as_that_of_a_cpu(dtype):
     with torch.no_grad():
         norm.scale_D.copy_(torch.rand(2048) + 0.5)
     x_BTD = (torch.randn(7, 3, 2048) * 5).to(dtype)
-    assert torch.equal(transformer._norm_at_once(x_BTD, norm.scale_D, norm.eps), norm(x_BTD))
+    assert torch.equal(transformer._fused_rms_norm(x_BTD, norm.scale_D, norm.eps), norm(x_BTD))
 
 
 def test_a_block_shares_its_oldest_key():

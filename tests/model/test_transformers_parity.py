@@ -17,7 +17,7 @@ from tests.model import reference_transformers
 NUM_FRAMES = 90  # of a window of 24
 # A row of the text table, the row after it, and an audio row, as in the published files.
 START_ROWS = [SMALL_LANGUAGE_MODEL.text_card, 120]
-LANGUAGE_MODEL = replace(SMALL_LANGUAGE_MODEL, num_extra_heads=0, extra_head_dim=0)
+LANGUAGE_MODEL = replace(SMALL_LANGUAGE_MODEL, num_vad_heads=0, vad_head_dim=0)
 
 
 def load(directory) -> SpeechToText:
@@ -36,7 +36,7 @@ def test_tokens_equal_transformers_past_the_window(tmp_path, start_row):
     samples_SN = noise(2, NUM_FRAMES * 1920)
     expected = reference_transformers.say(theirs, samples_SN)
     # Theirs stops one step early: the last frame is never heard.
-    said = ours.hear(samples_SN)
+    said = ours.transcribe(samples_SN)
     first = torch.cat((start_tokens(ours, samples_SN), said.tokens_SF), dim=1)
     assert torch.equal(first[:, : expected.shape[1]], expected)
     assert expected.shape[1] == NUM_FRAMES

@@ -4,10 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from nightscribe.model import weight_quantization as weight_only
+from nightscribe.model import torch_private
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.native import read
-from nightscribe.model.weight_quantization import CompressedLinear, Int4, Int8, compress
+from nightscribe.model.native_tensors import read
+from nightscribe.model.weight_quantization import (
+    Int4Weight,
+    Int8Weight,
+    QuantizedLinear,
+    quantize_linears,
+)
 from tests.model.reference import SMALL_LANGUAGE_MODEL, random_pair
 
 CPU = torch.device("cpu")
@@ -28,10 +33,10 @@ def matrix(num_rows, num_columns, seed=0):
 def test_an_entry_is_off_by_half_a_step_of_its_scale_at_most(num_columns, dtype):
     weight_NK = matrix(20, num_columns)
     rounding = weight_NK.abs().amax() * 4 * torch.finfo(dtype).eps
-    steps_8 = Int8.of(weight_NK, torch.float32).scales_N[:, None]
-    off_8 = (Int8.of(weight_NK, dtype).plain().float() - weight_NK).abs()
+    steps_8 = Int8Weight.of(weight_NK, torch.float32).scales_N[:, None]
+    off_8 = (Int8Weight.of(weight_NK, dtype).dequantized().float() - weight_NK).abs()
     assert (off_8 <= steps_8 * 0.51 + rounding).all()
-    off_4 = (Int4.of(weight_NK, dtype).plain().float() - weight_NK).abs()
+    off_4 = (Int4Weight.of(weight_NK, dtype).dequantized().float() - weight_NK).abs()
     padded = nn.functional.pad(weight_NK, (0, -num_columns % 32)).unflatten(1, (-1, 32))
     step_NG = (padded.amax(2) - padded.amin(2)) / 15
     off_NGC = nn.functional.pad(off_4, (0, -num_columns % 32)).unflatten(1, (-1, 32))
@@ -40,28 +45,29 @@ def test_an_entry_is_off_by_half_a_step_of_its_scale_at_most(num_columns, dtype)
 
 
 def test_a_matrix_of_zeros_stays_one():
-    for format in (Int8, Int4):
-        assert not format.of(torch.zeros(16, 64), torch.bfloat16).plain().any()
+    for format in (Int8Weight, Int4Weight):
+        assert not format.of(torch.zeros(16, 64), torch.bfloat16).dequantized().any()
 
 
 @pytest.mark.parametrize("num_rows", [1, 5])
 @pytest.mark.parametrize("shape", [(48, 96), (32, 80), (128, 64)])
-@pytest.mark.parametrize("format", [Int8, Int4])
+@pytest.mark.parametrize("format", [Int8Weight, Int4Weight])
 def test_torch_s_own_products_multiply_by_the_plain_matrix(monkeypatch, format, shape, num_rows):
     weight_NK = matrix(*shape)
     x_MK = torch.randn(num_rows, shape[1], generator=torch.Generator().manual_seed(1)).bfloat16()
-    found = format.of(weight_NK, torch.bfloat16).product(x_MK).float()
-    monkeypatch.setattr(weight_only, "_has_kernel", lambda like, name: False)
+    found = format.of(weight_NK, torch.bfloat16).matmul(x_MK).float()
+    monkeypatch.setattr(torch_private, "has_int8_matmul", lambda like: False)
+    monkeypatch.setattr(torch_private, "has_int4_matmul", lambda like: False)
     without = format.of(weight_NK, torch.bfloat16)
-    expected = x_MK.float() @ without.plain().float().T
-    for product in (found, without.product(x_MK).float()):
+    expected = x_MK.float() @ without.dequantized().float().T
+    for product in (found, without.matmul(x_MK).float()):
         assert (product - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_bfloat16_on_a_cpu_uses_torch_s_own_product_in_4_bits():
-    assert Int4.of(matrix(32, 96), torch.bfloat16).is_for_kernel
-    assert not Int4.of(matrix(20, 96), torch.bfloat16).is_for_kernel
-    assert not Int4.of(matrix(32, 96), torch.float16).is_for_kernel
+    assert Int4Weight.of(matrix(32, 96), torch.bfloat16).is_for_kernel
+    assert not Int4Weight.of(matrix(20, 96), torch.bfloat16).is_for_kernel
+    assert not Int4Weight.of(matrix(32, 96), torch.float16).is_for_kernel
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -69,11 +75,11 @@ def test_only_the_matrices_of_the_transformer_are_compressed(tensors, bits):
     model = LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_bits=bits)
     layer = model.transformer.layers[0]
     for part in (layer.attention, layer.feed_forward):
-        assert isinstance(part.project_in, CompressedLinear)
-        assert isinstance(part.project_out, CompressedLinear)
+        assert isinstance(part.project_in, QuantizedLinear)
+        assert isinstance(part.project_out, QuantizedLinear)
     assert isinstance(model.text_head, nn.Linear)
     whole = dict(tensors)["transformer.layers.0.self_attn.out_proj.weight"]
-    kept = layer.attention.project_out.matrix.plain()
+    kept = layer.attention.project_out.weight.dequantized()
     assert 0 < (kept - whole).abs().max() < 0.2 * whole.abs().max()
 
 
@@ -123,9 +129,9 @@ def test_a_missing_or_misshapen_matrix_is_refused_as_ever(tensors):
 def test_nothing_is_allocated_before_a_matrix_is_there():
     with torch.device("meta"):
         layers = nn.Sequential(nn.Linear(64, 64, bias=False))
-    compress(layers, 8, CPU)
+    quantize_linears(layers, 8, CPU)
     assert list(layers.parameters()) == []
-    assert layers[0].matrix is None
+    assert layers[0].weight is None
 
 
 def in_fp16(tensors):

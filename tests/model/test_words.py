@@ -22,8 +22,8 @@ GOLDEN = [
 class Pieces:
     """A tokenizer in which every token is spelled as in this table; 100 up are bytes."""
 
-    def __init__(self, *pieces):
-        self._pieces = dict(enumerate(pieces, start=4))
+    def __init__(self, *samples):
+        self._pieces = dict(enumerate(samples, start=4))
 
     def begins_word(self, token):
         return self._pieces.get(token, "").startswith("\u2581")
@@ -38,7 +38,7 @@ class Pieces:
         return spelled.decode(errors="replace").removeprefix(" ")
 
 
-class Numbers:
+class Precision:
     """A tokenizer that spells tokens as their numbers, none with a space before it."""
 
     def begins_word(self, token):
@@ -64,7 +64,7 @@ A, B, C = 4, 5, 6  # a word, another, and a piece that goes on
 
 
 def test_the_published_tokens_give_the_published_times():
-    words = read(GOLDEN, tokenizer=Numbers(), delay_steps=32)
+    words = read(GOLDEN, tokenizer=Precision(), delay_steps=32)
     assert words[:3] == [
         ("1519+263", 1.52, 1.92),
         ("3635+428+641", 1.92, 2.24),
@@ -110,10 +110,10 @@ def test_words_end_with_the_recording():
 
 def test_the_bytes_of_a_character_are_decoded_together():
     euro = [100 + byte for byte in "\u20ac".encode()]
-    pieces = Pieces("\u2581a", "\u2581b", "c", "\u2581")
-    assert read([*[PAD] * 5, END, 7, *euro, PAD], tokenizer=pieces) == [("\u20ac", 0.0, 1.32)]
+    samples = Pieces("\u2581a", "\u2581b", "c", "\u2581")
+    assert read([*[PAD] * 5, END, 7, *euro, PAD], tokenizer=samples) == [("\u20ac", 0.0, 1.32)]
     torn = [*[PAD] * 5, END, 7, euro[0], PAD, *euro[1:], C, PAD]
-    assert read(torn, tokenizer=pieces) == [("\u20acc", 0.0, 1.48)]
+    assert read(torn, tokenizer=samples) == [("\u20acc", 0.0, 1.48)]
 
 
 def test_a_torn_character_is_mended_across_paddings_alone():
@@ -235,10 +235,10 @@ def test_it_is_the_servers_rule_where_that_has_no_holes(words, delay_steps):
     for pads_before, num_pieces, pads_after in words:
         tokens += [PAD] * pads_before + [END] + [10 + pads_before] * num_pieces + [PAD] * pads_after
     tokens += [END]
-    ours = read(tokens, tokenizer=Numbers(), delay_steps=delay_steps)
+    ours = read(tokens, tokenizer=Precision(), delay_steps=delay_steps)
     theirs = [
-        ("+".join(map(str, pieces)), round(start_s, 4), round(end_s, 4))
-        for pieces, start_s, end_s in server_words(tokens, delay_steps)
+        ("+".join(map(str, samples)), round(start_s, 4), round(end_s, 4))
+        for samples, start_s, end_s in server_words(tokens, delay_steps)
     ]
     assert ours == theirs
 

@@ -53,8 +53,8 @@ LANGUAGE_MODEL = LanguageModelConfig(
     text_card=34,
     text_start_id=34,
     num_text_rows=35,
-    num_extra_heads=4,
-    extra_head_dim=6,
+    num_vad_heads=4,
+    vad_head_dim=6,
 )
 CONFIG = SpeechToTextConfig(
     mimi=MIMI, language_model=LANGUAGE_MODEL, delay_s=0.24, silence_prefix_s=0.0

@@ -1,7 +1,7 @@
 import torch
 
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.native import read
+from nightscribe.model.native_tensors import read
 from nightscribe.training.export import WEIGHTS_FILE, export_checkpoint
 from nightscribe.training.integers import int8_rows
 from tests.training.models import CONFIG, small_model, tokenizer_model

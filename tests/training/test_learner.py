@@ -190,9 +190,9 @@ def test_swapping_averages_twice_changes_nothing():
 
 
 def test_heads_pay_for_the_probability_of_the_right_answer():
-    extra_SPHA = torch.tensor([[[[0.5, 0.25, 0.25]]]])
-    assert heads_nats(extra_SPHA, torch.tensor([[[0]]])) == pytest.approx(np.log(2))
-    assert heads_nats(extra_SPHA, torch.tensor([[[2]]])) == pytest.approx(np.log(4))
+    vad_SPHA = torch.tensor([[[[0.5, 0.25, 0.25]]]])
+    assert heads_nats(vad_SPHA, torch.tensor([[[0]]])) == pytest.approx(np.log(2))
+    assert heads_nats(vad_SPHA, torch.tensor([[[2]]])) == pytest.approx(np.log(4))
 
 
 def test_the_learning_rate_warms_up_and_then_only_falls():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.native import read
+from nightscribe.model.native_tensors import read
 from nightscribe.training.export import export_checkpoint
 from nightscribe.training.learner import Learner, LearningConfig
 from nightscribe.training.student import AdapterConfig, open_student

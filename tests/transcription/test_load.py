@@ -13,7 +13,7 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.jobs.hearing import samples_of
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
-from nightscribe.model.prompting import Interpreter, Prompt
+from nightscribe.model.prompting import Prompt, SpeechProcessor
 from nightscribe.model.sampling import Sampling
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.transcription.transcriber import Clip, Transcriber
@@ -69,9 +69,9 @@ def test_a_prompted_clip_and_a_drawn_one_are_heard_beside_others_as_by_themselve
     told = replace(clips[1], prompt=prompt)
     drawn = replace(clips[2], temperature=0.8, seed=3)
     heard = {one.clip_id: one for one in transcriber.transcribe([clips[0], told, drawn])}
-    interpreter = Interpreter(config=checkpoint.config, tokenizer=checkpoint.tokenizer)
-    sound_N = interpreter.heard_samples(told.samples_N, prompt)
-    script = interpreter.script(prompt)
+    interpreter = SpeechProcessor(config=checkpoint.config, tokenizer=checkpoint.tokenizer)
+    sound_N = interpreter.input_samples(told.samples_N, prompt)
+    script = interpreter.constraints(prompt)
     scripted = plain.hear(sound_N[None], [script])
     warm = plain.hear(drawn.samples_N[None], sampling=Sampling(temperature=0.8, seed=3))
     greedy = plain.hear(clips[0].samples_N[None])

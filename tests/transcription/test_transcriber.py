@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nightscribe.engine.stream import Stream
-from nightscribe.model.sampling import Script
+from nightscribe.model.sampling import TokenConstraints
 from nightscribe.transcription.clips import Clip, PaddedSamples
 from tests.fakes import HashingModel, hashing_transcriber, tokens_alone
 
@@ -98,7 +98,7 @@ def test_a_clip_that_cannot_be_spoken_of_to_the_model_fails_alone():
     def unspeakable(clip):
         if clip.clip_id == "clip-1":
             raise ValueError("unspeakable")
-        return Script()
+        return TokenConstraints()
 
     transcriber = hashing_transcriber(2)
     object.__setattr__(transcriber._conversation, "script", unspeakable)

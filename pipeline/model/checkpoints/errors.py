@@ -1,5 +1,5 @@
-"""What is wrong with a checkpoint, in one sentence for its user."""
+"""The error for everything that is wrong with a checkpoint."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be found, read or believed."""
+    """A checkpoint that cannot be found or read, or that contradicts itself."""

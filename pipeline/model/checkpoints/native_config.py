@@ -1,10 +1,10 @@
-"""The configuration files of native checkpoints: `config.json`, and Mimi's where it is named."""
+"""Configurations of native checkpoints: `config.json`, Mimi's if it is named, and published sizes."""
 
 from nightscribe.model.checkpoints.settings import Settings
-from nightscribe.model.config import LanguageModelConfig, MimiConfig
+from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 
-# What the published native checkpoints leave unsaid: `mimi-pytorch-e351c8d8@125.safetensors` and
-# its kin come without a config. A checkpoint with another codec names its `mimi_config_name`.
+# Published native checkpoints come without a config of the codec
+# (`mimi-pytorch-e351c8d8@125.safetensors`). One with another codec sets `mimi_config_name`.
 PUBLISHED_MIMI = MimiConfig(
     sample_rate_hz=24000,
     frame_rate_hz=12.5,
@@ -50,15 +50,15 @@ def language_model_config(settings: Settings) -> LanguageModelConfig:
         text_card=text_card,
         text_start_id=text_card,
         num_text_rows=text_card + 1,
-        num_extra_heads=settings.index("extra_heads_num_heads", 0),
-        extra_head_dim=settings.index("extra_heads_dim", 6),
+        num_vad_heads=settings.index("extra_heads_num_heads", 0),
+        vad_head_dim=settings.index("extra_heads_dim", 6),
         padding_id=settings.index("existing_text_padding_id", 3),
         end_of_padding_id=settings.index("existing_text_end_padding_id", 0),
     )
 
 
 def mimi_config(settings: Settings) -> MimiConfig:
-    """Sizes of a codec that comes with a config of its own."""
+    """Sizes of a codec that comes with its own config."""
     seanet, transformer = settings.section("seanet"), settings.section("transformer")
     quantizer = settings.section("quantizer")
     _expect_mimi(settings, seanet, transformer, quantizer)
@@ -123,12 +123,50 @@ def _expect_mimi(
 def _num_heads(settings: Settings, width_key: str) -> int:
     width, num_heads = settings.count(width_key), settings.count("num_heads")
     if width % (2 * num_heads):
-        raise settings.wrong("num_heads", f"a number that parts {width} into even widths")
+        raise settings.wrong(
+            "num_heads", f"a number that divides {width} into even head dimensions"
+        )
     return num_heads
 
 
 def _ffn_dim(settings: Settings) -> int:
     dim = settings.count("dim")
     outer = int(settings.positive("hidden_scale") * dim)
-    # The reference rounds differently at the classic width.
+    # The reference rounds differently for a hidden scale of 4.
     return 21 * dim // 8 if outer == 4 * dim else 2 * outer // 3
+
+
+def _published_language_model(
+    num_layers: int, num_heads: int, context: int, text_card: int
+) -> LanguageModelConfig:
+    return LanguageModelConfig(
+        dim=2048,
+        num_heads=num_heads,
+        num_layers=num_layers,
+        ffn_dim=5632,
+        context=context,
+        rope_max_period=100000.0,
+        norm_eps=RMS_NORM_EPS,
+        num_codebooks=32,
+        audio_card=2048,
+        text_card=text_card,
+        text_start_id=text_card,
+        num_text_rows=text_card + 1,
+    )
+
+
+# For arithmetic before any checkpoint is at hand.
+PUBLISHED = {
+    "stt-1b-en_fr": SpeechToTextConfig(
+        mimi=PUBLISHED_MIMI,
+        language_model=_published_language_model(16, 16, 750, 8000),
+        delay_s=0.5,
+        silence_prefix_s=0.0,
+    ),
+    "stt-2.6b-en": SpeechToTextConfig(
+        mimi=PUBLISHED_MIMI,
+        language_model=_published_language_model(48, 32, 375, 4000),
+        delay_s=2.5,
+        silence_prefix_s=1.0,
+    ),
+}

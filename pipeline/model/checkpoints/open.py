@@ -1,29 +1,35 @@
 """Opens a checkpoint of any layout, on disk or on the hub, as native tensors."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
 from nightscribe.model.checkpoints.errors import CheckpointError
-from nightscribe.model.checkpoints.fingerprint import fingerprint
+from nightscribe.model.checkpoints.locations import Location, Repository, fetch, locate
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native import open_native
-from nightscribe.model.checkpoints.opened import Opened
-from nightscribe.model.checkpoints.places import Place, Repository, fetch, place_of
+from nightscribe.model.checkpoints.opened import (
+    OpenedCheckpoint,
+    language_model_shapes,
+    mimi_shapes,
+)
 from nightscribe.model.checkpoints.settings import Settings
-from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
-from nightscribe.model.checkpoints.stored import Read, Shape
+from nightscribe.model.checkpoints.stored_tensors import Read, Shape
 from nightscribe.model.checkpoints.transformers import MODEL_TYPE, open_transformers
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.tokenizer import Tokenizer, open_tokenizer
 
 CONFIG = "config.json"
+NUM_SAMPLED_BLOCKS = 256
+BLOCK_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A model ready to be loaded: its tensors are read one at a time, when they are asked for."""
+    """A model ready to be loaded: its tensors are read one at a time, on demand."""
 
     name: str
     revision: str
@@ -33,7 +39,7 @@ class Checkpoint:
     mimi: Mapping[str, Read]
 
     def language_model_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Native tensors of the language model, of the codebooks that are heard."""
+        """Native tensors of the language model, of the codebooks that are used."""
         return ((name, read()) for name, read in self.language_model.items())
 
     def mimi_tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -47,17 +53,17 @@ def open_checkpoint(location: str) -> Checkpoint:
 
 
 def open_model(model: ModelConfig) -> Checkpoint:
-    """Open a checkpoint, with what its files leave unsaid taken from `model`."""
-    place, file_name = place_of(model.checkpoint)
+    """Open a checkpoint; `model` sets what its files do not."""
+    location, file_name = locate(model.checkpoint)
     if file_name is not None:
         model = replace(model, weights=model.weights or file_name)
-    if isinstance(place, Repository):
-        place = place.pinned(CONFIG)
-    opened = _open(place, model)
-    config = _heard(opened.config, model.num_codebooks)
+    if isinstance(location, Repository):
+        location = location.pinned(CONFIG)
+    opened = _open(location, model)
+    config = _with_codebooks(opened.config, model.num_codebooks)
     return Checkpoint(
-        name=place.name,
-        revision=place.commit or fingerprint(opened.files),
+        name=location.name,
+        revision=location.commit or fingerprint(opened.files),
         config=config,
         tokenizer=_tokenizer(opened),
         language_model=_chosen(opened.language_model, language_model_shapes(config.language_model)),
@@ -65,23 +71,25 @@ def open_model(model: ModelConfig) -> Checkpoint:
     )
 
 
-def _open(place: Place, model: ModelConfig) -> Opened:
-    settings = Settings.read(fetch(place, CONFIG))
+def _open(location: Location, model: ModelConfig) -> OpenedCheckpoint:
+    settings = Settings.read(fetch(location, CONFIG))
     if settings.text("model_type", "stt") == MODEL_TYPE:
-        return open_transformers(place, settings, model)
-    return open_native(place, settings, model)
+        return open_transformers(location, settings, model)
+    return open_native(location, settings, model)
 
 
-def _heard(config: SpeechToTextConfig, num_codebooks: int | None) -> SpeechToTextConfig:
-    """The config with only the codebooks that are heard."""
+def _with_codebooks(config: SpeechToTextConfig, num_codebooks: int | None) -> SpeechToTextConfig:
+    """The config with only the first `num_codebooks`; None: all that the checkpoint has."""
     most = min(config.language_model.num_codebooks, config.mimi.num_codebooks)
-    heard = config.language_model.num_codebooks if num_codebooks is None else num_codebooks
-    if not 2 <= heard <= most:
-        raise CheckpointError(f"{heard} codebooks cannot be heard: this checkpoint has {most}")
+    num_used = config.language_model.num_codebooks if num_codebooks is None else num_codebooks
+    if not 2 <= num_used <= most:
+        raise CheckpointError(
+            f"model.num_codebooks must be from 2 to {most} for this checkpoint, not {num_used}"
+        )
     return replace(
         config,
-        language_model=replace(config.language_model, num_codebooks=heard),
-        mimi=replace(config.mimi, num_codebooks=heard),
+        language_model=replace(config.language_model, num_codebooks=num_used),
+        mimi=replace(config.mimi, num_codebooks=num_used),
     )
 
 
@@ -89,11 +97,29 @@ def _chosen(reads: Mapping[str, Read], shapes: Mapping[str, Shape]) -> dict[str,
     return {name: reads[name] for name in shapes}
 
 
-def _tokenizer(opened: Opened) -> Tokenizer:
+def _tokenizer(opened: OpenedCheckpoint) -> Tokenizer:
     tokenizer = open_tokenizer(opened.tokenizer)
     text_card = opened.config.language_model.text_card
     if tokenizer.num_tokens < text_card:
         raise CheckpointError(
-            f"{opened.tokenizer} has {tokenizer.num_tokens} tokens, the model says {text_card}"
+            f"{opened.tokenizer} has {tokenizer.num_tokens} tokens, the model has {text_card}"
         )
     return tokenizer
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """A hash of local files that reads only their sizes and blocks spread over each file."""
+    digest = hashlib.sha256()
+    for path in paths:
+        size_bytes = path.stat().st_size
+        digest.update(f"{path.name}:{size_bytes}\n".encode())
+        with path.open("rb") as file:
+            for start in _block_starts(size_bytes):
+                file.seek(start)
+                digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()[:40]
+
+
+def _block_starts(size_bytes: int) -> Iterable[int]:
+    stride = max(BLOCK_BYTES, size_bytes // NUM_SAMPLED_BLOCKS)
+    return range(0, size_bytes, stride)

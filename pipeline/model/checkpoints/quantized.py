@@ -1,4 +1,4 @@
-"""Tensors of the native family as they are stored: plain, or as small integers with scales.
+"""Tensors of the native layout as they are stored: plain, or quantized with scales.
 
 O outputs, I inputs, G groups of inputs that share a scale, P inputs packed in one 32-bit word.
 """
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from nightscribe.model.checkpoints.errors import CheckpointError
-from nightscribe.model.checkpoints.stored import Inventory, Read, Shape
+from nightscribe.model.checkpoints.stored_tensors import Read, Shape, StoredTensors
 
 INT8_MAX = 127.0
 WORD_BITS = 32
 
 
-def take_dequantized(tensors: Inventory, name: str, shape: Shape) -> Read:
-    """One tensor of this shape, however the file holds it."""
+def take_dequantized(tensors: StoredTensors, name: str, shape: Shape) -> Read:
+    """One tensor of this shape, however the file stores it."""
     stem = name.removesuffix("_weight").removesuffix(".weight")
     if f"{name}_scb" in tensors:
         return _int8_rows(tensors, name, shape)
@@ -23,16 +23,16 @@ def take_dequantized(tensors: Inventory, name: str, shape: Shape) -> Read:
     return _plain(tensors, name, shape)
 
 
-def _plain(tensors: Inventory, name: str, shape: Shape) -> Read:
-    # MLX and some GGUF writers store the norms' scales without the leading ones.
+def _plain(tensors: StoredTensors, name: str, shape: Shape) -> Read:
+    # MLX and some GGUF writers store the norms' scales without the leading dimensions of 1.
     if shape[:-1] == (1, 1) and name in tensors and tensors.shape(name) == shape[-1:]:
         stored = tensors.take(name, shape[-1:])
         return lambda: stored.read().view(shape)
     return tensors.take(name, shape).read
 
 
-def _int8_rows(tensors: Inventory, name: str, shape: Shape) -> Read:
-    """bitsandbytes: a row is its integers times its largest magnitude, in 127ths."""
+def _int8_rows(tensors: StoredTensors, name: str, shape: Shape) -> Read:
+    """bitsandbytes: a row is its integers times its largest magnitude / 127."""
     integers = tensors.take_raw(name, shape)
     largest = tensors.take(f"{name}_scb", shape[:1])
 
@@ -42,7 +42,7 @@ def _int8_rows(tensors: Inventory, name: str, shape: Shape) -> Read:
     return read
 
 
-def _packed_groups(tensors: Inventory, name: str, stem: str, shape: Shape) -> Read:
+def _packed_groups(tensors: StoredTensors, name: str, stem: str, shape: Shape) -> Read:
     """MLX: groups of inputs share a scale and a bias; the integers fill 32-bit words."""
     num_outputs, num_inputs = shape
     num_words = tensors.shape(name)[-1]
@@ -50,7 +50,7 @@ def _packed_groups(tensors: Inventory, name: str, stem: str, shape: Shape) -> Re
     if bits not in (2, 4, 8) or bits * num_inputs != num_words * WORD_BITS:
         raise CheckpointError(
             f"{tensors.path}: tensor {name!r} packs {num_inputs} inputs in {num_words} words of "
-            f"{WORD_BITS} bits; 2, 4 and 8 bits an input are understood"
+            f"{WORD_BITS} bits; 2, 4 and 8 bits an input are supported"
         )
     words = tensors.take_raw(name, (num_outputs, num_words))
     num_groups = tensors.shape(f"{stem}.scales")[-1]
@@ -70,7 +70,7 @@ def _packed_groups(tensors: Inventory, name: str, stem: str, shape: Shape) -> Re
 
 
 def _unpacked(words_OW: Tensor, bits: int) -> Tensor:
-    """The first input stands in the lowest bits of its word."""
+    """The first input is in the lowest bits of its word."""
     bytes_OB = words_OW.contiguous().view(torch.uint8)
     shifts_P = torch.arange(0, 8, bits, dtype=torch.uint8)
     return (bytes_OB[..., None] >> shifts_P) & (2**bits - 1)

@@ -1,4 +1,4 @@
-"""The values of a checkpoint's configuration files, each checked when it is asked for."""
+"""The values of a checkpoint's configuration files, each checked when it is read."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Settings:
         return cls(values, path)
 
     def has(self, key: str) -> bool:
-        """Whether the key is there and not null."""
+        """Whether the key is present and not null."""
         return self._values.get(key) is not None
 
     def section(self, key: str) -> Self:
@@ -68,7 +68,7 @@ class Settings:
     def text(self, key: str, default: str = REQUIRED) -> str:
         value = self._value(key, default)
         if not isinstance(value, str) or not value:
-            raise self.wrong(key, "a text")
+            raise self.wrong(key, "a string")
         return value
 
     def counts(self, key: str, default: tuple[int, ...] = REQUIRED) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ class Settings:
         """The different values of a nested object, in order."""
         values = list(self.section(key)._values.values())
         if not values or not all(isinstance(value, str) for value in values):
-            raise self.wrong(key, "an object of texts")
+            raise self.wrong(key, "an object of strings")
         return sorted(set(values))
 
     def expect(self, key: str, *allowed: object) -> None:
@@ -92,7 +92,7 @@ class Settings:
             raise self.wrong(key, " or ".join(json.dumps(value) for value in allowed))
 
     def wrong(self, key: str, expected: str) -> CheckpointError:
-        """The error that says what a key should have been."""
+        """The error for a key with a wrong value."""
         found = json.dumps(self._values.get(key))
         name = self._prefix + key
         return CheckpointError(f"{self.origin}: {name!r} is {found:.80}, expected {expected}")
@@ -102,5 +102,5 @@ class Settings:
         if value is not None:
             return value
         if default is REQUIRED:
-            raise CheckpointError(f"{self.origin} lacks {self._prefix + key!r}")
+            raise CheckpointError(f"{self.origin} has no {self._prefix + key!r}")
         return default

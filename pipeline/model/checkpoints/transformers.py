@@ -1,4 +1,4 @@
-"""The transformers layout: the codec inlined, all embeddings one table, attention in halves.
+"""The transformers layout: the codec included, all embeddings in one table, rotary halves apart.
 
 H heads, E width of a head, D width.
 """
@@ -10,13 +10,22 @@ import torch
 from torch import Tensor
 
 from nightscribe.model.checkpoints import transformers_config
+from nightscribe.model.checkpoints.locations import Location, fetch
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.model.checkpoints.opened import Opened, speech_to_text_config
-from nightscribe.model.checkpoints.places import Place, fetch
+from nightscribe.model.checkpoints.opened import (
+    OpenedCheckpoint,
+    language_model_shapes,
+    mimi_shapes,
+    speech_to_text_config,
+)
 from nightscribe.model.checkpoints.settings import Settings
-from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
-from nightscribe.model.checkpoints.stored import Inventory, Read, Shape, StoredTensor
-from nightscribe.model.checkpoints.weights import open_weights
+from nightscribe.model.checkpoints.stored_tensors import (
+    Read,
+    Shape,
+    StoredTensor,
+    StoredTensors,
+)
+from nightscribe.model.checkpoints.weight_files import open_weights
 from nightscribe.model.config import LanguageModelConfig, MimiConfig
 
 MODEL_TYPE = "kyutai_speech_to_text"
@@ -24,12 +33,12 @@ WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 JOINED_TABLE = "model.embed_tokens.embed_tokens.weight"
 CODEC = "codec_model."
-# Files that say how long the model's delay is: of the processor, old and new.
+# Files of the processor, new and old, which set the model's delay.
 PROCESSORS = (("processor_config.json", "feature_extractor"), ("preprocessor_config.json", None))
 
 Renames = tuple[tuple[re.Pattern[str], str], ...]
 
-# Names under which other versions wrote the codec's tensors.
+# Other names of the codec's tensors, in other versions.
 _ALIASES: Renames = (
     (re.compile(r"^codec_model\.encoder\.encoder_seanet\."), "codec_model.encoder."),
     (re.compile(r"^codec_model\.encoder\.(encoder_transformer|downsample)\."), r"codec_model.\1."),
@@ -37,11 +46,11 @@ _ALIASES: Renames = (
     (re.compile(r"\.codebook\.embed_avg$"), ".codebook.embed_sum"),
     (re.compile(r"\.codebook\.inited$"), ".codebook.initialized"),
 )
-# What the codec holds for speaking, and a mark of its training.
+# Tensors of the codec's decoder and marks of its training, which are not loaded.
 _UNUSED = re.compile(
     r"codec_model\.((decoder|decoder_transformer|upsample)\.|.*(\.output_proj\.|\.initialized$))"
 )
-# Native names of the codec to theirs; what stays the same is not listed.
+# Native names of the codec to the layout's; names that stay the same are not listed.
 _CODEC_NAMES: Renames = (
     (re.compile(r"^encoder\.model\."), "encoder.layers."),
     (re.compile(r"\.conv\.conv\."), ".conv."),
@@ -69,15 +78,17 @@ _LANGUAGE_MODEL_NAMES: Renames = (
 )
 
 
-def open_transformers(place: Place, settings: Settings, model: ModelConfig) -> Opened:
+def open_transformers(
+    location: Location, settings: Settings, model: ModelConfig
+) -> OpenedCheckpoint:
     config = transformers_config.language_model_config(settings, model.start_token)
     codec = transformers_config.mimi_config(settings.section("codec_config"))
-    tensors, files = open_weights(place, model.weights or WEIGHTS)
+    tensors, files = open_weights(location, model.weights or WEIGHTS)
     bos_row = transformers_config.bos_row(settings)
     language_model, mimi = native_tensors(tensors, config, codec, bos_row)
-    tokenizer = fetch(place, TOKENIZER)
-    return Opened(
-        config=speech_to_text_config(_timing(place, settings), model, codec, config),
+    tokenizer = fetch(location, TOKENIZER)
+    return OpenedCheckpoint(
+        config=speech_to_text_config(_timing(location, settings), model, codec, config),
         language_model=language_model,
         mimi=mimi,
         tokenizer=tokenizer,
@@ -86,7 +97,7 @@ def open_transformers(place: Place, settings: Settings, model: ModelConfig) -> O
 
 
 def native_tensors(
-    tensors: Inventory, config: LanguageModelConfig, codec: MimiConfig, bos_row: int
+    tensors: StoredTensors, config: LanguageModelConfig, codec: MimiConfig, bos_row: int
 ) -> tuple[dict[str, Read], dict[str, Read]]:
     """The language model's tensors and the codec's under their native names."""
     tensors = tensors.renamed(partial(_renamed, _ALIASES))
@@ -97,24 +108,24 @@ def native_tensors(
 
 
 def _language_model(
-    tensors: Inventory, config: LanguageModelConfig, bos_row: int
+    tensors: StoredTensors, config: LanguageModelConfig, bos_row: int
 ) -> dict[str, Read]:
     shapes = language_model_shapes(config)
     reads = _tables(tensors, config, bos_row)
     head = tensors.take("lm_head.weight", (config.text_card + 1, config.dim))
-    # The last row of their head is of zeros: a token that no one was taught.
+    # The last row of the head is all zeros: a token that was never trained.
     reads["text_linear.weight"] = partial(head.read_rows, 0, config.text_card)
     for name in shapes.keys() - reads.keys():
-        theirs = _renamed(_LANGUAGE_MODEL_NAMES, name)
+        hf_name = _renamed(_LANGUAGE_MODEL_NAMES, name)
         if name.endswith(".in_proj_weight"):
-            projections = theirs.removesuffix("in_proj_weight") + "{}_proj.linear.weight"
+            projections = hf_name.removesuffix("in_proj_weight") + "{}_proj.linear.weight"
             reads[name] = _joined_projections(tensors, projections, config.dim, config.num_heads)
         else:
-            reads[name] = _reshaped(tensors, theirs, shapes[name])
+            reads[name] = _reshaped(tensors, hf_name, shapes[name])
     return reads
 
 
-def _tables(tensors: Inventory, config: LanguageModelConfig, bos_row: int) -> dict[str, Read]:
+def _tables(tensors: StoredTensors, config: LanguageModelConfig, bos_row: int) -> dict[str, Read]:
     """The joined table: the text's rows, each codebook's, one of zeros."""
     num_text, num_audio = config.text_card + 1, config.audio_card + 1
     num_rows = num_text + config.num_codebooks * num_audio + 1
@@ -133,28 +144,28 @@ def _with_start_row(table: StoredTensor, num_text: int, bos_row: int) -> Tensor:
     return torch.cat(rows)
 
 
-def _mimi(tensors: Inventory, config: MimiConfig) -> dict[str, Read]:
+def _mimi(tensors: StoredTensors, config: MimiConfig) -> dict[str, Read]:
     return {
         name: _codec_tensor(tensors, name, shape, config)
         for name, shape in mimi_shapes(config).items()
     }
 
 
-def _codec_tensor(tensors: Inventory, name: str, shape: Shape, config: MimiConfig) -> Read:
-    theirs = CODEC + _renamed(_CODEC_NAMES, name)
+def _codec_tensor(tensors: StoredTensors, name: str, shape: Shape, config: MimiConfig) -> Read:
+    hf_name = CODEC + _renamed(_CODEC_NAMES, name)
     if not name.endswith(".in_proj_weight"):
-        return tensors.take(theirs, shape).read
-    projections = theirs.removesuffix("in_proj_weight") + "{}_proj.weight"
+        return tensors.take(hf_name, shape).read
+    projections = hf_name.removesuffix("in_proj_weight") + "{}_proj.weight"
     return _joined_projections(tensors, projections, config.dim, config.num_heads)
 
 
-def _reshaped(tensors: Inventory, name: str, shape: Shape) -> Read:
-    """Norms lack the leading ones of the native shape."""
+def _reshaped(tensors: StoredTensors, name: str, shape: Shape) -> Read:
+    """Norms are stored without the leading dimensions of 1 of the native shape."""
     stored = tensors.take(name, shape[-1:] if shape[:-1] == (1, 1) else shape)
     return lambda: stored.read().view(shape)
 
 
-def _joined_projections(tensors: Inventory, names: str, width: int, num_heads: int) -> Read:
+def _joined_projections(tensors: StoredTensors, names: str, width: int, num_heads: int) -> Read:
     """Queries, keys and values in one."""
     q, k, v = (tensors.take(names.format(part), (width, width)) for part in "qkv")
 
@@ -166,15 +177,15 @@ def _joined_projections(tensors: Inventory, names: str, width: int, num_heads: i
 
 
 def _interleaved(halves_DD: Tensor, num_heads: int) -> Tensor:
-    """Rows of a head: theirs are all first coordinates of the rotated pairs, then all second."""
+    """Interleave the rows of a head, which has all first elements of the rotated pairs, then all second."""
     width = halves_DD.shape[1]
     return halves_DD.view(num_heads, 2, -1, width).transpose(1, 2).reshape(-1, width)
 
 
-def _timing(place: Place, settings: Settings) -> Settings:
-    """What says the delay: the processor's config, whatever its name."""
+def _timing(location: Location, settings: Settings) -> Settings:
+    """The config that sets the delay: the processor's, whatever its file name."""
     for file_name, section in PROCESSORS:
-        path = place.find(file_name)
+        path = location.find(file_name)
         if path is not None:
             found = Settings.read(path)
             return found.section(section) if section else found

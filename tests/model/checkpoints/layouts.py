@@ -242,8 +242,8 @@ def write_json_tokenizer(directory: Path) -> Path:
     model = write_tokenizer(directory)
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     ids = range(processor.get_piece_size())
-    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in ids]
-    tokenizer = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    samples = [(processor.id_to_piece(i), processor.get_score(i)) for i in ids]
+    tokenizer = tokenizers.Tokenizer(models.Unigram(samples, unk_id=0, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", WORD_MARK)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
         WORD_MARK, prepend_scheme="first", split=False
@@ -256,7 +256,7 @@ def write_json_tokenizer(directory: Path) -> Path:
             decoders.Strip(content=" ", left=1),
         ]
     )
-    tokenizer.add_special_tokens([piece for piece, _ in pieces[1:4]])
+    tokenizer.add_special_tokens([piece for piece, _ in samples[1:4]])
     path = directory / "tokenizer.json"
     tokenizer.save(str(path))
     model.unlink()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nightscribe.model.checkpoints.errors import CheckpointError
-from nightscribe.model.checkpoints.gguf_file import ALIGNMENT_KEY, ARRAY, open_gguf
+from nightscribe.model.checkpoints.gguf import ALIGNMENT_KEY, ARRAY, open_gguf
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 

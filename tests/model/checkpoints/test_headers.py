@@ -7,8 +7,8 @@ from math import prod
 import pytest
 
 from nightscribe.model.checkpoints.native_config import PUBLISHED_MIMI, language_model_config
+from nightscribe.model.checkpoints.opened import language_model_shapes, mimi_shapes
 from nightscribe.model.checkpoints.settings import Settings
-from nightscribe.model.checkpoints.shapes import language_model_shapes, mimi_shapes
 from tests.model import reference
 
 ONE_B = {

@@ -207,8 +207,8 @@ def test_every_layout_says_the_tokens_of_the_native_one(tmp_path, layout):
     other = write(tmp_path / "other", weights)
     model = ModelConfig(checkpoint=str(other), start_token="text_card")
     samples_SN = sound(num_frames=12)
-    expected = loaded(open_checkpoint(str(native))).hear(samples_SN).tokens_SF
-    found = loaded(open_model(model)).hear(samples_SN).tokens_SF
+    expected = loaded(open_checkpoint(str(native))).transcribe(samples_SN).tokens_SF
+    found = loaded(open_model(model)).transcribe(samples_SN).tokens_SF
     assert torch.equal(found, expected)
     assert len(expected.unique()) > 3
 

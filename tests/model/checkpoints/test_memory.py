@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nightscribe.model.checkpoints.shapes import language_model_shapes
+from nightscribe.model.checkpoints.opened import language_model_shapes
 from tests.model.checkpoints.weights import random_weights, write_beside_language_model
 
 ROOT = Path(__file__).parents[3]

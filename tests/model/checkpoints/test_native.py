@@ -9,9 +9,9 @@ from nightscribe.model.language_model import LanguageModel
 from tests.model.checkpoints.weights import random_weights, write_native
 
 
-@pytest.mark.parametrize("num_extra_heads", [0, 4])
-def test_native_files_give_back_every_tensor_and_size(tmp_path, num_extra_heads):
-    weights = random_weights(num_extra_heads)
+@pytest.mark.parametrize("num_vad_heads", [0, 4])
+def test_native_files_give_back_every_tensor_and_size(tmp_path, num_vad_heads):
+    weights = random_weights(num_vad_heads)
     checkpoint = open_checkpoint(str(write_native(tmp_path / "small", weights)))
     assert checkpoint.config.mimi == weights.mimi_config
     assert checkpoint.config.language_model == weights.config

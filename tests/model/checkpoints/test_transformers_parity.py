@@ -47,7 +47,7 @@ def test_tokens_equal_those_of_transformers_generate(directory, theirs):
     )
     noise = np.random.default_rng(3).normal(size=NUM_FRAMES * 1920)
     samples_1N = (noise * 3000).astype(np.int16)[None]
-    ours_F = ours.hear(samples_1N).tokens_SF[0]
+    ours_F = ours.transcribe(samples_1N).tokens_SF[0]
     theirs_T = _generated(theirs, samples_1N, len(ours_F))
     # Theirs: the first text heard, what was said at the start step, then a token for each frame.
     assert theirs_T[2:].tolist() == ours_F[: len(theirs_T) - 2].tolist()

@@ -32,14 +32,14 @@ class Weights:
 
 
 @cache
-def random_weights(num_extra_heads: int = 0) -> Weights:
+def random_weights(num_vad_heads: int = 0) -> Weights:
     mimi_config = reference.SMALL_MIMI
     config = replace(
         reference.SMALL_LANGUAGE_MODEL,
         text_card=TEXT_CARD,
         text_start_id=TEXT_CARD,
         num_text_rows=TEXT_CARD + 1,
-        num_extra_heads=num_extra_heads,
+        num_vad_heads=num_vad_heads,
     )
     model = reference.random_moshi_language_model(config, seed=1)
     mimi = reference.random_moshi_mimi(mimi_config, seed=2)

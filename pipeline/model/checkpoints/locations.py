@@ -1,8 +1,8 @@
-"""Where a checkpoint's files are: a folder, or a repository on the hub at one commit.
+"""Where a checkpoint's files are: a local folder, or a hub repository at one commit.
 
-Files from the hub are kept in its own cache: a cut connection is resumed, whole files are not
-fetched twice, and what is cached needs no network.
-Credentials are found by huggingface_hub itself and never pass through here.
+Files from the hub are kept in the hub's own cache: interrupted downloads resume, complete files are
+not fetched twice, and cached files need no network.
+huggingface_hub finds credentials by itself; they never pass through here.
 """
 
 import re
@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).parents[2]  # the package, in which models/tiny lies
 _REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
-class Place(Protocol):
+class Location(Protocol):
     """A set of files by name."""
 
     @property
@@ -27,16 +27,16 @@ class Place(Protocol):
 
     @property
     def commit(self) -> str | None:
-        """What pins the files, if the place has such a thing."""
+        """The commit that pins the files, if the location has commits."""
         ...
 
     def find(self, file_name: str) -> Path | None:
-        """The file on the local disk, or None where there is none of that name."""
+        """The file on the local disk, or None if there is none of that name."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class LocalFolder:
     """Files on the local disk."""
 
     path: Path
@@ -62,7 +62,7 @@ class Repository:
     commit: str
 
     def pinned(self, file_name: str) -> Self:
-        """The same repository at the commit it is at now, known by one of its files."""
+        """The same repository at the commit it is at now, read from the path of one of its files."""
         path = self.find(file_name)
         if path is None:
             return self
@@ -89,7 +89,7 @@ class Repository:
             ) from None
         except errors.RevisionNotFoundError:
             raise CheckpointError(f"{self.name} has no revision {self.commit!r}") from None
-        # Disks, sockets and the HTTP library fail in ways of their own; their texts may be long.
+        # Disks, sockets and the HTTP library raise errors of their own; their texts may be long.
         except Exception as error:
             reason = type(error).__name__
             raise CheckpointError(f"{file_name} of {self} cannot be fetched: {reason}") from None
@@ -98,47 +98,47 @@ class Repository:
         return f"{self.name}@{self.commit}"
 
 
-def place_of(location: str) -> tuple[Place, str | None]:
-    """A folder or repository, and the file in it that the location names, if it names one."""
-    path = _local(location)
+def locate(name: str) -> tuple[Location, str | None]:
+    """A folder or repository, and the file in it that `name` gives, if it gives one."""
+    path = _local_path(name)
     if path.is_dir():
-        return Folder(path), None
+        return LocalFolder(path), None
     if path.is_file():
-        return Folder(path.parent), path.name
-    if location.startswith(HUB):
-        return _hub_place(location)
-    match = _REPOSITORY.fullmatch(location)
-    if match is None or location.startswith((".", "~")):
+        return LocalFolder(path.parent), path.name
+    if name.startswith(HUB):
+        return _hub_location(name)
+    match = _REPOSITORY.fullmatch(name)
+    if match is None or name.startswith((".", "~")):
         raise CheckpointError(
-            f"{location!r} is neither a folder nor a file here nor a hub repository "
+            f"{name!r} is neither a folder nor a file here nor a hub repository "
             f"(ORGANISATION/NAME or ORGANISATION/NAME@REVISION)"
         )
     return Repository(match["repository"], match["revision"] or "main"), None
 
 
-def _local(location: str) -> Path:
-    """The path as the user means it, or that of a model that ships with this project."""
-    path = Path(location).expanduser()
-    return path if path.exists() else SHIPPED / location
+def _local_path(name: str) -> Path:
+    """The path as given, or that of a model that ships with this package."""
+    path = Path(name).expanduser()
+    return path if path.exists() else SHIPPED / name
 
 
-def fetch(place: Place, file_name: str) -> Path:
-    """A file that a place must have; `hf://ORGANISATION/NAME/FILE` names one of another place."""
+def fetch(location: Location, file_name: str) -> Path:
+    """A required file; `hf://ORGANISATION/NAME/FILE` names one of another location."""
     if file_name.startswith(HUB):
-        place, inner = _hub_place(file_name)
+        location, inner = _hub_location(file_name)
         if inner is None:
             raise CheckpointError(f"{file_name!r} names a repository, not a file in it")
         file_name = inner
-    path = place.find(file_name)
+    path = location.find(file_name)
     if path is None:
-        raise CheckpointError(f"{place} has no file {file_name!r}")
+        raise CheckpointError(f"{location} has no file {file_name!r}")
     return path
 
 
-def _hub_place(location: str) -> tuple[Repository, str | None]:
-    organisation, _, rest = location.removeprefix(HUB).partition("/")
+def _hub_location(url: str) -> tuple[Repository, str | None]:
+    organisation, _, rest = url.removeprefix(HUB).partition("/")
     name, _, file_name = rest.partition("/")
     match = _REPOSITORY.fullmatch(f"{organisation}/{name}")
     if match is None:
-        raise CheckpointError(f"{location!r} is not of the form {HUB}ORGANISATION/NAME/FILE")
+        raise CheckpointError(f"{url!r} is not of the form {HUB}ORGANISATION/NAME/FILE")
     return Repository(match["repository"], match["revision"] or "main"), file_name or None

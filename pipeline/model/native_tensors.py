@@ -1,7 +1,7 @@
-"""How tensors of the native (moshi) layout stand in our modules.
+"""The native (moshi) layout of weights, as views into the parameters of our modules.
 
-Our modules join tables. Each native tensor is described as a view into our parameters, which serves
-to load it and to write it back.
+Our modules join tables. A native tensor is a view into a joined parameter, through which it is
+loaded and written back.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class NativeTensor:
-    """One native tensor: its shape, and where its numbers are."""
+    """One native tensor: its shape, and the view that holds its data."""
 
     shape: tuple[int, ...]
     view: Tensor
@@ -28,7 +28,7 @@ class NativeTensor:
 
 
 def whole(tensor: Tensor, *shape: int) -> NativeTensor:
-    """A native tensor that is one of ours, under another shape or the same."""
+    """A native tensor that is one whole tensor of ours, in another shape or the same."""
     shape = shape or tuple(tensor.shape)
     assert tensor.numel() == prod(shape)
     return NativeTensor(shape, tensor)

@@ -1,4 +1,4 @@
-"""Tensors as they lie in a checkpoint's files: known by their headers, read one at a time."""
+"""Tensors as a checkpoint's files store them: headers first, data read one tensor at a time."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from torch import Tensor
 from nightscribe.model.checkpoints.errors import CheckpointError
 
 Shape = tuple[int, ...]
-# Reads one tensor of the native layout, dequantized, split or joined as need be.
+# Reads one tensor of the native layout, dequantized, split or joined as needed.
 Read = Callable[[], Tensor]
 
 
@@ -29,8 +29,8 @@ class StoredTensor:
         return self.read_rows(0, self.shape[0])
 
 
-class Inventory:
-    """The tensors of a set of files: each is taken under the shape it should have, none is left."""
+class StoredTensors:
+    """The tensors of a set of files. A layout takes each by name and shape; none may be left."""
 
     def __init__(self, tensors: Mapping[str, StoredTensor], path: Path) -> None:
         self._tensors = tensors
@@ -47,23 +47,27 @@ class Inventory:
         return self._found(name, "any shape").shape
 
     def renamed(self, rename: Callable[[str], str]) -> Self:
-        """The same tensors under the names by which a layout asks for them."""
+        """The same tensors under the names of a layout."""
         tensors: dict[str, StoredTensor] = {}
         for name, stored in self._tensors.items():
             first = tensors.setdefault(rename(name), stored)
             if first is not stored:
-                raise CheckpointError(f"{self.path}: {first.name!r} and {name!r} are one tensor")
+                raise CheckpointError(
+                    f"{self.path}: {first.name!r} and {name!r} are the same tensor"
+                )
         return type(self)(tensors, self.path)
 
     def take(self, name: str, shape: Shape) -> StoredTensor:
         """A tensor of floating-point numbers of this shape."""
         stored = self.take_raw(name, shape)
         if not stored.is_float:
-            raise CheckpointError(f"{stored.path}: {stored.name!r} holds integers, not numbers")
+            raise CheckpointError(
+                f"{stored.path}: {stored.name!r} holds integers, not floating-point numbers"
+            )
         return stored
 
     def take_raw(self, name: str, shape: Shape) -> StoredTensor:
-        """A tensor of this shape, whatever its numbers are."""
+        """A tensor of this shape, of any dtype."""
         stored = self._found(name, f"shape {list(shape)}")
         if stored.shape != shape:
             raise CheckpointError(
@@ -74,16 +78,16 @@ class Inventory:
         return stored
 
     def refuse_rest(self, unused: re.Pattern[str] | None = None) -> None:
-        """Every tensor must have been taken, but for those known to serve something else."""
+        """Raise if a tensor was not taken, except those known to be unused."""
         for name in self._left:
             if unused is None or not unused.match(name):
                 stored = self._tensors[name]
                 raise CheckpointError(
                     f"{stored.path}: tensor {stored.name!r} of shape {list(stored.shape)} "
-                    f"has no place in the model of this config"
+                    f"does not belong to the model of this config"
                 )
 
     def _found(self, name: str, expected: str) -> StoredTensor:
         if name not in self._tensors:
-            raise CheckpointError(f"{self.path} lacks tensor {name!r} of {expected}")
+            raise CheckpointError(f"{self.path} has no tensor {name!r} of {expected}")
         return self._tensors[name]

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.locations import fetch, locate
 from nightscribe.model.checkpoints.open import open_checkpoint
-from nightscribe.model.checkpoints.places import fetch, place_of
 from tests.model.checkpoints.weights import random_weights, write_native
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -143,7 +143,7 @@ def test_a_file_of_another_repository_may_be_named(hub, folder, tmp_path):
     (local / "mimi.safetensors").unlink()
     checkpoint = open_checkpoint(str(local))
     assert len(list(checkpoint.mimi_tensors()))
-    place, file_name = place_of("hf://night/scribe/model.safetensors")
+    place, file_name = locate("hf://night/scribe/model.safetensors")
     assert fetch(place, file_name).read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
@@ -151,7 +151,7 @@ def test_a_download_goes_on_where_the_connection_was_cut(hub, folder, monkeypatc
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)
     data = (folder / "model.safetensors").read_bytes()
     hub.cut_after_bytes = 1 << 16
-    place, _ = place_of("night/scribe")
+    place, _ = locate("night/scribe")
     assert fetch(place, "model.safetensors").read_bytes() == data
     assert [wanted for *_, wanted in hub.requests if wanted] == [f"bytes={1 << 16}-"]
 
@@ -165,7 +165,7 @@ def test_what_the_hub_refuses_is_said_in_one_sentence(hub):
 
 
 def test_a_missing_file_is_named(hub):
-    place, _ = place_of("night/scribe")
+    place, _ = locate("night/scribe")
     with pytest.raises(CheckpointError, match=r"night/scribe@main has no file 'none.json'"):
         fetch(place, "none.json")
 

@@ -4,9 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nightscribe.engine.chunks import Chunk
-from nightscribe.engine.step_model import Steps
-from nightscribe.engine.stepping import stepping_engine
+from nightscribe.engine.interface import Chunk, RoundInput
+from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
 from tests.fakes import HashingModel, HashingSaid, tokens_alone
 
@@ -35,8 +34,8 @@ def some_lengths(count, seed):
 
 
 def heard_by(model, streams, round_steps=7, **config):
-    engine = stepping_engine(model, round_steps=round_steps, **config)
-    return {heard.stream.stream_id: heard for heard in engine.hear(streams)}
+    engine = step_engine(model, round_steps=round_steps, **config)
+    return {heard.stream.stream_id: heard for heard in engine.run(streams)}
 
 
 def assert_heard_as_alone(heard, streams):
@@ -62,11 +61,11 @@ def test_a_fixed_number_of_slots_changes_nothing():
 
 def test_confidences_and_heads_belong_to_their_tokens():
     streams = streams_of(some_lengths(30, seed=4))
-    for heard in heard_by(HashingModel(5, num_heads=2), streams).values():
+    for heard in heard_by(HashingModel(5, num_vad_heads=2), streams).values():
         np.testing.assert_array_equal(
             heard.confidences_T, (heard.tokens_T / 9973).astype(np.float32)
         )
-        np.testing.assert_array_equal(heard.heads_TH, heard.confidences_T[:, None].repeat(2, 1))
+        np.testing.assert_array_equal(heard.vad_TH, heard.confidences_T[:, None].repeat(2, 1))
 
 
 class ForgetsToForgetSounds(HashingModel):
@@ -85,7 +84,7 @@ class ForgetsToForgetPrompts(HashingModel):
 
 
 class MixesManners(HashingModel):
-    def run(self, steps: Steps, codes):
+    def run(self, steps: RoundInput, codes):
         seeds_TS = np.roll(steps.seeds_TS, 1, axis=1)
         return super().run(replace(steps, seeds_TS=seeds_TS), codes)
 
@@ -96,9 +95,9 @@ class ForgetsToMove(HashingModel):
 
 
 class HearsItsNeighbour(HashingModel):
-    def run(self, steps: Steps, codes):
-        neighbours_TS = np.roll(steps.frames_TS, 1, axis=1)
-        return super().run(replace(steps, frames_TS=neighbours_TS), codes)
+    def run(self, steps: RoundInput, codes):
+        neighbours_TS = np.roll(steps.code_rows_TS, 1, axis=1)
+        return super().run(replace(steps, code_rows_TS=neighbours_TS), codes)
 
 
 @pytest.mark.parametrize(
@@ -128,30 +127,29 @@ def test_streams_are_pulled_only_when_a_slot_is_free():
             num_pulled += 1
             yield stream
 
-    engine = stepping_engine(HashingModel(4), round_steps=1)
-    for num_heard, _ in enumerate(engine.hear(pulled()), start=1):
+    engine = step_engine(HashingModel(4), round_steps=1)
+    for num_heard, _ in enumerate(engine.run(pulled()), start=1):
         # Of one-step rounds two are under way: one that is read, one that runs.
         assert num_pulled - num_heard <= 4 + 2 * 4
 
 
 def test_results_come_while_others_are_still_heard():
     streams = streams_of([500, 3])
-    order = [heard.stream.stream_id for heard in stepping_engine(HashingModel(2)).hear(streams)]
+    order = [heard.stream.stream_id for heard in step_engine(HashingModel(2)).run(streams)]
     assert order == [1, 0]
 
 
 def test_occupancy_counts_the_drain_and_shrinks_with_it():
     lengths = sorted(some_lengths(300, seed=7), reverse=True) + [1] * 50
     wide, shrinking = (
-        stepping_engine(HashingModel(32), reproducible=reproducible)
-        for reproducible in (True, False)
+        step_engine(HashingModel(32), reproducible=reproducible) for reproducible in (True, False)
     )
     for engine in (wide, shrinking):
-        assert len(list(engine.hear(streams_of([2000, *lengths])))) == 351
-        assert engine.tally.num_live_steps == 2001 + sum(lengths) + len(lengths)
-    assert wide.tally.occupancy < 0.35
-    assert shrinking.tally.occupancy > wide.tally.occupancy
-    assert shrinking.tally.num_slot_steps < 8 * 2000 + 1.2 * (sum(lengths) + len(lengths))
+        assert len(list(engine.run(streams_of([2000, *lengths])))) == 351
+        assert engine.stats.num_live_steps == 2001 + sum(lengths) + len(lengths)
+    assert wide.stats.occupancy < 0.35
+    assert shrinking.stats.occupancy > wide.stats.occupancy
+    assert shrinking.stats.num_slot_steps < 8 * 2000 + 1.2 * (sum(lengths) + len(lengths))
 
 
 def test_the_next_round_is_queued_before_the_last_is_read(monkeypatch):
@@ -164,6 +162,6 @@ def test_the_next_round_is_queued_before_the_last_is_read(monkeypatch):
 
 def test_an_abandoned_hearing_leaves_nothing_behind():
     streams = streams_of(some_lengths(30, seed=9))
-    engine = stepping_engine(HashingModel(8), round_steps=5)
-    next(iter(engine.hear(streams)))
-    assert_heard_as_alone({h.stream.stream_id: h for h in engine.hear(streams)}, streams)
+    engine = step_engine(HashingModel(8), round_steps=5)
+    next(iter(engine.run(streams)))
+    assert_heard_as_alone({h.stream.stream_id: h for h in engine.run(streams)}, streams)

@@ -1,0 +1,72 @@
+"""Private operators of torch, all in one place: they may change with any version.
+
+Seen in torch 2.13; the project supports 2.9 and later. Callers first ask whether this version has
+an operator, and otherwise use public ones.
+
+N rows, K columns, M rows of the input, I and O channels.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def has_packed_layers() -> bool:
+    """Whether oneDNN can pack linear layers and convolutions."""
+    return torch.backends.mkldnn.is_available() and hasattr(
+        torch.ops.mkldnn, "_reorder_linear_weight"
+    )
+
+
+def pack_linear(weight_NK: Tensor, num_rows: int) -> Tensor:
+    """The weight in the blocked layout that suits inputs of about `num_rows` rows."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight_NK, num_rows)
+
+
+def packed_linear(x: Tensor, packed: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+
+
+def pack_conv1d(conv: nn.Conv1d) -> Tensor:
+    """The weight of a convolution without padding in a blocked layout, as a 2D convolution."""
+    return torch.ops.mkldnn._reorder_convolution_weight(
+        conv.weight.detach()[:, :, None],
+        [0, 0],
+        [1, *conv.stride],
+        [1, *conv.dilation],
+        1,
+        [1, conv.in_channels, 1, 64],
+    )
+
+
+def packed_conv1d(
+    x_BIN: Tensor, packed: Tensor, bias: Tensor | None, stride: list[int], dilation: list[int]
+) -> Tensor:
+    y_BO1N = torch.ops.mkldnn._convolution_pointwise(
+        x_BIN[:, :, None], packed, bias, [0, 0], stride, dilation, 1, "none", [], ""
+    )
+    return y_BO1N[:, :, 0]
+
+
+def has_int8_matmul(like: Tensor) -> bool:
+    return _is_cpu_bfloat16(like) and hasattr(torch, "_weight_int8pack_mm")
+
+
+def int8_matmul(x_MK: Tensor, codes_NK: Tensor, scales_N: Tensor) -> Tensor:
+    return torch._weight_int8pack_mm(x_MK, codes_NK, scales_N)
+
+
+def has_int4_matmul(like: Tensor) -> bool:
+    return _is_cpu_bfloat16(like) and hasattr(torch, "_convert_weight_to_int4pack_for_cpu")
+
+
+def pack_int4(codes_NK: Tensor) -> Tensor:
+    return torch._convert_weight_to_int4pack_for_cpu(codes_NK, 1)
+
+
+def int4_matmul(x_MK: Tensor, packed: Tensor, group: int, scales_zeros_GN2: Tensor) -> Tensor:
+    return torch._weight_int4pack_mm_for_cpu(x_MK, packed, group, scales_zeros_GN2)
+
+
+def _is_cpu_bfloat16(like: Tensor) -> bool:
+    """The products of quantized weights on a CPU are fast in bfloat16 only."""
+    return like.device.type == "cpu" and like.dtype == torch.bfloat16
