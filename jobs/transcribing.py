@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from nightscribe.cluster.audio_reader import AudioReader
 from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import transcribe
-from nightscribe.cluster.listening import load_listener
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_session import connected, session_folder
 from nightscribe.cluster.resources import pool_for
 from nightscribe.cluster.run_spec import Order
+from nightscribe.cluster.worker import ShardOptions
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.inspection import add_inspection
 from nightscribe.jobs.command import INTERRUPTED
@@ -26,6 +26,7 @@ from nightscribe.jobs.logs import Log, logged
 from nightscribe.jobs.signals import stopped_by_signals
 from nightscribe.jobs.transcribe import TranscribeConfig
 from nightscribe.model.checkpoints.open import Checkpoint, open_model
+from nightscribe.model.prompting import Prompt
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
 from nightscribe.storage.content_hash import Contents
@@ -33,6 +34,7 @@ from nightscribe.storage.opening import open_store
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.run import Settings
 from nightscribe.storage.sources import recordings
+from nightscribe.transcription.transcriber import Transcriber
 
 TOO_MANY_FAILURES = 1
 
@@ -137,12 +139,18 @@ def _stages(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) 
         guards=config.guards,
         s3=config.s3,
     )
-    heard_as = config.model, engine_of(config), config.guards, config.tokens, primers
+    load = partial(Transcriber.load, config.model, engine_of(config), config.guards)
     return Stages(
         make_reader=partial(_itself, reader),
-        make_listener=partial(load_listener, *heard_as),
+        make_transcriber=load,
         output=config.output,
         s3=config.s3,
+        shards=ShardOptions(
+            keep_tokens=config.tokens,
+            language_prompts={
+                language: Prompt(samples_N=samples_N) for language, samples_N in primers.items()
+            },
+        ),
     )
 
 

@@ -12,9 +12,9 @@ from nightscribe.engine.chunks import Chunk
 from nightscribe.engine.step_model import Steps
 from nightscribe.engine.stepping import stepping_engine
 from nightscribe.engine.stream import Heard, Stream
+from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Word
-from nightscribe.transcription.clips import Clip, Conversation
-from nightscribe.transcription.transcriber import Transcriber
+from nightscribe.transcription.transcriber import Clip, ClipAdapter, Transcriber
 
 PRIME = 9973
 
@@ -121,13 +121,22 @@ def tokens_alone(stream: Stream, frame_samples: int) -> list[int]:
     return tokens
 
 
-def hashing_transcriber(num_slots: int, round_steps: int = 5, frame_samples: int = 1920):
+def hashing_transcriber(
+    num_slots: int,
+    round_steps: int = 5,
+    frame_samples: int = 1920,
+    guards: GuardsConfig | None = None,
+):
     """A transcriber of the real kind over the hashing model: a word a frame, spelt by its token."""
-    conversation = Conversation(
-        frame_samples=frame_samples, prefix_frames=1, flush_frames=2, read_words=_words
+    adapter = ClipAdapter(
+        sample_rate_hz=24_000,
+        frame_samples=frame_samples,
+        prefix_frames=1,
+        flush_frames=2,
+        read_words=_words,
     )
-    model = HashingModel(num_slots, frame_samples)
-    return Transcriber(stepping_engine(model, round_steps=round_steps), conversation)
+    engine = stepping_engine(HashingModel(num_slots, frame_samples), round_steps=round_steps)
+    return Transcriber(engine, adapter, guards, model="hashing", model_revision="r1")
 
 
 def _words(clip: Clip, heard: Heard) -> list[Word]:

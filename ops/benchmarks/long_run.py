@@ -40,7 +40,7 @@ from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.sources import recordings
-from tests.cluster.stages import listener
+from tests.cluster.stages import transcriber
 from tests.s3_server import S3Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -138,7 +138,7 @@ def drive(folder: str, bucket: str) -> None:
         settings={"model": "hashing"},
         stages=Stages(
             make_reader=partial(_itself, reader),
-            make_listener=partial(listener, NUM_SLOTS),
+            make_transcriber=partial(transcriber, NUM_SLOTS),
             output=f"{bucket}/out",
             s3=s3,
         ),

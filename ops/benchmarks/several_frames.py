@@ -28,8 +28,7 @@ from nightscribe.model.prompting import Interpreter
 from nightscribe.model.speculative_runner import LeapingModel
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import SteppingModel
-from nightscribe.transcription.clips import Clip, HeardClip, conversation
-from nightscribe.transcription.transcriber import Transcriber
+from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber, clip_adapter
 from ops.benchmarks.precisions import clips_of
 
 NUM_SLOTS, ROUND_STEPS, REPEATS = 8, 25, 7
@@ -103,14 +102,14 @@ def _speech(checkpoint: Checkpoint) -> SpeechToText:
 
 def _heard(
     engine: Engine, checkpoint: Checkpoint, clips: list[Clip]
-) -> tuple[dict[str, HeardClip], float]:
+) -> tuple[dict[str, ClipTranscript], float]:
     interpreter = Interpreter(
         config=checkpoint.config,
         tokenizer=checkpoint.tokenizer,
         domains={},
         default_domain=None,
     )
-    transcriber = Transcriber(engine, conversation(interpreter))
+    transcriber = Transcriber(engine, clip_adapter(interpreter))
     began_s = time.process_time()
     heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
     return heard, time.process_time() - began_s

@@ -5,7 +5,7 @@ remaining recordings -> [CPU] read: shards with sound, or failures -> blocks of 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_table
 from nightscribe.cluster.stack_dump import answer_with_stacks
 from nightscribe.cluster.stage_time import Stopwatch
-from nightscribe.cluster.worker import Listener, TranscribingActor
+from nightscribe.cluster.worker import ClipTranscriber, ShardOptions, TranscribingActor
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.parts import commit
 from nightscribe.storage.rows import outcome_of
@@ -36,9 +36,10 @@ class Stages:
     """What the workers are made of, by functions that can be sent to them."""
 
     make_reader: Callable[[], Reader]
-    make_listener: Callable[[], Listener]
+    make_transcriber: Callable[[], ClipTranscriber]
     output: str
     s3: S3Config
+    shards: ShardOptions = field(default_factory=ShardOptions)
 
 
 def receipts(
@@ -92,7 +93,13 @@ def _transcribed(
         TranscribingActor,
         batch_size=ROWS_PER_BLOCK,
         batch_format="pyarrow",
-        fn_constructor_args=(stages.make_listener, ledger, rows_in_flight, config.max_kills),
+        fn_constructor_args=(
+            stages.make_transcriber,
+            stages.shards,
+            ledger,
+            rows_in_flight,
+            config.max_kills,
+        ),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor,
         compute=ActorPoolStrategy(

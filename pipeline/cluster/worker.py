@@ -7,7 +7,9 @@ in the one engine. A dead engine ends the process, so that Ray brings the same b
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any, Protocol
 
@@ -20,8 +22,9 @@ from nightscribe.cluster.metrics import tell_heard, watch
 from nightscribe.cluster.rows import Cut, CutShard, cuts_of, outcome_table
 from nightscribe.cluster.stack_dump import answer_with_stacks
 from nightscribe.cluster.stage_time import Stopwatch
-from nightscribe.records import Failure, ShardTranscript
+from nightscribe.records import Failure, ShardTranscript, primary_language
 from nightscribe.storage.rows import Outcome
+from nightscribe.transcription.clips import Clip, ClipTranscript
 
 STAGE = "transcribe"
 LOADING_STAGE = "load the model"
@@ -30,17 +33,54 @@ TELL_S = 10.0
 log = logging.getLogger(__name__)
 
 
-class Listener(Protocol):
-    """A transcriber that answers for shards."""
+class ClipTranscriber(Protocol):
+    """What a worker needs of a `Transcriber`."""
+
+    model: str
+    model_revision: str
 
     @property
     def has_died(self) -> bool: ...
 
     @property
-    def tally(self) -> Any:
-        """That of its engine, or something like it."""
+    def stats(self) -> Any:
+        """Those of its engine."""
 
-    def hear(self, cut: CutShard) -> Awaitable[ShardTranscript]: ...
+    def submit(self, clip: Clip) -> Future[ClipTranscript]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardOptions:
+    """What a worker adds to each shard, and what it keeps of the result."""
+
+    keep_tokens: bool = False
+    language_prompts: Mapping[str, Any] = field(default_factory=dict)  # Prompts, by language
+
+    def clip(self, cut: CutShard) -> Clip:
+        recording = cut.shard.recording
+        return Clip(
+            clip_id=cut.shard.shard_id,
+            samples_N=cut.samples_N,
+            domain=recording.domain,
+            prompt=self.language_prompts.get(primary_language(recording.language or "")),
+            speech=cut.speech,
+        )
+
+    def shard_transcript(
+        self, cut: CutShard, transcript: ClipTranscript, model: str, model_revision: str
+    ) -> ShardTranscript:
+        stored = slice(None) if self.keep_tokens else slice(0)
+        return ShardTranscript(
+            shard=cut.shard,
+            words=transcript.words,
+            tokens=tuple(transcript.tokens_T[stored].tolist()),
+            token_confidences=tuple(transcript.confidences_T[stored].tolist()),
+            speech=cut.speech,
+            turn_ends_s=transcript.turn_ends_s,
+            num_redecoded=transcript.num_redecoded,
+            model=model,
+            model_revision=model_revision,
+        )
 
 
 class TranscribingActor:
@@ -48,7 +88,8 @@ class TranscribingActor:
 
     def __init__(
         self,
-        make_listener: Callable[[], Listener],
+        make_transcriber: Callable[[], ClipTranscriber],
+        options: ShardOptions,
         ledger: LedgerHandle,
         rows_in_flight: int,
         max_kills: int,
@@ -57,9 +98,9 @@ class TranscribingActor:
         keep_freed_memory()
         self._ledger, self._watch = ledger, Stopwatch()
         with self._watch:
-            self._listener = make_listener()
+            self._transcriber = make_transcriber()
         ledger.spend.remote(LOADING_STAGE, self._watch.take())
-        self._max_kills = max_kills
+        self._options, self._max_kills = options, max_kills
         # What was in a process that died: small groups find the culprit without condemning
         # its neighbours, and one that was there twice is heard with nobody else in the process.
         self._suspects = asyncio.Semaphore(max(isqrt(rows_in_flight), 1))
@@ -72,7 +113,7 @@ class TranscribingActor:
 
     @property
     def tally(self) -> Any:
-        return self._listener.tally
+        return self._transcriber.stats
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         self._telling = self._telling or asyncio.create_task(self._tell_now_and_then())
@@ -118,9 +159,9 @@ class TranscribingActor:
             return None
         self.num_in_flight += 1
         try:
-            heard = await self._listener.hear(cut)
-            tell_heard(heard)
-            return heard
+            transcript = await self._transcribe(cut)
+            tell_heard(transcript)
+            return transcript
         except Exception as error:
             self._end_if_dead(error)
             return _failure(cut, "not_transcribed", f"{type(error).__name__}: {error}")
@@ -128,8 +169,13 @@ class TranscribingActor:
             self.num_in_flight -= 1
             self._ledger.end.remote(_name(cut), self._name, self._told())
 
+    async def _transcribe(self, cut: CutShard) -> ShardTranscript:
+        model = self._transcriber
+        transcript = await asyncio.wrap_future(model.submit(self._options.clip(cut)))
+        return self._options.shard_transcript(cut, transcript, model.model, model.model_revision)
+
     def _end_if_dead(self, error: Exception) -> None:
-        if self._listener.has_died:
+        if self._transcriber.has_died:
             log.error("the engine died, and this process with it: %s", error)
             # An exit that no exception handler can turn into a row or a failed task.
             os._exit(1)

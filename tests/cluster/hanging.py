@@ -21,15 +21,16 @@ PATIENCE_S = 5.0
 CLUSTER = ClusterConfig(no_progress_s=PATIENCE_S, object_store_gib=0.1)
 
 
-class HangingListener:
+class HangingTranscriber:
     """Holds on to the loop of its actor and lets nothing else happen."""
 
     has_died = False
+    model = model_revision = ""
 
     def __init__(self, output):
-        self._output, self.tally = output, Tally()
+        self._output, self.stats = output, Tally()
 
-    async def hear(self, cut):
+    def submit(self, clip):
         hang_in_the_transcriber(self._output)
 
 
@@ -65,7 +66,7 @@ def order(part: str, output: Path) -> Order:
     made = stages(output)
     hanging = {
         "decoder": {"make_reader": partial(_itself, partial(hang_in_the_decoder, output))},
-        "transcriber": {"make_listener": partial(HangingListener, output)},
+        "transcriber": {"make_transcriber": partial(HangingTranscriber, output)},
     }
     return Order(
         plan=plan_file([recording(n) for n in range(4)], output.parent),

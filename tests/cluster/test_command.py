@@ -92,12 +92,12 @@ def said_directly(archive) -> dict[str, ShardTranscript]:
     )
     found = [cut for one in recordings(str(archive), S3Config()) for cut in reader(one)]
     cuts = {cut.shard.shard_id: cut for cut in found if isinstance(cut, CutShard)}
-    transcriber = Transcriber.load(config.model, config.engine)
-    clips = [Clip(name, cut.samples_N) for name, cut in cuts.items()]
+    transcriber = Transcriber.load(config.model, config.engine, config.guards)
+    clips = [Clip(name, cut.samples_N, speech=cut.speech) for name, cut in cuts.items()]
     return {
         heard.clip_id: ShardTranscript(
             shard=cuts[heard.clip_id].shard,
-            words=tuple(heard.words),
+            words=heard.words,
             tokens=tuple(heard.tokens_T.tolist()),
             speech=cuts[heard.clip_id].speech,
             model="tiny",

@@ -21,7 +21,7 @@ from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.published import read_transcripts
 from nightscribe.storage.sources import recordings
-from tests.cluster.faults import FAULTS, SILENCE_FROM_S, TINY, faulty_listener
+from tests.cluster.faults import FAULTS, SILENCE_FROM_S, TINY, faulty_transcriber
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 FROM_S = 12.0  # of the ten minutes: speech without a long pause
@@ -50,8 +50,8 @@ def transcripts(local_ray, manifest):
     write_plan(planned, manifest.parent / "plan.parquet")
     faults = {one.recording.recording_id: _name(one.recording) for one in planned}
     asked = _order(config, open_model(config.model), {}, manifest.parent / "plan.parquet")
-    failing = partial(faulty_listener, faults, config.guards)
-    asked = replace(asked, stages=replace(asked.stages, make_listener=failing))
+    failing = partial(faulty_transcriber, faults, config.guards)
+    asked = replace(asked, stages=replace(asked.stages, make_transcriber=failing))
     pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=1, num_slots=4)
     transcribe(asked, pool, threading.Event(), lambda progress: None)
     store = open_store(str(output), S3Config())

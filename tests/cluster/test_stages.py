@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,12 +18,12 @@ from nightscribe.cluster.rows import (
     remaining_of,
     remaining_table,
 )
-from nightscribe.cluster.worker import TranscribingActor
+from nightscribe.cluster.worker import ShardOptions, TranscribingActor
 from nightscribe.publishing import Remaining
 from nightscribe.records import Failure, Span
 from nightscribe.storage.opening import S3Config
 from nightscribe.storage.rows import outcome_of
-from tests.cluster.stages import listener, make_reader, read, recording, sound
+from tests.cluster.stages import make_reader, read, recording, sound, transcriber
 from tests.storage.records import failure, heard_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -71,14 +72,18 @@ def read_all(remaining, ledger, make=make_reader):
     return [cut for table in tables for cut in cuts_of(table)]
 
 
-def hear_all(cuts, ledger, make=lambda: listener(4)):
-    actor = TranscribingActor(make, ledger, rows_in_flight=8, max_kills=3)
+def hear_all(cuts, ledger, make=lambda: transcriber(4)):
+    actor = TranscribingActor(make, ShardOptions(), ledger, rows_in_flight=8, max_kills=3)
 
     async def blocks():
         tables = [cut_table(cut) for cut in cuts]
         return await asyncio.gather(*map(actor, tables))
 
     return [outcome_of(row) for table in asyncio.run(blocks()) for row in table.to_pylist()]
+
+
+def index_of(clip):
+    return int(clip.clip_id.rpartition("/")[2])
 
 
 def test_sound_and_records_come_through_rows_as_they_were():
@@ -162,15 +167,16 @@ def test_a_shard_that_was_in_three_dead_workers_is_not_begun_a_fourth_time():
 def test_an_error_of_one_shard_is_its_own_row():
     class Grumpy:
         has_died = False
+        model = model_revision = ""
 
         def __init__(self):
-            self._inner = listener(4)
-            self.tally = self._inner.tally
+            self._inner = transcriber(4)
+            self.stats = self._inner.stats
 
-        async def hear(self, cut):
-            if cut.shard.index == 1:
+        def submit(self, clip):
+            if index_of(clip) == 1:
                 raise ValueError("too loud")
-            return await self._inner.hear(cut)
+            return self._inner.submit(clip)
 
     cuts = read_all([Remaining(recording(1, 6.0), frozenset())], NearLedger())
     outcomes = hear_all(cuts, NearLedger(), Grumpy)
@@ -235,19 +241,23 @@ def test_what_was_in_two_dead_workers_is_heard_with_nobody_beside_it():
 
     class Watched:
         has_died = False
+        model = model_revision = ""
 
         def __init__(self):
-            self._inner = listener(4)
-            self.tally = self._inner.tally
+            self._inner, self._threads = transcriber(4), ThreadPoolExecutor(16)
+            self.stats = self._inner.stats
 
-        async def hear(self, cut):
-            inside.add(cut.shard.index)
-            for _ in range(5):
-                await asyncio.sleep(0)
-                for index in inside:
-                    beside.setdefault(index, set()).update(inside)
-            inside.remove(cut.shard.index)
-            return await self._inner.hear(cut)
+        def submit(self, clip):
+            inside.add(index_of(clip))
+            for index in inside:
+                beside.setdefault(index, set()).update(inside)
+            future = self._threads.submit(self._slowly, clip)
+            future.add_done_callback(lambda _: inside.remove(index_of(clip)))
+            return future
+
+        def _slowly(self, clip):
+            time.sleep(0.05)
+            return self._inner.submit(clip).result()
 
     cuts = read_all([Remaining(recording(1, 16.0), frozenset())], NearLedger())
     page = a_page()

@@ -67,7 +67,7 @@ def test_one_engine_serves_one_caller_at_a_time():
 def test_a_broken_model_fails_everyone_who_waits_and_everyone_after(monkeypatch):
     monkeypatch.setattr(HashingModel, "run", _broken)
     transcriber = hashing_transcriber(2)
-    futures = [transcriber._orders.add(clip) for clip in clips_of(5)]
+    futures = [transcriber._queue.add(clip) for clip in clips_of(5)]
     for future in [*futures, transcriber.submit(clips_of(1)[0])]:
         with pytest.raises(MemoryError, match="no room"):
             future.result(timeout=10)
@@ -86,11 +86,11 @@ def test_a_clip_whose_words_cannot_be_read_fails_alone():
         return []
 
     transcriber = hashing_transcriber(2)
-    object.__setattr__(transcriber._conversation, "read_words", unreadable)
+    object.__setattr__(transcriber._adapter, "read_words", unreadable)
     first, second, third = (transcriber.submit(clip) for clip in clips_of(3))
     with pytest.raises(ValueError, match="unreadable"):
         second.result(timeout=10)
-    assert first.result(timeout=10).words == third.result(timeout=10).words == []
+    assert first.result(timeout=10).words == third.result(timeout=10).words == ()
     transcriber.close()
 
 
@@ -101,7 +101,7 @@ def test_a_clip_that_cannot_be_spoken_of_to_the_model_fails_alone():
         return Script()
 
     transcriber = hashing_transcriber(2)
-    object.__setattr__(transcriber._conversation, "script", unspeakable)
+    object.__setattr__(transcriber._adapter, "script", unspeakable)
     clips = clips_of(3)
     first, second, third = map(transcriber.submit, clips)
     with pytest.raises(ValueError, match="unspeakable"):
@@ -113,8 +113,8 @@ def test_a_clip_that_cannot_be_spoken_of_to_the_model_fails_alone():
 
 def test_a_cancelled_clip_is_never_heard():
     transcriber = hashing_transcriber(1)
-    order: Future = transcriber._orders.add(clips_of(1)[0])
-    assert order.cancel()
+    request: Future = transcriber._queue.add(clips_of(1)[0])
+    assert request.cancel()
     assert_heard([transcriber.submit(clips_of(2)[1]).result(timeout=10)], clips_of(2)[1:])
     transcriber.close()
 
