@@ -11,11 +11,10 @@ from omegaconf import OmegaConf
 
 from nightscribe.cluster.audio_reader import AudioReader
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_session import connected, session_folder
 from nightscribe.cluster.resources import pool_for
-from nightscribe.cluster.run_spec import Order
 from nightscribe.cluster.worker import ShardOptions
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.inspection import add_inspection
@@ -31,8 +30,7 @@ from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
 from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import open_store
-from nightscribe.storage.plans import write_plan
-from nightscribe.storage.run import Settings
+from nightscribe.storage.run import Settings, write_plan
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.transcriber import Transcriber
 
@@ -117,8 +115,8 @@ def engine_of(config: TranscribeConfig) -> EngineConfig:
 
 def _order(
     config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers, plan_path: Path
-) -> Order:
-    return Order(
+) -> RunSpec:
+    return RunSpec(
         plan=plan_path,
         settings=settings(config, checkpoint, primers),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
@@ -141,7 +139,7 @@ def _stages(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) 
     )
     load = partial(Transcriber.load, config.model, engine_of(config), config.guards)
     return Stages(
-        make_reader=partial(_itself, reader),
+        read=reader,
         make_transcriber=load,
         output=config.output,
         s3=config.s3,
@@ -152,7 +150,3 @@ def _stages(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) 
             },
         ),
     )
-
-
-def _itself(reader: AudioReader) -> AudioReader:
-    return reader

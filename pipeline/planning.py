@@ -71,15 +71,6 @@ def plan(
         window += 1
 
 
-def duplicates(plan: Iterable[PlannedRecording]) -> dict[str, list[Recording]]:
-    """The recordings that repeat another one, by the id of that one."""
-    found: dict[str, list[Recording]] = {}
-    for planned in plan:
-        if planned.duplicate_of is not None:
-            found.setdefault(planned.duplicate_of, []).append(planned.recording)
-    return found
-
-
 def estimated_s(recording: Recording) -> float:
     """How long a recording probably lasts: as the manifest says, or guessed from its size."""
     if recording.expected_s is not None:

@@ -30,19 +30,18 @@ from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard
-from nightscribe.cluster.run_spec import Order
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config
-from nightscribe.storage.plans import write_plan
+from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.transcriber import Clip, Transcriber
 from ops.benchmarks.resident import Resident
@@ -155,7 +154,7 @@ def memory(folder: Path, hours: float = 10) -> list[str]:
             manifest,
             ShardConfig(),
             listen,
-            lambda progress: resident.note(progress.heard_s / (hours * 3600)),
+            lambda progress: resident.note(progress.transcribed_s / (hours * 3600)),
         )
     return [f"{hours:g} hours in one recording, shards of 60 s", "", *resident.table()]
 
@@ -170,11 +169,11 @@ def run(
     plan_path = output.with_suffix(".parquet")
     found = recordings(str(manifest), S3Config())
     write_plan(plan(found, Contents().name, PlanningConfig()), plan_path)
-    order = Order(
+    order = RunSpec(
         plan=plan_path,
         settings={"benchmark": True},
         stages=Stages(
-            make_reader=partial(reader, shard),
+            read=reader(shard),
             make_transcriber=make_transcriber,
             output=str(output),
             s3=S3Config(),

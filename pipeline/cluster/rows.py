@@ -38,7 +38,7 @@ RECEIPT_SCHEMA = pa.schema(
         ("recording_id", pa.string()),
         ("shard_index", pa.int32()),
         ("is_last", pa.bool_()),
-        ("heard_s", pa.float64()),
+        ("transcribed_s", pa.float64()),
         ("num_words", pa.int64()),
     ]
 )
@@ -95,7 +95,7 @@ def receipt_table(receipts: Sequence[Receipt], outcomes: Sequence[Outcome]) -> p
     rows = [
         {
             **{name: getattr(receipt, name) for name in Receipt.__slots__},
-            "heard_s": heard_s(outcome),
+            "transcribed_s": transcribed_s(outcome),
             "num_words": 0 if isinstance(outcome, Failure) else len(outcome.words),
         }
         for receipt, outcome in zip(receipts, outcomes, strict=True)
@@ -107,7 +107,7 @@ def receipt_of(row: dict) -> Receipt:
     return Receipt(**{name: row[name] for name in Receipt.__slots__})
 
 
-def heard_s(outcome: Outcome) -> float:
+def transcribed_s(outcome: Outcome) -> float:
     """How much of its recording an outcome answers for; nothing if it failed."""
     return 0.0 if isinstance(outcome, Failure) else outcome.shard.owned_s
 

@@ -26,11 +26,10 @@ from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import pool_for
 from nightscribe.cluster.rows import Cut
-from nightscribe.cluster.run_spec import Order
 from nightscribe.engine.loop import Tally
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
@@ -38,7 +37,7 @@ from nightscribe.records import Recording, Word
 from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.opening import S3Config
-from nightscribe.storage.plans import write_plan
+from nightscribe.storage.run import write_plan
 from nightscribe.storage.scratch import ScratchConfig
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.clips import Clip, ClipTranscript
@@ -110,7 +109,7 @@ def _words(clip: Clip) -> Iterator[Word]:
         yield Word(f"w{said}", start / RATE_HZ, (start + step) / RATE_HZ, said / 2**32)
 
 
-def order(attempt: Attempt, plan_path: Path) -> Order:
+def order(attempt: Attempt, plan_path: Path) -> RunSpec:
     s3 = S3Config(endpoint=attempt.endpoint)
     reader = AudioReader(
         sample_rate_hz=RATE_HZ,
@@ -119,11 +118,11 @@ def order(attempt: Attempt, plan_path: Path) -> Order:
         guards=GuardsConfig(),
         s3=s3,
     )
-    return Order(
+    return RunSpec(
         plan=plan_path,
         settings={"model": "samples"},
         stages=Stages(
-            make_reader=partial(SlowReader, reader, attempt.pause_s),
+            read=SlowReader(reader, attempt.pause_s),
             make_transcriber=partial(SamplesTranscriber, attempt.pause_s),
             output=attempt.output,
             s3=s3,

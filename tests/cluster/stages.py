@@ -14,7 +14,7 @@ from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Failure, PlannedRecording, Recording, Shard
 from nightscribe.storage.opening import S3Config
-from nightscribe.storage.plans import write_plan
+from nightscribe.storage.run import write_plan
 from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber
 from tests.fakes import hashing_transcriber
 
@@ -123,13 +123,9 @@ def names_by_id() -> dict[str, str]:
     return {one.recording_id: Path(one.uri).name for one in some}
 
 
-def make_reader():
-    return read
-
-
 def stages(output: Path | str, num_slots: int = 4, **behaviour) -> Stages:
     return Stages(
-        make_reader=make_reader,
+        read=read,
         make_transcriber=partial(transcriber, num_slots, **behaviour),
         output=str(output),
         s3=S3Config(),

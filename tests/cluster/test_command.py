@@ -75,7 +75,7 @@ def archive(tmp_path_factory) -> Path:
     for start_s, end_s in ((0, 17), (95, 126.3)):
         piece_N = whole_N[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)]
         wav(folder / f"from-{start_s}.wav", piece_N)
-    (folder / "page.mp3").write_text("<html>Sign in</html>" * 99)
+    (folder / "inner.mp3").write_text("<html>Sign in</html>" * 99)
     return folder
 
 
@@ -174,7 +174,7 @@ def test_several_actors_say_the_same(archive, local_ray, tmp_path, said_directly
 def test_one_bad_file_is_one_row_and_the_users_limit_decides(transcribed, archive, local_ray):
     output, done, _ = transcribed
     (failure,) = rows(output, "failures")
-    assert failure["uri"].endswith("page.mp3")
+    assert failure["uri"].endswith("inner.mp3")
     assert (failure["stage"], failure["reason"]) == ("decode", "not_audio")
     assert len(rows(output, "transcripts")) == NUM_RECORDINGS - 1
     assert f"nightscribe export {output} formats=[srt]" in done.stderr.replace("\n", " ")
@@ -190,5 +190,5 @@ def test_the_heartbeat_of_a_real_run_tells_everything(transcribed):
     assert (status["state"], status["num_failures"]) == ("finished", 1)
     assert status["num_done"] == NUM_RECORDINGS
     heard_s = sum(row["duration_s"] for row in rows(output, "transcripts"))
-    assert status["heard_s"] == pytest.approx(heard_s, abs=0.01)
+    assert status["transcribed_s"] == pytest.approx(heard_s, abs=0.01)
     assert 0 < status["mean_occupancy"] <= 1

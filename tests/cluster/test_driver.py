@@ -5,7 +5,6 @@ import threading
 import time
 import wave
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,10 +15,9 @@ from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard
-from nightscribe.cluster.run_spec import Order
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.parts import receipts
@@ -34,9 +32,9 @@ FFMPEG = find_ffmpeg()
 LIMIT_S = 30.0  # long enough that on a busy machine everybody else is done by then
 
 
-def order(recordings, folder: Path, output=None, **listening) -> Order:
+def order(recordings, folder: Path, output=None, **listening) -> RunSpec:
     folder.mkdir(exist_ok=True)
-    return Order(
+    return RunSpec(
         plan=plan_file(recordings, folder),
         settings={"model": "hashing"},
         stages=stages(output or folder / "out", **listening),
@@ -54,7 +52,7 @@ def pool(num_actors=1) -> Pool:
     return Pool(num_actors=num_actors, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
 
 
-def run(what: Order, num_actors=1, stop=None, tell=lambda progress: None):
+def run(what: RunSpec, num_actors=1, stop=None, tell=lambda progress: None):
     return transcribe(what, pool(num_actors), stop or threading.Event(), tell)
 
 
@@ -116,7 +114,7 @@ def test_a_recording_whose_decoding_hangs_holds_nobody_up_and_ends_at_its_limit(
         s3=S3Config(),
     )
     asked = order(list(recordings_in(str(archive), S3Config())), tmp_path)
-    stages = replace(asked.stages, make_reader=partial(_unexamined, reader))
+    stages = replace(asked.stages, read=reader)
     came_at_s = {}
     run(
         replace(asked, stages=stages),
@@ -153,7 +151,7 @@ def test_workers_that_die_leave_no_trace_in_the_table(local_ray, tmp_path):
     said = {r["recording_id"]: [w["text"] for w in r["words"]] for r in table(tmp_path / "out")}
     assert said == spoken_directly(recordings)
     assert len(list(crashes.iterdir())) == 2
-    assert progress.num_kills >= 2
+    assert progress.num_retries >= 2
 
 
 def test_a_drained_run_goes_on_where_it_stopped(local_ray, tmp_path):

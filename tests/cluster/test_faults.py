@@ -18,8 +18,8 @@ from nightscribe.model.checkpoints.open import open_model
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.plans import write_plan
 from nightscribe.storage.published import read_transcripts
+from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
 from tests.cluster.faults import FAULTS, SILENCE_FROM_S, TINY, faulty_transcriber
 

@@ -27,7 +27,7 @@ def store(tmp_path):
 def ended(monkeypatch):
     """When the process would have been ended, instead of ending it."""
     asked = []
-    monkeypatch.setattr(watchdogs, "end_for_sure", asked.append)
+    monkeypatch.setattr(watchdogs, "exit_later", asked.append)
     monkeypatch.setattr(watchdogs, "stacks_of_cluster", lambda timeout_s: "stacks of workers")
     return asked
 
@@ -35,7 +35,7 @@ def ended(monkeypatch):
 def until_it_raises(watchdog):
     deadline_s = time.monotonic() + GIVE_UP_S
     while time.monotonic() < deadline_s:
-        watchdog.see("the same")
+        watchdog.check("the same")
         time.sleep(0.05)
 
 
@@ -43,7 +43,7 @@ def test_a_run_that_moves_is_left_alone(store):
     with Watchdog(store, 0.3, str) as watchdog:
         for sign in range(30):
             time.sleep(0.03)
-            watchdog.see(sign)
+            watchdog.check(sign)
     assert list(store.entries()) == []
 
 
@@ -68,7 +68,7 @@ def test_a_store_that_does_not_answer_leaves_the_stacks_in_the_log(store, monkey
 
     monkeypatch.setattr(type(store), "write", unreachable)
     with (
-        pytest.raises(StalledError, match="the log tells"),
+        pytest.raises(StalledError, match="the log shows"),
         Watchdog(store, 0.3, lambda: "shard 7 was begun") as watchdog,
     ):
         until_it_raises(watchdog)
@@ -77,12 +77,12 @@ def test_a_store_that_does_not_answer_leaves_the_stacks_in_the_log(store, monkey
 
 def test_a_run_that_goes_on_while_everybody_is_asked_is_left_alone(store):
     def stacks():
-        watchdog.see("moved")
+        watchdog.check("moved")
         return "asked"
 
     with Watchdog(store, 0.3, stacks) as watchdog:
         time.sleep(0.5)
-        watchdog.see("moved again")
+        watchdog.check("moved again")
     assert b"asked" in store.read(STALLED_KEY)
 
 

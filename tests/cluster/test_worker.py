@@ -13,7 +13,7 @@ from nightscribe.model.prompting import Prompt
 from nightscribe.records import Recording, Shard, Span
 from nightscribe.storage.rows import outcome_of
 from nightscribe.transcription.clips import ClipTranscript
-from tests.cluster.test_stages import NearLedger
+from tests.cluster.test_stages import LocalRegistry
 
 PROMPT = Prompt(samples_N=np.ones(48_000, np.int16))
 SPEECH = (Span(0.25, 0.75),)
@@ -51,7 +51,7 @@ def transcribe(language=None, **options):
     )
     transcriber = Remembering()
     options = ShardOptions(language_prompts={"fr": PROMPT}, **options)
-    worker = TranscribingActor(lambda: transcriber, options, NearLedger(), 8, 3)
+    worker = TranscribingActor(lambda: transcriber, options, LocalRegistry(), 8, 3)
     cut = CutShard(shard, np.zeros(24_000, np.int16), SPEECH)
     (row,) = asyncio.run(worker(cut_table(cut))).to_pylist()
     return transcriber.clip, outcome_of(row)

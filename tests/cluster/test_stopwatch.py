@@ -2,13 +2,13 @@
 
 import pytest
 
-from nightscribe.cluster.stage_time import Spent, Stopwatch, handed_on
+from nightscribe.cluster.progress import StageTime, Stopwatch, timed
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("nightscribe.cluster.stage_time.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now[0])
 
     def pass_by(seconds):
         now[0] += seconds
@@ -25,9 +25,9 @@ def test_a_worker_works_while_anything_is_in_its_hands(clock):
             clock(4)
         clock(8)
     clock(16)
-    assert watch.take() == Spent(busy_s=14.0, waiting_s=17.0)
+    assert watch.take() == StageTime(busy_s=14.0, waiting_s=17.0)
     clock(32)
-    assert watch.take() == Spent(busy_s=0.0, waiting_s=32.0)
+    assert watch.take() == StageTime(busy_s=0.0, waiting_s=32.0)
 
 
 def test_making_is_work_and_handing_on_is_waiting(clock):
@@ -37,8 +37,8 @@ def test_making_is_work_and_handing_on_is_waiting(clock):
             yield thing
 
     watch, things = Stopwatch(), []
-    for thing in handed_on(making(), watch):
+    for thing in timed(making(), watch):
         things.append(thing)
         clock(5)
     assert things == ["a", "b", "c"]
-    assert watch.take() == Spent(busy_s=6.0, waiting_s=15.0)
+    assert watch.take() == StageTime(busy_s=6.0, waiting_s=15.0)
