@@ -11,8 +11,8 @@ from rich.table import Table
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import clock, console
-from nightscribe.reading.run_status import STATUS_KEY, read_status
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.reading.pace import STATUS_KEY, read_status
+from nightscribe.storage.locations import S3Config, open_store
 
 SILENT_AFTER_S = 120.0
 NOT_FINISHED = 1

@@ -28,8 +28,8 @@ from nightscribe.model.checkpoints.open import Checkpoint, open_model
 from nightscribe.model.prompting import Prompt
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import open_store
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import open_store
 from nightscribe.storage.run import Settings, write_plan
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.transcriber import Transcriber
@@ -103,7 +103,7 @@ def _plan(found: Iterable[Recording], planning: PlanningConfig) -> Iterator[Path
     """What there is now, as a file: the run compares it with what it was begun with."""
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         path = Path(folder) / "plan.parquet"
-        write_plan(plan(found, Contents().name, planning), path)
+        write_plan(plan(found, ContentHasher(), planning), path)
         yield path
 
 

@@ -18,9 +18,9 @@ from nightscribe.records import (
     shard_id,
 )
 from nightscribe.stitching import is_complete, stitch
-from nightscribe.storage.failure_retry import forget_failures
+from nightscribe.storage.failure_retry import remove_failures
 from nightscribe.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
-from nightscribe.storage.published import (
+from nightscribe.storage.result_tables import (
     publish_failures,
     publish_transcripts,
     published_failures,
@@ -28,7 +28,7 @@ from nightscribe.storage.published import (
 )
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import side_by_side
+from nightscribe.storage.tables import in_parallel
 
 # Recordings per file of a table, which bounds the memory while it is written.
 MAX_RECORDINGS_PER_FILE = 512
@@ -102,7 +102,7 @@ class Publisher:
 
     def restore(self, retry: str = "passing") -> None:
         """Load what earlier attempts have done, without the failures that are to be retried."""
-        forget_failures(self._store, retry)
+        remove_failures(self._store, retry)
         for row in published_transcripts(self._store):
             self._add_published(row.recording_id, row.num_channels)
         for row in published_failures(self._store):
@@ -185,7 +185,7 @@ class Publisher:
         """Everything committed of these recordings, in the order of the parts' names."""
         parts = sorted({part for name in names for part in self._committed[name].parts})
         found: dict[str, list[Outcome]] = defaultdict(list)
-        for outcomes in side_by_side(lambda part: outcomes_of(self._store, part, names), parts):
+        for outcomes in in_parallel(lambda part: outcomes_of(self._store, part, names), parts):
             for outcome in outcomes:
                 found[outcome.recording.recording_id].append(outcome)
         return found

@@ -14,7 +14,7 @@ from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher, Remaining
 from nightscribe.records import Recording
 from nightscribe.storage.lease import LeaseConfig, take
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import commit
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.run import begin, index_plan, read_plan, write_plan

@@ -18,8 +18,8 @@ from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher
 from nightscribe.storage import parts
 from nightscribe.storage.lease import LeaseHeldError, LeaseLostError
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import publish_failures
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import publish_failures
 from nightscribe.storage.tables import files, read_rows
 from tests import made_up_run
 from tests.storage.records import failure, heard, heard_all, recording, shards

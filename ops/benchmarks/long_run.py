@@ -35,8 +35,8 @@ from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
 from tests.cluster.stages import transcriber
@@ -131,7 +131,7 @@ def drive(folder: str, bucket: str) -> None:
         s3=s3,
     )
     found = recordings(f"{bucket}/in", s3)
-    write_plan(plan(found, Contents().name, PlanningConfig()), place / "plan.parquet")
+    write_plan(plan(found, ContentHasher(), PlanningConfig()), place / "plan.parquet")
     order = RunSpec(
         plan=place / "plan.parquet",
         settings={"model": "hashing"},

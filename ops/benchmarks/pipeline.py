@@ -39,8 +39,8 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.transcriber import Clip, Transcriber
@@ -168,7 +168,7 @@ def run(
 ) -> None:
     plan_path = output.with_suffix(".parquet")
     found = recordings(str(manifest), S3Config())
-    write_plan(plan(found, Contents().name, PlanningConfig()), plan_path)
+    write_plan(plan(found, ContentHasher(), PlanningConfig()), plan_path)
     order = RunSpec(
         plan=plan_path,
         settings={"benchmark": True},
@@ -231,7 +231,7 @@ def as_it_is(transcript):
 def clips_of(manifest: Path) -> Iterator[Clip]:
     """The shards that the pipeline hears, in the order of its plan."""
     read = reader(ShardConfig())
-    for planned in plan(recordings(str(manifest), S3Config()), Contents().name, PlanningConfig()):
+    for planned in plan(recordings(str(manifest), S3Config()), ContentHasher(), PlanningConfig()):
         for cut in read(planned.recording):
             assert isinstance(cut, CutShard)
             yield Clip(cut.shard.shard_id, cut.samples_N)

@@ -19,8 +19,8 @@ from nightscribe.cluster.audio_task import task_batches, task_size
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher
 from nightscribe.records import Recording
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.run import begin, index_plan, read_plan, write_plan
 
 # One in a hundred objects has the bytes of the one before it.
@@ -42,7 +42,7 @@ def planning(folder: Path, num_recordings: int) -> Iterator[str]:
 
     def write() -> None:
         found = objects(num_recordings)
-        write_plan(plan(found, Contents().name, PlanningConfig()), path)
+        write_plan(plan(found, ContentHasher(), PlanningConfig()), path)
 
     def hand_out() -> None:
         publisher = Publisher(store, lambda: None, {}, lambda transcript: transcript)

@@ -20,7 +20,7 @@ from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_table
 from nightscribe.cluster.watchdog import dump_stacks_on_signal
 from nightscribe.cluster.worker import ClipTranscriber, ShardOptions, TranscribingActor
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import commit
 from nightscribe.storage.rows import outcome_of
 

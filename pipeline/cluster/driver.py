@@ -27,8 +27,8 @@ from nightscribe.reading.pace import STATUS_KEY, read_status
 from nightscribe.records import Transcript
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.lease import Lease, LeaseConfig, LeaseLostError, take
-from nightscribe.storage.opening import open_store
-from nightscribe.storage.published import published_failures
+from nightscribe.storage.locations import open_store
+from nightscribe.storage.result_tables import published_failures
 from nightscribe.storage.run import PlanIndex, Settings, begin, index_plan, read_plan
 from nightscribe.storage.store import Store
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from nightscribe.records import PlannedRecording, Recording
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.published import publish_failures, publish_transcripts
+from nightscribe.storage.result_tables import publish_failures, publish_transcripts
 from nightscribe.storage.rows import planned_of, planned_row
 from nightscribe.storage.schema import PLAN_SCHEMA, SCHEMA_VERSION
 from nightscribe.storage.store import Store

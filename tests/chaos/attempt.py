@@ -34,9 +34,9 @@ from nightscribe.engine.loop import Tally
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Word
-from nightscribe.storage.content_hash import Contents
+from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.lease import LeaseConfig
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan
 from nightscribe.storage.scratch import ScratchConfig
 from nightscribe.storage.sources import recordings
@@ -157,7 +157,7 @@ def work(attempt: Attempt) -> None:
     ):
         path = Path(folder) / "plan.parquet"
         found = recordings(attempt.input, S3Config(endpoint=attempt.endpoint))
-        write_plan(plan(found, Contents().name, PlanningConfig()), path)
+        write_plan(plan(found, ContentHasher(), PlanningConfig()), path)
         pool = pool_for(_cluster(attempt), SLOTS)
         transcribe(order(attempt, path), pool, threading.Event(), lambda progress: None)
 

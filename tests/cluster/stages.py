@@ -13,7 +13,7 @@ from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Failure, PlannedRecording, Recording, Shard
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan
 from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber
 from tests.fakes import hashing_transcriber

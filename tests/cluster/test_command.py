@@ -20,7 +20,7 @@ from nightscribe.jobs.config import configurations
 from nightscribe.jobs.transcribe import JOB
 from nightscribe.jobs.transcribing import TOO_MANY_FAILURES
 from nightscribe.records import ShardTranscript
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import FOLDER, outcomes_of
 from nightscribe.storage.sources import recordings
 from nightscribe.storage.tables import files

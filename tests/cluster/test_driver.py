@@ -13,14 +13,17 @@ import pytest
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.cluster import driver
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.local import LocalStore
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import receipts
+from nightscribe.storage.run import PLAN_KEY, index_plan
 from nightscribe.storage.sources import recordings as recordings_in
 from nightscribe.transcription.clips import Clip
 from tests.cluster.stages import RATE_HZ, plan_file, read, recording, stages
@@ -194,3 +197,34 @@ def test_a_run_that_is_asked_for_again_keeps_what_it_told(local_ray, tmp_path):
 
 def _store(output):
     return open_store(str(output), S3Config())
+
+
+class CountingStore(LocalStore):
+    """Counts how often the stored plan is read."""
+
+    num_plan_reads = 0
+
+    def open(self, key):
+        CountingStore.num_plan_reads += key == PLAN_KEY
+        return super().open(key)
+
+    def read(self, key):
+        CountingStore.num_plan_reads += key == PLAN_KEY
+        return super().read(key)
+
+    def download(self, key, version, path):
+        CountingStore.num_plan_reads += key == PLAN_KEY
+        return super().download(key, version, path)
+
+
+def test_an_attempt_indexes_its_plan_once_and_reads_nothing_of_the_stored_one(
+    local_ray, tmp_path, monkeypatch
+):
+    indexed = []
+    monkeypatch.setattr(driver, "open_store", lambda uri, s3: CountingStore(Path(uri)))
+    monkeypatch.setattr(driver, "index_plan", lambda path: indexed.append(path) or index_plan(path))
+    for attempt in (1, 2):
+        progress = run(order([recording(n) for n in range(3)], tmp_path))
+        assert progress.state == "finished"
+        assert len(indexed) == attempt
+    assert CountingStore.num_plan_reads == 0

@@ -16,9 +16,9 @@ from nightscribe.jobs.transcribe import JOB
 from nightscribe.jobs.transcribing import _order
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import read_transcripts
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import read_transcripts
 from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
 from tests.cluster.faults import FAULTS, SILENCE_FROM_S, TINY, faulty_transcriber
@@ -46,7 +46,7 @@ def transcripts(local_ray, manifest):
     output = manifest.parent / "out"
     words = [f"input={manifest}", f"output={output}", "model=tiny", f"model.checkpoint={TINY}"]
     (config,) = configurations(JOB, words)
-    planned = list(plan(recordings(config.input, S3Config()), Contents().name, PlanningConfig()))
+    planned = list(plan(recordings(config.input, S3Config()), ContentHasher(), PlanningConfig()))
     write_plan(planned, manifest.parent / "plan.parquet")
     faults = {one.recording.recording_id: _name(one.recording) for one in planned}
     asked = _order(config, open_model(config.model), {}, manifest.parent / "plan.parquet")

@@ -21,7 +21,7 @@ from nightscribe.cluster.rows import (
 from nightscribe.cluster.worker import ShardOptions, TranscribingActor
 from nightscribe.publishing import Remaining
 from nightscribe.records import Failure, Span
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.rows import outcome_of
 from tests.cluster.stages import read, recording, sound, transcriber
 from tests.storage.records import failure, heard_all

@@ -12,7 +12,7 @@ import pytest
 from nightscribe.cluster import watchdog as watchdogs
 from nightscribe.cluster.watchdog import STALLED_KEY, StalledError, Watchdog
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 
 ROOT = Path(__file__).parent.parent.parent
 GIVE_UP_S = 500

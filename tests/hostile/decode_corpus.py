@@ -21,8 +21,8 @@ from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Failure, PlannedRecording, Recording
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.sources import recordings
 
 NUM_THREADS = 2
@@ -31,17 +31,15 @@ SAMPLE_EVERY = 100
 KIB = 1024
 
 
-def main(folder: str, results: str) -> None:
-    planned = list(plan(recordings(folder, S3Config()), Contents().name, PlanningConfig()))
-    with open(results, "w") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
-        samples = []
-        for number, result in enumerate(_results(planned, threads)):
-            file.write(json.dumps(result) + "\n")
-            if number % SAMPLE_EVERY == 0:
-                samples.append(_sample())
-        file.write(
-            json.dumps({"samples": [*samples, _sample()], "largest_child": _largest_child()})
-        )
+def main(folder: str, answers: str) -> None:
+    planned = list(plan(recordings(folder, S3Config()), ContentHasher(), PlanningConfig()))
+    with open(answers, "w") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
+        looks = []
+        for number, answer in enumerate(_answers(planned, threads)):
+            file.write(json.dumps(answer) + "\n")
+            if number % LOOK_EVERY == 0:
+                looks.append(_look())
+        file.write(json.dumps({"looks": [*looks, _look()], "largest_child": _largest_child()}))
 
 
 def _results(

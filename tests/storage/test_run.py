@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nightscribe.records import PlannedRecording
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.run import (
     PLAN_KEY,
     RUN_KEY,

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.run import LOGS_FOLDER, publish_logs, published_logs
 
 

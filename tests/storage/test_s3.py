@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.s3 import PART_BYTES, open_bucket
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.s3_server import SECRET_KEY

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.scratch import GIB, ScratchConfig, fetched
 from nightscribe.storage.sources import recordings
 
@@ -122,7 +122,7 @@ def test_the_space_of_a_killed_process_is_free_again(s3_bucket, scratch):
     script = f"""
 import time
 from nightscribe.records import Recording
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.scratch import ScratchConfig, fetched
 with fetched({recording!r}, S3Config(), {scratch!r}) as path:
     print(path, flush=True)

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightscribe.records import Recording
-from nightscribe.storage.content_hash import Contents
+from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.errors import StorageError
+from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.manifests import read_manifest
-from nightscribe.storage.opening import S3Config, open_file, open_store
 from nightscribe.storage.scratch import ScratchConfig, fetched
 from nightscribe.storage.sources import recordings
 
@@ -156,8 +156,8 @@ def test_a_manifest_may_name_what_does_not_exist(archive, folder):
 
 def test_files_that_do_not_exist_are_not_each_other(archive, folder):
     archive.write("list.jsonl", b'{"uri": "gone.mp3"}\n{"uri": "lost.mp3"}')
-    contents = Contents()
-    gone, lost = map(contents.name, recordings(f"{folder}/list.jsonl", S3))
+    contents = ContentHasher()
+    gone, lost = map(contents, recordings(f"{folder}/list.jsonl", S3))
     assert gone != lost
 
 
@@ -175,8 +175,8 @@ def test_what_a_manifest_knows_is_not_asked_again(store, folder):
         ('{"uri": "a", "channel": 0.5}', r"row 2: channel is 0\.5, expected a number"),
         (
             '{"audio": "a", "x": 1}',
-            "row 2: names no file; expected a column uri or path or audio_filepath with its name, "
-            "got audio, x$",
+            "row 2: no file is named; expected a column uri or path or audio_filepath with its "
+            "name, got audio, x$",
         ),
         ("uri: a", "row 2: expected columns with names, got 'uri: a'"),
     ],
@@ -190,7 +190,7 @@ def test_a_bad_row_is_named(store, folder, line, complaint):
 @pytest.mark.parametrize(
     ("name", "data", "complaint"),
     [
-        ("list.csv", "uri,text\na.mp3,caf\u00e9".encode("latin-1"), "is not written in UTF-8"),
+        ("list.csv", "uri,text\na.mp3,caf\u00e9".encode("latin-1"), "is not in UTF-8"),
         ("list.csv", b"uri;text\na.mp3;said", "expected a column uri or .*, got uri;text$"),
         ("list.jsonl", b'[{"uri": "a.mp3"}, ' + b" " * 500 + b"]", "row 1: expected columns"),
         ("list.parquet", b"no table at all", r"cannot be read as \.parquet"),
@@ -234,7 +234,7 @@ def test_columns_that_mean_nothing_are_told_once(store, caplog):
     with store.open("list.csv") as file, caplog.at_level(logging.WARNING):
         assert len(list(read_manifest("list.csv", file))) == 2
     assert [record.message for record in caplog.records] == [
-        "list.csv: columns that mean nothing here: langage"
+        "list.csv: unknown columns are ignored: langage"
     ]
 
 
@@ -268,9 +268,9 @@ def test_contents_on_disk_are_the_same_exactly_if_their_bytes_are(tmp_path):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    contents = Contents()
+    contents = ContentHasher()
     named = {
-        name: contents.name(Recording(uri=str(tmp_path / name), size_bytes=len(data), version=name))
+        name: contents(Recording(uri=str(tmp_path / name), size_bytes=len(data), version=name))
         for name, data in files.items()
     }
     for one in files:
@@ -280,7 +280,7 @@ def test_contents_on_disk_are_the_same_exactly_if_their_bytes_are(tmp_path):
 
 def test_contents_of_one_size_only_are_never_read(tmp_path):
     gone = Recording(uri=str(tmp_path / "gone.mp3"), size_bytes=5, version="1")
-    assert Contents().name(gone) == gone.uri
+    assert ContentHasher()(gone) == gone.uri
 
 
 def test_links_that_leave_the_folder_are_planned_and_never_opened(tmp_path):
