@@ -43,7 +43,7 @@ def _nothing_at(source: str) -> str:
     path = Path(_absolute(source))
     if not (source.startswith("s3://") or has_magic(source) or path.exists()):
         return f"{source}: there is no such file or folder"
-    return f"{source}: there are no recordings; their names end in {', '.join(SUFFIXES)}"
+    return f"{source}: no recordings were found; their names end in {', '.join(SUFFIXES)}"
 
 
 def _recordings(source: str, s3: S3Config) -> Iterator[Recording]:

@@ -108,7 +108,7 @@ def test_a_holder_that_was_followed_learns_it_and_leaves_its_follower_alone(stor
         slept._ended.set()  # as if its machine had been asleep
         time.sleep(1.1)
         with take(store, LONG) as follower:
-            with pytest.raises(LeaseLostError, match="another may write now"):
+            with pytest.raises(LeaseLostError, match="another run may write now"):
                 slept.check()
             slept.renew()
             follower.renew()
