@@ -55,7 +55,8 @@ def move_until_hanging(part):
     """Let the run look alive until then: it may take a busy machine long to come so far."""
 
     def sign(self):
-        return (self._store.folder / f"{part}-hangs").exists() or time.monotonic()
+        folder = Path(self._spec.stages.output)
+        return (folder / f"{part}-hangs").exists() or time.monotonic()
 
     driver.Attempt._progress_mark = sign
 

@@ -21,7 +21,7 @@ def tasks(lengths_s, size):
 @pytest.mark.parametrize(
     ("num_recordings", "num_decoders", "most"), [(3, 4, 1), (100, 5, 5), (1_000_000, 4, 64)]
 )
-def test_every_decoder_gets_several_tasks_of_not_too_many_recordings(
+def test_every_audio_worker_gets_several_tasks_of_not_too_many_recordings(
     num_recordings, num_decoders, most
 ):
     assert task_size(num_recordings, 1.0, num_decoders).num_recordings == most

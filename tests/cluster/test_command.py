@@ -157,14 +157,14 @@ def transcribed(archive, local_ray, tmp_path_factory):
     return output, done, json.loads((output / "_run/status.json").read_text())
 
 
-def test_one_actor_says_word_for_word_what_the_transcriber_says(transcribed, said_directly):
+def test_one_actor_gives_word_for_word_what_the_transcriber_gives(transcribed, said_directly):
     output, done, _ = transcribed
     assert done.returncode == 0, done.stderr
     hold_against(output, said_directly)
 
 
 @pytest.mark.parametrize("num_actors", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_actors_say_the_same(archive, local_ray, tmp_path, said_directly, num_actors):
+def test_several_actors_give_the_same(archive, local_ray, tmp_path, said_directly, num_actors):
     wanted = f"cluster.num_actors={num_actors}"
     done = transcribe(archive, tmp_path / "out", local_ray, wanted)
     assert done.returncode == 0, done.stderr
@@ -185,7 +185,7 @@ def test_one_bad_file_is_one_row_and_the_users_limit_decides(transcribed, archiv
     assert parts == {path: path.stat().st_mtime_ns for path in (output / "_run/parts").iterdir()}
 
 
-def test_the_heartbeat_of_a_real_run_tells_everything(transcribed):
+def test_the_heartbeat_of_a_real_run_is_complete(transcribed):
     output, _, status = transcribed
     assert (status["state"], status["num_failures"]) == ("finished", 1)
     assert status["num_done"] == NUM_RECORDINGS

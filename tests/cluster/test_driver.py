@@ -1,4 +1,4 @@
-"""The Ray path against the transcriber called directly, and what happens when things go wrong."""
+"""The Ray path compared with the transcriber called directly, and its failures."""
 
 import json
 import threading
@@ -77,7 +77,7 @@ def spoken_directly(recordings) -> dict[str, list[str]]:
     return said
 
 
-def test_ray_says_word_for_word_what_the_transcriber_says(local_ray, tmp_path):
+def test_ray_gives_word_for_word_what_the_transcriber_gives(local_ray, tmp_path):
     recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(20)]
     progress = run(order(recordings, tmp_path), num_actors=2)
     rows = table(tmp_path / "out")
@@ -97,7 +97,7 @@ def test_one_bad_file_among_a_hundred_costs_one_transcript(local_ray, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_recording_whose_decoding_hangs_holds_nobody_up_and_ends_at_its_limit(
+def test_a_recording_whose_decoding_hangs_delays_no_other_and_ends_at_its_limit(
     local_ray, tmp_path
 ):
     archive = tmp_path / "archive"
@@ -157,7 +157,7 @@ def test_workers_that_die_leave_no_trace_in_the_table(local_ray, tmp_path):
     assert progress.num_retries >= 2
 
 
-def test_a_drained_run_goes_on_where_it_stopped(local_ray, tmp_path):
+def test_a_drained_run_resumes_where_it_stopped(local_ray, tmp_path):
     recordings = [recording(n, 5.0) for n in range(40)]
     stop = threading.Event()
 
@@ -176,14 +176,14 @@ def test_a_drained_run_goes_on_where_it_stopped(local_ray, tmp_path):
     assert said == spoken_directly(recordings)
 
 
-def test_the_heartbeat_tells_how_the_run_ended(local_ray, tmp_path):
+def test_the_heartbeat_shows_how_the_run_ended(local_ray, tmp_path):
     run(order([recording(0)], tmp_path))
     status = json.loads((tmp_path / "out/_run/status.json").read_text())
     assert status["state"] == "finished"
     assert (status["num_done"], status["num_recordings"]) == (1, 1)
 
 
-def test_a_run_that_is_asked_for_again_keeps_what_it_told(local_ray, tmp_path):
+def test_a_finished_run_that_is_run_again_keeps_its_status(local_ray, tmp_path):
     path = tmp_path / "out/_run/status.json"
     run(order([recording(n) for n in range(3)], tmp_path))
     before = json.loads(path.read_text())

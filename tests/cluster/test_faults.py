@@ -71,7 +71,7 @@ def test_a_planted_fault_is_found_where_it_was_planted_and_nowhere_else(transcri
     assert {name for name, one in transcripts.items() if fault in guards_of(one)} == {fault}
 
 
-def test_a_planted_stall_is_heard_again_and_cured(transcripts):
+def test_a_planted_stall_is_retried_and_cured(transcripts):
     stalled = transcripts["stall"]
     assert (stalled.status, stalled.num_redecoded) == ("redecoded", 1)
     assert stalled.inspection.num_stalls == 0

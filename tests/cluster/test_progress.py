@@ -1,4 +1,4 @@
-"""What a run tells of itself."""
+"""The progress of a run."""
 
 import time
 from dataclasses import replace

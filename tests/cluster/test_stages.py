@@ -1,4 +1,4 @@
-"""The stages as plain functions, a registry that is no actor: everything but Ray itself."""
+"""The stages as plain functions, with a registry that is no actor: everything but Ray itself."""
 
 import asyncio
 import time
@@ -99,7 +99,7 @@ def test_sound_and_records_come_through_rows_as_they_were():
     assert list(remaining_of(remaining_table([left]))) == [left]
 
 
-def test_finished_shards_are_decoded_again_but_not_heard_again():
+def test_finished_shards_are_decoded_again_but_not_transcribed_again():
     of = recording(1, 7.0)
     done = frozenset({f"{of.recording_id}/00000", f"{of.recording_id}/00002"})
     cuts = read_all([Remaining(of, done)], LocalRegistry())
@@ -129,7 +129,7 @@ def test_whatever_a_reader_raises_is_a_row():
     assert (found.stage, found.detail) == ("decode", "RuntimeError: boom")
 
 
-def test_a_draining_ledger_lets_nothing_begin():
+def test_a_draining_registry_lets_nothing_begin():
     registry = LocalRegistry()
     cuts = read_all([Remaining(recording(1, 5.0), frozenset())], registry)
     registry.inner.drain()
@@ -137,7 +137,7 @@ def test_a_draining_ledger_lets_nothing_begin():
     assert hear_all(cuts, registry) == []
 
 
-def test_every_shard_is_answered_for_and_the_page_is_clean_afterwards():
+def test_every_shard_has_an_outcome_and_the_registry_is_empty_afterwards():
     registry = LocalRegistry()
     cuts = read_all([Remaining(recording(n, 5.0), frozenset()) for n in range(3)], registry)
     outcomes = hear_all(cuts, registry)
@@ -196,7 +196,7 @@ def test_receipts_name_what_was_committed(tmp_path):
     assert by_index[None]["transcribed_s"] == 0.0
 
 
-def test_every_stage_tells_what_it_did_and_how_long_it_waited():
+def test_every_stage_reports_the_time_it_worked_and_waited():
     registry = LocalRegistry()
 
     def slowly(recording):
@@ -218,7 +218,7 @@ def test_every_stage_tells_what_it_did_and_how_long_it_waited():
     assert spent["load the model"].waiting_s < 0.1
 
 
-def test_a_machine_that_goes_away_takes_no_shard_with_it():
+def test_the_loss_of_a_machine_counts_as_no_worker_death():
     inner = a_registry(living_nodes=["stays"])
     for _ in range(5):
         inner.begin("unlucky", "gone")
@@ -230,7 +230,7 @@ def test_a_machine_that_goes_away_takes_no_shard_with_it():
     assert inner.worker_deaths(["bad"]) == [0]
 
 
-def test_what_was_in_two_dead_workers_is_heard_with_nobody_beside_it():
+def test_a_shard_that_was_in_two_dead_workers_is_transcribed_alone():
     inside, beside = set(), {}
 
     class Watched:

@@ -1,4 +1,4 @@
-"""Working and waiting, by a clock that the test holds."""
+"""Busy and waiting time, by a clock that the test sets."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def clock(monkeypatch):
     return pass_by
 
 
-def test_a_worker_works_while_anything_is_in_its_hands(clock):
+def test_a_worker_is_busy_while_it_has_anything_to_do(clock):
     watch = Stopwatch()
     clock(1)
     with watch:
@@ -30,7 +30,7 @@ def test_a_worker_works_while_anything_is_in_its_hands(clock):
     assert watch.take() == StageTime(busy_s=0.0, waiting_s=32.0)
 
 
-def test_making_is_work_and_handing_on_is_waiting(clock):
+def test_making_items_is_busy_time_and_handing_them_on_is_waiting(clock):
     def making():
         for thing in "abc":
             clock(2)

@@ -1,4 +1,4 @@
-"""A run that stands still says where and ends; it never hangs."""
+"""A stalled run reports where and ends; it never hangs."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_a_run_that_moves_is_left_alone(store):
     assert list(store.entries()) == []
 
 
-def test_a_run_that_stands_still_says_where_and_stops(store, ended):
+def test_a_stalled_run_reports_where_and_stops(store, ended):
     began_s = time.monotonic()
     with (
         pytest.raises(StalledError, match=r"nothing was finished for \d+ s; .*stalled.txt"),
@@ -75,7 +75,7 @@ def test_a_store_that_does_not_answer_leaves_the_stacks_in_the_log(store, monkey
     assert "shard 7 was begun" in caplog.text
 
 
-def test_a_run_that_goes_on_while_everybody_is_asked_is_left_alone(store):
+def test_a_run_that_moves_while_its_workers_are_asked_is_left_alone(store):
     def stacks():
         watchdog.check("moved")
         return "asked"

@@ -1,4 +1,4 @@
-"""The same command continues a run; another command is told what differs."""
+"""The same command resumes a run; another command is refused with what differs."""
 
 import json
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_a_new_output_gets_a_run_and_its_plan(store, tmp_path):
     assert list(read_plan(path)) == recordings
 
 
-def test_the_same_command_continues_the_run(store, tmp_path):
+def test_the_same_command_resumes_the_run(store, tmp_path):
     path = plan_file(tmp_path, planned("abc"))
     first = begin(store, path, SETTINGS)
     second = begin(store, path, dict(reversed(SETTINGS.items())))

@@ -72,7 +72,9 @@ def test_a_single_file_may_have_any_name(archive, folder):
 def test_nothing_found_is_said(archive, folder, source):
     is_missed = not folder.startswith("s3://") and "*" not in source
     said = (
-        "is no such file or folder" if is_missed else r"recordings were found; their names end in \.aac"
+        "is no such file or folder"
+        if is_missed
+        else r"recordings were found; their names end in \.aac"
     )
     with pytest.raises(ValueError, match=said):
         list(recordings(f"{folder}/{source}", S3))

@@ -1,4 +1,4 @@
-"""Memory that comes and goes stays with a worker that was told to keep it."""
+"""A worker keeps the memory that it frees."""
 
 import subprocess
 import sys
