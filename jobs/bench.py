@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from nightscribe.benchmarks.in_parallel import OTHERS, Terms
 
 from nightscribe.benchmarks.clips import measure_clips
 from nightscribe.benchmarks.codec import measure_codec
@@ -19,6 +18,7 @@ from nightscribe.benchmarks.growth import measure_growth
 from nightscribe.benchmarks.machine import conditions, file_name
 from nightscribe.benchmarks.queueing import measure_queue
 from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.side_by_side import OTHERS, Terms
 from nightscribe.benchmarks.sizes import SIZES, config_of
 from nightscribe.benchmarks.steps import measure_steps
 from nightscribe.benchmarks.suite import SuiteTerms, measure_suite

@@ -201,7 +201,7 @@ def test_a_recording_of_which_every_shard_failed_is_one_failure(store):
     assert rows(store, "transcripts") == []
 
 
-def test_a_failed_shard_is_told_once_even_if_the_run_dies_before_its_transcript(store):
+def test_a_failed_shard_is_published_once_even_if_the_run_dies_before_its_transcript(store):
     holed = recording()
     lost = failure(holed, shards(holed, 2)[1])
     parts.commit(store, [heard(shards(holed, 2)[0]), lost, failure(recording("other"))])
@@ -240,7 +240,7 @@ def test_two_runs_at_once_are_refused(store):
         made_up_run.run(store, seed=0)
 
 
-def test_parts_that_nobody_needs_any_more_become_few(store, monkeypatch):
+def test_parts_of_published_recordings_are_merged(store, monkeypatch):
     monkeypatch.setattr(publishing, "MERGED_PARTS", 5)
     one = publisher(store)
     waiting = heard_all(recording("waiting"), 2)
@@ -324,7 +324,7 @@ def test_a_failure_that_stays_is_not_tried_again(store):
     assert list(again.remaining(planned(gone))) == []
 
 
-def test_a_shard_that_failed_for_a_passing_reason_is_heard_again_and_its_neighbours_are_not(store):
+def test_a_shard_with_a_transient_failure_is_retried_and_its_neighbours_are_not(store):
     original, copy = recording("a"), recording("b", version="v-a")
     first, lost, last = shards(original, 3)
     one = publisher(store, {original.recording_id: [copy]})

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from nightscribe.benchmarks.in_parallel import OTHERS, Terms
 from torch import Tensor
 
 from nightscribe.benchmarks.contest import Contest, contest
 from nightscribe.benchmarks.machine import conditions
+from nightscribe.benchmarks.side_by_side import OTHERS, Terms
 from nightscribe.benchmarks.sizes import config_of
 from nightscribe.benchmarks.table import Table
 from nightscribe.model.language_model import LanguageModel

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from nightscribe.benchmarks.in_parallel import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
 
 from nightscribe.benchmarks.contest import Contest, contest, missing
 from nightscribe.benchmarks.rounds import noise
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.timing import Action, in_turns
 from nightscribe.engine.stepping import stepping_engine

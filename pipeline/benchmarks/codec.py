@@ -3,10 +3,10 @@
 from functools import partial
 
 import torch
-from nightscribe.benchmarks.in_parallel import COLUMNS, MOSHI, OURS, Terms, cells
 
 from nightscribe.benchmarks.contest import contest, missing
 from nightscribe.benchmarks.rounds import one_chunk
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, Terms, cells
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.timing import Action, in_turns
 from nightscribe.model.config import SpeechToTextConfig

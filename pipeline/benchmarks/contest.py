@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from nightscribe.benchmarks.in_parallel import MOSHI, TRANSFORMERS, Terms
-
 from nightscribe.benchmarks.moshi_peer import MoshiPeer
 from nightscribe.benchmarks.random_weights import random_speech
+from nightscribe.benchmarks.side_by_side import MOSHI, TRANSFORMERS, Terms
 from nightscribe.benchmarks.transformers_peer import TransformersPeer
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.speech_to_text import SpeechToText

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from nightscribe.benchmarks.in_parallel import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
 
 from nightscribe.benchmarks.contest import Contest, contest, missing
 from nightscribe.benchmarks.rounds import a_round, fill_memory
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Terms, cells
 from nightscribe.benchmarks.table import Table
 from nightscribe.benchmarks.timing import Action, in_turns
 from nightscribe.model.config import LanguageModelConfig, SpeechToTextConfig

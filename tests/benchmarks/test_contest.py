@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from nightscribe.benchmarks.in_parallel import OTHERS, Terms
 
 from nightscribe.benchmarks import contest as contests
 from nightscribe.benchmarks.clips import hear, measure_clips
 from nightscribe.benchmarks.codec import measure_codec
 from nightscribe.benchmarks.contest import contest
 from nightscribe.benchmarks.rounds import noise
+from nightscribe.benchmarks.side_by_side import OTHERS, Terms
 from nightscribe.benchmarks.sizes import SIZES, config_of
 from nightscribe.benchmarks.steps import measure_steps
 from nightscribe.model.config import LanguageModelConfig

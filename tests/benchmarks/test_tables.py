@@ -1,8 +1,8 @@
 """What was measured is what stands in the tables."""
 
 import pytest
-from nightscribe.benchmarks.in_parallel import COLUMNS, MOSHI, OURS, TRANSFORMERS, cells
 
+from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, cells
 from nightscribe.benchmarks.table import Table, shown
 from nightscribe.benchmarks.timing import Spent
 

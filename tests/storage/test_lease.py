@@ -77,7 +77,7 @@ def test_a_holder_killed_on_this_machine_is_followed_at_once(store, tmp_path):
     assert time.monotonic() - started_s < 10
 
 
-def test_a_holder_on_another_machine_is_not_told_dead_by_its_number(store, monkeypatch):
+def test_a_holder_on_another_machine_is_not_taken_for_dead_by_its_pid(store, monkeypatch):
     there = leases.this_process() | {"machine": "another", "pid": 2**22 + 1}
     with monkeypatch.context() as patched:
         patched.setattr(leases, "this_process", lambda: there)

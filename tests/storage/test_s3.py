@@ -42,7 +42,7 @@ def test_a_store_that_never_answers_is_given_up(s3_bucket):
         open_store(s3_bucket, config).read("file")
 
 
-def test_wrong_keys_are_refused_without_being_told(s3_bucket, monkeypatch):
+def test_wrong_keys_are_refused_and_never_shown(s3_bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     with pytest.raises(StorageError) as error:
         open_store(s3_bucket, S3Config(region="eu-west-1")).read("file")

@@ -50,7 +50,7 @@ def test_a_recording_on_disk_is_not_copied(tmp_path, scratch):
     assert left_in(scratch) == []
 
 
-def test_another_version_than_the_planned_one_is_not_heard(folder, scratch):
+def test_another_version_than_the_planned_one_is_not_read(folder, scratch):
     recording = stored(folder, b"planned")
     open_store(folder, S3).write("a.mp3", b"another")
     with pytest.raises(StorageError) as error, fetched(recording, S3, scratch):
@@ -59,7 +59,7 @@ def test_another_version_than_the_planned_one_is_not_heard(folder, scratch):
     assert left_in(scratch) == []
 
 
-def test_a_recording_that_is_gone_is_said_to_be(folder, scratch):
+def test_a_missing_recording_is_reported_as_missing(folder, scratch):
     recording = stored(folder, b"planned")
     open_store(folder, S3).delete("a.mp3")
     with pytest.raises(StorageError) as error, fetched(recording, S3, scratch):

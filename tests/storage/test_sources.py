@@ -69,7 +69,7 @@ def test_a_single_file_may_have_any_name(archive, folder):
 
 
 @pytest.mark.parametrize("source", ["none.mp3", "none/", "*.ogg", "none/*.mp3"])
-def test_nothing_found_is_said(archive, folder, source):
+def test_an_input_without_recordings_is_an_error(archive, folder, source):
     is_missed = not folder.startswith("s3://") and "*" not in source
     said = (
         "is no such file or folder"
@@ -80,7 +80,7 @@ def test_nothing_found_is_said(archive, folder, source):
         list(recordings(f"{folder}/{source}", S3))
 
 
-def test_a_folder_without_recordings_and_a_manifest_without_rows_are_said_to_be(tmp_path):
+def test_a_folder_without_recordings_and_a_manifest_without_rows_are_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("no sound")
     with pytest.raises(ValueError, match="their names end in"):
         list(recordings(str(tmp_path), S3))
@@ -208,7 +208,7 @@ def test_what_other_programs_wrote_is_named_in_a_short_sentence(
     assert len(str(told.value)) < len(folder) + 200
 
 
-def test_a_cell_may_hold_what_was_said_in_hours(store, folder):
+def test_a_cell_may_hold_the_text_of_hours(store, folder):
     said = "so it was " * 40_000
     store.write("list.csv", f"uri,text\na.mp3,{said}".encode())
     (one,) = recordings(f"{folder}/list.csv", S3)
@@ -231,7 +231,7 @@ def test_a_segment_ends_after_its_duration_and_a_file_at_its_end(store, folder, 
     assert (one.end_s, one.expected_s) == (end_s, 5.0)
 
 
-def test_columns_that_mean_nothing_are_told_once(store, caplog):
+def test_unknown_columns_are_reported_once(store, caplog):
     store.write("list.csv", b"uri,langage\na.mp3,is\nb.mp3,is\n")
     with store.open("list.csv") as file, caplog.at_level(logging.WARNING):
         assert len(list(read_manifest("list.csv", file))) == 2

@@ -199,7 +199,7 @@ def test_an_error_travels_to_another_process(store):
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/x", "http://host/x", "s3:///x"])
-def test_a_name_that_is_no_store_is_said_so(uri):
+def test_a_location_that_is_no_store_is_an_error(uri):
     with pytest.raises(StorageError, match="not the name of a file or a bucket"):
         open_store(uri, S3Config())
 
