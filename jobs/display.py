@@ -94,11 +94,11 @@ def line(progress: Progress) -> str:
     """Hours, speed, occupancy, failures and the time that is left."""
     told = [
         "finishing what was begun" if progress.state == "draining" else "",
-        f"{progress.heard_s / HOUR_S:.1f} h heard",
+        f"{progress.transcribed_s / HOUR_S:.1f} h heard",
         f"{progress.speed:.0f} x real time",
         "" if progress.occupancy is None else f"slots {progress.occupancy:.0%} full",
         f"{progress.num_failures:,} failed" if progress.num_failures else "",
-        f"{progress.num_kills:,} begun again" if progress.num_kills else "",
+        f"{progress.num_retries:,} begun again" if progress.num_retries else "",
         "" if progress.left_s is None else f"{clock(progress.left_s)} left",
     ]
     return " · ".join(part for part in told if part)
@@ -133,8 +133,8 @@ def _table(progress: Progress) -> Table:
     table.add_row("recordings", f"{progress.num_done:,} of {progress.num_recordings:,}")
     table.add_row("failed", f"{progress.num_failures:,}")
     table.add_row("partial, this time", f"{progress.num_partial:,}")
-    table.add_row("heard, this time", clock(progress.heard_s))
+    table.add_row("heard, this time", clock(progress.transcribed_s))
     table.add_row("took", clock(progress.elapsed_s))
-    if progress.elapsed_s and progress.heard_s:
-        table.add_row("speed", f"{progress.heard_s / progress.elapsed_s:.1f} x real time")
+    if progress.elapsed_s and progress.transcribed_s:
+        table.add_row("speed", f"{progress.transcribed_s / progress.elapsed_s:.1f} x real time")
     return table

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 
 from nightscribe.audio.ffmpeg import find_ffmpeg
-from nightscribe.storage.credentials import source_of_credentials
+from nightscribe.storage.s3 import source_of_credentials
 
 LIBRARIES = ("torch", "ray", "pyarrow", "huggingface_hub")
 HUB_TIMEOUT_S = 5.0

@@ -19,8 +19,8 @@ from nightscribe.reading.evaluation import (
 )
 from nightscribe.reading.references import read_references
 from nightscribe.reading.run_status import read_status, throughput_of
-from nightscribe.storage.opening import S3Config
-from nightscribe.storage.published import (
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.result_tables import (
     open_run,
     published_uris,
     read_failures,

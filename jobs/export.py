@@ -11,10 +11,10 @@ from nightscribe.jobs.terminal import console
 from nightscribe.reading.export import ExportedFile, ExportNames, ExportOptions, export_files
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.rendering.formats import FORMATS
-from nightscribe.storage.opening import S3Config, open_file, open_store
-from nightscribe.storage.published import open_run, published_uris, read_transcripts
+from nightscribe.storage.locations import S3Config, open_file, open_store
+from nightscribe.storage.result_tables import open_run, published_uris, read_transcripts
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import side_by_side
+from nightscribe.storage.tables import in_parallel
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,7 +64,7 @@ def _write_to(store: Store, written: Iterable[ExportedFile], names: ExportNames)
     def write(one: ExportedFile) -> None:
         store.write(names.relative(one.recording) + one.suffix, one.text.encode())
 
-    return side_by_side(write, written)
+    return in_parallel(write, written)
 
 
 def _write_beside(
@@ -74,7 +74,7 @@ def _write_beside(
         store, key = open_file(names.beside(one.recording) + one.suffix, s3)
         store.write(key, one.text.encode())
 
-    return side_by_side(write, written)
+    return in_parallel(write, written)
 
 
 def _count(done: Iterator[None]) -> int:

@@ -17,8 +17,6 @@ from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.waveform import read_waveform
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.inspection import inspect
-from nightscribe.guards.speech_activity import speech_spans
-from nightscribe.guards.stall_retry import RetryAttempt, retry_stalls, run_retries
 from nightscribe.jobs.file import FileConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.device import device_of
@@ -26,7 +24,7 @@ from nightscribe.model.prompting import Prompt
 from nightscribe.records import Word
 from nightscribe.rendering.document import monologue
 from nightscribe.rendering.formats import render
-from nightscribe.transcription.transcriber import Clip, Transcriber
+from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber
 
 STANDARD_INPUT = "-"
 FRAMES_PER_PASS = 6  # eight bring hardly more
@@ -51,12 +49,15 @@ def transcribe_file(config: FileConfig) -> int:
     # Before the weights are read, which takes longer than to find a file unreadable.
     samples_N = samples_of(config.audio, config.channel, config.decode, rate_hz)
     clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
-    transcriber = Transcriber.of(checkpoint, config.model, engine_of(config.engine))
+    transcriber = Transcriber.from_checkpoint(
+        checkpoint, config.model, engine_of(config.engine), config.guards
+    )
     (heard,) = transcriber.transcribe([clip])
+    _report_findings(heard, config)
     transcript = FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=_guarded(heard.words, clip, rate_hz, transcriber, config),
+        words=list(heard.words),
         tokens=heard.tokens_T[1:].tolist(),
     )
     sys.stdout.write(written(transcript, config))
@@ -74,23 +75,12 @@ def engine_of(wished: EngineConfig) -> EngineConfig:
     return replace(wished, num_slots=1, frames_per_pass=wished.frames_per_pass or frames_per_pass)
 
 
-def _guarded(
-    words: list[Word], clip: Clip, rate_hz: int, transcriber: Transcriber, config: FileConfig
-) -> list[Word]:
-    """The words after stalled spans were heard again; what is still suspicious is told."""
-
-    def hear(attempt: RetryAttempt) -> list[Word]:
-        again = replace(clip, samples_N=attempt.samples_N, temperature=attempt.temperature)
-        (heard,) = transcriber.transcribe([again])
-        return heard.words
-
-    speech = speech_spans(clip.samples_N, rate_hz, config.guards)
-    attempts = retry_stalls(clip.samples_N, rate_hz, words, speech, config.guards)
-    retried = run_retries(attempts, hear).words
-    for one in inspect(retried, speech, None, config.guards).findings:
+def _report_findings(transcript: ClipTranscript, config: FileConfig) -> None:
+    """Write to stderr what is still suspicious after the retries."""
+    words, speech = transcript.words, transcript.speech
+    for one in inspect(words, speech, None, config.guards).findings:
         where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
         sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
-    return list(retried)
 
 
 def samples_of(

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.logs import publish_logs
+from nightscribe.storage.run import publish_logs
 from nightscribe.storage.store import Store
 
 LEVELS = ("debug", "info", "warning", "error")

@@ -25,12 +25,12 @@ from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.gpu_specs import GPUS, estimate_throughput, gpu_named, plain_name
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
-from nightscribe.storage.content_hash import Contents
+from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_file
+from nightscribe.storage.locations import S3Config, open_file
 from nightscribe.storage.sources import recordings
 from nightscribe.storage.store import OUTSIDE
-from nightscribe.storage.tables import side_by_side
+from nightscribe.storage.tables import in_parallel
 from nightscribe.survey.archive import (
     ArchiveSurvey,
     Header,
@@ -108,10 +108,10 @@ def look(config: PlanConfig) -> int:
 
 def _surveyed(config: PlanConfig) -> ArchiveSurvey:
     """The headers of every file whose bytes are not those of another."""
-    planned = list(plan(recordings(config.input, config.s3), Contents().name, config.planning))
+    planned = list(plan(recordings(config.input, config.s3), ContentHasher(), config.planning))
     originals = [one.recording for one in planned if one.duplicate_of is None]
     looked = track(
-        side_by_side(lambda recording: _look_at(recording, config.s3), originals),
+        in_parallel(lambda recording: _look_at(recording, config.s3), originals),
         total=len(originals),
         description="reading headers",
         console=console(stderr=True),

@@ -21,8 +21,8 @@ from nightscribe.report.charts import throughput_svg
 from nightscribe.report.content import EmbeddedAudio, Report
 from nightscribe.report.page import render_report
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config
-from nightscribe.storage.published import open_run, read_failures, read_transcripts
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.result_tables import open_run, read_failures, read_transcripts
 from nightscribe.storage.run import stored_run
 from nightscribe.storage.scratch import ScratchConfig, fetched
 from nightscribe.storage.store import Store

@@ -17,8 +17,8 @@ from nightscribe.records import Transcript
 from nightscribe.rendering.document import Document, RenderingConfig, one_line
 from nightscribe.rendering.formats import FORMATS, render
 from nightscribe.rendering.utterances import SpeakerUtterance, utterances
-from nightscribe.storage.opening import S3Config
-from nightscribe.storage.published import (
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.result_tables import (
     Ending,
     endings,
     find_failures,

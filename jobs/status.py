@@ -5,14 +5,14 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from nightscribe.reading.pace import STATUS_KEY, read_status
 from omegaconf import MISSING
 from rich.table import Table
 
 from nightscribe.jobs.command import run_job
 from nightscribe.jobs.config import Job
 from nightscribe.jobs.terminal import clock, console
-from nightscribe.reading.run_status import STATUS_KEY, read_status
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 
 SILENT_AFTER_S = 120.0
 NOT_FINISHED = 1
@@ -55,7 +55,7 @@ def _table(status: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False, title=f"run {status['run_id']} {status['state']}")
     table.add_row("recordings", f"{status['num_done']:,} of {status['num_recordings']:,}")
     table.add_row("failed", f"{status['num_failures']:,}")
-    table.add_row("heard, this time", clock(status["heard_s"]))
+    table.add_row("heard, this time", clock(status["transcribed_s"]))
     table.add_row("speed", f"{status['speed']:.1f} x real time")
     if status["occupancy"] is not None:
         table.add_row("slots", f"{status['occupancy']:.0%} full")

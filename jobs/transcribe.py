@@ -16,7 +16,7 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.planning import PlanningConfig
 from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.lease import LeaseConfig
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,12 +11,11 @@ from omegaconf import OmegaConf
 
 from nightscribe.cluster.audio_reader import AudioReader
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import transcribe
-from nightscribe.cluster.listening import load_listener
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_session import connected, session_folder
 from nightscribe.cluster.resources import pool_for
-from nightscribe.cluster.run_spec import Order
+from nightscribe.cluster.worker import ShardOptions
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.inspection import add_inspection
 from nightscribe.jobs.command import INTERRUPTED
@@ -26,13 +25,14 @@ from nightscribe.jobs.logs import Log, logged
 from nightscribe.jobs.signals import stopped_by_signals
 from nightscribe.jobs.transcribe import TranscribeConfig
 from nightscribe.model.checkpoints.open import Checkpoint, open_model
+from nightscribe.model.prompting import Prompt
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import open_store
-from nightscribe.storage.plans import write_plan
-from nightscribe.storage.run import Settings
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import open_store
+from nightscribe.storage.run import Settings, write_plan
 from nightscribe.storage.sources import recordings
+from nightscribe.transcription.transcriber import Transcriber
 
 TOO_MANY_FAILURES = 1
 
@@ -103,7 +103,7 @@ def _plan(found: Iterable[Recording], planning: PlanningConfig) -> Iterator[Path
     """What there is now, as a file: the run compares it with what it was begun with."""
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         path = Path(folder) / "plan.parquet"
-        write_plan(plan(found, Contents().name, planning), path)
+        write_plan(plan(found, ContentHasher(), planning), path)
         yield path
 
 
@@ -115,8 +115,8 @@ def engine_of(config: TranscribeConfig) -> EngineConfig:
 
 def _order(
     config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers, plan_path: Path
-) -> Order:
-    return Order(
+) -> RunSpec:
+    return RunSpec(
         plan=plan_path,
         settings=settings(config, checkpoint, primers),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
@@ -137,14 +137,16 @@ def _stages(config: TranscribeConfig, checkpoint: Checkpoint, primers: Primers) 
         guards=config.guards,
         s3=config.s3,
     )
-    heard_as = config.model, engine_of(config), config.guards, config.tokens, primers
+    load = partial(Transcriber.load, config.model, engine_of(config), config.guards)
     return Stages(
-        make_reader=partial(_itself, reader),
-        make_listener=partial(load_listener, *heard_as),
+        read=reader,
+        make_transcriber=load,
         output=config.output,
         s3=config.s3,
+        shards=ShardOptions(
+            keep_tokens=config.tokens,
+            language_prompts={
+                language: Prompt(samples_N=samples_N) for language, samples_N in primers.items()
+            },
+        ),
     )
-
-
-def _itself(reader: AudioReader) -> AudioReader:
-    return reader

@@ -1,8 +1,8 @@
 """Recordings to a plan: each once, duplicates found by content, longest first within a window.
 
-The windows follow the order in which recordings were found, so an archive is worked off from its
-beginning; within a window the longest come first, so that no long one is left for the end. A plan
-streams: of a recording that has passed, a few bytes are remembered.
+The windows follow the order in which recordings were found, so an archive is transcribed from its
+beginning. Within a window the longest come first, so that no long one is left for the end. A plan
+streams: only a few bytes of each earlier recording stay in memory.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from nightscribe.records import PlannedRecording, Recording
 
-# Typical bytes for a second of speech, to guess what nobody has measured yet.
+# Typical bytes per second of speech, to estimate durations that are unknown.
 BYTES_PER_S = {
     ".aac": 12_000,
     ".aif": 96_000,
@@ -59,10 +59,10 @@ def plan(
     content_of: Callable[[Recording], str],
     config: PlanningConfig,
 ) -> Iterator[PlannedRecording]:
-    """Order recordings and mark duplicates; `content_of` names the same bytes alike.
+    """Order recordings and mark duplicates; `content_of` is equal for equal bytes.
 
-    Of the same span and channel of the same bytes the first is the original. A recording that
-    comes twice under one name is planned once.
+    The first recording of a span and channel of the same bytes is the original. A recording that
+    is found twice under one name is planned once.
     """
     marked = _marked(recordings, content_of)
     window = 0
@@ -71,17 +71,8 @@ def plan(
         window += 1
 
 
-def duplicates(plan: Iterable[PlannedRecording]) -> dict[str, list[Recording]]:
-    """The recordings that repeat another one, by the id of that one."""
-    found: dict[str, list[Recording]] = {}
-    for planned in plan:
-        if planned.duplicate_of is not None:
-            found.setdefault(planned.duplicate_of, []).append(planned.recording)
-    return found
-
-
 def estimated_s(recording: Recording) -> float:
-    """How long a recording probably lasts: as the manifest says, or guessed from its size."""
+    """The probable duration: that of the manifest, or an estimate from the size."""
     if recording.expected_s is not None:
         return recording.expected_s
     if recording.end_s is not None:
@@ -98,8 +89,8 @@ def _marked(
     id_of_content: dict[bytes, str] = {}
     repeating: set[str] = set()
     for recording in recordings:
-        said = [content_of(recording), recording.channel, recording.start_s, recording.end_s]
-        content = hashlib.sha256(json.dumps(said).encode()).digest()[:16]
+        identity = [content_of(recording), recording.channel, recording.start_s, recording.end_s]
+        content = hashlib.sha256(json.dumps(identity).encode()).digest()[:16]
         recording_id = recording.recording_id
         original = id_of_content.setdefault(content, recording_id)
         if original is recording_id:

@@ -1,7 +1,7 @@
-"""From committed shards to the tables people read, while the run goes on.
+"""From committed shards to the tables that people read, while the run goes on.
 
-One publisher belongs to the holder of the lease. It remembers what is committed and what readers
-already see, and of a recording that is visible only its id.
+The holder of the lease has one publisher. It knows what is committed and what is published; of a
+published recording it keeps only the id.
 """
 
 from collections import Counter, defaultdict
@@ -18,9 +18,9 @@ from nightscribe.records import (
     shard_id,
 )
 from nightscribe.stitching import is_complete, stitch
-from nightscribe.storage.failure_retry import forget_failures
+from nightscribe.storage.failure_retry import remove_failures
 from nightscribe.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
-from nightscribe.storage.published import (
+from nightscribe.storage.result_tables import (
     publish_failures,
     publish_transcripts,
     published_failures,
@@ -28,11 +28,11 @@ from nightscribe.storage.published import (
 )
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import side_by_side
+from nightscribe.storage.tables import in_parallel
 
-# Recordings of one file, so that what is held while it is made stays small.
+# Recordings per file of a table, which bounds the memory while it is written.
 MAX_RECORDINGS_PER_FILE = 512
-# This many small parts that nobody needs any more become one.
+# The number of small parts, of published recordings alone, that are merged into one.
 MERGED_PARTS = 128
 
 
@@ -45,8 +45,8 @@ class Remaining:
 
 
 @dataclass(frozen=True, slots=True)
-class Visible:
-    """What readers can see that they could not before."""
+class NewResults:
+    """What one call of `publish` added to the tables."""
 
     transcripts: tuple[Transcript, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -58,7 +58,7 @@ class Visible:
 
 @dataclass(slots=True)
 class _Committed:
-    """What is known of one recording that readers do not see yet."""
+    """What is known of a recording that is committed in part and not published."""
 
     parts: set[str] = field(default_factory=set)
     indices: set[int] = field(default_factory=set)
@@ -80,7 +80,7 @@ class _Committed:
 
 
 class Publisher:
-    """Stitches a recording once its last shard is committed and shows it to readers."""
+    """Stitches a recording once its last shard is committed and adds it to the tables."""
 
     def __init__(
         self,
@@ -91,33 +91,33 @@ class Publisher:
     ) -> None:
         self._store, self._check_lease = store, check_lease
         self._duplicates, self._examine = duplicates, examine
-        self._visible: set[str] = set()
-        self._visible_failed_shards: set[tuple[str, int]] = set()
-        self._num_channels: dict[str, int] = {}  # of the files that were split, by source
+        self._published: set[str] = set()
+        self._published_failed_shards: set[tuple[str, int]] = set()
+        self._num_channels: dict[str, int] = {}  # of files that were split, by source
         self._committed: dict[str, _Committed] = {}
         self._complete: dict[str, None] = {}
         self._names_of_source: dict[str, set[str]] = defaultdict(set)
         self._num_waiting_in: Counter[str] = Counter()
-        self._settled_parts: set[str] = set()
+        self._published_parts: set[str] = set()
 
-    def recall(self, retry: str = "passing") -> None:
-        """Learn what earlier attempts have done and need not do again, failures to retry apart."""
-        forget_failures(self._store, retry)
+    def restore(self, retry: str = "passing") -> None:
+        """Load what earlier attempts have done, without the failures that are to be retried."""
+        remove_failures(self._store, retry)
         for row in published_transcripts(self._store):
-            self._show(row.recording_id, row.num_channels)
+            self._add_published(row.recording_id, row.num_channels)
         for row in published_failures(self._store):
             if row.failed_shard is None:
-                self._show(row.recording_id, row.num_channels)
+                self._add_published(row.recording_id, row.num_channels)
             else:
-                self._visible_failed_shards.add((row.recording_id, row.failed_shard))
-        self._settled_parts |= set(small_parts(self._store))
+                self._published_failed_shards.add((row.recording_id, row.failed_shard))
+        self._published_parts |= set(small_parts(self._store))
         self.receive(receipts(self._store))
 
     def receive(self, committed: Iterable[Receipt]) -> None:
-        """Take note of what is committed; the same receipt may come again."""
+        """Add what was committed; the same receipt may arrive twice."""
         for receipt in committed:
             name = receipt.recording_id
-            if name in self._visible:
+            if name in self._published:
                 continue
             known = self._committed.setdefault(name, _Committed())
             self._names_of_source[_source_of(name)].add(name)
@@ -129,25 +129,31 @@ class Publisher:
     def remaining(self, plan: Iterable[PlannedRecording]) -> Iterator[Remaining]:
         """What of the plan is still to be done, in its order; duplicates follow their original."""
         for planned in plan:
-            if self.is_remaining(planned):
-                yield Remaining(planned.recording, self._done_ids(planned.recording))
+            recording = planned.recording
+            if planned.duplicate_of is None and not self.is_published(recording.recording_id):
+                yield Remaining(recording, self._done_ids(recording))
 
-    def is_remaining(self, planned: PlannedRecording) -> bool:
-        return planned.duplicate_of is None and not self._is_visible(planned.recording)
+    def is_published(self, recording_id: str) -> bool:
+        """Whether readers see the recording, or every channel that it was split into."""
+        if recording_id in self._published:
+            return True
+        source = _source_of(recording_id)
+        channels = range(self._num_channels.get(source, 0))
+        return bool(channels) and all(f"{source}-{n}" in self._published for n in channels)
 
-    def publish(self) -> Visible:
-        """Show readers every recording that is complete, as a few more files."""
+    def publish(self) -> NewResults:
+        """Add every complete recording to the tables, in a few new files."""
         transcripts: list[Transcript] = []
         failures: list[Failure] = []
         while some := list(islice(self._complete, MAX_RECORDINGS_PER_FILE)):
             new = self._publish(some)
             transcripts += new.transcripts
             failures += new.failures
-        self._merge_settled_parts()
-        return Visible(tuple(transcripts), tuple(failures))
+        self._merge_published_parts()
+        return NewResults(tuple(transcripts), tuple(failures))
 
-    def _publish(self, names: list[str]) -> Visible:
-        """Failures first: a transcript that can be seen has all its failed shards in the table."""
+    def _publish(self, names: list[str]) -> NewResults:
+        """Failures first: the failed shards of a published transcript are always in the table."""
         new = self._results(names)
         self._check_lease()
         if new.failures:
@@ -155,23 +161,23 @@ class Publisher:
         if new.transcripts:
             publish_transcripts(self._store, new.transcripts)
         for result in new.results:
-            self._settle(result.recording)
+            self._mark_published(result.recording)
         return new
 
-    def _results(self, names: list[str]) -> Visible:
+    def _results(self, names: list[str]) -> NewResults:
         outcomes = self._outcomes(names)
         results = [
             copy
             for name in names
             for copy in self._with_duplicates(_result(outcomes[name], self._examine))
         ]
-        return Visible(
+        return NewResults(
             tuple(transcript for result in results for transcript in result.transcripts),
             tuple(
                 failure
                 for result in results
                 for failure in result.failures
-                if self._is_news(failure)
+                if self._is_new(failure)
             ),
         )
 
@@ -179,12 +185,12 @@ class Publisher:
         """Everything committed of these recordings, in the order of the parts' names."""
         parts = sorted({part for name in names for part in self._committed[name].parts})
         found: dict[str, list[Outcome]] = defaultdict(list)
-        for outcomes in side_by_side(lambda part: outcomes_of(self._store, part, names), parts):
+        for outcomes in in_parallel(lambda part: outcomes_of(self._store, part, names), parts):
             for outcome in outcomes:
                 found[outcome.recording.recording_id].append(outcome)
         return found
 
-    def _with_duplicates(self, result: Visible) -> Iterator[Visible]:
+    def _with_duplicates(self, result: NewResults) -> Iterator[NewResults]:
         yield result
         recording = result.results[0].recording
         is_split = recording.num_channels is not None
@@ -194,23 +200,23 @@ class Publisher:
             copy = replace(other, channel=channel, num_channels=recording.num_channels)
             yield _copied(result, copy, recording.recording_id)
 
-    def _is_news(self, failure: Failure) -> bool:
-        """Whether no earlier attempt died between showing this failed shard and its transcript."""
+    def _is_new(self, failure: Failure) -> bool:
+        """False if an earlier attempt published the failed shard and died before its transcript."""
         if failure.shard is None:
             return True
         shard = (failure.recording.recording_id, failure.shard.index)
-        return shard not in self._visible_failed_shards
+        return shard not in self._published_failed_shards
 
-    def _settle(self, recording: Recording) -> None:
-        """Readers see it: forget the rest."""
-        self._show(recording.recording_id, recording.num_channels)
+    def _mark_published(self, recording: Recording) -> None:
+        """Keep only the id of the recording."""
+        self._add_published(recording.recording_id, recording.num_channels)
         self._complete.pop(recording.recording_id, None)
         known = self._committed.pop(recording.recording_id, _Committed())
         for part in known.parts:
             self._num_waiting_in[part] -= 1
             if not self._num_waiting_in[part]:
                 del self._num_waiting_in[part]
-                self._settled_parts.add(part)
+                self._published_parts.add(part)
         if recording.num_channels is None:
             self._forget_name(recording)
 
@@ -220,17 +226,11 @@ class Publisher:
         if not names:
             del self._names_of_source[recording.source_id]
 
-    def _show(self, name: str, num_channels: int | None) -> None:
-        self._visible.add(name)
+    def _add_published(self, name: str, num_channels: int | None) -> None:
+        self._published.add(name)
         if num_channels is not None:
             self._num_channels[_source_of(name)] = num_channels
             self._names_of_source[_source_of(name)].add(name)
-
-    def _is_visible(self, recording: Recording) -> bool:
-        if recording.recording_id in self._visible:
-            return True
-        channels = recording.split(self._num_channels.get(recording.source_id, 0))
-        return bool(channels) and all(one.recording_id in self._visible for one in channels)
 
     def _done_ids(self, recording: Recording) -> frozenset[str]:
         names = self._names_of_source.get(recording.source_id, set())
@@ -239,27 +239,27 @@ class Publisher:
             for name in names & self._committed.keys()
             for index in self._committed[name].indices
         }
-        return frozenset(shards | (names & self._visible))
+        return frozenset(shards | (names & self._published))
 
-    def _merge_settled_parts(self) -> None:
-        settled = sorted(self._settled_parts - self._num_waiting_in.keys())
-        while len(settled) >= MERGED_PARTS:
-            some, settled = settled[:MERGED_PARTS], settled[MERGED_PARTS:]
+    def _merge_published_parts(self) -> None:
+        mergeable = sorted(self._published_parts - self._num_waiting_in.keys())
+        while len(mergeable) >= MERGED_PARTS:
+            some, mergeable = mergeable[:MERGED_PARTS], mergeable[MERGED_PARTS:]
             merge(self._store, some)
-            self._settled_parts -= set(some)
+            self._published_parts -= set(some)
 
 
-def _result(outcomes: list[Outcome], examine: Callable[[Transcript], Transcript]) -> Visible:
-    heard = [outcome for outcome in outcomes if isinstance(outcome, ShardTranscript)]
+def _result(outcomes: list[Outcome], examine: Callable[[Transcript], Transcript]) -> NewResults:
+    shards = [outcome for outcome in outcomes if isinstance(outcome, ShardTranscript)]
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    if heard and is_complete(outcome.shard for outcome in outcomes if outcome.shard is not None):
-        return Visible((examine(stitch(heard, failed)),), tuple(_holes(heard, failed)))
-    return Visible(failures=(_whole_failure(failed),))
+    if shards and is_complete(outcome.shard for outcome in outcomes if outcome.shard is not None):
+        return NewResults((examine(stitch(shards, failed)),), tuple(_holes(shards, failed)))
+    return NewResults(failures=(_whole_failure(failed),))
 
 
-def _holes(heard: list[ShardTranscript], failed: list[Failure]) -> Iterator[Failure]:
-    """The failures of shards that nobody heard, one for each, in order."""
-    seen = {said.shard.index for said in heard}
+def _holes(shards: list[ShardTranscript], failed: list[Failure]) -> Iterator[Failure]:
+    """The failures of shards without a transcript, one for each, in order."""
+    seen = {transcript.shard.index for transcript in shards}
     for failure in sorted(failed, key=_shard_index):
         if failure.shard is not None and failure.shard.index not in seen:
             seen.add(failure.shard.index)
@@ -267,7 +267,7 @@ def _holes(heard: list[ShardTranscript], failed: list[Failure]) -> Iterator[Fail
 
 
 def _whole_failure(failed: list[Failure]) -> Failure:
-    """One failure for a recording of which nothing, or not all, was heard."""
+    """One failure for a recording without a transcript."""
     first = min(failed, key=_shard_index)
     if first.shard is None:
         return first
@@ -281,8 +281,8 @@ def _shard_index(failure: Failure) -> int:
     return -1 if failure.shard is None else failure.shard.index
 
 
-def _copied(result: Visible, recording: Recording, original: str) -> Visible:
-    return Visible(
+def _copied(result: NewResults, recording: Recording, original: str) -> NewResults:
+    return NewResults(
         tuple(replace(t, recording=recording, duplicate_of=original) for t in result.transcripts),
         tuple(replace(f, recording=recording, duplicate_of=original) for f in result.failures),
     )

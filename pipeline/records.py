@@ -1,4 +1,4 @@
-"""The nouns of the pipeline: frozen, checked once at birth, free of heavy imports."""
+"""The records of the pipeline: frozen, validated when they are made, without heavy imports."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ ID_HEX_DIGITS = 20
 
 
 class Span(NamedTuple):
-    """A stretch of time, in seconds from the same zero as the words beside it."""
+    """A span of time, in seconds from the same zero as the words beside it."""
 
     start_s: float
     end_s: float
@@ -24,7 +24,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word and when it was said, in seconds of its recording."""
+    """A word with its times, in seconds of its recording."""
 
     text: str
     start_s: float
@@ -38,20 +38,20 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """One input file, or one channel or span of it: one row of what comes out."""
+    """One input file, or one channel or span of it: one row of the result."""
 
     uri: str
     size_bytes: int
-    version: str  # another one whenever the bytes may have changed: the ETag, or size and mtime
+    version: str  # differs whenever the bytes may have changed: the ETag, or size and mtime
     channel: int | None = None  # None: all channels, mixed
-    num_channels: int | None = None  # how many recordings the file became, once it is split
+    num_channels: int | None = None  # the number of recordings that the file became, if it is split
     start_s: float = 0.0
     end_s: float | None = None  # None: to the end of the file
-    expected_s: float | None = None  # how long it lasts, where the manifest says so
+    expected_s: float | None = None  # the duration, where the manifest has it
     language: str | None = None
     domain: str | None = None
-    text: str | None = None  # what is really said, where the manifest knows
-    cuts_s: tuple[float, ...] = ()  # where in the file the manifest wants it cut besides
+    text: str | None = None  # the reference transcript, where the manifest has it
+    cuts_s: tuple[float, ...] = ()  # additional cuts in the file, where the manifest has them
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 0:
@@ -61,13 +61,13 @@ class Recording:
 
     @property
     def source_id(self) -> str:
-        """The same for every channel of one version of one span of one file."""
+        """The same for every channel of one span of one version of a file."""
         identity = json.dumps([self.uri, self.version, self.start_s, self.end_s])
         return hashlib.sha256(identity.encode()).hexdigest()[:ID_HEX_DIGITS]
 
     @property
     def recording_id(self) -> str:
-        """A name that depends on content alone, never on order, machine or worker."""
+        """An id that depends on content alone, never on order, machine or worker."""
         return self.source_id if self.channel is None else f"{self.source_id}-{self.channel}"
 
     def split(self, num_channels: int) -> tuple["Recording", ...]:
@@ -90,7 +90,7 @@ class PlannedRecording:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A span of one recording: what the model hears, and within it the words it answers for.
+    """A span of one recording: the input of the model, and the part of it whose words it owns.
 
     Samples count from the first sample of the recording.
     """
@@ -103,7 +103,7 @@ class Shard:
     owned_start_sample: int
     owned_end_sample: int
     is_last: bool
-    damage: str | None = None  # why the recording is not whole; known with its last shard
+    damage: str | None = None  # why the recording is incomplete; known with its last shard
 
     def __post_init__(self) -> None:
         bounds = (
@@ -113,9 +113,9 @@ class Shard:
             self.end_sample,
         )
         if bounds != tuple(sorted(bounds)) or self.start_sample < 0:
-            raise ValueError(f"shard {self.shard_id} hears and owns {bounds}")
+            raise ValueError(f"shard {self.shard_id} has unordered bounds {bounds}")
         if self.index == 0 and self.owned_start_sample != 0:
-            raise ValueError(f"shard {self.shard_id} leaves the first samples to nobody")
+            raise ValueError(f"shard {self.shard_id} does not own the first samples")
 
     @property
     def shard_id(self) -> str:
@@ -131,7 +131,7 @@ class Shard:
 
     @property
     def owned_s(self) -> float:
-        """How much of its recording this shard alone answers for."""
+        """The seconds of the recording that this shard owns."""
         return (self.owned_end_sample - self.owned_start_sample) / self.sample_rate_hz
 
 
@@ -142,7 +142,7 @@ def shard_id(recording_id: str, index: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTranscript:
-    """What the model heard in one shard; times count from the shard's first sample."""
+    """The transcript of one shard; times count from the shard's first sample."""
 
     shard: Shard
     words: tuple[Word, ...]
@@ -150,9 +150,9 @@ class ShardTranscript:
     model_revision: str
     tokens: tuple[int, ...] = ()  # one per step, where the run keeps them
     token_confidences: tuple[float, ...] = ()
-    speech: tuple[Span, ...] = ()  # where somebody speaks, by loudness
-    turn_ends_s: tuple[float, ...] = ()  # where the model hears a speaker finish
-    num_redecoded: int = 0  # spans that were decoded again because the first time stalled
+    speech: tuple[Span, ...] = ()  # spans of speech, by loudness
+    turn_ends_s: tuple[float, ...] = ()  # where the model detects the end of a turn
+    num_redecoded: int = 0  # stalled spans whose words come from a retry
 
     @property
     def recording(self) -> Recording:
@@ -183,7 +183,7 @@ def primary_language(tag: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a guard objects to, where, and why in one sentence."""
+    """A problem that a guard found, where, and why in one sentence."""
 
     guard: str
     start_s: float
@@ -222,7 +222,7 @@ class Transcript:
     turn_ends_s: tuple[float, ...] = ()
     num_redecoded: int = 0
     duplicate_of: str | None = None  # the recording with the same bytes that was transcribed
-    inspection: Inspection | None = None  # None: no guard has looked at it
+    inspection: Inspection | None = None  # None: not inspected by the guards
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

@@ -1,7 +1,7 @@
-"""Shards' words to one transcript.
+"""Joins the words of shards into one transcript.
 
 Every moment of a recording is owned by exactly one shard, and a word belongs to the owner of its
-middle: where shards overlap both may hear a word, and one of them keeps it.
+middle: where shards overlap, both may have a word, and one of them keeps it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,21 +19,22 @@ def is_complete(shards: Iterable[Shard]) -> bool:
     return is_last_of.get(len(is_last_of) - 1, False)
 
 
-def stitch(heard: Iterable[ShardTranscript], failed: Iterable[Failure] = ()) -> Transcript:
-    """One transcript from all shards of a recording, in any order, at least one of them heard.
+def stitch(transcripts: Iterable[ShardTranscript], failed: Iterable[Failure] = ()) -> Transcript:
+    """One transcript from all shards of a recording, in any order, at least one of them good.
 
-    A shard that was heard twice counts once, as it was heard first; a shard that only failed
-    leaves a hole, and the transcript says so.
+    Of a shard that was transcribed twice the first transcript counts. A shard that only failed
+    leaves a hole, and the reasons of the transcript name it.
     """
-    heard_at = _first_of_each(heard)
+    transcript_at = _first_of_each(transcripts)
     holes_at = {f.shard.index: f.shard for f in failed if f.shard is not None}
-    shards_at = holes_at | {index: said.shard for index, said in heard_at.items()}
+    shards_at = holes_at | {index: one.shard for index, one in transcript_at.items()}
     if not is_complete(shards_at.values()):
         raise ValueError(f"shards {sorted(shards_at)} are not a whole recording")
     last = shards_at[len(shards_at) - 1]
-    shards = [heard_at[index] for index in sorted(heard_at)]
-    reasons = _what_is_missing(last, [hole for i, hole in holes_at.items() if i not in heard_at])
-    words = _in_file_time([word for said in shards for word in _kept(said)], last)
+    shards = [transcript_at[index] for index in sorted(transcript_at)]
+    holes = [hole for index, hole in holes_at.items() if index not in transcript_at]
+    reasons = _what_is_missing(last, holes)
+    words = _in_file_time([word for shard in shards for word in _owned_words(shard)], last)
     return Transcript(
         recording=last.recording,
         duration_s=_rounded(last.owned_end_sample / last.sample_rate_hz),
@@ -43,16 +44,16 @@ def stitch(heard: Iterable[ShardTranscript], failed: Iterable[Failure] = ()) -> 
         model=shards[0].model,
         model_revision=shards[0].model_revision,
         reasons=reasons,
-        speech=tuple(span for said in shards for span in _kept_speech(said)),
-        turn_ends_s=tuple(end_s for said in shards for end_s in _kept_turn_ends(said)),
-        num_redecoded=sum(said.num_redecoded for said in shards),
+        speech=tuple(span for shard in shards for span in _owned_speech(shard)),
+        turn_ends_s=tuple(end_s for shard in shards for end_s in _owned_turn_ends(shard)),
+        num_redecoded=sum(shard.num_redecoded for shard in shards),
     )
 
 
-def _first_of_each(heard: Iterable[ShardTranscript]) -> dict[int, ShardTranscript]:
+def _first_of_each(transcripts: Iterable[ShardTranscript]) -> dict[int, ShardTranscript]:
     first: dict[int, ShardTranscript] = {}
-    for said in heard:
-        first.setdefault(said.shard.index, said)
+    for transcript in transcripts:
+        first.setdefault(transcript.shard.index, transcript)
     return first
 
 
@@ -65,37 +66,35 @@ def _what_is_missing(last: Shard, holes: Iterable[Shard]) -> tuple[str, ...]:
     return (*([last.damage] if last.damage else []), *spans)
 
 
-def _kept(said: ShardTranscript) -> Iterator[Word]:
-    """The words this shard answers for, in seconds of the recording."""
-    first_s, end_s = _owned(said.shard)
-    for word in said.words:
-        moved = replace(
-            word, start_s=said.shard.start_s + word.start_s, end_s=said.shard.start_s + word.end_s
-        )
+def _owned_words(transcript: ShardTranscript) -> Iterator[Word]:
+    """The words that the shard owns, in seconds of the recording."""
+    start_s, (first_s, end_s) = transcript.shard.start_s, _owned(transcript.shard)
+    for word in transcript.words:
+        moved = replace(word, start_s=start_s + word.start_s, end_s=start_s + word.end_s)
         if first_s <= (moved.start_s + moved.end_s) / 2 < end_s:
             yield moved
 
 
-def _kept_speech(said: ShardTranscript) -> Iterator[Span]:
-    """The part of each span of speech that this shard answers for, in seconds of the file."""
-    owned_start_s, owned_end_s = _owned(said.shard)
-    offset_s = said.shard.recording.start_s
-    for start_s, end_s in said.speech:
-        start_s = max(said.shard.start_s + start_s, owned_start_s, 0.0)
-        end_s = min(said.shard.start_s + end_s, owned_end_s)
+def _owned_speech(transcript: ShardTranscript) -> Iterator[Span]:
+    """The part of each span of speech that the shard owns, in seconds of the file."""
+    owned_start_s, owned_end_s = _owned(transcript.shard)
+    offset_s = transcript.shard.recording.start_s
+    for start_s, end_s in transcript.speech:
+        start_s = max(transcript.shard.start_s + start_s, owned_start_s, 0.0)
+        end_s = min(transcript.shard.start_s + end_s, owned_end_s)
         if start_s < end_s:
             yield Span(_rounded(offset_s + start_s), _rounded(offset_s + end_s))
 
 
-def _kept_turn_ends(said: ShardTranscript) -> Iterator[float]:
-    owned_start_s, owned_end_s = _owned(said.shard)
-    for end_s in said.turn_ends_s:
-        if owned_start_s <= said.shard.start_s + end_s < owned_end_s:
-            yield _rounded(said.shard.recording.start_s + said.shard.start_s + end_s)
+def _owned_turn_ends(transcript: ShardTranscript) -> Iterator[float]:
+    owned_start_s, owned_end_s = _owned(transcript.shard)
+    for end_s in transcript.turn_ends_s:
+        if owned_start_s <= transcript.shard.start_s + end_s < owned_end_s:
+            yield _rounded(transcript.shard.recording.start_s + transcript.shard.start_s + end_s)
 
 
 def _owned(shard: Shard) -> Span:
-    """Nobody stands before the first shard or after the last: they keep what lies over the edge."""
+    """The first shard owns everything before it, the last one everything after it."""
     start_s = shard.owned_start_sample / shard.sample_rate_hz if shard.index else -inf
     end_s = inf if shard.is_last else shard.owned_end_sample / shard.sample_rate_hz
     return Span(start_s, end_s)

@@ -11,9 +11,9 @@ import numpy as np
 from nightscribe.engine.interface import Chunk, RoundInput
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream, StreamOutput
+from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Word
-from nightscribe.transcription.clips import Clip, Conversation
-from nightscribe.transcription.transcriber import Transcriber
+from nightscribe.transcription.transcriber import Clip, ClipAdapter, Transcriber
 
 PRIME = 9973
 
@@ -120,13 +120,22 @@ def tokens_alone(stream: Stream, frame_samples: int) -> list[int]:
     return tokens
 
 
-def hashing_transcriber(num_slots: int, round_steps: int = 5, frame_samples: int = 1920):
+def hashing_transcriber(
+    num_slots: int,
+    round_steps: int = 5,
+    frame_samples: int = 1920,
+    guards: GuardsConfig | None = None,
+):
     """A transcriber of the real kind over the hashing model: a word a frame, spelt by its token."""
-    conversation = Conversation(
-        frame_samples=frame_samples, prefix_frames=1, flush_frames=2, read_words=_words
+    adapter = ClipAdapter(
+        sample_rate_hz=24_000,
+        frame_samples=frame_samples,
+        prefix_frames=1,
+        flush_frames=2,
+        read_words=_words,
     )
-    model = HashingModel(num_slots, frame_samples)
-    return Transcriber(step_engine(model, round_steps=round_steps), conversation)
+    engine = step_engine(HashingModel(num_slots, frame_samples), round_steps=round_steps)
+    return Transcriber(engine, adapter, guards, model="hashing", model_revision="r1")
 
 
 def _words(clip: Clip, heard: StreamOutput) -> list[Word]:

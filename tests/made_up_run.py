@@ -10,15 +10,14 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-from nightscribe.planning import PlanningConfig, duplicates, plan
+from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher, Remaining
 from nightscribe.records import Recording
 from nightscribe.storage.lease import LeaseConfig, take
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import commit
-from nightscribe.storage.plans import write_plan
 from nightscribe.storage.rows import Outcome
-from nightscribe.storage.run import begin, stored_plan
+from nightscribe.storage.run import begin, index_plan, read_plan, write_plan
 from nightscribe.storage.store import Store
 from tests.storage.records import failure, heard, shards
 
@@ -60,14 +59,11 @@ def run(store: Store, seed: int) -> None:
         with tempfile.NamedTemporaryFile() as file:
             write_plan(planned, Path(file.name))
             begin(store, Path(file.name), {"model": "made-up"})
-        publisher = Publisher(
-            store, lease.check, duplicates(stored_plan(store)), examine=lambda said: said
-        )
-        publisher.recall()
+            index, in_order = index_plan(Path(file.name)), list(read_plan(Path(file.name)))
+        publisher = Publisher(store, lease.check, index.duplicates, examine=lambda said: said)
+        publisher.restore()
         publisher.publish()
-        left = [
-            outcome for todo in publisher.remaining(stored_plan(store)) for outcome in _left(todo)
-        ]
+        left = [outcome for todo in publisher.remaining(in_order) for outcome in _left(todo)]
         chance.shuffle(left)
         waiting = iter(left)
         while some := list(islice(waiting, chance.randint(1, 4))):
@@ -75,7 +71,7 @@ def run(store: Store, seed: int) -> None:
             if chance.random() < 0.3:
                 publisher.publish()
         publisher.publish()
-        assert not list(publisher.remaining(stored_plan(store)))
+        assert not list(publisher.remaining(in_order))
 
 
 def _left(todo: Remaining) -> list[Outcome]:

@@ -18,8 +18,8 @@ from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher
 from nightscribe.storage import parts
 from nightscribe.storage.lease import LeaseHeldError, LeaseLostError
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import publish_failures
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import publish_failures
 from nightscribe.storage.tables import files, read_rows
 from tests import made_up_run
 from tests.storage.records import failure, heard, heard_all, recording, shards
@@ -149,7 +149,7 @@ def test_what_is_committed_is_not_done_again(store):
     parts.commit(store, [heard(shards(half, 3)[n]) for n in (0, 2)])
     parts.commit(store, [*heard_all(left, 1), heard(shards(right, 2)[1])])
     one = publisher(store)
-    one.recall()
+    one.restore()
     one.publish()
     todo = {t.recording: t.done_ids for t in one.remaining(planned(whole, half, split, new))}
     assert todo == {
@@ -164,7 +164,7 @@ def test_a_split_recording_is_done_with_its_last_channel(store):
     for channel, remaining in ((left, 1), (right, 0)):
         parts.commit(store, heard_all(channel, 1))
         one = publisher(store)
-        one.recall()
+        one.restore()
         one.publish()
         assert len(list(one.remaining(planned(recording())))) == remaining
 
@@ -201,13 +201,13 @@ def test_a_recording_of_which_every_shard_failed_is_one_failure(store):
     assert rows(store, "transcripts") == []
 
 
-def test_a_failed_shard_is_told_once_even_if_the_run_dies_before_its_transcript(store):
+def test_a_failed_shard_is_published_once_even_if_the_run_dies_before_its_transcript(store):
     holed = recording()
     lost = failure(holed, shards(holed, 2)[1])
     parts.commit(store, [heard(shards(holed, 2)[0]), lost, failure(recording("other"))])
     publish_failures(store, [lost])  # and then it died
     one = publisher(store)
-    one.recall()
+    one.restore()
     assert [t.status for t in one.publish().transcripts] == ["partial"]
     assert len(rows(store, "failures")) == 2
 
@@ -240,7 +240,7 @@ def test_two_runs_at_once_are_refused(store):
         made_up_run.run(store, seed=0)
 
 
-def test_parts_that_nobody_needs_any_more_become_few(store, monkeypatch):
+def test_parts_of_published_recordings_are_merged(store, monkeypatch):
     monkeypatch.setattr(publishing, "MERGED_PARTS", 5)
     one = publisher(store)
     waiting = heard_all(recording("waiting"), 2)
@@ -251,7 +251,7 @@ def test_parts_that_nobody_needs_any_more_become_few(store, monkeypatch):
     assert len(list(files(store, parts.FOLDER))) == 2 + 2 + 1
     assert len(list(parts.receipts(store))) == 13
     again = publisher(store)
-    again.recall()
+    again.restore()
     again.receive(parts.commit(store, waiting[1:]))
     assert [t.text for t in again.publish().transcripts] == ["word0 end word1 end"]
     assert len(rows(store, "transcripts")) == 13
@@ -301,7 +301,7 @@ def test_what_could_not_be_fetched_for_a_passing_reason_is_tried_again_and_nothi
     )
     one.publish()
     again = publisher(store)
-    again.recall()
+    again.restore()
     assert again.publish().results == ()
     (todo,) = again.remaining(planned(denied, broken, holed))
     assert (todo.recording, todo.done_ids) == (denied, set())
@@ -309,7 +309,7 @@ def test_what_could_not_be_fetched_for_a_passing_reason_is_tried_again_and_nothi
     again.receive(parts.commit(store, heard_all(denied, 1)))
     again.publish()
     last = publisher(store)
-    last.recall()
+    last.restore()
     assert list(last.remaining(planned(denied, broken, holed))) == []
     assert len(rows(store, "transcripts")) == 2
 
@@ -320,11 +320,11 @@ def test_a_failure_that_stays_is_not_tried_again(store):
     one.receive(parts.commit(store, [failure(gone, stage="fetch", reason="not_found")]))
     one.publish()
     again = publisher(store)
-    again.recall()
+    again.restore()
     assert list(again.remaining(planned(gone))) == []
 
 
-def test_a_shard_that_failed_for_a_passing_reason_is_heard_again_and_its_neighbours_are_not(store):
+def test_a_shard_with_a_transient_failure_is_retried_and_its_neighbours_are_not(store):
     original, copy = recording("a"), recording("b", version="v-a")
     first, lost, last = shards(original, 3)
     one = publisher(store, {original.recording_id: [copy]})
@@ -332,7 +332,7 @@ def test_a_shard_that_failed_for_a_passing_reason_is_heard_again_and_its_neighbo
     one.receive(parts.commit(store, [heard(first), broken, heard(last)]))
     assert [t.status for t in one.publish().transcripts] == ["partial"] * 2
     again = publisher(store, {original.recording_id: [copy]})
-    again.recall()
+    again.restore()
     assert again.publish().results == ()
     (todo,) = again.remaining(planned(original, copy))
     assert todo.done_ids == {first.shard_id, last.shard_id}
@@ -359,7 +359,7 @@ def test_which_failures_are_tried_again_is_the_users_choice(store):
     one.publish()
     for retry, remaining in (("none", []), ("passing", [busy]), ("all", [garbled, killer, busy])):
         again = publisher(store)
-        again.recall(retry)
+        again.restore(retry)
         todo = [one.recording for one in again.remaining(planned(*found))]
         assert sorted(todo, key=found.index) == remaining
     assert [row["uri"] for row in rows(store, "transcripts")] == [whole.uri]

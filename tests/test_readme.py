@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nightscribe.jobs.cli import COMMANDS
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from tests.reading.runs import publish_archive
 
 ROOT = Path(__file__).parent.parent

@@ -152,7 +152,7 @@ def test_times_are_whole_milliseconds():
     assert (word.start_s, word.end_s) == (1.0, 2.001)
 
 
-def test_a_shard_heard_twice_counts_once_as_it_was_heard_first():
+def test_a_shard_transcribed_twice_counts_once_with_its_first_transcript():
     (shard,) = shards_of(4000, ())
     first, second = (hear(shard, [Word(text, 1.0, 2.0, 1.0)]) for text in ("one", "two"))
     assert stitch([first, second]).text == "one"
@@ -178,7 +178,7 @@ def test_a_hole_lies_where_it_is_in_the_file_the_span_was_taken_from():
     assert stitch([hear(last, [])], [gone]).reasons == ("100.00-110.00 s failed",)
 
 
-def test_a_shard_that_failed_once_and_was_heard_later_leaves_no_hole():
+def test_a_shard_that_failed_once_and_was_transcribed_later_leaves_no_hole():
     (shard,) = shards_of(4000, ())
     gone = Failure(recording=RECORDING, stage="transcribe", reason="killed", detail="", shard=shard)
     assert stitch([hear(shard, [])], [gone]).status == "empty"
@@ -198,7 +198,7 @@ def test_a_recording_is_never_stitched_from_some_of_its_shards():
 
 
 @given(cuts=st.sets(st.integers(1, 3999), max_size=6))
-def test_speech_and_turns_heard_twice_count_once(cuts):
+def test_speech_and_turn_ends_in_an_overlap_count_once(cuts):
     heard = [
         ShardTranscript(
             shard=shard,

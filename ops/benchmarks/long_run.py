@@ -29,18 +29,17 @@ from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.run_spec import Order
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config
-from nightscribe.storage.plans import write_plan
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
-from tests.cluster.stages import listener
+from tests.cluster.stages import transcriber
 from tests.s3_server import S3Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,13 +131,13 @@ def drive(folder: str, bucket: str) -> None:
         s3=s3,
     )
     found = recordings(f"{bucket}/in", s3)
-    write_plan(plan(found, Contents().name, PlanningConfig()), place / "plan.parquet")
-    order = Order(
+    write_plan(plan(found, ContentHasher(), PlanningConfig()), place / "plan.parquet")
+    order = RunSpec(
         plan=place / "plan.parquet",
         settings={"model": "hashing"},
         stages=Stages(
-            make_reader=partial(_itself, reader),
-            make_listener=partial(listener, NUM_SLOTS),
+            read=reader,
+            make_transcriber=partial(transcriber, NUM_SLOTS),
             output=f"{bucket}/out",
             s3=s3,
         ),
@@ -155,7 +154,7 @@ def _itself(thing):
 
 
 def _tell(path: Path, progress: Progress) -> None:
-    names = ("num_done", "num_failures", "num_words", "heard_s", "occupancy")
+    names = ("num_done", "num_failures", "num_words", "transcribed_s", "occupancy")
     aside = path.with_suffix(".aside")
     aside.write_text(json.dumps({name: getattr(progress, name) for name in names}))
     aside.rename(path)

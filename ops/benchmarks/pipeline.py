@@ -30,24 +30,22 @@ from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import transcribe
-from nightscribe.cluster.listening import TranscriberListener
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard
-from nightscribe.cluster.run_spec import Order
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config
-from nightscribe.storage.plans import write_plan
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.transcriber import Clip, Transcriber
 from ops.benchmarks.resident import Resident
-from ops.benchmarks.stand_in import FRAME_S, STEP_S, Diary, Noted, paced_listener
+from ops.benchmarks.stand_in import FRAME_S, STEP_S, Diary, Noted, paced_transcriber
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLE = ROOT / "samples/ten-minutes.opus"
@@ -119,7 +117,7 @@ def occupancy(folder: Path, num_recordings: float = 160) -> list[str]:
     lengths_s = np.geomspace(2, 1200, int(num_recordings))
     manifest = spans(folder, lengths_s)
     diary = Diary(folder / "diary.jsonl")
-    listen = partial(paced_listener, diary, NUM_SLOTS)
+    listen = partial(paced_transcriber, diary, NUM_SLOTS)
     run(folder / "out", manifest, NEVER_CUT, listen, lambda progress: None)
     notes = diary.read()
     first, last_begin, end = notes[0], max(n.at_s for n in notes if n.begins), notes[-1]
@@ -150,13 +148,13 @@ def memory(folder: Path, hours: float = 10) -> list[str]:
     manifest = long_recording(folder, hours)
     resident = Resident()
     with resident.watched():
-        listen = partial(paced_listener, Diary(folder / "diary.jsonl"), NUM_SLOTS)
+        listen = partial(paced_transcriber, Diary(folder / "diary.jsonl"), NUM_SLOTS)
         run(
             folder / "out",
             manifest,
             ShardConfig(),
             listen,
-            lambda progress: resident.note(progress.heard_s / (hours * 3600)),
+            lambda progress: resident.note(progress.transcribed_s / (hours * 3600)),
         )
     return [f"{hours:g} hours in one recording, shards of 60 s", "", *resident.table()]
 
@@ -165,18 +163,18 @@ def run(
     output: Path,
     manifest: Path,
     shard: ShardConfig,
-    make_listener: Callable,
+    make_transcriber: Callable,
     tell: Callable[[Progress], None],
 ) -> None:
     plan_path = output.with_suffix(".parquet")
     found = recordings(str(manifest), S3Config())
-    write_plan(plan(found, Contents().name, PlanningConfig()), plan_path)
-    order = Order(
+    write_plan(plan(found, ContentHasher(), PlanningConfig()), plan_path)
+    order = RunSpec(
         plan=plan_path,
         settings={"benchmark": True},
         stages=Stages(
-            make_reader=partial(reader, shard),
-            make_listener=make_listener,
+            read=reader(shard),
+            make_transcriber=make_transcriber,
             output=str(output),
             s3=S3Config(),
         ),
@@ -196,7 +194,7 @@ def through_ray(output: Path, manifest: Path) -> Took:
         if progress.num_shards > committed_at_s[-1][0]:
             committed_at_s.append((progress.num_shards, time.time()))
 
-    run(output, manifest, ShardConfig(), partial(tiny_listener, diary), tell)
+    run(output, manifest, ShardConfig(), partial(tiny_transcriber, diary), tell)
     first, *_, last = diary.read()
     return Took(committed_at_s[-1][1] - first.at_s, last.cpu_s - first.cpu_s)
 
@@ -213,11 +211,11 @@ def bare(transcriber: Transcriber, groups: list[list[Clip]]) -> Took:
     return Took(time.time() - begun_s, time.process_time() - cpu_s)
 
 
-def tiny_listener(diary: Diary):
+def tiny_transcriber(diary: Diary):
     transcriber = Transcriber.load(MODEL, ENGINE)
     # The first round of a process prepares what later ones use: that is start-up.
     transcriber.submit(Clip("silence", np.zeros(RATE_HZ, np.int16))).result()
-    return diary.kept_by(TranscriberListener(transcriber, MODEL.name, "", ONCE))
+    return diary.kept_by(transcriber)
 
 
 def reader(shard: ShardConfig) -> AudioReader:
@@ -233,7 +231,7 @@ def as_it_is(transcript):
 def clips_of(manifest: Path) -> Iterator[Clip]:
     """The shards that the pipeline hears, in the order of its plan."""
     read = reader(ShardConfig())
-    for planned in plan(recordings(str(manifest), S3Config()), Contents().name, PlanningConfig()):
+    for planned in plan(recordings(str(manifest), S3Config()), ContentHasher(), PlanningConfig()):
         for cut in read(planned.recording):
             assert isinstance(cut, CutShard)
             yield Clip(cut.shard.shard_id, cut.samples_N)

@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
 
-from nightscribe.cluster.task_batching import dealt, task_size
-from nightscribe.planning import PlanningConfig, duplicates, plan
+from nightscribe.cluster.audio_task import task_batches, task_size
+from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher
 from nightscribe.records import Recording
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.plans import write_plan
-from nightscribe.storage.run import begin, stored_plan
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.run import begin, index_plan, read_plan, write_plan
 
 # One in a hundred objects has the bytes of the one before it.
 COPY_EVERY = 100
@@ -43,18 +42,18 @@ def planning(folder: Path, num_recordings: int) -> Iterator[str]:
 
     def write() -> None:
         found = objects(num_recordings)
-        write_plan(plan(found, Contents().name, PlanningConfig()), path)
+        write_plan(plan(found, ContentHasher(), PlanningConfig()), path)
 
     def hand_out() -> None:
         publisher = Publisher(store, lambda: None, {}, lambda transcript: transcript)
-        remaining = publisher.remaining(stored_plan(store))
+        remaining = publisher.remaining(read_plan(path))
         size = task_size(num_recordings, MEAN_S * num_recordings, NUM_DECODERS)
-        deque(dealt(remaining, size), maxlen=0)
+        deque(task_batches(remaining, size), maxlen=0)
 
     steps: dict[str, Callable[[], object]] = {
         "planned and written": write,
         "stored with the run": lambda: begin(store, path, {}),
-        "searched for duplicates": lambda: duplicates(stored_plan(store)),
+        "indexed": lambda: index_plan(path),
         "made blocks for workers": hand_out,
     }
     rows = [step_row(name, step) for name, step in steps.items()]

@@ -24,7 +24,7 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.memory_budget import MemoryBudget, memory_budget
 from nightscribe.model.precision import Precision, precision_of
-from nightscribe.transcription.transcriber import Clip, HeardClip, Transcriber
+from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber
 
 PIECE_S = 60
 NUM_SLOTS = 8
@@ -41,7 +41,7 @@ class Outcome:
 
     numbers: Precision
     needs: MemoryBudget
-    heard: dict[str, HeardClip]
+    heard: dict[str, ClipTranscript]
     processor_s: float
 
     def row(self, first: "Outcome") -> str:
@@ -110,7 +110,7 @@ def main(checkpoint: str, folder: str, *pairs: str) -> None:
         sys.stdout.flush()
 
 
-def _text(heard: HeardClip) -> str:
+def _text(heard: ClipTranscript) -> str:
     return " ".join(word.text for word in heard.words)
 
 

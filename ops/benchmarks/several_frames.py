@@ -1,10 +1,10 @@
 """What several frames in one pass bring: how many of a pass are right, and what a wider pass costs.
 
     python -m ops.benchmarks.several_frames right models/tiny samples 2 3 4 6 8
-    python -m ops.benchmarks.several_frames cost 1b 2 1,8,32 2 4 8     # size, layers, slots, frames
+    python -m ops.benchmarks.several_frames cost 1b 2 1,8,32 2 4 8    # size, layers, slots, frames
 
-`right` hears every recording of a folder, long ones in samples of a minute, and counts. `cost` times
-a step of one frame and passes of several over full rings of random weights, in turns. What is
+`right` transcribes every recording of a folder, long ones in pieces of a minute, and counts. `cost`
+times a step of one frame and passes of several over full rings of random weights, in turns. What is
 gained is the frames that are right times the one, divided by the other. Prints Markdown.
 """
 
@@ -27,8 +27,7 @@ from nightscribe.model.prompting import SpeechProcessor
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import StepRunner
-from nightscribe.transcription.clips import Clip, HeardClip, conversation
-from nightscribe.transcription.transcriber import Transcriber
+from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber, clip_adapter
 from ops.benchmarks.precisions import clips_of
 
 NUM_SLOTS, ROUND_STEPS, REPEATS = 8, 25, 7
@@ -104,14 +103,14 @@ def _speech(checkpoint: Checkpoint) -> SpeechToText:
 
 def _heard(
     engine: Engine, checkpoint: Checkpoint, clips: list[Clip]
-) -> tuple[dict[str, HeardClip], float]:
+) -> tuple[dict[str, ClipTranscript], float]:
     interpreter = SpeechProcessor(
         config=checkpoint.config,
         tokenizer=checkpoint.tokenizer,
         domains={},
         default_domain=None,
     )
-    transcriber = Transcriber(engine, conversation(interpreter))
+    transcriber = Transcriber(engine, clip_adapter(interpreter))
     began_s = time.process_time()
     heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
     return heard, time.process_time() - began_s

@@ -1,18 +1,21 @@
-"""A listener whose steps take a constant time and no processor, and a diary of what is heard."""
+"""A transcriber whose steps take a constant time and no processor, and a diary of what is heard."""
 
 import json
 import time
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from nightscribe.cluster.listening import TranscriberListener
 from nightscribe.engine.loop import step_engine
-from nightscribe.guards.config import GuardsConfig
-from nightscribe.transcription.clips import Conversation
-from nightscribe.transcription.transcriber import Transcriber
+from nightscribe.transcription.transcriber import (
+    Clip,
+    ClipAdapter,
+    ClipTranscript,
+    Transcriber,
+)
 
 FRAME_SAMPLES, FRAME_S = 1920, 0.08
 STEP_S = 0.003
@@ -34,8 +37,8 @@ class Diary:
 
     path: Path
 
-    def kept_by(self, listener: TranscriberListener) -> "Keeping":
-        return Keeping(listener, self)
+    def kept_by(self, transcriber: Transcriber) -> "Keeping":
+        return Keeping(transcriber, self)
 
     def note(self, begins: bool, num_live_steps: int) -> None:
         with self.path.open("a") as file:
@@ -47,36 +50,37 @@ class Diary:
 
 
 class Keeping:
-    """A listener that notes every beginning and end."""
+    """A transcriber that notes every beginning and end."""
 
-    def __init__(self, listener: TranscriberListener, diary: Diary) -> None:
-        self._listener, self._diary = listener, diary
+    def __init__(self, transcriber: Transcriber, diary: Diary) -> None:
+        self._transcriber, self._diary = transcriber, diary
+        self.model, self.model_revision = transcriber.model, transcriber.model_revision
 
     @property
     def has_died(self) -> bool:
-        return self._listener.has_died
+        return self._transcriber.has_died
 
     @property
-    def tally(self):
-        return self._listener.tally
+    def stats(self):
+        return self._transcriber.stats
 
-    async def hear(self, cut):
-        self._diary.note(True, self.tally.num_live_steps)
-        try:
-            return await self._listener.hear(cut)
-        finally:
-            self._diary.note(False, self.tally.num_live_steps)
+    def submit(self, clip: Clip) -> Future[ClipTranscript]:
+        self._diary.note(True, self.stats.num_live_steps)
+        future = self._transcriber.submit(clip)
+        future.add_done_callback(lambda _: self._diary.note(False, self.stats.num_live_steps))
+        return future
 
 
-def paced_listener(diary: Diary, num_slots: int) -> Keeping:
-    conversation = Conversation(
-        frame_samples=FRAME_SAMPLES, prefix_frames=0, flush_frames=0, read_words=no_words
+def paced_transcriber(diary: Diary, num_slots: int) -> Keeping:
+    adapter = ClipAdapter(
+        sample_rate_hz=24_000,
+        frame_samples=FRAME_SAMPLES,
+        prefix_frames=0,
+        flush_frames=0,
+        read_words=no_words,
     )
     engine = step_engine(Paced(num_slots))
-    once = GuardsConfig(max_redecoded_s=0.0)
-    return diary.kept_by(
-        TranscriberListener(Transcriber(engine, conversation), "stand-in", "", once)
-    )
+    return diary.kept_by(Transcriber(engine, adapter, model="stand-in"))
 
 
 def no_words(clip, heard) -> list:

@@ -1,7 +1,8 @@
-"""Who began what and has not ended it: how a shard or file that kills its worker is found out.
+"""Which worker works on what: finds the shard or file that kills its workers.
 
-One actor for a run. Workers announce what they begin before they begin it; what a dead worker had
-begun stays on the page, and whoever begins it again reads how often that has happened.
+One actor for each run. A worker registers a shard or file before it begins and removes it when it
+is done. What a dead worker had registered stays, so the worker that retries it learns how many
+workers it has killed. The registry also adds up what workers report about engines and stages.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,19 +12,19 @@ from typing import Any, Protocol, cast
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nightscribe.cluster.stage_time import Spent
+from nightscribe.cluster.progress import StageTime
 
 
 @dataclass(frozen=True, slots=True)
-class EngineTold:
-    """What one actor last said of its engine."""
+class EngineSteps:
+    """What one worker last reported about its engine."""
 
     num_slot_steps: int
     num_live_steps: int
 
 
-def here() -> str:
-    """The machine of this process, as Ray names it; outside Ray there is only one."""
+def this_node() -> str:
+    """The id that Ray gives to this machine; empty outside Ray."""
     return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
 
 
@@ -32,91 +33,92 @@ def _living_nodes() -> set[str]:
 
 
 @dataclass
-class Ledger:
-    """The page itself; a plain class, made an actor by `open_ledger`.
+class AttemptRegistry:
+    """The registry itself: a plain class that `open_registry` makes an actor.
 
-    Whoever was at work on a machine that went away is not to blame: a name has killed as many
-    workers as have begun it, not ended it, and died on machines that are still there.
+    A lost machine is no fault of what was running on it. The deaths of a name are the attempts
+    that began and did not end on machines that are still alive.
     """
 
     living_nodes: Callable[[], set[str]] = _living_nodes
-    begun: dict[str, list[str]] = field(default_factory=dict)  # by name: on which machines
+    open_attempts: dict[str, list[str]] = field(default_factory=dict)  # by name: their machines
     is_draining: bool = False
-    num_kills: int = 0
-    engines: dict[str, EngineTold] = field(default_factory=dict)
-    spent_by_stage: dict[str, Spent] = field(default_factory=dict)
+    num_retries: int = 0
+    engines: dict[str, EngineSteps] = field(default_factory=dict)
+    time_by_stage: dict[str, StageTime] = field(default_factory=dict)
 
-    def look_up(self, names: Sequence[str]) -> list[int] | None:
-        """How many workers each name has killed; None: begin nothing any more."""
+    def worker_deaths(self, names: Sequence[str]) -> list[int] | None:
+        """How many workers each name has killed; None: the run drains, begin nothing."""
         if self.is_draining:
             return None
-        living = self.living_nodes() if any(name in self.begun for name in names) else set()
-        return [sum(node in living for node in self.begun.get(name, ())) for name in names]
+        is_any_open = any(name in self.open_attempts for name in names)
+        living = self.living_nodes() if is_any_open else set()
+        return [sum(node in living for node in self.open_attempts.get(name, ())) for name in names]
 
     def begin(self, name: str, node: str) -> bool:
-        """Announce one on a machine; whether it may still begin."""
+        """Register an attempt on a machine; whether it may begin."""
         if self.is_draining:
             return False
-        self.num_kills += name in self.begun
-        self.begun.setdefault(name, []).append(node)
+        self.num_retries += name in self.open_attempts
+        self.open_attempts.setdefault(name, []).append(node)
         return True
 
-    def end(self, name: str, actor: str = "", told: EngineTold | None = None) -> None:
-        self.begun.pop(name, None)
-        if told is not None:
-            self.tell(actor, told)
+    def end(self, name: str, worker: str = "", steps: EngineSteps | None = None) -> None:
+        self.open_attempts.pop(name, None)
+        if steps is not None:
+            self.report_engine(worker, steps)
 
-    def tell(self, actor: str, told: EngineTold) -> None:
-        self.engines[actor] = told
+    def report_engine(self, worker: str, steps: EngineSteps) -> None:
+        self.engines[worker] = steps
 
-    def spend(self, stage: str, spent: Spent) -> None:
-        """Add what a worker of this stage did and waited."""
-        self.spent_by_stage[stage] = self.spent_by_stage.get(stage, Spent()) + spent
+    def engine_reports(self) -> tuple[list[EngineSteps], int]:
+        """The last report of every engine, and the number of retries after worker deaths."""
+        return list(self.engines.values()), self.num_retries
 
-    def spent(self) -> dict[str, Spent]:
-        """What all workers of each stage did and waited, together."""
-        return self.spent_by_stage
+    def add_stage_time(self, stage: str, time: StageTime) -> None:
+        """Add the time that a worker of this stage worked and waited."""
+        self.time_by_stage[stage] = self.time_by_stage.get(stage, StageTime()) + time
+
+    def stage_times(self) -> dict[str, StageTime]:
+        """The time that all workers of each stage worked and waited."""
+        return self.time_by_stage
 
     def open_names(self) -> list[str]:
-        """What was begun and has not ended, the oldest first."""
-        return list(self.begun)
+        """What has begun and not ended, oldest first."""
+        return list(self.open_attempts)
 
     def drain(self) -> None:
-        """Let what was begun end, and nothing else begin."""
+        """Let what has begun end, and begin nothing else."""
         self.is_draining = True
 
-    def told(self) -> tuple[list[EngineTold], int]:
-        """Every engine's last word, and how often something was begun again after a death."""
-        return list(self.engines.values()), self.num_kills
 
+class RegistryHandle(Protocol):
+    """The methods of an AttemptRegistry, each with `.remote`."""
 
-class LedgerHandle(Protocol):
-    """The methods of a Ledger, each with `.remote`."""
-
-    look_up: Any
+    worker_deaths: Any
     begin: Any
     end: Any
-    tell: Any
+    report_engine: Any
+    engine_reports: Any
+    add_stage_time: Any
+    stage_times: Any
     open_names: Any
     drain: Any
-    spend: Any
-    spent: Any
-    told: Any
 
 
-def open_ledger() -> LedgerHandle:
-    """A ledger that survives every worker of the run and dies with its driver.
+def open_registry() -> RegistryHandle:
+    """A registry that survives every worker of the run and ends with its driver.
 
-    Should its machine be lost, an empty one begins elsewhere: nobody is blamed for what was open.
+    If its machine is lost, an empty registry starts elsewhere and forgets earlier deaths.
     """
-    # A CPU of its own would be one less for decoding; on the driver's machine it dies only with it.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    made = ray.remote(Ledger).options(
+    # Without a CPU of its own, which decoding needs; on the driver's machine, whose loss ends both.
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    made = ray.remote(AttemptRegistry).options(
         num_cpus=0,
-        scheduling_strategy=here,
+        scheduling_strategy=node,
         max_restarts=-1,
         max_task_retries=-1,
-        # Of its calls, several for each shard, the cluster would keep a history.
+        # Each shard makes several calls; without this the cluster would keep a history of all.
         enable_task_events=False,
     )
-    return cast(LedgerHandle, made.remote())
+    return cast(RegistryHandle, made.remote())

@@ -1,4 +1,4 @@
-"""Files to shards with sound: fetched, decoded and cut in one pass, whatever is wrong with them."""
+"""Files to shards with audio: fetches, decodes and cuts in one pass; errors become failures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.records import Failure, Recording, Shard
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.scratch import ScratchConfig, fetched, has_changed
 
 CHANNELS = ("mix", "split")
-# As much as headers and manifests may be wrong without anything being missing.
+# Headers and manifests may be wrong by this much without any audio missing.
 TOLERANCE_S, TOLERANCE_SHARE = 0.5, 0.02
 
 
@@ -48,7 +48,7 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioReader:
-    """Call it with a recording; it can be sent to any machine that has ffmpeg."""
+    """A function of a recording, which can be sent to any machine that has ffmpeg."""
 
     sample_rate_hz: int
     source: SourceConfig
@@ -57,7 +57,7 @@ class AudioReader:
     s3: S3Config
 
     def __call__(self, recording: Recording) -> Iterator[Cut]:
-        """The shards in order; a file that cannot be read or decoded is one failure."""
+        """The shards in order; a file that cannot be fetched or decoded is one failure."""
         try:
             with fetched(recording, self.s3, self.source.scratch) as path:
                 yield from self._read(path, recording)
@@ -78,7 +78,7 @@ class AudioReader:
             if not self._is_split(recording, num_channels):
                 yield from self._shards(decoder, recording)
                 return
-        # One pass for each channel: passes are cheap, and none holds a whole recording.
+        # One pass for each channel: a pass is cheap and holds no whole recording.
         for channel in recording.split(num_channels):
             with self._decoder(path) as decoder:
                 yield from self._shards(decoder, channel)
@@ -93,7 +93,7 @@ class AudioReader:
         cuts_s = [cut_s - recording.start_s for cut_s in recording.cuts_s]
         num_shards = 0
         for piece in cut(span.inside(blocks_N), self.sample_rate_hz, self.shard, cuts_s):
-            # Once there is a last shard the decoder has said its last word.
+            # With the last shard the decoder has ended, and its outcome is final.
             damage = self._damage(decoder, span, recording) if piece.is_last else None
             yield self._cut_shard(piece, recording, damage)
             num_shards += 1
@@ -102,7 +102,7 @@ class AudioReader:
 
     def _damage(self, decoder: AudioDecoder, span: Excerpt, recording: Recording) -> str | None:
         if has_changed(recording, self.s3):
-            return "changed: the file was written to while it was read"
+            return "changed: the file was modified while it was read"
         return _damage(decoder, span, recording)
 
     def _cut_shard(self, piece: ShardSamples, recording: Recording, damage: str | None) -> CutShard:
@@ -117,26 +117,26 @@ class AudioReader:
             is_last=piece.is_last,
             damage=damage,
         )
-        spoken = speech_spans(piece.samples_N, self.sample_rate_hz, self.guards)
-        return CutShard(shard, piece.samples_N, spoken)
+        speech = speech_spans(piece.samples_N, self.sample_rate_hz, self.guards)
+        return CutShard(shard, piece.samples_N, speech)
 
     def _decoder(self, path: Path) -> AudioDecoder:
         return AudioDecoder(path, self.source.decode, self.sample_rate_hz)
 
 
 def _damage(decoder: AudioDecoder, span: Excerpt, recording: Recording) -> str | None:
-    """Why the recording is not whole, from the decoder, or from what the manifest promised."""
+    """Why the recording is incomplete, by the decoder or by the duration in the manifest."""
     if not span.ends_early:
         outcome = decoder.outcome
         if outcome.status != "ok":
-            return f"{outcome.reason}: {outcome.detail or 'the decoder does not say why'}"
+            return f"{outcome.reason}: {outcome.detail or 'the decoder gives no reason'}"
     expected_s = recording.expected_s
     if expected_s is None:
         return None
     missing_s = expected_s - span.duration_s
     if missing_s <= max(TOLERANCE_S, TOLERANCE_SHARE * expected_s):
         return None
-    return f"short: {span.duration_s:.2f} s of the {expected_s:.2f} s that the manifest names"
+    return f"short: {span.duration_s:.2f} s of the {expected_s:.2f} s in the manifest"
 
 
 def _not_decoded(recording: Recording, outcome: DecodeOutcome) -> Failure:

@@ -1,9 +1,9 @@
-"""What the cluster gives to a run, and how patient the run is with it."""
+"""The configuration of a run on a cluster: workers, timeouts and intervals."""
 
 from dataclasses import dataclass, field
 
 ROWS_PER_BLOCK = 4
-# Nobody knows how many slots fill a GPU before the model is on it.
+# The number of slots that fit a GPU is unknown before the model is loaded.
 UNKNOWN_SLOTS = 256
 
 
@@ -77,7 +77,7 @@ class RayConfig:
 
 
 def calls_per_actor(config: ClusterConfig, num_slots: int | None) -> int:
-    """Blocks an actor works on at once: enough to keep its slots full while some rows straggle."""
+    """Blocks that an actor works on at once: enough to fill its slots while some rows are slow."""
     rows = config.rows_in_flight or 2 * (num_slots or UNKNOWN_SLOTS)
     return max(-(-rows // ROWS_PER_BLOCK), 2)
 

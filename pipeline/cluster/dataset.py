@@ -1,30 +1,30 @@
 """The graph that Ray Data runs: what is left of the plan in, receipts of committed parts out.
 
-remaining recordings -> [CPU] read: shards with sound, or failures -> blocks of four
+remaining recordings -> [CPU] read: shards with audio, or failures -> blocks of four
   -> [GPU, or CPU where there is none] a fixed pool of actors -> [CPU] commit -> receipts
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from nightscribe.cluster.attempt_registry import LedgerHandle
+from nightscribe.cluster.attempt_registry import RegistryHandle
 from nightscribe.cluster.audio_task import Reader, read_remaining
 from nightscribe.cluster.config import ROWS_PER_BLOCK, ClusterConfig, calls_per_actor
+from nightscribe.cluster.progress import Stopwatch
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_table
-from nightscribe.cluster.stack_dump import answer_with_stacks
-from nightscribe.cluster.stage_time import Stopwatch
-from nightscribe.cluster.worker import Listener, TranscribingActor
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.cluster.watchdog import dump_stacks_on_signal
+from nightscribe.cluster.worker import ClipTranscriber, ShardOptions, TranscribingActor
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import commit
 from nightscribe.storage.rows import outcome_of
 
-# Prefetching more blocks than this beyond those an actor works on only pins memory.
+# More blocks than this, beyond those that an actor works on, would only hold memory.
 PREFETCH = 1.2
 COMMIT_CPUS = 0.25
 COMMIT_STAGE = "commit"
@@ -33,24 +33,25 @@ ACTOR_INIT_DEATHS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """What the workers are made of, by functions that can be sent to them."""
+    """What the workers run; the functions are pickled and sent to them."""
 
-    make_reader: Callable[[], Reader]
-    make_listener: Callable[[], Listener]
+    read: Reader
+    make_transcriber: Callable[[], ClipTranscriber]
     output: str
     s3: S3Config
+    shards: ShardOptions = field(default_factory=ShardOptions)
 
 
 def receipts(
     tasks: Iterable[pa.Table],
     stages: Stages,
-    ledger: LedgerHandle,
+    registry: RegistryHandle,
     pool: Pool,
     config: ClusterConfig,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Run the graph over what read tasks are to do; rows about outcomes as soon as committed."""
+    """Run the graph over the read tasks; rows about outcomes as soon as they are committed."""
     _set_up_context(config)
-    dataset = _graph(tasks, stages, ledger, pool, config)
+    dataset = _graph(tasks, stages, registry, pool, config)
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield cast(pa.Table, batch).to_pylist()
 
@@ -58,41 +59,51 @@ def receipts(
 def _graph(
     tasks: Iterable[pa.Table],
     stages: Stages,
-    ledger: LedgerHandle,
+    registry: RegistryHandle,
     pool: Pool,
     config: ClusterConfig,
 ) -> ray.data.Dataset:
-    # One at a time: a plan of a million recordings lies in the object store and not in the driver.
+    # One at a time: a plan of a million recordings is in the object store, not in the driver.
     blocks = [ray.put(table) for table in tasks]
     recordings = ray.data.from_arrow_refs(blocks)  # type: ignore[arg-type] # two names of one type
     cut = recordings.map_batches(
-        read_remaining,  # type: ignore[arg-type] # Ray types no functions with fn_args
+        read_remaining,  # type: ignore[arg-type] # Ray has no types for functions with fn_args
         batch_size=None,
         batch_format="pyarrow",
-        fn_args=(stages.make_reader, ledger, config.max_kills),
+        fn_args=(stages.read, registry, config.max_kills),
         num_cpus=config.cpus_per_decoder,
         compute=TaskPoolStrategy(size=pool.num_decoders),
     ).repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
-    return _transcribed(cut, stages, ledger, pool, config).map_batches(
+    return _transcribed(cut, stages, registry, pool, config).map_batches(
         write_part,  # type: ignore[arg-type]
         batch_size=None,
         batch_format="pyarrow",
-        fn_args=(stages.output, stages.s3, ledger),
+        fn_args=(stages.output, stages.s3, registry),
         num_cpus=COMMIT_CPUS,
     )
 
 
 def _transcribed(
-    cut: ray.data.Dataset, stages: Stages, ledger: LedgerHandle, pool: Pool, config: ClusterConfig
+    cut: ray.data.Dataset,
+    stages: Stages,
+    registry: RegistryHandle,
+    pool: Pool,
+    config: ClusterConfig,
 ) -> ray.data.Dataset:
-    """A fixed pool: pools that grow and shrink load models when they should transcribe."""
+    """A fixed pool: one that grows and shrinks would load models instead of transcribing."""
     calls = calls_per_actor(config, pool.num_slots)
     rows_in_flight = calls * ROWS_PER_BLOCK
     return cut.map_batches(
         TranscribingActor,
         batch_size=ROWS_PER_BLOCK,
         batch_format="pyarrow",
-        fn_constructor_args=(stages.make_listener, ledger, rows_in_flight, config.max_kills),
+        fn_constructor_args=(
+            stages.make_transcriber,
+            stages.shards,
+            registry,
+            rows_in_flight,
+            config.max_kills,
+        ),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor,
         compute=ActorPoolStrategy(
@@ -103,16 +114,16 @@ def _transcribed(
     )
 
 
-def write_part(table: pa.Table, output: str, s3: S3Config, ledger: LedgerHandle) -> pa.Table:
-    """On a CPU worker: commit what an actor has heard."""
-    answer_with_stacks()
+def write_part(table: pa.Table, output: str, s3: S3Config, registry: RegistryHandle) -> pa.Table:
+    """On a CPU worker: commit the outcomes of an actor."""
+    dump_stacks_on_signal()
     outcomes = [outcome_of(row) for row in table.to_pylist()]
     if not outcomes:
         return receipt_table([], [])
     watch = Stopwatch()
     with watch:
         committed = receipt_table(commit(open_store(output, s3), outcomes), outcomes)
-    ledger.spend.remote(COMMIT_STAGE, watch.take())
+    registry.add_stage_time.remote(COMMIT_STAGE, watch.take())
     return committed
 
 
@@ -120,8 +131,8 @@ def _set_up_context(config: ClusterConfig) -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = int(config.block_mib * 2**20)
-    # The watchdog knows more about a run that stands still.
+    # The watchdog knows more about a run that has stalled.
     context.execution_no_progress_timeout_s = -1
     context.max_consecutive_actor_init_deaths = ACTOR_INIT_DEATHS
-    # Ray would drop what a failed block held; here, what can fail is a row.
+    # Ray would drop the rows of a failed block; here whatever can fail is a row.
     context.max_errored_blocks = 0

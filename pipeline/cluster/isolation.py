@@ -1,22 +1,22 @@
-"""Who may be heard beside whom in one process."""
+"""Which shards may run beside each other in one worker: isolates suspects of worker deaths."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Room:
-    """Holds many who do not mind each other, or one who is alone."""
+class IsolationLock:
+    """Admits many holders that share the worker, or a single one that has it alone."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
         self._num_inside = 0
-        self._num_lonely = 0  # inside or at the door: nobody enters before them
+        self._num_alone = 0  # inside or waiting: no shared holder enters before them
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._num_lonely)
+            await self._changed.wait_for(lambda: not self._num_alone)
             self._num_inside += 1
         try:
             yield
@@ -25,7 +25,7 @@ class Room:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        self._num_lonely += 1
+        self._num_alone += 1
         try:
             async with self._changed:
                 await self._changed.wait_for(lambda: not self._num_inside)
@@ -35,7 +35,7 @@ class Room:
             finally:
                 await self._leave()
         finally:
-            self._num_lonely -= 1
+            self._num_alone -= 1
             async with self._changed:
                 self._changed.notify_all()
 

@@ -1,6 +1,6 @@
-"""What a run tells Prometheus through Ray's own exporter, which puts `ray_` before every name.
+"""Metrics for Prometheus, through the exporter of Ray, which puts `ray_` before every name.
 
-The driver tells of recordings, the decoders of sound, the actors of shards and of their engines.
+The driver counts recordings, the audio workers decoded audio, the transcribers shards and steps.
 """
 
 import threading
@@ -12,33 +12,33 @@ from typing import Protocol
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from nightscribe.publishing import Visible
+from nightscribe.publishing import NewResults
 from nightscribe.records import ShardTranscript
 
 COUNTERS = {
-    "nightscribe_audio_seconds_total": "Seconds of recordings transcribed",
-    "nightscribe_decoded_seconds_total": "Seconds of recordings decoded",
+    "nightscribe_audio_seconds_total": "Seconds of audio transcribed",
+    "nightscribe_decoded_seconds_total": "Seconds of audio decoded",
     "nightscribe_decode_busy_seconds_total": "Seconds spent fetching and decoding",
     "nightscribe_shards_total": "Shards transcribed",
-    "nightscribe_words_total": "Words said",
+    "nightscribe_words_total": "Words transcribed",
     "nightscribe_recordings_total": "Recordings published",
     "nightscribe_failures_total": "Recordings that failed, by stage and reason",
-    "nightscribe_retries_total": "Shards begun again after their worker died",
+    "nightscribe_retries_total": "Shards and files retried after their worker died",
 }
 GAUGES = {
     "nightscribe_slots": "Slots of the engine",
-    "nightscribe_slots_busy": "Slots that hold a stream",
-    "nightscribe_queue_shards": "Shards that wait for a slot",
+    "nightscribe_slots_busy": "Slots in use",
+    "nightscribe_queue_shards": "Shards waiting for a slot",
 }
 HISTOGRAMS = {
-    "nightscribe_step_seconds": "Time of one step of every slot, the mean of a second",
+    "nightscribe_step_seconds": "Duration of one engine step, averaged over a second",
 }
 STEP_BOUNDARIES_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56]
-LOOK_S = 1.0
+SAMPLE_INTERVAL_S = 1.0
 
 
 class Metrics:
-    """The metrics of one process; counters only grow, gauges hold the last value told."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
         tag_keys = {"nightscribe_failures_total": ("stage", "reason")}
@@ -53,11 +53,11 @@ class Metrics:
         }
 
     def add(self, name: str, amount: float, tags: Mapping[str, str] | None = None) -> None:
-        # Ray refuses to count nothing.
+        # Ray refuses to add zero.
         if amount > 0:
             self._counters[name].inc(amount, tags=dict(tags or {}))
 
-    def hold(self, name: str, value: float) -> None:
+    def set(self, name: str, value: float) -> None:
         self._gauges[name].set(value)
 
     def observe(self, name: str, value: float) -> None:
@@ -66,12 +66,12 @@ class Metrics:
 
 @cache
 def metrics() -> Metrics:
-    """Those of this process; Ray takes each name once."""
+    """The metrics of this process; Ray accepts each name once."""
     return Metrics()
 
 
-class EngineTally(Protocol):
-    """What the metrics need to know of an engine."""
+class EngineCounts(Protocol):
+    """The statistics of an engine that are exported."""
 
     num_slots: int
     slots_busy: float
@@ -79,66 +79,65 @@ class EngineTally(Protocol):
     busy_s: float
 
 
-class Watched(Protocol):
+class EngineOwner(Protocol):
     """Something with an engine, and shards that wait for its slots or are in them."""
 
     @property
-    def tally(self) -> EngineTally: ...
+    def stats(self) -> EngineCounts: ...
 
     @property
     def num_in_flight(self) -> int: ...
 
 
-def watch(actor: Watched) -> None:
-    """Tell what its engine does, second by second, as long as there is anybody who holds it."""
-    looks = threading.Thread(
-        target=_look_again, args=(weakref.ref(actor),), name="metrics", daemon=True
-    )
-    looks.start()
+def export_engine_stats(owner: EngineOwner) -> None:
+    """Export the statistics of its engine every second, for as long as the owner exists."""
+    threading.Thread(
+        target=_export_regularly, args=(weakref.ref(owner),), name="metrics", daemon=True
+    ).start()
 
 
-def tell_heard(heard: ShardTranscript) -> None:
+def count_transcribed(transcript: ShardTranscript) -> None:
     """Count a shard and its words."""
-    metrics().add("nightscribe_audio_seconds_total", heard.shard.owned_s)
-    metrics().add("nightscribe_words_total", len(heard.words))
+    metrics().add("nightscribe_audio_seconds_total", transcript.shard.owned_s)
+    metrics().add("nightscribe_words_total", len(transcript.words))
     metrics().add("nightscribe_shards_total", 1)
 
 
-def tell_decoded(decoded_s: float, busy_s: float) -> None:
-    """Count a shard that a decoder made, and how long that took it."""
+def count_decoded(decoded_s: float, busy_s: float) -> None:
+    """Count the audio of a shard and the time that decoding it took."""
     metrics().add("nightscribe_decoded_seconds_total", decoded_s)
     metrics().add("nightscribe_decode_busy_seconds_total", busy_s)
 
 
-def tell_published(visible: Visible) -> None:
-    """Count what readers can see now and could not before."""
-    metrics().add("nightscribe_recordings_total", len(visible.transcripts))
-    for failure in visible.failures:
+def count_published(new: NewResults) -> None:
+    """Count recordings and failures that were published."""
+    metrics().add("nightscribe_recordings_total", len(new.transcripts))
+    for failure in new.failures:
         if failure.shard is None:
-            why = {"stage": failure.stage, "reason": failure.reason}
-            metrics().add("nightscribe_failures_total", 1, why)
+            tags = {"stage": failure.stage, "reason": failure.reason}
+            metrics().add("nightscribe_failures_total", 1, tags)
 
 
-def tell_retries(num_retries: int) -> None:
-    """Count shards and files begun again because their worker died."""
+def count_retries(num_retries: int) -> None:
+    """Count shards and files that are retried because their worker died."""
     metrics().add("nightscribe_retries_total", num_retries)
 
 
-def _look_again(actor: weakref.ref[Watched]) -> None:
+def _export_regularly(owner: weakref.ref[EngineOwner]) -> None:
     num_steps, busy_s = 0, 0.0
-    while (watched := actor()) is not None:
-        num_steps, busy_s = _look(watched, num_steps, busy_s)
-        del watched
-        time.sleep(LOOK_S)
+    while (living := owner()) is not None:
+        num_steps, busy_s = _export(living, num_steps, busy_s)
+        del living
+        time.sleep(SAMPLE_INTERVAL_S)
 
 
-def _look(watched: Watched, num_steps: int, busy_s: float) -> tuple[int, float]:
-    """Tell what happened since the engine had made so many steps in so many seconds."""
-    tally, told = watched.tally, metrics()
-    told.hold("nightscribe_slots", tally.num_slots)
-    told.hold("nightscribe_slots_busy", tally.slots_busy)
-    told.hold("nightscribe_queue_shards", max(watched.num_in_flight - tally.slots_busy, 0.0))
-    if tally.num_steps > num_steps:
-        step_s = (tally.busy_s - busy_s) / (tally.num_steps - num_steps)
-        told.observe("nightscribe_step_seconds", step_s)
-    return tally.num_steps, tally.busy_s
+def _export(owner: EngineOwner, num_steps: int, busy_s: float) -> tuple[int, float]:
+    """Export the present state, and the mean step since the engine had these counts."""
+    stats, exported = owner.stats, metrics()
+    exported.set("nightscribe_slots", stats.num_slots)
+    exported.set("nightscribe_slots_busy", stats.slots_busy)
+    exported.set("nightscribe_queue_shards", max(owner.num_in_flight - stats.slots_busy, 0.0))
+    if stats.num_steps > num_steps:
+        step_s = (stats.busy_s - busy_s) / (stats.num_steps - num_steps)
+        exported.observe("nightscribe_step_seconds", step_s)
+    return stats.num_steps, stats.busy_s

@@ -1,80 +1,131 @@
-"""How far a run is: what the display, the heartbeat and the summary tell."""
+"""The state of a run: what the display, status.json and the summary show."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from nightscribe.cluster.stage_time import Spent
-from nightscribe.publishing import Visible
+from nightscribe.publishing import NewResults
 from nightscribe.records import Failure, Transcript
 
-# The speed shown is that of the recent past: a run that was resumed, or lost a machine, should
-# not be told by its average.
+# The speed is that of the recent past: after a resume or the loss of a machine, the average of
+# the run would say little about what comes.
 SPEED_WINDOW_S = 120.0
-# What the report draws: a few hundred moments, however long the run lasts.
-MAX_MOMENTS = 240
+# The report draws a few hundred points, however long the run takes.
+MAX_HISTORY = 240
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Seconds that all workers of one stage worked, and waited for other stages."""
+
+    busy_s: float = 0.0
+    waiting_s: float = 0.0
+
+    def __add__(self, other: "StageTime") -> "StageTime":
+        return StageTime(self.busy_s + other.busy_s, self.waiting_s + other.waiting_s)
+
+
+class Stopwatch:
+    """Starts when it is made; a worker is busy while it is inside at least one `with`."""
+
+    def __init__(self) -> None:
+        self._num_open = 0
+        self._total = StageTime()
+        self._updated_at_s = time.monotonic()
+
+    def __enter__(self) -> None:
+        self._update()
+        self._num_open += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._update()
+        self._num_open -= 1
+
+    def take(self) -> StageTime:
+        """The time since the last call."""
+        self._update()
+        total, self._total = self._total, StageTime()
+        return total
+
+    def _update(self) -> None:
+        now_s = time.monotonic()
+        passed_s, self._updated_at_s = now_s - self._updated_at_s, now_s
+        is_busy = self._num_open > 0
+        self._total += StageTime(passed_s, 0.0) if is_busy else StageTime(0.0, passed_s)
+
+
+def timed(items: Iterator[Item], watch: Stopwatch) -> Iterator[Item]:
+    """The same items: busy while each is made, waiting until the next is asked for."""
+    while True:
+        with watch:
+            item = next(items, None)
+        if item is None:
+            return
+        yield item
 
 
 @dataclass(slots=True)
 class Progress:
-    """Counts of one attempt at a run, told by the driver alone."""
+    """The counts of one attempt at a run, kept by the driver."""
 
     run_id: str
-    num_recordings: int  # in the plan, duplicates too
+    num_recordings: int  # in the plan, including duplicates
     estimated_s: float  # of everything that was left when this attempt began
-    num_left: int = 0  # recordings when this attempt began, duplicates not counted
+    num_left: int = 0  # recordings when this attempt began, without duplicates
     num_done_before: int = 0
     num_failures_before: int = 0
     state: str = "running"  # running, draining, stopped, finished, failed
     num_transcripts: int = 0
     num_partial: int = 0
     num_new_failures: int = 0  # recordings without a transcript
-    num_new_done: float = 0.0  # a channel is a part of its file
+    num_new_done: float = 0.0  # a channel is a fraction of its file
     num_words: int = 0
-    heard_s: float = 0.0
+    transcribed_s: float = 0.0
     num_shards: int = 0
-    num_kills: int = 0
-    occupancy: float | None = None  # lately
+    num_retries: int = 0  # shards and files, after their worker died
+    occupancy: float | None = None  # since the last heartbeat
     mean_occupancy: float | None = None  # since the beginning
     started_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
     detail: str = ""
     history: list[tuple[float, float, float | None]] = field(default_factory=list)
-    waits: list[dict[str, Any]] = field(default_factory=list)  # of each stage, see `spend`
-    # How long it takes is told by a clock that nobody sets.
+    waits: list[dict[str, Any]] = field(default_factory=list)  # by stage, see `set_stage_times`
+    # Durations come from a clock that nobody can set.
     _started_s: float = field(default_factory=lambda: time.monotonic())
     _updated_s: float = field(default_factory=lambda: time.monotonic())
     _recent: list[tuple[float, float]] = field(default_factory=list)
-    _moments_apart_s: float = 1.0
+    _history_interval_s: float = 1.0
 
     def receive(self, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:
             self.num_shards += 1
-            self.heard_s += row["heard_s"]
+            self.transcribed_s += row["transcribed_s"]
             self.num_words += row["num_words"]
-        self._remember()
+        self._update_speed()
 
-    def show(self, visible: Visible) -> None:
-        """Count what readers can see now."""
-        self.num_transcripts += len(visible.transcripts)
-        self.num_partial += sum(one.status == "partial" for one in visible.transcripts)
-        failed = [one for one in visible.failures if one.shard is None]
+    def add_results(self, new: NewResults) -> None:
+        """Count what was published."""
+        self.num_transcripts += len(new.transcripts)
+        self.num_partial += sum(one.status == "partial" for one in new.transcripts)
+        failed = [one for one in new.failures if one.shard is None]
         self.num_new_failures += len(failed)
-        finished: list[Transcript | Failure] = [*visible.transcripts, *failed]
+        finished: list[Transcript | Failure] = [*new.transcripts, *failed]
         for result in finished:
             self.num_new_done += 1 / (result.recording.num_channels or 1)
 
-    def spend(self, spent_by_stage: Mapping[str, Spent]) -> None:
-        """Note what the workers of each stage did and waited, all together."""
+    def set_stage_times(self, time_by_stage: Mapping[str, StageTime]) -> None:
+        """Set the total time that the workers of each stage worked and waited."""
         self.waits = [
             {
                 "stage": stage,
-                "busy_s": round(spent.busy_s, 2),
-                "waiting_s": round(spent.waiting_s, 2),
+                "busy_s": round(total.busy_s, 2),
+                "waiting_s": round(total.waiting_s, 2),
             }
-            for stage, spent in spent_by_stage.items()
+            for stage, total in time_by_stage.items()
         ]
 
     @property
@@ -83,7 +134,7 @@ class Progress:
 
     @property
     def num_failures(self) -> int:
-        """Recordings without a transcript, those of earlier attempts too."""
+        """Recordings without a transcript, including those of earlier attempts."""
         return self.num_failures_before + self.num_new_failures
 
     @property
@@ -92,52 +143,52 @@ class Progress:
 
     @property
     def speed(self) -> float:
-        """Seconds of recordings heard in a second, lately."""
+        """Seconds of recordings transcribed per second, recently."""
         if len(self._recent) < 2:
-            return self.heard_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
-        (then, before_s), (now, heard_s) = self._recent[0], self._recent[-1]
-        return (heard_s - before_s) / (now - then) if now > then else 0.0
+            return self.transcribed_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        (then, before_s), (now, transcribed_s) = self._recent[0], self._recent[-1]
+        return (transcribed_s - before_s) / (now - then) if now > then else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """How long it will take from here; None: nobody knows."""
+        """The estimated time to the end; None where there is no estimate."""
         if self.state in ("finished", "stopped", "failed"):
             return None
-        left = max(self.estimated_s - self.heard_s, 0.0)
+        left = max(self.estimated_s - self.transcribed_s, 0.0)
         return left / self.speed if self.speed > 0 else None
 
     def document(self) -> dict[str, Any]:
-        """What status.json holds."""
-        told = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
-        return told | {
-            "history": [*self.history, self._moment()],
+        """The content of status.json."""
+        counts = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        return counts | {
+            "history": [*self.history, self._point()],
             "num_done": self.num_done,
             "num_failures": self.num_failures,
             "speed": round(self.speed, 2),
             "left_s": None if self.left_s is None else round(self.left_s),
-            "started_at": _moment(self.started_at),
-            "updated_at": _moment(self.updated_at),
+            "started_at": _iso_time(self.started_at),
+            "updated_at": _iso_time(self.updated_at),
         }
 
-    def _remember(self) -> None:
+    def _update_speed(self) -> None:
         self.updated_at, self._updated_s = time.time(), time.monotonic()
-        self._recent.append((self._updated_s, self.heard_s))
-        self._note()
+        self._recent.append((self._updated_s, self.transcribed_s))
+        self._add_to_history()
         while self._recent[0][0] < self._updated_s - SPEED_WINDOW_S:
             self._recent.pop(0)
 
-    def _note(self) -> None:
-        """Add to the history; when it is full, every other moment goes."""
-        if self.history and self.elapsed_s < self.history[-1][0] + self._moments_apart_s:
+    def _add_to_history(self) -> None:
+        """Add a point to the history; when it is full, remove every other point."""
+        if self.history and self.elapsed_s < self.history[-1][0] + self._history_interval_s:
             return
-        self.history.append(self._moment())
-        if len(self.history) > MAX_MOMENTS:
+        self.history.append(self._point())
+        if len(self.history) > MAX_HISTORY:
             self.history = self.history[::2]
-            self._moments_apart_s *= 2
+            self._history_interval_s *= 2
 
-    def _moment(self) -> tuple[float, float, float | None]:
-        return round(self.elapsed_s, 2), round(self.heard_s, 2), self.occupancy
+    def _point(self) -> tuple[float, float, float | None]:
+        return round(self.elapsed_s, 2), round(self.transcribed_s, 2), self.occupancy
 
 
-def _moment(time_s: float) -> str:
+def _iso_time(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")

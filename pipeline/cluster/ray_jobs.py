@@ -1,4 +1,4 @@
-"""Jobs on a cluster that is there: submitted, followed, stopped."""
+"""Ray jobs on an existing cluster: submit, follow and stop."""
 
 import logging
 import time
@@ -19,45 +19,45 @@ from tenacity import (
 )
 
 POLL_S = 1.0
-# A head that is busy, or a connection that broke, is no reason to lose sight of a job.
-PATIENCE_S = 600.0
+# A busy head or a broken connection does not end the following of a job.
+RETRY_S = 600.0
 START_S = 120.0
 CONNECT_ATTEMPTS = 4
 PAUSE_S = 5.0
-LOST = (RuntimeError, OSError, aiohttp.ClientError)
+CONNECTION_ERRORS = (RuntimeError, OSError, aiohttp.ClientError)
 NO_EXIT_CODE = 1
 
 log = logging.getLogger(__name__)
 
 
 class JobRefusedError(Exception):
-    """The cluster did not take the job, or does not know it."""
+    """The cluster refused the job, or does not know it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayJob:
-    """A command and what it needs around it."""
+    """A command and the environment that it needs."""
 
     command: str
-    folder: Path | None  # None: the program is installed there
+    folder: Path | None  # None: the program is installed on the cluster
     pip: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     job_id: str | None = None
 
     @property
     def runtime_env(self) -> dict[str, Any]:
-        made: dict[str, Any] = {"env_vars": {**self.env}}
+        environment: dict[str, Any] = {"env_vars": {**self.env}}
         if self.folder is not None:
-            made["working_dir"] = str(self.folder)
-        return made | ({"pip": self.pip} if self.pip else {})
+            environment["working_dir"] = str(self.folder)
+        return environment | ({"pip": self.pip} if self.pip else {})
 
 
 class Jobs:
-    """The jobs of the cluster with this dashboard."""
+    """The jobs of the cluster that has this dashboard."""
 
     def __init__(self, dashboard: str) -> None:
         self._dashboard = dashboard
-        # Of every file that stays here it would tell a line.
+        # Ray would log a line for every file that is not uploaded.
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             self._client = _client_of(dashboard)
@@ -70,7 +70,7 @@ class Jobs:
         except (RuntimeError, ValueError) as error:
             raise JobRefusedError(self._sentence("refused the job", error)) from error
 
-    # A head that was started a moment ago has no agent yet.
+    # A head that has just started has no agent yet.
     @retry(
         retry=retry_if_exception_message(match=".*try again later"),
         stop=stop_after_delay(START_S),
@@ -83,12 +83,12 @@ class Jobs:
         )
 
     async def follow(self, job_id: str, write: Callable[[str], Any]) -> None:
-        """Hand on the log as it grows, to its end or until the connection is lost."""
+        """Write the log as it grows, to its end or until the connection is lost."""
         try:
             async for text in self._client.tail_job_logs(job_id):
                 write(text)
-        except LOST as error:
-            log.warning("the log of %s is cut off here, the job is not: %s", job_id, error)
+        except CONNECTION_ERRORS as error:
+            log.warning("the log of %s ends here, but the job goes on: %s", job_id, error)
 
     def exit_code(self, job_id: str) -> int:
         """Wait for the job's end; 0 only if it succeeded."""
@@ -103,13 +103,15 @@ class Jobs:
         try:
             return self._client.stop_job(job_id)
         except RuntimeError as error:
-            raise JobRefusedError(self._sentence(f"knows no job {job_id}", error)) from error
+            raise JobRefusedError(self._sentence(f"does not know job {job_id}", error)) from error
 
     def _info(self, job_id: str) -> JobDetails:
         try:
-            return _patiently(lambda: self._client.get_job_info(job_id))
-        except LOST as error:
-            raise JobRefusedError(self._sentence(f"tells nothing of {job_id}", error)) from error
+            return _with_retries(lambda: self._client.get_job_info(job_id))
+        except CONNECTION_ERRORS as error:
+            raise JobRefusedError(
+                self._sentence(f"has no information on {job_id}", error)
+            ) from error
 
     def _sentence(self, what: str, error: BaseException) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -126,11 +128,11 @@ def _client_of(dashboard: str) -> JobSubmissionClient:
     return JobSubmissionClient(dashboard)
 
 
-def _patiently(ask: Callable[[], JobDetails]) -> JobDetails:
-    patient = retry(
-        retry=retry_if_exception_type(LOST),
-        stop=stop_after_delay(PATIENCE_S),
+def _with_retries(request: Callable[[], JobDetails]) -> JobDetails:
+    retried = retry(
+        retry=retry_if_exception_type(CONNECTION_ERRORS),
+        stop=stop_after_delay(RETRY_S),
         wait=wait_fixed(PAUSE_S),
         reraise=True,
     )
-    return patient(ask)()
+    return retried(request)()

@@ -1,4 +1,9 @@
-"""A Ray to work with: one that is there, or one started here for as long as the run takes."""
+"""Connects to a Ray cluster, or starts one on this machine for the time of a run.
+
+All uses of Ray's private names and internal settings are here. Seen in Ray 2.59 and 2.60:
+`ray._private.worker._global_node`, the argument `_temp_dir` of `ray.init`, the logger
+`ray.data._internal.progress`, and the settings of the raylet in INTERNAL_SETTINGS.
+"""
 
 import logging
 import os
@@ -12,34 +17,34 @@ from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
 from nightscribe.cluster.config import ClusterConfig, RayConfig
 
-# Decoder, transcriber and writer run side by side; Ray counts CPUs, the kernel shares them.
+# Decoding, transcribing and committing run in parallel; Ray counts CPUs, the kernel shares them.
 MIN_CPUS = 4
 START_ATTEMPTS = 3
-# Ray puts the folder's name into names of sockets, which must be short.
+# Ray uses the name of the folder in the names of sockets, which must be short.
 TEMP_FOLDER = "nightscribe-ray"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-OWN_SETTINGS = {
-    # Ray ends workers that were idle for a second and starts others for the next tasks, which
-    # takes longer than most tasks do.
+INTERNAL_SETTINGS = {
+    # By default Ray ends workers that are idle for a second and starts new ones for the next tasks,
+    # which takes longer than most tasks.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
-    # What it remembers of tasks that ended, some kilobytes each; nobody asks for so many.
+    # The records of ended tasks, some kilobytes each, of which far fewer are needed.
     "RAY_task_events_max_num_task_in_gcs": "5000",
 }
 
 
 class ClusterUnreachableError(Exception):
-    """There is no Ray at that address, or none could be started."""
+    """There is no Ray at the address, or none could be started here."""
 
 
 @contextmanager
 def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
     """Join the cluster at the address, or the one this job runs in, or start one."""
-    _calm_logs()
-    # A cluster that sets this is the one that runs this job.
+    _quiet_logs()
+    # Ray sets this in a job that it runs, to the address of its cluster.
     address = ray_config.address or os.environ.get("RAY_ADDRESS")
     try:
         _join(address) if address else _start(config)
-    except Exception as error:  # Ray raises plain ones, too
+    except Exception as error:  # Ray raises many types
         where = f"at {address}" if address else "on this machine"
         raise ClusterUnreachableError(f"no Ray {where}: {' '.join(str(error).split())}") from error
     try:
@@ -49,7 +54,7 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
 
 
 def session_folder() -> Path | None:
-    """Where Ray keeps what its processes here write; None if that is not on this machine."""
+    """The folder of the logs of Ray's processes; None if it is not on this machine."""
     node = ray._private.worker._global_node
     folder = None if node is None else Path(node.get_session_dir_path())
     return folder if folder is not None and folder.is_dir() else None
@@ -59,7 +64,7 @@ def _join(address: str) -> None:
     ray.init(address=address, log_to_driver=False, configure_logging=False)
 
 
-# A busy machine may need more than the half minute that Ray waits for itself.
+# A busy machine may need more than the half minute that Ray waits.
 @retry(
     retry=retry_if_exception_message(match=".*timed out during startup"),
     stop=stop_after_attempt(START_ATTEMPTS),
@@ -68,7 +73,7 @@ def _join(address: str) -> None:
 )
 def _start(config: ClusterConfig) -> None:
     gib = config.object_store_gib
-    for name, value in OWN_SETTINGS.items():
+    for name, value in INTERNAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     ray.init(
         address="local",
@@ -82,7 +87,7 @@ def _start(config: ClusterConfig) -> None:
 
 
 def cpus_here(quota: Path = CPU_QUOTA) -> int:
-    """CPUs that this process may use: a container has fewer than its machine."""
+    """The CPUs that this process may use: a container has fewer than its machine."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         most, period = quota.read_text().split()
@@ -92,10 +97,10 @@ def cpus_here(quota: Path = CPU_QUOTA) -> int:
     return max(min(allowed or 1, limit), 1)
 
 
-def _calm_logs() -> None:
+def _quiet_logs() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It warns of what we asked for: no bars of its own.
+    # It warns that its progress bars are disabled, which is intended.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)

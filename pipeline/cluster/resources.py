@@ -1,4 +1,4 @@
-"""What a run needs of the cluster, and what the cluster lacks, before anything waits for it."""
+"""The workers that fit a cluster; says what the cluster lacks before anything waits for it."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -17,8 +17,8 @@ from tenacity import (
 from nightscribe.cluster.config import ClusterConfig
 
 POLL_S = 1.0
-# Ray may take so long to notice that the processes of a job that ended are gone.
-LEAVING_S = 30.0
+# Ray may take this long to free the resources of a job that has ended.
+RELEASE_S = 30.0
 MIN_FREE_CPUS = 0.25
 
 Made = TypeVar("Made")
@@ -42,14 +42,14 @@ class Pool:
 
 
 def pool_for(config: ClusterConfig, num_slots: int | None) -> Pool:
-    """The workers that fit, as soon as the first of them can begin.
+    """The workers that fit, as soon as the first of them can start.
 
-    Raises ClusterLacksError, which tells in one sentence what is missing, once there was time
-    enough for machines to come and for other jobs to end.
+    Raises ClusterLacksError, which says in one sentence what is missing, if that did not change in
+    the time given to machines to join and to other jobs to end.
     """
-    pool = _patiently(lambda: plan_pool(_machines(), config, num_slots), config.wait_s)
-    wait_s = max(config.wait_s, LEAVING_S)
-    _patiently(lambda: check_room(ray.available_resources(), pool, config), wait_s)
+    pool = _wait_for(lambda: plan_pool(_machines(), config, num_slots), config.wait_s)
+    wait_s = max(config.wait_s, RELEASE_S)
+    _wait_for(lambda: check_free(ray.available_resources(), pool, config), wait_s)
     return pool
 
 
@@ -57,28 +57,28 @@ def _machines() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _patiently(attempt: Callable[[], Made], wait_s: float) -> Made:
-    """What it returns once the cluster lacks nothing for it."""
-    patient = retry(
+def _wait_for(attempt: Callable[[], Made], wait_s: float) -> Made:
+    """Call `attempt` again until it raises no ClusterLacksError; what it returns."""
+    repeated = retry(
         retry=retry_if_exception_type(ClusterLacksError),
         stop=stop_after_delay(wait_s),
         wait=wait_fixed(POLL_S),
-        before_sleep=_say_once(wait_s),
+        before_sleep=_log_once(wait_s),
         reraise=True,
     )
-    return patient(attempt)()
+    return repeated(attempt)()
 
 
-def _say_once(wait_s: float) -> Callable[[RetryCallState], None]:
-    def say(state: RetryCallState) -> None:
+def _log_once(wait_s: float) -> Callable[[RetryCallState], None]:
+    def log_first(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
             log.warning("waiting up to %.0f s: %s", wait_s, state.outcome.exception())
 
-    return say
+    return log_first
 
 
-def check_room(free: Mapping[str, float], pool: Pool, config: ClusterConfig) -> None:
-    """Raise ClusterLacksError unless other jobs leave room for one transcriber and one decoder."""
+def check_free(free: Mapping[str, float], pool: Pool, config: ClusterConfig) -> None:
+    """Raise ClusterLacksError unless there is room for one transcriber and one audio worker."""
     needed = {
         "GPU": pool.gpus_per_actor,
         "CPU": pool.cpus_per_actor + config.cpus_per_decoder + MIN_FREE_CPUS,
@@ -86,9 +86,9 @@ def check_room(free: Mapping[str, float], pool: Pool, config: ClusterConfig) -> 
     if all(free.get(kind, 0.0) >= amount for kind, amount in needed.items()):
         return
     raise ClusterLacksError(
-        f"other jobs hold the cluster: {free.get('GPU', 0.0):g} GPUs and {free.get('CPU', 0.0):g} "
-        f"CPUs are free, a transcriber and a decoder need {needed['GPU']:g} and "
-        f"{needed['CPU']:g}; end those jobs, or let cluster.wait_s wait for them"
+        f"other jobs use the cluster: {free.get('GPU', 0.0):g} GPUs and {free.get('CPU', 0.0):g} "
+        f"CPUs are free, a transcriber and an audio worker need {needed['GPU']:g} and "
+        f"{needed['CPU']:g}; end those jobs, or raise cluster.wait_s to wait for them"
     )
 
 
@@ -106,8 +106,8 @@ def plan_pool(
     wanted = config.num_actors or (max(places, 1) if gpus_per_actor else 1)
     if wanted > places:
         each = f"{gpus_per_actor:g} GPU and {cpus_per_actor:g} CPU"
-        raise ClusterLacksError(_lack(wanted, places, each, gpus, cpus))
-    fitting = _fitting_decoders(cpus, wanted, cpus_per_actor, config)
+        raise ClusterLacksError(_too_few(wanted, places, each, gpus, cpus))
+    fitting = _fitting_audio_workers(cpus, wanted, cpus_per_actor, config)
     return Pool(
         num_actors=wanted,
         gpus_per_actor=gpus_per_actor,
@@ -117,10 +117,10 @@ def plan_pool(
     )
 
 
-def _fitting_decoders(
+def _fitting_audio_workers(
     cpus: float, num_actors: int, cpus_per_actor: float, config: ClusterConfig
 ) -> int:
-    """Decoders for which there is room beside the transcribers."""
+    """The audio workers that fit beside the transcribers."""
     taken_cpus = num_actors * cpus_per_actor
     fitting = int((cpus - taken_cpus - MIN_FREE_CPUS) / config.cpus_per_decoder)
     if fitting < 1:
@@ -147,18 +147,18 @@ def _cpus_per_actor(
 
 
 def _places(node: Mapping[str, float], gpus: float, cpus: float) -> int:
-    """How many actors a machine takes; an actor does not spread over GPUs it shares."""
+    """How many actors fit a machine; one that takes a share of a GPU uses one GPU alone."""
     by_cpu = int(node.get("CPU", 0.0) / cpus) if cpus else 10**6
     if not gpus:
         return by_cpu if node.get("CPU", 0.0) else 0
-    there = int(node.get("GPU", 0.0))
-    by_gpu = there * int(1 / gpus + 1e-9) if gpus <= 1 else int(there / gpus)
+    num_gpus = int(node.get("GPU", 0.0))
+    by_gpu = num_gpus * int(1 / gpus + 1e-9) if gpus <= 1 else int(num_gpus / gpus)
     return min(by_cpu, by_gpu)
 
 
-def _lack(wanted: int, places: int, each: str, gpus: float, cpus: float) -> str:
+def _too_few(wanted: int, places: int, each: str, gpus: float, cpus: float) -> str:
     return (
         f"{wanted} transcribers of {each} each were asked for and {places} fit: the cluster has "
         f"{gpus:g} GPUs and {cpus:g} CPUs; add machines, lower cluster.num_actors or "
-        "cluster.gpus_per_actor, or let cluster.wait_s wait for machines that are on their way"
+        "cluster.gpus_per_actor, or raise cluster.wait_s to wait for more machines"
     )

@@ -1,4 +1,4 @@
-"""Records to the rows that Ray moves, and back: the only place that knows both."""
+"""Records to the rows of Ray's blocks, and back."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ RECEIPT_SCHEMA = pa.schema(
         ("recording_id", pa.string()),
         ("shard_index", pa.int32()),
         ("is_last", pa.bool_()),
-        ("heard_s", pa.float64()),
+        ("transcribed_s", pa.float64()),
         ("num_words", pa.int64()),
     ]
 )
@@ -46,7 +46,7 @@ RECEIPT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CutShard:
-    """A shard, its sound, and where in it somebody speaks, in seconds of the shard."""
+    """A shard, its samples, and its spans of speech in seconds of the shard."""
 
     shard: Shard
     samples_N: NDArray[np.int16] = field(repr=False)
@@ -56,10 +56,10 @@ class CutShard:
 Cut = CutShard | Failure
 
 
-def remaining_table(some: Iterable[Remaining]) -> pa.Table:
+def remaining_table(remaining: Iterable[Remaining]) -> pa.Table:
     rows = [
         {"recording": recording_row(one.recording), "done_ids": sorted(one.done_ids)}
-        for one in some
+        for one in remaining
     ]
     return pa.Table.from_pylist(rows, schema=REMAINING_SCHEMA)
 
@@ -70,7 +70,7 @@ def remaining_of(table: pa.Table) -> Iterator[Remaining]:
 
 
 def cut_table(cut: Cut) -> pa.Table:
-    row = _failure_row(cut) if isinstance(cut, Failure) else _sound_row(cut)
+    row = _failure_row(cut) if isinstance(cut, Failure) else _shard_row(cut)
     return pa.Table.from_pylist([row], schema=CUT_SCHEMA)
 
 
@@ -91,11 +91,11 @@ def outcome_table(outcomes: Sequence[Outcome]) -> pa.Table:
 
 
 def receipt_table(receipts: Sequence[Receipt], outcomes: Sequence[Outcome]) -> pa.Table:
-    """Receipts with what the progress display wants to know."""
+    """Receipts with the counts for the progress."""
     rows = [
         {
             **{name: getattr(receipt, name) for name in Receipt.__slots__},
-            "heard_s": heard_s(outcome),
+            "transcribed_s": transcribed_s(outcome),
             "num_words": 0 if isinstance(outcome, Failure) else len(outcome.words),
         }
         for receipt, outcome in zip(receipts, outcomes, strict=True)
@@ -107,12 +107,12 @@ def receipt_of(row: dict) -> Receipt:
     return Receipt(**{name: row[name] for name in Receipt.__slots__})
 
 
-def heard_s(outcome: Outcome) -> float:
-    """How much of its recording an outcome answers for; nothing if it failed."""
+def transcribed_s(outcome: Outcome) -> float:
+    """The seconds of the recording that an outcome owns; 0 if it failed."""
     return 0.0 if isinstance(outcome, Failure) else outcome.shard.owned_s
 
 
-def _sound_row(cut: CutShard) -> dict:
+def _shard_row(cut: CutShard) -> dict:
     return {
         "recording": recording_row(cut.shard.recording),
         "shard": shard_row(cut.shard),
@@ -124,5 +124,5 @@ def _sound_row(cut: CutShard) -> dict:
 
 def _failure_row(failure: Failure) -> dict:
     row = outcome_row(failure)
-    kept = {name: row[name] for name in ("recording", "shard", "failure")}
-    return kept | {"speech": [], "samples": b""}
+    columns = {name: row[name] for name in ("recording", "shard", "failure")}
+    return columns | {"speech": [], "samples": b""}

@@ -1,4 +1,4 @@
-"""Training on several workers: Ray Train places them, each learns from its own windows."""
+"""Training on several workers: Ray Train places them, each trains on its own windows."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,23 +26,23 @@ class WorkersConfig:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Which of the workers this process is."""
+    """The rank and the device of this process."""
 
     rank: int
     device: torch.device
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the one that writes files and logs."""
+        """Whether this worker writes files and logs."""
         return self.rank == 0
 
 
 def train_on_workers(
-    learn: Callable[[Any, Worker], None], task: Any, workers: WorkersConfig, storage: str
+    train: Callable[[Any, Worker], None], task: Any, workers: WorkersConfig, storage: str
 ) -> None:
-    """Run `learn(task, worker)` in every worker and wait; the first error is raised here."""
+    """Run `train(task, worker)` in every worker and wait; the first error is raised here."""
     trainer = TorchTrainer(
-        lambda: learn(task, _this_worker()),
+        lambda: train(task, _this_worker()),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=workers.gpus_each > 0,
@@ -54,7 +54,7 @@ def train_on_workers(
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every worker the mean of all workers' gradients, in one exchange."""
+    """Set the gradients of every worker to their mean over all workers, in one all-reduce."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
     torch.distributed.all_reduce(joined)

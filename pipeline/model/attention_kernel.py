@@ -146,7 +146,7 @@ def _program(num_queries: tl.constexpr, num_spans: tl.constexpr, span: tl.conste
 
 @triton.jit
 def _is_visible(entries_back_C, positions_back, capacity: tl.constexpr, context):
-    """Whether an entry is one of the `context` positions that end `positions_back` before the newest."""
+    """Whether an entry is among the `context` positions that end `positions_back` ago."""
     age_C = entries_back_C % capacity
     return (age_C >= positions_back) & (age_C < positions_back + context)
 

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs by name, from their data sheets, and an estimate of how fast each would be: no torch."""
+"""NVIDIA GPUs by name, from their data sheets, and an estimate of their speed: no torch."""
 
 import re
 from dataclasses import dataclass, replace

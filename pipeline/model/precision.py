@@ -1,4 +1,4 @@
-"""Which dtypes a device computes and stores in, from `engine.dtype` and `engine.cache`: no torch."""
+"""Which dtypes a device computes and stores in, by `engine.dtype` and `engine.cache`: no torch."""
 
 from dataclasses import dataclass
 

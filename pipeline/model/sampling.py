@@ -99,7 +99,7 @@ def _gumbel(seeds_S: Tensor, positions_S: Tensor, num_draws: int) -> Tensor:
     """Gumbel noise from a hash of (seed, position, draw): the same on every device."""
     draws_D = torch.arange(num_draws, device=positions_S.device)
     hashed_SD = _hash_bits(_hash_bits(positions_S + _hash_bits(seeds_S))[:, None] + draws_D)
-    # 23 bits plus a half fit fp32 exactly. With more bits 1.0 could come up, whose noise is infinite.
+    # 23 bits plus a half fit fp32 exactly. With more bits 1.0 could occur: its noise is infinite.
     uniform_SD = ((hashed_SD & 0x7FFFFF).float() + 0.5) / 0x800000
     return -(-uniform_SD.log()).log()
 

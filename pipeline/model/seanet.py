@@ -58,7 +58,7 @@ class CausalConv1d(nn.Module):
 
 
 def _joined(past_BIP: Tensor, x_BIN: Tensor) -> Tensor:
-    """The past and what follows it, in the memory layout of `x_BIN`: channels first or channels last."""
+    """The past and what follows it, in the memory layout of `x_BIN`: channels first or last."""
     if x_BIN.is_contiguous():
         return torch.cat((past_BIP, x_BIN), dim=-1)
     return torch.cat((past_BIP.mT, x_BIN.mT), dim=1).mT

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from huggingface_hub import HfApi, errors, hf_hub_download
 
 from nightscribe.records import Recording, Word
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.manifests import is_manifest, named_rows, timed_words
-from nightscribe.storage.opening import S3Config
 from nightscribe.storage.sources import manifest_rows
 
 HUB = "hf://"

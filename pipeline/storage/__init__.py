@@ -1,1 +1,1 @@
-"""Where audio comes from and where results are kept: local disk and S3."""
+"""Audio sources and result tables, on local disks and S3."""

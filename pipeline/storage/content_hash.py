@@ -1,7 +1,7 @@
-"""Which files hold the same bytes, found without reading those that cannot.
+"""Finds files with the same bytes, and reads only those that may have the same.
 
-An object store's ETag tells. Files on disk are compared by size first, then by a sample of both
-ends, and only then by all their bytes.
+On an object store the ETag decides. Files on disk are compared by size first, then by a hash of
+both ends, and only then by a hash of all their bytes.
 """
 
 import hashlib
@@ -12,28 +12,28 @@ from io import BufferedReader
 
 from nightscribe.records import Recording
 from nightscribe.storage.errors import SENTENCES
-from nightscribe.storage.opening import local_path
+from nightscribe.storage.locations import local_path
 
 SAMPLED_BYTES = 64 * 2**10
 CACHED_FILES = 4096
 
 
-class Contents:
-    """Names contents: the same name for two files if and only if their bytes are the same."""
+class ContentHasher:
+    """Gives two files the same content id if and only if their bytes are the same."""
 
     def __init__(self) -> None:
         self._first: dict[tuple[object, ...], str] = {}
         self._compared: set[tuple[object, ...]] = set()
 
-    def name(self, recording: Recording) -> str:
-        """The name of the first file that had these bytes; what cannot be read is like no other."""
+    def __call__(self, recording: Recording) -> str:
+        """On disk: the name of the first file with these bytes; an unreadable file is unique."""
         if recording.version in SENTENCES:
             return recording.uri
         if recording.uri.startswith("s3://"):
             return f"{recording.version} {recording.size_bytes}"
-        return self._name(recording.uri, recording.size_bytes)
+        return self._first_file(recording.uri, recording.size_bytes)
 
-    def _name(self, uri: str, size_bytes: int) -> str:
+    def _first_file(self, uri: str, size_bytes: int) -> str:
         key: tuple[object, ...] = (size_bytes,)
         for fingerprint in (_ends, _whole):
             first = self._first.setdefault(key, uri)
@@ -48,7 +48,7 @@ class Contents:
 
 @lru_cache(CACHED_FILES)
 def _ends(uri: str) -> str:
-    """Of the first and the last bytes."""
+    """The hash of the first and the last bytes."""
     return _hashed(uri, lambda file: file.read(SAMPLED_BYTES) + _tail(file))
 
 
@@ -61,7 +61,7 @@ def _hashed(uri: str, read: Callable[[BufferedReader], bytes]) -> str:
     try:
         with local_path(uri).open("rb") as file:
             return hashlib.sha256(read(file)).hexdigest()
-    except OSError:  # whoever fetches it will say why; until then it is like no other
+    except OSError:  # fetching it will report why; until then it is unique
         return uri
 
 

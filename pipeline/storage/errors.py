@@ -1,7 +1,7 @@
-"""What goes wrong with files and object stores, as a reason code and one sentence.
+"""Errors of files and object stores, as a reason code and one sentence.
 
-The sentences name the file and the kind of trouble and never repeat what a server or a library
-wrote, which may hold a key, a token or a signed address.
+The sentences name the file and the kind of error. They never repeat the text of a server or a
+library, which may contain a key, a token or a signed address.
 """
 
 import errno
@@ -28,17 +28,17 @@ DENIED = {
 CHANGED = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
 BUSY = {"429", "500", "502", "503", "504", "InternalError", "RequestTimeout", "SlowDown"}
 
-# Object stores refuse what was signed by a clock that differs by more from their own.
+# Object stores refuse requests whose signing clock differs from theirs by more.
 MAX_SKEW_S = 900.0
 
 SENTENCES = {
     "not_found": "there is no such file",
     "denied": "reading or writing is not allowed with the credentials at hand",
-    "clock": "this machine's clock is not that of the object store, which refuses it; set it right",
+    "clock": "the clock of this machine is wrong and the object store refuses it; correct it",
     "no_credentials": "no credentials were found in the environment, the profile or the machine",
-    "changed": "the file is not the one that was planned",
+    "changed": "the file has changed since it was planned",
     "outside": "a link that leads out of the folder is not followed; name its target instead",
-    "busy": "the object store kept failing or asking for patience",
+    "busy": "the object store kept failing or asking to slow down",
     "unreachable": "the object store cannot be reached",
     "timeout": "the object store did not answer in time",
     "truncated": "the connection ended before the file did",
@@ -62,13 +62,13 @@ class StorageError(Exception):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same request may well succeed in a moment."""
+        """Whether the same request may succeed later."""
         return self.reason in TRANSIENT
 
 
 @contextmanager
 def one_sentence(uri: str) -> Iterator[None]:
-    """Whatever disk or S3 raises inside becomes a StorageError about this file."""
+    """Turn whatever disk or S3 raises inside into a StorageError about this file."""
     try:
         yield
     except boto.ClientError as error:
@@ -93,7 +93,7 @@ def _of_reply(error: boto.ClientError, uri: str) -> tuple[str, str, str]:
 
 
 def _is_clock_wrong(error: boto.ClientError) -> bool:
-    """By the date of the reply, as some replies have no body that says so."""
+    """By the date of the reply: some replies have no body with the cause."""
     date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return bool(date) and abs(parsedate_to_datetime(date).timestamp() - time.time()) > MAX_SKEW_S
 

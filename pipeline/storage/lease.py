@@ -1,9 +1,9 @@
-"""One writer at a time: a lease that its holder renews and that runs out when the holder dies.
+"""One writer at a time: a lease that its holder renews and that expires when the holder dies.
 
 Every lease has a number, one higher than the last, and is claimed by writing a file of that name
-if it is absent: of two that claim the same number one wins, and the highest number holds. Nobody
-compares clocks: a holder is dead when its lease did not change for its whole life while the next
-one watched, or at once when it was a process of the same machine that is gone.
+if it is absent: of two that claim the same number one wins, and the highest number is valid. No
+clocks are compared: a holder is dead if its lease did not change for its whole life while the next
+process watched, or at once if it was a process of the same machine that no longer exists.
 """
 
 import json
@@ -24,12 +24,12 @@ from nightscribe.storage.store import Store
 
 FOLDER = "_run/lease"
 CLAIM = re.compile(rf"{FOLDER}/(\d+)\.json")
-# Renewed this many times within its life, so that a few lost requests do not cost it.
+# Renewals within the life of a lease, so that a few lost requests do not end it.
 RENEWALS_PER_LIFE = 4
-# A second run learns within this time that the first one lives.
-MAX_APART_S = 5.0
-LOOKS_PER_RENEWAL = 2
-# The holder stops before anybody else may start.
+# A second run sees within this time that the first one is alive.
+MAX_INTERVAL_S = 5.0
+CHECKS_PER_RENEWAL = 2
+# The holder stops before another run may start.
 SAFE_SHARE = 0.75
 # In /proc/PID/stat, counted after the name.
 STARTED_FIELD = 19
@@ -56,11 +56,11 @@ class LeaseHeldError(Exception):
 
 
 class LeaseLostError(Exception):
-    """This run was silent for too long, and another one may have taken over."""
+    """This run could not renew its lease, and another one may have taken over."""
 
 
 class Lease:
-    """`with take(store, config) as lease:`; call `check` before every write that matters."""
+    """`with take(store, config) as lease:`; call `check` before every write to the tables."""
 
     def __init__(self, store: Store, number: int, life_s: float) -> None:
         self._store, self._number, self._life_s = store, number, life_s
@@ -71,20 +71,20 @@ class Lease:
             "process": this_process(),
         }
         self._num_renewals = 0
-        self._renewed_at_s = _steady_s()
+        self._renewed_at_s = _boot_clock_s()
         self._is_lost = False
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def check(self) -> None:
-        """Raise unless nobody else can be writing."""
-        silent_s = _steady_s() - self._renewed_at_s
-        # A machine that was frozen does not know how long; the store does.
+        """Raise LeaseLostError if another run may be writing."""
+        silent_s = _boot_clock_s() - self._renewed_at_s
+        # A machine that was suspended does not know for how long; the store shows it.
         self._is_lost = self._is_lost or _latest(self._store) != self._number
         if self._is_lost or silent_s > SAFE_SHARE * self._life_s:
             raise LeaseLostError(
                 f"{self._store.uri('')}: this run could not renew its lease for {silent_s:.0f} s "
-                "and another may write now; run the same command again to continue"
+                "and another run may write now; run the same command to resume"
             )
 
     def __enter__(self) -> "Lease":
@@ -97,7 +97,7 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let the next run start at once."""
+        """Release the lease, so that the next run can start at once."""
         self._ended.set()
         self._heart.join()
         if self._is_lost:
@@ -105,15 +105,15 @@ class Lease:
         try:
             self._store.write(_key(self._number), self._claimed(is_released=True))
         except StorageError as failed:
-            # What ended the run matters more, and the next one only has to wait.
+            # The error that ended the run matters more; the next run only has to wait.
             log.warning("the lease could not be released: %s", failed)
 
     def claim(self) -> bool:
-        """Try to become the holder; whether it worked."""
-        started_at_s = _steady_s()
+        """Try to become the holder; whether this succeeded."""
+        started_at_s = _boot_clock_s()
         if not self._store.write_if_absent(_key(self._number), self._claimed()):
             return False
-        # One that slept between looking and claiming may have taken a number long gone by.
+        # After a sleep between reading and claiming, the number may be an old one.
         if _latest(self._store) != self._number:
             self._store.delete(_key(self._number))
             return False
@@ -124,8 +124,8 @@ class Lease:
         return True
 
     def renew(self) -> None:
-        """Prove to be alive, unless another run has taken over."""
-        started_at_s = _steady_s()
+        """Renew the lease, unless another run has taken over."""
+        started_at_s = _boot_clock_s()
         if _latest(self._store) != self._number:
             self._is_lost = True
             return
@@ -134,19 +134,19 @@ class Lease:
         self._renewed_at_s = started_at_s
 
     def _beat(self) -> None:
-        while not self._is_lost and not self._ended.wait(_apart_s(self._life_s)):
+        while not self._is_lost and not self._ended.wait(_interval_s(self._life_s)):
             try:
                 self.renew()
             except StorageError as error:
                 log.warning("the lease could not be renewed: %s", error)
 
     def _claimed(self, is_released: bool = False) -> bytes:
-        told = {"num_renewals": self._num_renewals, "is_released": is_released}
-        return json.dumps(self._claim | told).encode()
+        state = {"num_renewals": self._num_renewals, "is_released": is_released}
+        return json.dumps(self._claim | state).encode()
 
 
 def take(store: Store, config: LeaseConfig) -> Lease:
-    """Become the only writer to this output, after a look whether another one lives."""
+    """Become the only writer to this output, unless another one is alive."""
     latest = _latest(store)
     if latest is not None:
         _refuse_if_alive(store, latest)
@@ -157,15 +157,15 @@ def take(store: Store, config: LeaseConfig) -> Lease:
 
 
 def _refuse_if_alive(store: Store, number: int) -> None:
-    """Return once the holder can be told to be dead: by itself, by its machine or by silence."""
-    claim, silent_since_s = _read_claim(store, number), _steady_s()
+    """Return once the holder has released, its process is gone, or its lease has expired."""
+    claim, silent_since_s = _read_claim(store, number), _boot_clock_s()
     if not _is_over(claim):
         log.warning(
-            "%s: %s wrote here; waiting up to %.0f s for a sign of life",
+            "%s: %s wrote here; waiting up to %.0f s to see whether it is alive",
             *(store.uri(""), claim["holder"], claim["life_s"]),
         )
-    while not _is_over(claim) and _steady_s() - silent_since_s < claim["life_s"]:
-        time.sleep(_apart_s(claim["life_s"]) / LOOKS_PER_RENEWAL)
+    while not _is_over(claim) and _boot_clock_s() - silent_since_s < claim["life_s"]:
+        time.sleep(_interval_s(claim["life_s"]) / CHECKS_PER_RENEWAL)
         before, claim = claim, _read_claim(store, number)
         if claim != before and not claim["is_released"]:
             raise LeaseHeldError(f"{store.uri('')}: {claim['holder']} is writing here")
@@ -183,7 +183,7 @@ def _read_claim(store: Store, number: int) -> dict[str, Any]:
 
 
 def _is_over(claim: dict[str, Any]) -> bool:
-    """Whether the holder said so, or was a process of this machine and is gone."""
+    """Whether the holder has released it, or was a process of this machine that is gone."""
     there, here = claim.get("process"), this_process()
     if claim["is_released"]:
         return True
@@ -193,7 +193,7 @@ def _is_over(claim: dict[str, Any]) -> bool:
 
 
 def _numbers(store: Store) -> list[int]:
-    """Of all leases; other files may lie beside them, such as NFS leaves of what it removes."""
+    """Of all leases; there may be other files, such as those that NFS leaves after a removal."""
     found = (CLAIM.fullmatch(entry.key) for entry in store.entries(f"{FOLDER}/"))
     return [int(claim[1]) for claim in found if claim]
 
@@ -206,9 +206,9 @@ def _key(number: int) -> str:
     return f"{FOLDER}/{number:08d}.json"
 
 
-def _apart_s(life_s: float) -> float:
-    """How often a lease is renewed."""
-    return min(life_s / RENEWALS_PER_LIFE, MAX_APART_S)
+def _interval_s(life_s: float) -> float:
+    """The time between two renewals."""
+    return min(life_s / RENEWALS_PER_LIFE, MAX_INTERVAL_S)
 
 
 def _holder() -> str:
@@ -216,7 +216,7 @@ def _holder() -> str:
 
 
 def this_process() -> dict[str, Any] | None:
-    """What tells this process from all others, of this machine and of others; None: not here."""
+    """What identifies this process among all machines; None where the system does not tell."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         machine = f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -226,7 +226,7 @@ def this_process() -> dict[str, Any] | None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, which tells it from a later one of its number."""
+    """The start time of a process, which differs from that of a later one with the same pid."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -234,6 +234,6 @@ def _started(pid: int) -> str | None:
     return None if status[0] in GONE_STATES else status[STARTED_FIELD]
 
 
-def _steady_s() -> float:
-    """Seconds that go on while the machine sleeps."""
+def _boot_clock_s() -> float:
+    """Seconds of a clock that runs on while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

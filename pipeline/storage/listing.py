@@ -1,6 +1,6 @@
-"""Every object under a prefix: folders side by side, in order, a few pages in memory.
+"""Lists every object under a prefix: folders in parallel, in order, a few pages in memory.
 
-Knows pages of the S3 list call, not how they are asked for.
+Knows the pages of the S3 list call, not how they are requested.
 """
 
 import threading
@@ -10,8 +10,8 @@ from queue import Full, Queue
 from typing import Any
 
 PAGES_AHEAD = 4
-FOLDERS_SIDE_BY_SIDE = 16
-# An archive with a folder for each recording is listed faster in one go.
+PARALLEL_FOLDERS = 16
+# An archive with a folder for each recording is listed faster as one.
 MAX_FOLDERS = 256
 
 Page = dict[str, Any]
@@ -19,12 +19,12 @@ FetchPage = Callable[[str, str, dict[str, str]], Page]  # prefix, delimiter, whe
 
 
 def list_objects(fetch_page: FetchPage, prefix: str) -> Iterator[Page]:
-    """The objects in the order of their keys, as far as the server keeps it within a folder."""
+    """The objects in the order of their keys, if the server keeps it within a folder."""
     page = fetch_page(prefix, "/", {})
     while _is_one_folder(page):
         prefix = page["CommonPrefixes"][0]["Prefix"]
         page = fetch_page(prefix, "/", {})
-    trees = _side_by_side(page) or [prefix]
+    trees = _parallel_trees(page) or [prefix]
     for objects in _in_order(trees, lambda tree: _pages(fetch_page, tree)):
         yield from (found for found in objects if not found["Key"].endswith("/"))
 
@@ -34,8 +34,8 @@ def _is_one_folder(page: Page) -> bool:
     return len(page.get("CommonPrefixes", [])) == 1 and not more
 
 
-def _side_by_side(page: Page) -> list[str | Page]:
-    """What lies right under the prefix, in order, unless there is too much of it."""
+def _parallel_trees(page: Page) -> list[str | Page]:
+    """The folders and files directly under the prefix; empty if there are too many."""
     folders = [found["Prefix"] for found in page.get("CommonPrefixes", [])]
     if page.get("IsTruncated") or not 2 <= len(folders) <= MAX_FOLDERS:
         return []
@@ -56,7 +56,7 @@ def _pages(fetch_page: FetchPage, prefix: str) -> Iterator[list[Page]]:
 def _in_order(
     trees: Iterable[str | Page], pages: Callable[[str], Iterator[list[Page]]]
 ) -> Iterator[list[Page]]:
-    """The pages of every tree in turn, while the next trees are already being read."""
+    """The pages of every tree in turn, while the next trees are already read."""
     stop = threading.Event()
     ahead: deque[Iterator[list[Page]]] = deque()
     try:
@@ -64,7 +64,7 @@ def _in_order(
             ahead.append(
                 _read_ahead(pages(tree), stop) if isinstance(tree, str) else iter([[tree]])
             )
-            if len(ahead) == FOLDERS_SIDE_BY_SIDE:
+            if len(ahead) == PARALLEL_FOLDERS:
                 yield from ahead.popleft()
         while ahead:
             yield from ahead.popleft()
@@ -73,13 +73,13 @@ def _in_order(
 
 
 def _read_ahead(pages: Iterator[list[Page]], stop: threading.Event) -> Iterator[list[Page]]:
-    """The same pages, read by a thread that stays a few pages ahead and ends with `stop`."""
+    """The same pages, read a few ahead by a thread that ends with `stop`."""
     found: Queue[list[Page] | BaseException | None] = Queue(PAGES_AHEAD)
     threading.Thread(target=_fill, args=(found, pages, stop), daemon=True).start()
-    return _emptied(found)
+    return _drained(found)
 
 
-def _emptied(found: Queue[list[Page] | BaseException | None]) -> Iterator[list[Page]]:
+def _drained(found: Queue[list[Page] | BaseException | None]) -> Iterator[list[Page]]:
     while (page := found.get()) is not None:
         if isinstance(page, BaseException):
             raise page

@@ -1,4 +1,4 @@
-"""A folder on a disk that all machines of a run see."""
+"""A folder on a disk that all machines of a run share."""
 
 import errno
 import os
@@ -14,14 +14,14 @@ from urllib.parse import quote
 from nightscribe.storage.errors import StorageError, one_sentence
 from nightscribe.storage.store import OUTSIDE, Entry
 
-ASIDE = ".aside-"  # what is being written; no reader's glob matches it
+ASIDE = ".aside-"  # prefix of files that are being written; no reader's glob matches it
 ASIDE_LIFE_S = 24 * 3600
-# What shares of other systems and sticks say to whoever asks them for a link.
+# Errors of file systems without hard links, such as network shares and USB sticks.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class LocalStore:
-    """Files under one folder. A file is written aside, flushed to the disk and then renamed."""
+    """Files under one folder; each is written under another name, flushed and then renamed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -40,7 +40,7 @@ class LocalStore:
                     yield self._link(key, path) if path.is_symlink() else self.stat(key)
 
     def _link(self, key: str, path: Path) -> Entry:
-        """What a link leads to, unless that is outside the folder, or nothing."""
+        """The entry of a link, also if its target is missing or outside the folder."""
         target, folder = os.path.realpath(path), os.path.realpath(self.folder)
         if not Path(target).is_relative_to(folder):
             return Entry(key, 0, OUTSIDE)
@@ -98,10 +98,10 @@ class LocalStore:
             self._path(key).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what killed writers left aside long ago."""
+        """Remove unfinished files that killed writers left long ago."""
         with one_sentence(str(self.folder)):
             for aside in self.folder.rglob(f"{ASIDE}*"):
-                # What is being written at this moment may be gone at the next.
+                # A file that is being written may be renamed at any moment.
                 with suppress(FileNotFoundError):
                     if time.time() - aside.stat().st_mtime > ASIDE_LIFE_S:
                         aside.unlink()
@@ -112,13 +112,13 @@ class LocalStore:
         return self.folder / key
 
     def _check_inside(self, folder: Path, key: str) -> None:
-        """Refuse to write where a link leads out of this store."""
+        """Refuse to write through a link that leads out of this store."""
         if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.folder)):
             raise StorageError("bad_location", str(folder / Path(key).name), "a link leads outside")
 
     @contextmanager
     def _aside(self, key: str) -> Iterator[Path]:
-        """A name of our own beside the file, gone in the end."""
+        """A temporary name in the folder of the file, removed at the end."""
         folder = self._path(key).parent
         aside = folder / f"{ASIDE}{token_hex(8)}"
         try:
@@ -132,7 +132,7 @@ class LocalStore:
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
-    """In the order in which S3 would list them; linked folders are not entered."""
+    """In the order in which S3 would list them; links to folders are not followed."""
     if not folder.is_dir():
         return
     with one_sentence(str(folder)), os.scandir(folder) as found:
@@ -152,14 +152,14 @@ def _files_under(folder: Path) -> Iterator[Path]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Links count, wherever they lead, but not to folders."""
+    """True for links too, unless they lead to a folder."""
     if entry.is_symlink():
         return not os.path.isdir(entry.path)  # a DirEntry raises on circles
     return entry.is_file(follow_symlinks=False)
 
 
 def _link(written: Path, path: Path) -> None:
-    """Give a file a second name that nobody has, or where the disk knows no links, its bytes."""
+    """Link a file under a new name, or copy it where the disk has no hard links."""
     try:
         os.link(written, path)
     except OSError as error:
@@ -182,7 +182,7 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """So that the new name itself outlives a loss of power."""
+    """So that the new name survives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

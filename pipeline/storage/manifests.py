@@ -1,4 +1,4 @@
-"""Lists of recordings that people bring along: CSV, JSON lines or Parquet, read row by row."""
+"""Manifests, the users' lists of recordings: CSV, JSON lines or Parquet, read row by row."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ import pyarrow as pa
 from nightscribe.records import Word
 from nightscribe.storage.tables import open_table
 
-# Our names, and under which other names common tools write the same.
+# Our names, and the names under which common tools write the same.
 COLUMNS = {
     "uri": ("uri", "path", "audio_filepath"),
     "start_s": ("start_s", "start", "offset"),
@@ -35,7 +35,7 @@ WHOLE_NUMBERS = ("channel", "size_bytes")
 log = logging.getLogger(__name__)
 
 
-# Texts of whole recordings stand in one cell.
+# One cell may hold the text of a whole recording.
 csv.field_size_limit(2**31 - 1)
 
 
@@ -45,13 +45,13 @@ def read_manifest(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
     for where, row in named_rows(name, file):
         new = {str(column) for column in row} - {*_OUR_NAME} - unknown
         if new:
-            log.warning("%s: columns that mean nothing here: %s", name, ", ".join(sorted(new)))
+            log.warning("%s: unknown columns are ignored: %s", name, ", ".join(sorted(new)))
             unknown |= new
         yield _typed(row, where)
 
 
 def named_rows(name: str, file: BinaryIO) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every row as it stands in the file, and what to call it."""
+    """Every row as it is in the file, with its name for messages."""
     for number, row in enumerate(_rows(name, file), start=1):
         where = f"{name} row {number}"
         if not isinstance(row, Mapping):
@@ -63,7 +63,7 @@ def _rows(name: str, file: BinaryIO) -> Iterator[Any]:
     try:
         yield from READERS[suffix_of(name)](file)
     except UnicodeDecodeError:
-        raise ValueError(f"{name} is not written in UTF-8; save it so") from None
+        raise ValueError(f"{name} is not in UTF-8; save it as UTF-8") from None
     except (csv.Error, pa.ArrowInvalid) as error:
         raise ValueError(f"{name} cannot be read as {suffix_of(name)}: {error}") from None
 
@@ -84,11 +84,11 @@ def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
     if "uri" not in given:
         raise ValueError(
-            f"{where}: names no file; expected a column {' or '.join(COLUMNS['uri'])} with its "
+            f"{where}: no file is named; expected a column {' or '.join(COLUMNS['uri'])} with its "
             f"name, got {', '.join(map(str, row)):.80}"
         )
     typed = {name: _value(name, value, where) for name, value in given.items()}
-    # From its beginning a file is heard to its end, which a duration tells only roughly.
+    # A file from its beginning is read to its end: its duration may be a rough value.
     is_segment = "offset" in row or typed.get("start_s", 0.0) > 0
     if is_segment and "expected_s" in typed:
         typed.setdefault("end_s", typed.get("start_s", 0.0) + typed["expected_s"])
@@ -164,7 +164,7 @@ def _json_rows(file: BinaryIO) -> Iterator[Any]:
 
 @contextmanager
 def _text(file: BinaryIO) -> Iterator[io.TextIOWrapper]:
-    """The file as text, which remains its opener's to close."""
+    """The file as text; the caller still has to close it."""
     lines = io.TextIOWrapper(file, "utf-8-sig", newline="")
     try:
         yield lines

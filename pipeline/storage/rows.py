@@ -95,7 +95,7 @@ def transcript_of(row: Mapping[str, Any]) -> Transcript:
 
 
 def failure_of(row: Mapping[str, Any]) -> Failure:
-    """The failure without the shard: of that the table keeps where it lay."""
+    """The failure without its shard, of which the table has only the times."""
     names = ("stage", "reason", "detail", "attempts", "duplicate_of")
     return Failure(recording=recording_of(row), **{name: row[name] for name in names})
 
@@ -108,7 +108,7 @@ def failure_row(failure: Failure) -> Row:
         "shard": shard.index if shard else None,
         "failed_start_s": shard.start_s if shard else None,
         "failed_end_s": shard.end_s if shard else None,
-        **_why(failure),
+        **_cause(failure),
         "duplicate_of": failure.duplicate_of,
     }
 
@@ -122,7 +122,7 @@ def outcome_row(outcome: Outcome) -> Row:
         "is_last": shard.is_last if shard else None,
         "recording": recording_row(outcome.recording),
         "shard": shard_row(shard) if shard else None,
-        **({"failure": _why(outcome)} if isinstance(outcome, Failure) else _said(outcome)),
+        **({"failure": _cause(outcome)} if isinstance(outcome, Failure) else _result(outcome)),
     }
 
 
@@ -160,7 +160,7 @@ def _inspection_of(row: Mapping[str, Any]) -> Inspection:
     return Inspection(**measures | {"findings": findings})
 
 
-def _said(transcript: ShardTranscript) -> Row:
+def _result(transcript: ShardTranscript) -> Row:
     return {
         "words": [_plain(word) for word in transcript.words],
         "tokens": list(transcript.tokens),
@@ -173,7 +173,7 @@ def _said(transcript: ShardTranscript) -> Row:
     }
 
 
-def _why(failure: Failure) -> Row:
+def _cause(failure: Failure) -> Row:
     names = ("stage", "reason", "detail", "attempts")
     return {name: getattr(failure, name) for name in names}
 

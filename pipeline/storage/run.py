@@ -1,21 +1,34 @@
-"""One run over one plan: what was asked, stored once, and held against what is asked now."""
+"""What a run stores beside its tables: settings and plan, written once, and logs.
+
+The settings and the plan identify the run: a command that asks for others is refused.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import BinaryIO
 
-from nightscribe.records import PlannedRecording
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightscribe.records import PlannedRecording, Recording
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.plans import changes, read_plan, sha256_of
-from nightscribe.storage.published import publish_failures, publish_transcripts
-from nightscribe.storage.schema import SCHEMA_VERSION
+from nightscribe.storage.result_tables import publish_failures, publish_transcripts
+from nightscribe.storage.rows import planned_of, planned_row
+from nightscribe.storage.schema import PLAN_SCHEMA, SCHEMA_VERSION
 from nightscribe.storage.store import Store
+from nightscribe.storage.tables import open_table, open_writer, read_table
 
 RUN_KEY = "_run/run.json"
 PLAN_KEY = "_run/plan.parquet"
+LOGS_FOLDER = "_run/logs"
+LOGS_INDEX_KEY = f"{LOGS_FOLDER}/index.json"
 RUN_ID_HEX_DIGITS = 12
+HASHED_BYTES = 2**20
+BATCH_ROWS = 8192
 EXAMPLES = 3
 
 Settings = Mapping[str, str | int | float | bool | None]
@@ -27,9 +40,9 @@ class AnotherRunError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What an output is the result of; the same settings and plan are the same run."""
+    """What makes a run: the same settings and the same plan are the same run."""
 
-    settings: Settings  # everything that changes what is said: model, revision, cut, channels
+    settings: Settings  # everything that changes the words: model, revision, cut, channels
     plan_sha256: str
 
     @property
@@ -41,15 +54,15 @@ class Run:
 
 
 def begin(store: Store, plan: Path, settings: Settings) -> Run:
-    """Start a run or continue the one that is there; refuse if that is a run of something else.
+    """Start a run or resume the one that is there; refuse if that one is a different run.
 
-    Call it with the lease in hand. The plan is written first and the run last, so that a run that
-    can be read has a plan.
+    The caller holds the lease. The plan is written first and the run last, so that a run that can
+    be read has a plan. Afterwards the stored plan has the same bytes as the file `plan`.
     """
-    asked = Run(json.loads(json.dumps(dict(settings))), sha256_of(plan))
+    asked = Run(json.loads(json.dumps(dict(settings))), _sha256_of(plan))
     there = stored_run(store)
     if there is None:
-        publish_transcripts(store, [])  # so that a reader's glob finds the tables, still empty
+        publish_transcripts(store, [])  # so that a reader's glob finds the tables, empty
         publish_failures(store, [])
         store.upload(plan, PLAN_KEY)
         store.write(RUN_KEY, _document(asked))
@@ -59,7 +72,7 @@ def begin(store: Store, plan: Path, settings: Settings) -> Run:
 
 
 def stored_run(store: Store) -> Run | None:
-    """The run this output belongs to, if there is one yet."""
+    """The run that this output belongs to; None if there is none yet."""
     try:
         document = json.loads(store.read(RUN_KEY))
     except StorageError as error:
@@ -69,15 +82,9 @@ def stored_run(store: Store) -> Run | None:
     if document["schema_version"] != SCHEMA_VERSION:
         raise AnotherRunError(
             f"{store.uri(RUN_KEY)}: written with version {document['schema_version']} of the "
-            f"schema, this program knows version {SCHEMA_VERSION}"
+            f"schema, this program reads version {SCHEMA_VERSION}; choose another output"
         )
     return Run(document["settings"], document["plan_sha256"])
-
-
-def stored_plan(store: Store) -> Iterator[PlannedRecording]:
-    """The recordings of the run, in order, a window in memory at a time."""
-    with store.open(PLAN_KEY) as file:
-        yield from read_plan(file)
 
 
 def _document(run: Run) -> bytes:
@@ -101,17 +108,17 @@ def _difference(store: Store, there: Run, asked: Run, plan: Path) -> str:
         differences.append(_difference_of_plans(store, plan))
     return (
         f"{store.uri('')} belongs to another run: {'; '.join(differences)}. "
-        "Choose another output, or ask for the same again"
+        "Choose another output, or run the same command again"
     )
 
 
 def _difference_of_plans(store: Store, plan: Path) -> str:
     with store.open(PLAN_KEY) as before, plan.open("rb") as now:
-        gone, new = changes(before, now)
+        gone, new = _plan_changes(before, now)
     if not gone and not new:
         return "the same recordings are described or ordered differently"
-    told = [f"{len(uris)} {what} ({_some(uris)})" for what, uris in _named(gone, new) if uris]
-    return "of the recordings, " + " and ".join(told)
+    parts = [f"{len(uris)} {what} ({_some(uris)})" for what, uris in _named(gone, new) if uris]
+    return "of the recordings, " + " and ".join(parts)
 
 
 def _named(gone: list[str], new: list[str]) -> list[tuple[str, list[str]]]:
@@ -125,3 +132,98 @@ def _named(gone: list[str], new: list[str]) -> list[tuple[str, list[str]]]:
 
 def _some(uris: list[str]) -> str:
     return ", ".join(uris[:EXAMPLES]) + (", ..." if len(uris) > EXAMPLES else "")
+
+
+def write_plan(plan: Iterable[PlannedRecording], path: Path) -> None:
+    """Write a row group for each window; the same plan is the same bytes."""
+    with path.open("wb") as file, open_writer(file, PLAN_SCHEMA) as writer:
+        for _, window in groupby(plan, lambda planned: planned.window):
+            rows = [planned_row(planned) for planned in window]
+            writer.write_table(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+
+
+def read_plan(path: Path) -> Iterator[PlannedRecording]:
+    """The recordings of a plan in order, a few thousand in memory at a time."""
+    for batch in _plan_batches(path):
+        yield from map(planned_of, batch.to_pylist())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanIndex:
+    """What the driver keeps of a plan: ids, durations and the duplicates."""
+
+    num_recordings: int  # including duplicates
+    duplicates: Mapping[str, list[Recording]]  # by the id of the recording they repeat
+    batches: tuple[pa.RecordBatch, ...]  # of the recordings that repeat no other
+
+    def originals(self) -> Iterator[tuple[str, float]]:
+        """The id and the estimated duration of every recording that repeats no other."""
+        for batch in self.batches:
+            yield from zip(batch[0].to_pylist(), batch[1].to_pylist(), strict=True)
+
+
+def index_plan(path: Path) -> PlanIndex:
+    """Index a plan in one pass, which makes Python objects of the duplicates alone."""
+    duplicates: dict[str, list[Recording]] = {}
+    originals, num_recordings = [], 0
+    for batch in _plan_batches(path):
+        num_recordings += len(batch)
+        is_duplicate = pc.is_valid(batch["duplicate_of"])
+        for row in batch.filter(is_duplicate).to_pylist():
+            duplicates.setdefault(row["duplicate_of"], []).append(planned_of(row).recording)
+        columns = batch.select(["recording_id", "estimated_s"])
+        originals.append(columns.filter(pc.invert(is_duplicate)))
+    return PlanIndex(num_recordings=num_recordings, duplicates=duplicates, batches=tuple(originals))
+
+
+def _plan_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with path.open("rb") as file:
+        yield from open_table(file).iter_batches(batch_size=BATCH_ROWS, use_threads=False)
+
+
+def _sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _plan_changes(before: BinaryIO, now: BinaryIO) -> tuple[list[str], list[str]]:
+    """The files of the recordings that are only in the first plan, and only in the second."""
+    old, new = (read_table(file, ["recording_id", "uri"]) for file in (before, now))
+    return _uris_missing_in(new, old), _uris_missing_in(old, new)
+
+
+def _uris_missing_in(there: pa.Table, rows: pa.Table) -> list[str]:
+    is_there = pc.is_in(rows["recording_id"], there["recording_id"].combine_chunks())
+    return rows.filter(pc.invert(is_there))["uri"].to_pylist()
+
+
+def publish_logs(store: Store, files: Mapping[str, Path]) -> list[str]:
+    """Upload the logs that are new or have grown since the last call; the keys written.
+
+    The index, written last, holds the hash of every stored log.
+    """
+    hashes = published_logs(store)
+    written = []
+    for name, path in sorted(files.items()):
+        sha256 = _sha256_of(path)
+        if hashes.get(name) != sha256:
+            store.upload(path, f"{LOGS_FOLDER}/{name}")
+            hashes[name] = sha256
+            written.append(f"{LOGS_FOLDER}/{name}")
+    if written:
+        document = json.dumps(hashes, indent=2, sort_keys=True) + "\n"
+        store.write(LOGS_INDEX_KEY, document.encode())
+    return written
+
+
+def published_logs(store: Store) -> dict[str, str]:
+    """The hash of every stored log by its name."""
+    try:
+        return json.loads(store.read(LOGS_INDEX_KEY))
+    except StorageError as error:
+        if error.reason == "not_found":
+            return {}
+        raise

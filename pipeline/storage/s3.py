@@ -1,8 +1,9 @@
 """A prefix of a bucket of an S3-compatible object store."""
 
+import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from email.utils import parsedate_to_datetime
@@ -16,17 +17,21 @@ from boto3.s3.transfer import TransferConfig
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError
+from botocore.session import get_session
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from nightscribe.storage.errors import StorageError, one_sentence
 from nightscribe.storage.listing import list_objects
-from nightscribe.storage.range_file import RangeFile
 from nightscribe.storage.store import Entry
 
 PART_BYTES = 8 * 2**20
 NUM_THREADS = 8
 MAX_ATTEMPTS = 6
 EMPTY_RANGE = 416
+# Sources of credentials that ask a server.
+REMOTE_SOURCES = ("iam-role", "container-role", "sso", "assume-role-with-web-identity")
+
+ReadAt = Callable[[int, int], bytes]  # first byte, number of bytes
 
 _client_lock = threading.Lock()
 
@@ -76,7 +81,7 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, StorageError) and error.is_transient
 
 
-patiently = retry(
+retry_transient = retry(
     retry=retry_if_exception(_is_transient),
     stop=stop_after_attempt(MAX_ATTEMPTS),
     wait=wait_random_exponential(multiplier=0.1, max=10),
@@ -85,7 +90,7 @@ patiently = retry(
 
 
 class S3Store:
-    """Objects under one prefix. An object appears with one request, whole."""
+    """Objects under one prefix. An object is written whole, with one request."""
 
     def __init__(self, bucket: str, prefix: str, config: S3Config) -> None:
         self.bucket = bucket
@@ -135,14 +140,14 @@ class S3Store:
             finally:
                 threads.shutdown(wait=True, cancel_futures=True)
 
-    @patiently
+    @retry_transient
     def write(self, key: str, data: bytes) -> None:
         with one_sentence(self.uri(key)):
             self._client.put_object(
                 Bucket=self.bucket, Key=self.prefix + key, Body=data, **self._access
             )
 
-    @patiently
+    @retry_transient
     def write_if_absent(self, key: str, data: bytes) -> bool:
         try:
             with one_sentence(self.uri(key)):
@@ -156,10 +161,10 @@ class S3Store:
         except StorageError as error:
             if error.reason != "changed":
                 raise
-        # A reply may be lost after the write, and older object stores overlook the condition.
+        # A reply may be lost after the write, and older object stores ignore the condition.
         return self.read(key) == data
 
-    @patiently
+    @retry_transient
     def upload(self, path: Path, key: str) -> None:
         with one_sentence(self.uri(key)):
             self._client.upload_file(
@@ -172,13 +177,13 @@ class S3Store:
                 ),
             )
 
-    @patiently
+    @retry_transient
     def delete(self, key: str) -> None:
         with one_sentence(self.uri(key)):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
     def sweep(self) -> None:
-        """Nothing to do here: ops/s3-lifecycle.json removes what killed writers left."""
+        """Does nothing: ops/s3-lifecycle.json removes what killed writers left."""
 
     @property
     def _access(self) -> dict[str, str]:
@@ -187,22 +192,22 @@ class S3Store:
     @property
     def _client(self) -> Any:
         connecting = asdict(self.config)
-        del connecting["acl"]  # said with each request
+        del connecting["acl"]  # sent with each request
         with _client_lock, one_sentence(self.uri("")):
             return _client_of(**connecting)
 
-    @patiently
+    @retry_transient
     def _head(self, key: str) -> dict[str, Any]:
         with one_sentence(self.uri(key)):
             return self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
 
-    @patiently
+    @retry_transient
     def _range(
         self, key: str, start: int, version: str | None, num_bytes: int = PART_BYTES
     ) -> tuple[bytes, int, str]:
         """Some bytes, the size of the whole object and its version.
 
-        The size is the one in Content-Range: a Content-Length can lie about a broken reply.
+        The size is that of Content-Range: the Content-Length of a broken reply can be wrong.
         """
         condition = {"IfMatch": f'"{version}"'} if version else {}
         with one_sentence(self.uri(key)):
@@ -230,7 +235,7 @@ class S3Store:
             os.pwrite(descriptor, data, start)
         return size_bytes
 
-    @patiently
+    @retry_transient
     def _list_page(self, prefix: str, delimiter: str, token: dict[str, str]) -> dict[str, Any]:
         with one_sentence(self.uri("")):
             return self._client.list_objects_v2(
@@ -257,7 +262,7 @@ def _client_of(
     connect_timeout_s: float,
     read_timeout_s: float,
 ) -> Any:
-    """One client per process and configuration: it is safe to share and slow to make."""
+    """One client per process and configuration: it is safe to share and slow to create."""
     return boto3.Session(profile_name=profile, region_name=region).client(
         "s3",
         endpoint_url=endpoint,
@@ -283,3 +288,47 @@ def _etag(answer: dict[str, Any]) -> str:
 
 def _http_time_s(date: str) -> float:
     return parsedate_to_datetime(date).timestamp()
+
+
+class RangeFile(io.RawIOBase):
+    """A remote file that reads only what is asked for; every read is one request."""
+
+    def __init__(self, size_bytes: int, read_at: ReadAt) -> None:
+        self._size_bytes = size_bytes
+        self._read_at = read_at
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size_bytes}
+        self._position = origin[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        num_bytes = min(len(buffer), max(self._size_bytes - self._position, 0))
+        if num_bytes:
+            buffer[:num_bytes] = self._read_at(self._position, num_bytes)
+        self._position += num_bytes
+        return num_bytes
+
+
+def source_of_credentials(profile: str | None = None) -> str | None:
+    """Where this machine has credentials, such as "env"; None if it has none.
+
+    Nothing is sent: sources that would ask a server are left out.
+    """
+    session = get_session()
+    if profile is not None:
+        session.set_config_variable("profile", profile)
+    for provider in session.get_component("credential_provider").providers:
+        if provider.METHOD not in REMOTE_SOURCES and provider.load() is not None:
+            return str(provider.METHOD)
+    return None

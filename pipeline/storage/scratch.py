@@ -1,7 +1,7 @@
-"""A local file to decode, for as long as it takes, in a space that all processes here share.
+"""Local copies of remote files while they are decoded, in scratch space that processes share.
 
-What a process takes it announces as the size of a file that it keeps locked: the kernel lets go of
-the lock when the process dies, however it dies, and whoever comes next cleans up after it.
+A process reserves space by writing the size into a file that it keeps locked. The kernel releases
+the lock when the process dies, and the next process cleans up.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from typing import IO
 
 from nightscribe.records import Recording
 from nightscribe.storage.errors import StorageError, one_sentence
-from nightscribe.storage.opening import S3Config, local_path, open_file
+from nightscribe.storage.locations import S3Config, local_path, open_file
 from nightscribe.storage.store import OUTSIDE
 
 POLL_S = 0.1
@@ -47,7 +47,7 @@ class ScratchConfig:
 
 @contextmanager
 def fetched(recording: Recording, s3: S3Config, scratch: ScratchConfig) -> Iterator[Path]:
-    """A local path to the bytes that were planned: the file itself, or a copy that goes away.
+    """A local path to the planned bytes: the file itself, or a copy that is removed at the end.
 
     Raises StorageError with reason `changed` if the file is another version now.
     """
@@ -60,14 +60,14 @@ def fetched(recording: Recording, s3: S3Config, scratch: ScratchConfig) -> Itera
         yield local_path(recording.uri)
         return
     with _space(recording, scratch) as folder:
-        # The decoder goes by the ending of the name where the bytes do not tell.
+        # The decoder goes by the suffix where the bytes do not show the format.
         path = folder / f"recording{PurePosixPath(key).suffix}"
         store.download(key, recording.version, path)
         yield path
 
 
 def has_changed(recording: Recording, s3: S3Config) -> bool:
-    """Whether a file that is read where it lies is no longer the one that was planned."""
+    """Whether a file that is read in place has changed since it was planned."""
     if recording.uri.startswith("s3://"):
         return False  # a copy of one version was read
     store, key = open_file(recording.uri, s3)
@@ -79,19 +79,19 @@ def has_changed(recording: Recording, s3: S3Config) -> bool:
 
 @contextmanager
 def _space(recording: Recording, scratch: ScratchConfig) -> Iterator[Path]:
-    """A folder of our own, once the recording fits beside what others have taken."""
+    """A folder of our own, once the recording fits beside the space that others reserved."""
     max_bytes = int(scratch.max_gib * GIB)
     if recording.size_bytes > max_bytes:
         note = f"{recording.size_bytes / GIB:.1f} GiB, and scratch.max_gib is {scratch.max_gib}"
         raise StorageError("no_space", recording.uri, note)
     root = Path(scratch.folder)
     deadline_s = time.monotonic() + scratch.wait_s
-    while (taken := _take(root, recording.size_bytes, max_bytes)) is None:
+    while (reserved := _reserve(root, recording.size_bytes, max_bytes)) is None:
         if time.monotonic() > deadline_s:
             note = f"none became free in {scratch.folder} within {scratch.wait_s:.0f} s"
             raise StorageError("no_space", recording.uri, note)
         time.sleep(POLL_S)
-    folder, lock = taken
+    folder, lock = reserved
     try:
         yield folder
     finally:
@@ -99,15 +99,15 @@ def _space(recording: Recording, scratch: ScratchConfig) -> Iterator[Path]:
         os.close(lock)
 
 
-def _take(root: Path, size_bytes: int, max_bytes: int) -> tuple[Path, int] | None:
-    """Announce what we need, if it fits; the folder and the lock that keeps it ours."""
+def _reserve(root: Path, size_bytes: int, max_bytes: int) -> tuple[Path, int] | None:
+    """Reserve the space if it fits; the folder and the lock that reserves it."""
     with one_sentence(str(root)), _opened(root / "lock") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)
-        taken_bytes = sum(_living_bytes(folder) for folder in root.glob("taken-*"))
+        reserved_bytes = sum(_reserved_bytes(folder) for folder in root.glob("reserved-*"))
         free_bytes = shutil.disk_usage(root).free
-        if taken_bytes + size_bytes > max_bytes or size_bytes > free_bytes:
+        if reserved_bytes + size_bytes > max_bytes or size_bytes > free_bytes:
             return None
-        folder = Path(tempfile.mkdtemp(prefix="taken-", dir=root))
+        folder = Path(tempfile.mkdtemp(prefix="reserved-", dir=root))
         lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, str(size_bytes).encode())
@@ -119,8 +119,8 @@ def _opened(path: Path) -> IO[str]:
     return path.open("w")
 
 
-def _living_bytes(folder: Path) -> int:
-    """What the owner of a folder has taken; nothing if it is dead, and its folder is removed."""
+def _reserved_bytes(folder: Path) -> int:
+    """What the owner of a folder has reserved; 0 if it is dead, then its folder is removed."""
     with suppress(FileNotFoundError), (folder / "lock").open("r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

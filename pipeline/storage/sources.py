@@ -1,31 +1,34 @@
-"""From what people name as input to recordings: a file, a folder, a pattern or a manifest."""
+"""From an input to its recordings: a file, a folder, a pattern or a manifest."""
 
 import os
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nightscribe.records import Recording
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.globs import fixed_folder, has_magic, matcher
+from nightscribe.storage.locations import S3Config, local_path, open_file, open_store, public
 from nightscribe.storage.manifests import is_manifest, read_manifest
-from nightscribe.storage.opening import S3Config, local_path, open_file, open_store, public
 from nightscribe.storage.store import Entry, Store
-from nightscribe.storage.tables import side_by_side
+from nightscribe.storage.tables import in_parallel
 
 SUFFIXES = (
     *(".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".g722", ".gsm", ".m4a", ".m4b"),
     *(".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav", ".webm"),
     *(".wma", ".wv", ".3gp"),
 )
+MAGIC = re.compile(r"[*?\[]")
+_GLOB_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|.", re.DOTALL)
 
 
 def recordings(source: str, s3: S3Config) -> Iterator[Recording]:
     """Every recording the source names, as it is now, a few thousand in memory at a time.
 
-    Raises ValueError at once if there is none. What a manifest names need not exist: whoever
-    fetches it will tell.
+    Raises ValueError at once if there is none. Files in a manifest need not exist: fetching them
+    becomes a failure.
     """
     found = iter(_recordings(_absolute(source), s3))
     first = next(found, None)
@@ -40,7 +43,7 @@ def _nothing_at(source: str) -> str:
     path = Path(_absolute(source))
     if not (source.startswith("s3://") or has_magic(source) or path.exists()):
         return f"{source}: there is no such file or folder"
-    return f"{source}: no recordings there; their names end in {', '.join(SUFFIXES)}"
+    return f"{source}: no recordings were found; their names end in {', '.join(SUFFIXES)}"
 
 
 def _recordings(source: str, s3: S3Config) -> Iterator[Recording]:
@@ -67,7 +70,7 @@ def manifest_rows(source: str, s3: S3Config) -> Iterator[dict[str, Any]]:
     source = _absolute(source)
     if not is_manifest(source):
         raise ValueError(
-            f"{source} is no manifest: its name ends in none of .csv, .jsonl, .parquet"
+            f"{source} is not a manifest: its name must end in .csv, .jsonl or .parquet"
         )
     store, key = open_file(source, s3)
     folder = source.rpartition("/")[0]
@@ -78,13 +81,13 @@ def manifest_rows(source: str, s3: S3Config) -> Iterator[dict[str, Any]]:
 
 def _of_manifest(source: str, s3: S3Config) -> Iterator[Recording]:
     rows = manifest_rows(source, s3)
-    # When words were said is of use only to whoever measures.
+    # The times of reference words are only for scoring.
     planned = ({name: row[name] for name in row if name != "words"} for row in rows)
-    yield from side_by_side(lambda row: _of_row(row, s3), planned)
+    yield from in_parallel(lambda row: _of_row(row, s3), planned)
 
 
 def _of_row(row: dict[str, Any], s3: S3Config) -> Recording:
-    """The row as a recording; the store is asked only for what the row does not say."""
+    """The row as a recording; the store is asked only for what the row does not have."""
     row = row | {"uri": public(row["uri"])}
     if "version" in row and "size_bytes" in row:
         return Recording(**row)
@@ -120,7 +123,7 @@ def _is_recording(key: str) -> bool:
 
 
 def _beside(folder: str, uri: str) -> str:
-    """A relative name in a manifest counts from where the manifest lies."""
+    """A relative name in a manifest is relative to the folder of the manifest."""
     return uri if "://" in uri or uri.startswith("/") else f"{folder}/{uri}"
 
 
@@ -129,3 +132,26 @@ def _absolute(source: str) -> str:
         return source
     path = os.fspath(local_path(source))
     return os.path.abspath(os.path.expanduser(path)) + "/" * source.endswith("/")
+
+
+def has_magic(name: str) -> bool:
+    return MAGIC.search(name) is not None
+
+
+def fixed_folder(pattern: str) -> str:
+    """The folders before the first one with a wildcard in its name, with a final slash."""
+    return MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0] + "/"
+
+
+@lru_cache
+def matcher(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression: `*` stays within a folder, `**` crosses folders."""
+    return re.compile("".join(map(_expression, _GLOB_TOKEN.findall(pattern))))
+
+
+def _expression(token: str) -> str:
+    if token.startswith("[") and len(token) > 1:
+        inside = token[1:-1].replace("\\", "\\\\")
+        return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return known.get(token, re.escape(token))

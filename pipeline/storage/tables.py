@@ -1,4 +1,4 @@
-"""Parquet files: the same rows are the same bytes, whoever writes them and when."""
+"""Parquet files: the same rows give the same bytes, whichever process writes them."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ def write_rows(store: Store, folder: str, rows: Sequence[Row], schema: pa.Schema
 
 
 def write_table(store: Store, folder: str, table: pa.Table) -> str:
-    """As `write_rows`, for rows that are a sorted table already."""
+    """Like `write_rows`, for a table that is already sorted."""
     ids = table.select([name for name in ID_COLUMNS if name in table.column_names])
     key = f"{folder}/{_name([_id(row) for row in ids.to_pylist()])}.parquet"
     store.write(key, parquet_bytes(table, SORTED))
@@ -40,7 +40,7 @@ def write_table(store: Store, folder: str, table: pa.Table) -> str:
 
 
 def read_rows(store: Store, key: str, columns: list[str] | None = None) -> pa.Table:
-    """The table of one file in one request, or only some of its columns, which alone are read."""
+    """The table of one file in one request, or only some of its columns."""
     if columns is None:
         return read_table(io.BytesIO(store.read(key)))
     with store.open(key) as file:
@@ -52,9 +52,9 @@ def read_table(file: BinaryIO, columns: list[str] | None = None) -> pa.Table:
 
 
 def open_table(file: BinaryIO) -> pq.ParquetFile:
-    """A Parquet file that no other thread touches, as long as it is read with `use_threads=False`.
+    """A Parquet file that no other thread uses, if it is read with `use_threads=False`.
 
-    One of Arrow's threads that still holds Python's file when the program ends would abort it.
+    A thread of Arrow that still holds Python's file when the program ends would abort it.
     """
     return pq.ParquetFile(file, pre_buffer=False)
 
@@ -64,8 +64,8 @@ def files(store: Store, folder: str) -> Iterator[Entry]:
     return (entry for entry in store.entries(f"{folder}/") if entry.key.endswith(".parquet"))
 
 
-def side_by_side(action: Callable[[Given], Got], given: Iterable[Given]) -> Iterator[Got]:
-    """The results in order, with a few requests under way at once."""
+def in_parallel(action: Callable[[Given], Got], given: Iterable[Given]) -> Iterator[Got]:
+    """The results in order, with a few requests in parallel."""
     waiting = iter(given)
     with ThreadPoolExecutor(READERS) as threads:
         while some := list(islice(waiting, 4 * READERS)):
@@ -73,7 +73,7 @@ def side_by_side(action: Callable[[Given], Got], given: Iterable[Given]) -> Iter
 
 
 def open_writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer of row groups whose bytes depend on nothing but the rows."""
+    """A writer of row groups whose bytes depend on the rows alone."""
     return pq.ParquetWriter(file, schema, **WRITING)
 
 
@@ -81,7 +81,7 @@ ID_COLUMNS = ("recording_id", "shard_index", "shard")
 
 
 def _id(row: Row) -> tuple[str, int]:
-    """Rows without a shard, which are about whole recordings, come first."""
+    """Rows without a shard, about whole recordings, come first."""
     shard = row["shard_index"] if "shard_index" in row else row.get("shard")
     return row["recording_id"], -1 if shard is None else shard
 
@@ -91,7 +91,7 @@ def _name(ids: Iterable[tuple[str, int]]) -> str:
 
 
 def parquet_bytes(table: pa.Table, sorted_by: Sequence[str] = ()) -> bytes:
-    """The table as one file, which says by which columns it is sorted."""
+    """The table as one file, with the columns that it is sorted by in its metadata."""
     sink = pa.BufferOutputStream()
     sorting = [pq.SortingColumn(table.schema.get_field_index(name)) for name in sorted_by]
     pq.write_table(

@@ -1,1 +1,1 @@
-"""One device, no Ray: sound in, words out."""
+"""One device, without Ray: waveforms in, words out."""

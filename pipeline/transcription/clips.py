@@ -1,33 +1,30 @@
-"""Sound to transcribe, how it becomes a stream, and how what was heard becomes words.
-
-Knows what is said and heard before a clip and the silence around it; no files, recordings or
-shards.
-"""
+"""What a transcriber takes and returns, without torch: the driver of a run imports this too."""
 
 # N samples, T steps, H extra heads
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nightscribe.engine.stream import Stream, StreamOutput
-from nightscribe.model.prompting import Prompt, SpeechProcessor
-from nightscribe.model.sampling import TokenConstraints
-from nightscribe.records import Word
+from nightscribe.records import Span, Word
+
+if TYPE_CHECKING:
+    from nightscribe.model.prompting import Prompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """Sound to transcribe: int16 at the model's rate."""
+    """A waveform to transcribe: int16 at the sample rate of the model."""
 
     clip_id: str
     samples_N: np.ndarray = field(repr=False)
     domain: str | None = None
-    prompt: Prompt | None = None  # its own domain, if it names one, goes before the clip's
-    temperature: float = 0.0  # at which tokens are drawn; 0 always says the likeliest
+    prompt: "Prompt | None" = None  # its domain, if it has one, replaces that of the clip
+    temperature: float = 0.0  # 0 always takes the likeliest token
     seed: int = 0
+    # Where somebody speaks, in seconds of the clip; None: the transcriber measures it.
+    speech: tuple[Span, ...] | None = None
 
     def __post_init__(self) -> None:
         found = f"{self.samples_N.dtype} of shape {self.samples_N.shape}"
@@ -40,103 +37,26 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeardClip:
-    """Words in seconds of the clip, and what the model said at every step."""
+class ClipTranscript:
+    """The final words in seconds of the clip, and the tokens of the first pass over it."""
 
     clip_id: str
-    words: list[Word]
-    tokens_T: np.ndarray  # step 0 hears nothing, step p the frame p - 1 of prefix, clip and flush
+    words: tuple[Word, ...]
+    tokens_T: np.ndarray  # step 0 has no input, step p has frame p - 1 of prefix, clip and flush
     confidences_T: np.ndarray
     vad_TH: np.ndarray  # H is 0 for models without extra heads
-    turn_ends_s: tuple[float, ...] = ()  # where the heads hear a speaker finish
+    turn_ends_s: tuple[float, ...] = ()  # where the extra heads detect the end of a turn
+    speech: tuple[Span, ...] = ()
+    num_redecoded: int = 0  # stalled spans whose words come from a retry
 
     @property
     def num_steps(self) -> int:
         return len(self.tokens_T)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
-    """How a model is spoken to, and how its answer is read."""
-
-    frame_samples: int
-    prefix_frames: int
-    flush_frames: int
-    read_words: Callable[[Clip, StreamOutput], list[Word]]
-    script: Callable[[Clip], TokenConstraints] = lambda clip: TokenConstraints()
-    heard_samples: Callable[[Clip], np.ndarray] = lambda clip: clip.samples_N
-    turn_ends_s: Callable[[Clip, StreamOutput, list[Word]], list[float]] = (
-        lambda clip, heard, words: []
-    )
-
-    def padded(self, clip: Clip) -> tuple["PaddedSamples", int]:
-        """The clip and the sound of its prompt between silences, and the frames of it all."""
-        samples_N = self.heard_samples(clip)
-        num_frames = self.prefix_frames + -(-len(samples_N) // self.frame_samples)
-        num_frames += self.flush_frames
-        offset, end = self.prefix_frames * self.frame_samples, num_frames * self.frame_samples
-        return PaddedSamples(samples_N, offset, end), num_frames
-
-    def stream(self, stream_id: Any, clip: Clip) -> Stream:
-        """The clip as the engine takes it."""
-        samples, num_frames = self.padded(clip)
-        script = self.script(clip)
-        return Stream(
-            stream_id,
-            samples,
-            num_frames,
-            forced_tokens=script.forced_tokens,
-            prompt_tokens=script.prompt_tokens,
-            temperature=clip.temperature,
-            seed=clip.seed,
-        )
-
-
-def conversation(interpreter: SpeechProcessor) -> Conversation:
-    """The conversation that a checkpoint's interpreter holds with each clip."""
-    interpreted = _Interpreted(interpreter)
-    return Conversation(
-        frame_samples=interpreter.config.mimi.frame_samples,
-        prefix_frames=interpreter.config.prefix_frames,
-        flush_frames=interpreter.config.flush_frames,
-        script=interpreted.script,
-        heard_samples=interpreted.heard_samples,
-        read_words=interpreted.read_words,
-        turn_ends_s=interpreted.turn_ends_s,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Interpreted:
-    """What an interpreter makes of a clip and of its prompt."""
-
-    interpreter: SpeechProcessor
-
-    def prompt(self, clip: Clip) -> Prompt:
-        usual = self.interpreter.prompt(clip.domain)
-        if clip.prompt is None:
-            return usual
-        return replace(clip.prompt, domain=clip.prompt.domain or usual.domain)
-
-    def script(self, clip: Clip) -> TokenConstraints:
-        return self.interpreter.constraints(self.prompt(clip))
-
-    def heard_samples(self, clip: Clip) -> np.ndarray:
-        return self.interpreter.input_samples(clip.samples_N, self.prompt(clip))
-
-    def read_words(self, clip: Clip, heard: StreamOutput) -> list[Word]:
-        tokens, confidences = heard.tokens_T.tolist(), heard.confidences_T.tolist()
-        prompt = self.prompt(clip)
-        return self.interpreter.words(tokens, confidences, len(clip.samples_N), prompt)
-
-    def turn_ends_s(self, clip: Clip, heard: StreamOutput, words: list[Word]) -> list[float]:
-        num_samples, prompt = len(clip.samples_N), self.prompt(clip)
-        return self.interpreter.turn_ends_s(heard.vad_TH, words, num_samples, prompt)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PaddedSamples:
-    """Samples with silence before and after, joined only where they are cut."""
+    """Samples with silence before and after; nothing is copied until a slice is taken."""
 
     samples_N: np.ndarray
     offset: int

@@ -1,83 +1,158 @@
-"""Clips that someone waits for, as a source of streams for an engine in a thread of its own."""
+"""Clips that wait for a slot of the engine, and the passes that each of them takes.
+
+The first pass is over the whole clip. Where the model stalled, further passes over short pieces
+follow; they wait for slots like any other clip.
+"""
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 from nightscribe.engine.stream import Stream
-from nightscribe.transcription.clips import Clip, HeardClip
+from nightscribe.guards.stall_retry import RetryAttempt, RetryResult
+from nightscribe.records import Word
+from nightscribe.transcription.clips import Clip, ClipTranscript
+
+Retries = Generator[RetryAttempt, Sequence[Word], RetryResult]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A clip, the future of its transcript, and how far its passes are."""
+
+    clip: Clip
+    future: Future[ClipTranscript] = field(default_factory=Future)
+    first_pass: ClipTranscript | None = None
+    retries: Retries | None = None
+
+    def advance(
+        self, result: ClipTranscript, retry_stalls: Callable[[ClipTranscript, Clip], Retries]
+    ) -> Clip | ClipTranscript:
+        """Take the result of a pass; the next piece to transcribe, or the final transcript."""
+        try:
+            if self.retries is None:
+                self.first_pass, self.retries = result, retry_stalls(result, self.clip)
+                return self._piece(next(self.retries))
+            return self._piece(self.retries.send(result.words))
+        except StopIteration as end:
+            return self._final(end.value)
+
+    def _piece(self, attempt: RetryAttempt) -> Clip:
+        return replace(
+            self.clip,
+            clip_id=f"{self.clip.clip_id} retry from {attempt.start_s:.2f} s",
+            samples_N=attempt.samples_N,
+            temperature=attempt.temperature,
+        )
+
+    def _final(self, found: RetryResult) -> ClipTranscript:
+        assert self.first_pass is not None
+        return replace(self.first_pass, words=found.words, num_redecoded=len(found.fixed_stalls))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Order:
-    """A clip and who waits for it; identifies its stream."""
+class Pass:
+    """One pass of the engine over a clip, or over a piece of it; identifies its stream."""
 
+    request: Request
     clip: Clip
-    future: Future[HeardClip]
 
 
-class Orders:
-    """Submitted clips, as a source of streams that may run dry for a while."""
+StreamOf = Callable[[Pass], Stream]
 
-    def __init__(self, stream_of: Callable[[Order], Stream]) -> None:
+
+class ListedRequests:
+    """A source of streams over clips that are pulled one by one; retries go first."""
+
+    def __init__(self, clips: Iterable[Clip], stream_of: StreamOf) -> None:
+        self._clips: Iterator[Clip] = iter(clips)
         self._stream_of = stream_of
-        self._waiting: SimpleQueue[Order | None] = SimpleQueue()
-        self._open: set[Order] = set()
-        self._error: BaseException | None = None
-        self._is_closed = False
-        self._changing = threading.Lock()
-
-    def add(self, clip: Clip) -> Future[HeardClip]:
-        order = Order(clip, Future())
-        with self._changing:
-            if self._is_closed:
-                raise RuntimeError("the transcriber is closed") from self._error
-            self._open.add(order)
-            self._waiting.put(order)
-        return order.future
+        self._retries: deque[Pass] = deque()
 
     def take(self, *, wait: bool) -> Stream | None:
-        while (order := self._next(wait)) is not None:
-            if not order.future.set_running_or_notify_cancel():
-                self._open.discard(order)
-                continue
+        if self._retries:
+            return self._stream_of(self._retries.popleft())
+        clip = next(self._clips, None)
+        return None if clip is None else self._stream_of(Pass(Request(clip), clip))
+
+    def retry(self, retry: Pass) -> None:
+        self._retries.append(retry)
+
+
+class RequestQueue:
+    """A source of streams over submitted clips, which may be empty for a while."""
+
+    def __init__(self, stream_of: StreamOf) -> None:
+        self._stream_of = stream_of
+        self._waiting: SimpleQueue[Request | None] = SimpleQueue()
+        self._retries: deque[Pass] = deque()  # used by the thread of the engine alone
+        self._open: set[Request] = set()
+        self._error: BaseException | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+    def add(self, clip: Clip) -> Future[ClipTranscript]:
+        request = Request(clip)
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("the transcriber is closed") from self._error
+            self._open.add(request)
+            self._waiting.put(request)
+        return request.future
+
+    def take(self, *, wait: bool) -> Stream | None:
+        while (following := self._next(wait)) is not None:
             try:
-                return self._stream_of(order)
+                return self._stream_of(following)
             except Exception as error:
-                self.finish(order, error)
+                self.finish(following.request, error)
         return None
 
-    def _next(self, wait: bool) -> Order | None:
+    def retry(self, retry: Pass) -> None:
+        """Queue one more pass for a request that was taken before."""
+        self._retries.append(retry)
+
+    def _next(self, wait: bool) -> Pass | None:
+        if self._retries:
+            return self._retries.popleft()
+        while (request := self._next_request(wait)) is not None:
+            if request.future.set_running_or_notify_cancel():
+                return Pass(request, request.clip)
+            self._open.discard(request)
+        return None
+
+    def _next_request(self, wait: bool) -> Request | None:
         try:
-            order = self._waiting.get(block=wait)
+            request = self._waiting.get(block=wait)
         except Empty:
             return None
-        if order is None:  # closed: the sign stays for the next who asks
+        if request is None:  # closed: the mark stays for the next call
             self._waiting.put(None)
-        return order
+        return request
 
-    def finish(self, order: Order, outcome: HeardClip | BaseException) -> None:
-        self._open.discard(order)
+    def finish(self, request: Request, outcome: ClipTranscript | BaseException) -> None:
+        self._open.discard(request)
         if isinstance(outcome, BaseException):
-            order.future.set_exception(outcome)
+            request.future.set_exception(outcome)
         else:
-            order.future.set_result(outcome)
+            request.future.set_result(outcome)
 
     def fail(self, error: BaseException) -> None:
-        """Nobody works any more: tell everyone who waits."""
-        with self._changing:
+        """The engine is dead: raise the error in every caller that waits."""
+        with self._lock:
             self._is_closed, self._error = True, error
-        for order in list(self._open):
-            if order.future.running() or order.future.set_running_or_notify_cancel():
-                self.finish(order, error)
+        for request in list(self._open):
+            if request.future.running() or request.future.set_running_or_notify_cancel():
+                self.finish(request, error)
 
     @property
     def has_failed(self) -> bool:
         return self._error is not None
 
     def close(self) -> None:
-        with self._changing:
+        with self._lock:
             self._is_closed = True
             self._waiting.put(None)

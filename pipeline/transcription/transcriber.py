@@ -1,113 +1,275 @@
-"""One model, no Ray: clips to words. What the cluster does is held against this."""
+"""One model on one device, without Ray: clips in, final words out.
+
+Stalls are retried in here, so that a worker of the cluster and a single file get the same words
+from the same call.
+"""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.engine.loop import Engine, step_engine
+from nightscribe.engine.loop import Engine, EngineStats, step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream, StreamOutput
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.speech_activity import speech_spans
+from nightscribe.guards.stall_retry import RetryResult, retry_stalls
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import Checkpoint, open_model
 from nightscribe.model.loading import load_speculative_runner, load_step_runner
-from nightscribe.model.prompting import SpeechProcessor
-from nightscribe.transcription.clips import Clip, Conversation, HeardClip, conversation
-from nightscribe.transcription.requests import Order, Orders
+from nightscribe.model.prompting import Prompt, SpeechProcessor
+from nightscribe.model.sampling import TokenConstraints
+from nightscribe.records import Word
+from nightscribe.transcription.clips import Clip, ClipTranscript, PaddedSamples
+from nightscribe.transcription.requests import ListedRequests, Pass, RequestQueue, Retries
 
-__all__ = ["Clip", "HeardClip", "Transcriber"]
+__all__ = ["Clip", "ClipAdapter", "ClipTranscript", "Transcriber", "clip_adapter"]
 
 
 class Transcriber:
-    """Keeps one engine busy with clips, in the caller's thread or in its own."""
+    """Transcribes clips on one engine, in the caller's thread or in a thread of its own."""
 
-    def __init__(self, engine: Engine, conversation: Conversation) -> None:
-        self.engine = engine
-        self._conversation = conversation
-        self._orders = Orders(self._stream)
+    def __init__(
+        self,
+        engine: Engine,
+        adapter: "ClipAdapter",
+        guards: GuardsConfig | None = None,
+        *,
+        model: str = "",
+        model_revision: str = "",
+    ) -> None:
+        """Without `guards` no stall is retried."""
+        self.engine, self.model, self.model_revision = engine, model, model_revision
+        self._adapter, self._guards = adapter, guards
+        self._queue = RequestQueue(self._stream)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     @classmethod
-    def load(cls, model: ModelConfig, engine: EngineConfig) -> Self:
-        """Open a checkpoint and put it on the device, with as many slots as fit."""
-        return cls.of(open_model(model), model, engine)
+    def load(
+        cls, model: ModelConfig, engine: EngineConfig, guards: GuardsConfig | None = None
+    ) -> Self:
+        """Open a checkpoint and load it onto the device, with as many slots as fit."""
+        return cls.from_checkpoint(open_model(model), model, engine, guards)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, model: ModelConfig, engine: EngineConfig) -> Self:
-        """As `load`, of a checkpoint that is open already."""
-        interpreter = SpeechProcessor(
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        model: ModelConfig,
+        engine: EngineConfig,
+        guards: GuardsConfig | None = None,
+    ) -> Self:
+        """Like `load`, for a checkpoint that is already open."""
+        processor = SpeechProcessor(
             config=checkpoint.config,
             tokenizer=checkpoint.tokenizer,
             domains=model.domains,
             default_domain=model.domain,
         )
-        return cls(_engine(checkpoint, engine), conversation(interpreter))
+        return cls(
+            _engine(checkpoint, engine),
+            clip_adapter(processor),
+            guards,
+            model=model.name,
+            model_revision=checkpoint.revision,
+        )
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[HeardClip]:
-        """Yield each clip as it is finished; the next is pulled when a slot is free for it.
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[ClipTranscript]:
+        """Yield each clip as it is finished; the next one is pulled when a slot is free for it.
 
-        Longest first keeps the slots busiest; the order is the caller's.
+        Longest first keeps the slots busiest; the order is up to the caller.
         """
         if self._thread is not None:
-            raise RuntimeError("this transcriber works off what was submitted; submit more instead")
-        orders = (Order(clip, Future()) for clip in clips)
-        for heard in self.engine.run(map(self._stream, orders)):
-            yield self._read(heard)
+            raise RuntimeError("this transcriber already serves submitted clips; submit these too")
+        source = ListedRequests(map(self._with_speech, clips), self._stream)
+        for output in self.engine.run_source(source):
+            finished = self._advance(output, source)
+            if finished is not None:
+                yield finished
 
-    def submit(self, clip: Clip) -> Future[HeardClip]:
+    def submit(self, clip: Clip) -> Future[ClipTranscript]:
         """Queue a clip for the engine's own thread."""
-        future = self._orders.add(clip)
+        future = self._queue.add(self._with_speech(clip))
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._work, name="nightscribe-engine", daemon=True
+                    target=self._serve, name="nightscribe-engine", daemon=True
                 )
                 self._thread.start()
         return future
 
     @property
+    def stats(self) -> EngineStats:
+        """What the engine has done so far."""
+        return self.engine.stats
+
+    @property
     def has_died(self) -> bool:
-        """Whether the engine's thread ended with an error; nothing can be heard any more."""
-        return self._orders.has_failed
+        """Whether the engine's thread ended with an error; no clip can be transcribed any more."""
+        return self._queue.has_failed
 
     def close(self) -> None:
         """Finish what was submitted and end the thread."""
-        self._orders.close()
+        self._queue.close()
         if self._thread is not None:
             self._thread.join()
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         try:
-            for heard in self.engine.run_source(self._orders):
-                self._deliver(heard)
+            for output in self.engine.run_source(self._queue):
+                self._deliver(output)
         except BaseException as error:
-            self._orders.fail(error)
+            self._queue.fail(error)
 
-    def _deliver(self, heard: StreamOutput) -> None:
+    def _deliver(self, output: StreamOutput) -> None:
+        request = output.stream.stream_id.request
         try:
-            answer = self._read(heard)
+            finished = self._advance(output, self._queue)
         except Exception as error:
-            self._orders.finish(heard.stream.stream_id, error)
+            self._queue.finish(request, error)
         else:
-            self._orders.finish(heard.stream.stream_id, answer)
+            if finished is not None:
+                self._queue.finish(request, finished)
 
-    def _stream(self, order: Order) -> Stream:
-        return self._conversation.stream(order, order.clip)
+    def _advance(
+        self, output: StreamOutput, source: ListedRequests | RequestQueue
+    ) -> ClipTranscript | None:
+        """The final transcript of a clip; None if another pass over it was queued."""
+        ended: Pass = output.stream.stream_id
+        result = ended.request.advance(self._read(ended.clip, output), self._retry_stalls)
+        if isinstance(result, ClipTranscript):
+            return result
+        source.retry(Pass(ended.request, result))
+        return None
 
-    def _read(self, heard: StreamOutput) -> HeardClip:
-        clip = heard.stream.stream_id.clip
-        words = self._conversation.read_words(clip, heard)
-        turn_ends_s = tuple(self._conversation.turn_ends_s(clip, heard, words))
-        return HeardClip(
-            clip.clip_id, words, heard.tokens_T, heard.confidences_T, heard.vad_TH, turn_ends_s
+    def _stream(self, begun: Pass) -> Stream:
+        return self._adapter.stream(begun, begun.clip)
+
+    def _read(self, clip: Clip, output: StreamOutput) -> ClipTranscript:
+        words = self._adapter.read_words(clip, output)
+        return ClipTranscript(
+            clip_id=clip.clip_id,
+            words=tuple(words),
+            tokens_T=output.tokens_T,
+            confidences_T=output.confidences_T,
+            vad_TH=output.vad_TH,
+            turn_ends_s=tuple(self._adapter.turn_ends_s(clip, output, words)),
+            speech=clip.speech or (),
         )
+
+    def _with_speech(self, clip: Clip) -> Clip:
+        if self._guards is None or clip.speech is not None:
+            return clip
+        rate_hz = self._adapter.sample_rate_hz
+        return replace(clip, speech=speech_spans(clip.samples_N, rate_hz, self._guards))
+
+    def _retry_stalls(self, first_pass: ClipTranscript, clip: Clip) -> Retries:
+        if self._guards is None:
+            return _no_retries(first_pass)
+        return retry_stalls(
+            clip.samples_N,
+            self._adapter.sample_rate_hz,
+            first_pass.words,
+            first_pass.speech,
+            self._guards,
+        )
+
+
+def _no_retries(first_pass: ClipTranscript) -> Retries:
+    yield from ()
+    return RetryResult(first_pass.words)
 
 
 def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine:
     if (config.frames_per_pass or 1) > 1:
-        leaping = load_speculative_runner(checkpoint, config)
-        return speculative_engine(leaping, reproducible=config.reproducible)
-    stepping = load_step_runner(checkpoint, config)
-    return step_engine(stepping, round_steps=config.round_steps, reproducible=config.reproducible)
+        speculative = load_speculative_runner(checkpoint, config)
+        return speculative_engine(speculative, reproducible=config.reproducible)
+    runner = load_step_runner(checkpoint, config)
+    return step_engine(runner, round_steps=config.round_steps, reproducible=config.reproducible)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipAdapter:
+    """How clips become streams of one model, and how its output becomes words."""
+
+    sample_rate_hz: int
+    frame_samples: int
+    prefix_frames: int
+    flush_frames: int
+    read_words: Callable[[Clip, StreamOutput], list[Word]]
+    constraints: Callable[[Clip], TokenConstraints] = lambda clip: TokenConstraints()
+    input_samples: Callable[[Clip], np.ndarray] = lambda clip: clip.samples_N
+    turn_ends_s: Callable[[Clip, StreamOutput, list[Word]], list[float]] = (
+        lambda clip, output, words: []
+    )
+
+    def padded(self, clip: Clip) -> tuple[PaddedSamples, int]:
+        """The audio of prompt and clip between silences, and the number of frames of it all."""
+        samples_N = self.input_samples(clip)
+        num_frames = self.prefix_frames + -(-len(samples_N) // self.frame_samples)
+        num_frames += self.flush_frames
+        offset, end = self.prefix_frames * self.frame_samples, num_frames * self.frame_samples
+        return PaddedSamples(samples_N, offset, end), num_frames
+
+    def stream(self, stream_id: Any, clip: Clip) -> Stream:
+        """The clip as the engine takes it."""
+        samples, num_frames = self.padded(clip)
+        constraints = self.constraints(clip)
+        return Stream(
+            stream_id,
+            samples,
+            num_frames,
+            forced_tokens=constraints.forced_tokens,
+            prompt_tokens=constraints.prompt_tokens,
+            temperature=clip.temperature,
+            seed=clip.seed,
+        )
+
+
+def clip_adapter(processor: SpeechProcessor) -> ClipAdapter:
+    """The adapter of a checkpoint, by its prompting."""
+    prompted = _Prompted(processor)
+    return ClipAdapter(
+        sample_rate_hz=processor.config.mimi.sample_rate_hz,
+        frame_samples=processor.config.mimi.frame_samples,
+        prefix_frames=processor.config.prefix_frames,
+        flush_frames=processor.config.flush_frames,
+        constraints=prompted.constraints,
+        input_samples=prompted.input_samples,
+        read_words=prompted.read_words,
+        turn_ends_s=prompted.turn_ends_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompted:
+    """The functions of an adapter for a checkpoint whose clips may have prompts."""
+
+    processor: SpeechProcessor
+
+    def prompt(self, clip: Clip) -> Prompt:
+        default = self.processor.prompt(clip.domain)
+        if clip.prompt is None:
+            return default
+        return replace(clip.prompt, domain=clip.prompt.domain or default.domain)
+
+    def constraints(self, clip: Clip) -> TokenConstraints:
+        return self.processor.constraints(self.prompt(clip))
+
+    def input_samples(self, clip: Clip) -> np.ndarray:
+        return self.processor.input_samples(clip.samples_N, self.prompt(clip))
+
+    def read_words(self, clip: Clip, output: StreamOutput) -> list[Word]:
+        tokens, confidences = output.tokens_T.tolist(), output.confidences_T.tolist()
+        prompt = self.prompt(clip)
+        return self.processor.words(tokens, confidences, len(clip.samples_N), prompt)
+
+    def turn_ends_s(self, clip: Clip, output: StreamOutput, words: list[Word]) -> list[float]:
+        num_samples, prompt = len(clip.samples_N), self.prompt(clip)
+        return self.processor.turn_ends_s(output.vad_TH, words, num_samples, prompt)

@@ -1,10 +1,9 @@
 """One attempt at a run as a process of its own, to be killed.
 
-Files, decoding, cutting, commits and tables are real; only the listener is made up, and what it
+Files, decoding, cutting, commits and tables are real; only the transcriber is made up, and what it
 says of a shard depends on the shard's samples alone.
 """
 
-import asyncio
 import json
 import logging
 import multiprocessing
@@ -14,31 +13,34 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from zlib import crc32
 
+import numpy as np
+
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import pool_for
-from nightscribe.cluster.rows import Cut, CutShard
-from nightscribe.cluster.run_spec import Order
+from nightscribe.cluster.rows import Cut
 from nightscribe.engine.loop import EngineStats
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.records import Recording, ShardTranscript, Word
-from nightscribe.storage.content_hash import Contents
+from nightscribe.records import Recording, Word
+from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.lease import LeaseConfig
-from nightscribe.storage.opening import S3Config
-from nightscribe.storage.plans import write_plan
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.run import write_plan
 from nightscribe.storage.scratch import ScratchConfig
 from nightscribe.storage.sources import recordings
+from nightscribe.transcription.clips import Clip, ClipTranscript
 
 RATE_HZ = 24_000
 WORD_S = 0.25
@@ -80,37 +82,34 @@ class SlowReader:
             yield cut
 
 
-class SamplesListener:
+class SamplesTranscriber:
     """A word for every quarter of a second, spelt by the samples."""
 
     has_died = False
+    model, model_revision = "samples", "1"
 
     def __init__(self, pause_s: float) -> None:
         self._pause_s = pause_s
-        self.tally = EngineStats()
+        self._threads = ThreadPoolExecutor(2 * SLOTS)
+        self.stats = EngineStats()
 
-    async def hear(self, cut: CutShard) -> ShardTranscript:
-        await asyncio.sleep(self._pause_s)
-        return ShardTranscript(
-            shard=cut.shard,
-            words=tuple(_words(cut)),
-            tokens=(),
-            token_confidences=(),
-            speech=cut.speech,
-            num_redecoded=0,
-            model="samples",
-            model_revision="1",
-        )
+    def submit(self, clip: Clip) -> Future[ClipTranscript]:
+        return self._threads.submit(self._transcript, clip)
+
+    def _transcript(self, clip: Clip) -> ClipTranscript:
+        time.sleep(self._pause_s)
+        none_T = np.zeros(0)
+        return ClipTranscript(clip.clip_id, tuple(_words(clip)), none_T, none_T, none_T[:, None])
 
 
-def _words(cut: CutShard) -> Iterator[Word]:
+def _words(clip: Clip) -> Iterator[Word]:
     step = round(WORD_S * RATE_HZ)
-    for start in range(0, len(cut.samples_N) - step + 1, step):
-        said = crc32(cut.samples_N[start : start + step].tobytes())
+    for start in range(0, len(clip.samples_N) - step + 1, step):
+        said = crc32(clip.samples_N[start : start + step].tobytes())
         yield Word(f"w{said}", start / RATE_HZ, (start + step) / RATE_HZ, said / 2**32)
 
 
-def order(attempt: Attempt, plan_path: Path) -> Order:
+def order(attempt: Attempt, plan_path: Path) -> RunSpec:
     s3 = S3Config(endpoint=attempt.endpoint)
     reader = AudioReader(
         sample_rate_hz=RATE_HZ,
@@ -119,12 +118,12 @@ def order(attempt: Attempt, plan_path: Path) -> Order:
         guards=GuardsConfig(),
         s3=s3,
     )
-    return Order(
+    return RunSpec(
         plan=plan_path,
         settings={"model": "samples"},
         stages=Stages(
-            make_reader=partial(SlowReader, reader, attempt.pause_s),
-            make_listener=partial(SamplesListener, attempt.pause_s),
+            read=SlowReader(reader, attempt.pause_s),
+            make_transcriber=partial(SamplesTranscriber, attempt.pause_s),
             output=attempt.output,
             s3=s3,
         ),
@@ -158,7 +157,7 @@ def work(attempt: Attempt) -> None:
     ):
         path = Path(folder) / "plan.parquet"
         found = recordings(attempt.input, S3Config(endpoint=attempt.endpoint))
-        write_plan(plan(found, Contents().name, PlanningConfig()), path)
+        write_plan(plan(found, ContentHasher(), PlanningConfig()), path)
         pool = pool_for(_cluster(attempt), SLOTS)
         transcribe(order(attempt, path), pool, threading.Event(), lambda progress: None)
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.store import Store
 from tests import made_up_run
 from tests.chaos.tables import tables

@@ -10,7 +10,7 @@ from botocore import auth
 
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.lease import LeaseConfig
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from tests import made_up_run
 from tests.chaos.tables import tables
 
@@ -68,7 +68,7 @@ def test_a_clock_that_stays_wrong_is_named_and_once_set_right_the_run_goes_on(
     monkeypatch.setattr(made_up_run, "LEASE", LeaseConfig(life_s=4.0))
     store = open_store(s3_bucket, S3Config())
     clock.wrong_by_s = lambda num_signed: wrong_by_s if num_signed > 60 else 0.0
-    with pytest.raises(StorageError, match="this machine's clock is not that of the object store"):
+    with pytest.raises(StorageError, match="the clock of this machine is wrong"):
         made_up_run.run(store, seed=1)
     clock.wrong_by_s = lambda num_signed: 0.0
     made_up_run.run(store, seed=2)

@@ -1,45 +1,34 @@
 """The small model, which on some recordings fails as large ones are known to."""
 
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from nightscribe.cluster.listening import TranscriberListener
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.records import Word
-from nightscribe.transcription.transcriber import Clip, HeardClip, Transcriber
+from nightscribe.transcription.transcriber import Clip, Transcriber
 
 TINY = str(Path(__file__).parents[2] / "models" / "tiny")
 FRENCH = ("le", "vieux", "bateau", "avait", "quitt\u00e9", "notre", "port", "avant", "le", "lever")
 SILENCE_FROM_S = 32.0  # the recordings end in silence
 
 
-def faulty_listener(faults: dict[str, str], guards: GuardsConfig) -> TranscriberListener:
-    """Fails at the first hearing of the recordings named; what is heard again is heard well."""
-    model = Transcriber.load(ModelConfig(checkpoint=TINY), EngineConfig(device="cpu", num_slots=4))
-    return TranscriberListener(_Failing(model, faults), "tiny", "r", guards)
+def faulty_transcriber(faults: dict[str, str], guards: GuardsConfig) -> Transcriber:
+    """Fails in the first pass over the recordings named; retries succeed."""
+    model, engine = ModelConfig(checkpoint=TINY), EngineConfig(device="cpu", num_slots=4)
+    transcriber = Transcriber.load(model, engine, guards)
+    read_words = partial(_faulty_words, transcriber._adapter.read_words, faults)
+    transcriber._adapter = replace(transcriber._adapter, read_words=read_words)
+    return transcriber
 
 
-class _Failing:
-    def __init__(self, transcriber: Transcriber, faults: dict[str, str]) -> None:
-        self._transcriber, self._faults = transcriber, faults
-        self.engine, self.has_died = transcriber.engine, False
-
-    def submit(self, clip: Clip) -> Future[HeardClip]:
-        name, _, rest = clip.clip_id.partition("/")
-        fault = None if "again" in rest else FAULTS[self._faults.get(name, "none")]
-        answer: Future[HeardClip] = Future()
-        done = partial(_answer, answer, fault)
-        self._transcriber.submit(clip).add_done_callback(done)
-        return answer
-
-
-def _answer(answer, fault, heard: Future[HeardClip]) -> None:
-    result = heard.result()
-    answer.set_result(replace(result, words=fault(result.words)) if fault else result)
+def _faulty_words(read_words, faults: dict[str, str], clip: Clip, output) -> list[Word]:
+    name, _, rest = clip.clip_id.partition("/")
+    fault = None if "retry" in rest else FAULTS[faults.get(name, "none")]
+    words = read_words(clip, output)
+    return fault(words) if fault else words
 
 
 def _stalled(words: list[Word]) -> list[Word]:

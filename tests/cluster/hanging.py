@@ -8,12 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from nightscribe.cluster import attempt, watchdog
+from nightscribe.cluster import driver, watchdog
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.run_spec import Order
 from nightscribe.engine.loop import EngineStats
 from tests.cluster.stages import plan_file, read, recording, stages
 
@@ -21,15 +20,16 @@ PATIENCE_S = 5.0
 CLUSTER = ClusterConfig(no_progress_s=PATIENCE_S, object_store_gib=0.1)
 
 
-class HangingListener:
+class HangingTranscriber:
     """Holds on to the loop of its actor and lets nothing else happen."""
 
     has_died = False
+    model = model_revision = ""
 
     def __init__(self, output):
-        self._output, self.tally = output, EngineStats()
+        self._output, self.stats = output, EngineStats()
 
-    async def hear(self, cut):
+    def submit(self, clip):
         hang_in_the_transcriber(self._output)
 
 
@@ -55,19 +55,20 @@ def move_until_hanging(part):
     """Let the run look alive until then: it may take a busy machine long to come so far."""
 
     def sign(self):
-        return (self._store.folder / f"{part}-hangs").exists() or time.monotonic()
+        folder = Path(self._spec.stages.output)
+        return (folder / f"{part}-hangs").exists() or time.monotonic()
 
-    attempt.Attempt._sign = sign
+    driver.Attempt._progress_mark = sign
 
 
-def order(part: str, output: Path) -> Order:
+def order(part: str, output: Path) -> RunSpec:
     output.mkdir(parents=True)
     made = stages(output)
     hanging = {
-        "decoder": {"make_reader": partial(_itself, partial(hang_in_the_decoder, output))},
-        "transcriber": {"make_listener": partial(HangingListener, output)},
+        "decoder": {"read": partial(hang_in_the_decoder, output)},
+        "transcriber": {"make_transcriber": partial(HangingTranscriber, output)},
     }
-    return Order(
+    return RunSpec(
         plan=plan_file([recording(n) for n in range(4)], output.parent),
         settings={"model": "hashing"},
         stages=replace(made, **hanging.get(part, {})),

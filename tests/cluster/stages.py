@@ -1,21 +1,21 @@
-"""A reader and a listener for tests: sound from a file's name, words from the hashing model."""
+"""A reader and a transcriber for tests: sound from a file's name, words from the hashing model."""
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.listening import TranscriberListener
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Failure, PlannedRecording, Recording, Shard
-from nightscribe.storage.opening import S3Config
-from nightscribe.storage.plans import write_plan
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.run import write_plan
+from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber
 from tests.fakes import hashing_transcriber
 
 RATE_HZ = 24_000
@@ -68,55 +68,65 @@ def sound(recording: Recording) -> np.ndarray:
     return np.random.default_rng(seed).integers(-99, 99, num_samples).astype(np.int16)
 
 
-def listener(num_slots: int, pause_s: float = 0.0, crash_folder: str = ""):
-    return CrashingListener(
-        TranscriberListener(hashing_transcriber(num_slots), "hashing", "r1", GuardsConfig()),
-        pause_s,
-        crash_folder,
-    )
+def transcriber(num_slots: int, pause_s: float = 0.0, crash_folder: str = ""):
+    inner = hashing_transcriber(num_slots, guards=GuardsConfig())
+    return CrashingTranscriber(inner, pause_s, crash_folder)
 
 
-class CrashingListener:
+class CrashingTranscriber:
     """Ends its process on a recording named `poison`, always, and on one named `shaky`, once.
 
     On one named `held` it waits until there is a file of that name in the folder.
     """
 
-    def __init__(self, inner, pause_s: float, crash_folder: str) -> None:
+    def __init__(self, inner: Transcriber, pause_s: float, crash_folder: str) -> None:
         self._inner, self._pause_s, self._crash_folder = inner, pause_s, crash_folder
+        self.model, self.model_revision = inner.model, inner.model_revision
 
     @property
     def has_died(self) -> bool:
         return self._inner.has_died
 
     @property
-    def tally(self):
-        return self._inner.tally
+    def stats(self):
+        return self._inner.stats
 
-    async def hear(self, cut: CutShard):
-        uri = cut.shard.recording.uri
-        if "/poison-" in uri and cut.shard.index == 0:
+    def submit(self, clip: Clip) -> Future[ClipTranscript]:
+        recording_id, _, index = clip.clip_id.partition("/")
+        name = names_by_id().get(recording_id, "")
+        if name.startswith("poison-") and int(index) == 0:
             os._exit(1)
-        if "/shaky-" in uri:
-            mark = Path(self._crash_folder) / Path(uri).name
-            if not mark.exists():
-                mark.touch()
-                os._exit(1)
-        while "/held-" in uri and not (Path(self._crash_folder) / Path(uri).name).exists():
-            await asyncio.sleep(0.05)
+        mark = Path(self._crash_folder) / name
+        if name.startswith("shaky-") and not mark.exists():
+            mark.touch()
+            os._exit(1)
+        if name.startswith("held-"):
+            return ThreadPoolExecutor(1).submit(self._submit_once_there, clip, mark)
         if self._pause_s:
             time.sleep(self._pause_s)
-        return await self._inner.hear(cut)
+        return self._inner.submit(clip)
+
+    def _submit_once_there(self, clip: Clip, mark: Path) -> ClipTranscript:
+        while not mark.exists():
+            time.sleep(0.05)
+        return self._inner.submit(clip).result()
 
 
-def make_reader():
-    return read
+@cache
+def names_by_id() -> dict[str, str]:
+    """The file names of all recordings that make trouble, by the ids that clips are known by."""
+    some = [
+        recording(number, kind=kind)
+        for kind in ("poison", "shaky", "held")
+        for number in range(200)
+    ]
+    return {one.recording_id: Path(one.uri).name for one in some}
 
 
-def stages(output: Path | str, num_slots: int = 4, **listening) -> Stages:
+def stages(output: Path | str, num_slots: int = 4, **behaviour) -> Stages:
     return Stages(
-        make_reader=make_reader,
-        make_listener=partial(listener, num_slots, **listening),
+        read=read,
+        make_transcriber=partial(transcriber, num_slots, **behaviour),
         output=str(output),
         s3=S3Config(),
     )

@@ -11,7 +11,7 @@ from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.rows import CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Failure, Recording
-from nightscribe.storage.opening import S3Config, open_file
+from nightscribe.storage.locations import S3Config, open_file
 
 RATE_HZ = 24_000
 SHARD = ShardConfig(max_s=6.0, search_s=2.0, pause_s=0.2, margin_s=0.1, overlap_s=0.5)
@@ -93,14 +93,14 @@ def test_a_channel_that_is_not_there_is_a_failure(tmp_path):
     assert (failure.stage, failure.reason) == ("decode", "no_channel")
 
 
-def test_opposite_channels_are_heard(tmp_path):
+def test_opposite_channels_are_read(tmp_path):
     left_N = noise(3)[:, 0]
     (cut,) = read(planned(wav(tmp_path / "a.wav", np.stack([left_N, -left_N], axis=1))))
     np.testing.assert_array_equal(cut.samples_N, left_N)
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 9.5), (3.25, None), (2.5, 17.125), (11, 12)])
-def test_a_span_of_the_manifest_is_heard_and_nothing_beside_it(tmp_path, start_s, end_s):
+def test_a_span_of_the_manifest_is_read_and_nothing_beside_it(tmp_path, start_s, end_s):
     samples_NC = noise(20)
     cuts = read(planned(wav(tmp_path / "a.wav", samples_NC), start_s=start_s, end_s=end_s))
     end = None if end_s is None else round(end_s * RATE_HZ)
@@ -138,7 +138,7 @@ def test_a_span_before_the_damage_is_whole(tmp_path):
 
 def test_a_file_that_is_shorter_than_the_manifest_says_is_damaged(tmp_path):
     (cut,) = read(planned(wav(tmp_path / "a.wav", noise(3)), expected_s=30.0))
-    assert cut.shard.damage == "short: 3.00 s of the 30.00 s that the manifest names"
+    assert cut.shard.damage == "short: 3.00 s of the 30.00 s in the manifest"
 
 
 def test_what_is_no_sound_is_one_failure(tmp_path):

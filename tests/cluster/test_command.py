@@ -20,7 +20,7 @@ from nightscribe.jobs.config import configurations
 from nightscribe.jobs.transcribe import JOB
 from nightscribe.jobs.transcribing import TOO_MANY_FAILURES
 from nightscribe.records import ShardTranscript
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import FOLDER, outcomes_of
 from nightscribe.storage.sources import recordings
 from nightscribe.storage.tables import files
@@ -75,7 +75,7 @@ def archive(tmp_path_factory) -> Path:
     for start_s, end_s in ((0, 17), (95, 126.3)):
         piece_N = whole_N[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)]
         wav(folder / f"from-{start_s}.wav", piece_N)
-    (folder / "page.mp3").write_text("<html>Sign in</html>" * 99)
+    (folder / "inner.mp3").write_text("<html>Sign in</html>" * 99)
     return folder
 
 
@@ -92,12 +92,12 @@ def said_directly(archive) -> dict[str, ShardTranscript]:
     )
     found = [cut for one in recordings(str(archive), S3Config()) for cut in reader(one)]
     cuts = {cut.shard.shard_id: cut for cut in found if isinstance(cut, CutShard)}
-    transcriber = Transcriber.load(config.model, config.engine)
-    clips = [Clip(name, cut.samples_N) for name, cut in cuts.items()]
+    transcriber = Transcriber.load(config.model, config.engine, config.guards)
+    clips = [Clip(name, cut.samples_N, speech=cut.speech) for name, cut in cuts.items()]
     return {
         heard.clip_id: ShardTranscript(
             shard=cuts[heard.clip_id].shard,
-            words=tuple(heard.words),
+            words=heard.words,
             tokens=tuple(heard.tokens_T.tolist()),
             speech=cuts[heard.clip_id].speech,
             model="tiny",
@@ -157,14 +157,14 @@ def transcribed(archive, local_ray, tmp_path_factory):
     return output, done, json.loads((output / "_run/status.json").read_text())
 
 
-def test_one_actor_says_word_for_word_what_the_transcriber_says(transcribed, said_directly):
+def test_one_actor_gives_word_for_word_what_the_transcriber_gives(transcribed, said_directly):
     output, done, _ = transcribed
     assert done.returncode == 0, done.stderr
     hold_against(output, said_directly)
 
 
 @pytest.mark.parametrize("num_actors", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_actors_say_the_same(archive, local_ray, tmp_path, said_directly, num_actors):
+def test_several_actors_give_the_same(archive, local_ray, tmp_path, said_directly, num_actors):
     wanted = f"cluster.num_actors={num_actors}"
     done = transcribe(archive, tmp_path / "out", local_ray, wanted)
     assert done.returncode == 0, done.stderr
@@ -174,7 +174,7 @@ def test_several_actors_say_the_same(archive, local_ray, tmp_path, said_directly
 def test_one_bad_file_is_one_row_and_the_users_limit_decides(transcribed, archive, local_ray):
     output, done, _ = transcribed
     (failure,) = rows(output, "failures")
-    assert failure["uri"].endswith("page.mp3")
+    assert failure["uri"].endswith("inner.mp3")
     assert (failure["stage"], failure["reason"]) == ("decode", "not_audio")
     assert len(rows(output, "transcripts")) == NUM_RECORDINGS - 1
     assert f"nightscribe export {output} formats=[srt]" in done.stderr.replace("\n", " ")
@@ -185,10 +185,10 @@ def test_one_bad_file_is_one_row_and_the_users_limit_decides(transcribed, archiv
     assert parts == {path: path.stat().st_mtime_ns for path in (output / "_run/parts").iterdir()}
 
 
-def test_the_heartbeat_of_a_real_run_tells_everything(transcribed):
+def test_the_heartbeat_of_a_real_run_is_complete(transcribed):
     output, _, status = transcribed
     assert (status["state"], status["num_failures"]) == ("finished", 1)
     assert status["num_done"] == NUM_RECORDINGS
     heard_s = sum(row["duration_s"] for row in rows(output, "transcripts"))
-    assert status["heard_s"] == pytest.approx(heard_s, abs=0.01)
+    assert status["transcribed_s"] == pytest.approx(heard_s, abs=0.01)
     assert 0 < status["mean_occupancy"] <= 1

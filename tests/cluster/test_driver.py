@@ -1,11 +1,10 @@
-"""The Ray path against the transcriber called directly, and what happens when things go wrong."""
+"""The Ray path compared with the transcriber called directly, and its failures."""
 
 import json
 import threading
 import time
 import wave
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,15 +13,17 @@ import pytest
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.cluster import driver
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig
-from nightscribe.cluster.driver import transcribe
+from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard
-from nightscribe.cluster.run_spec import Order
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.local import LocalStore
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import receipts
+from nightscribe.storage.run import PLAN_KEY, index_plan
 from nightscribe.storage.sources import recordings as recordings_in
 from nightscribe.transcription.clips import Clip
 from tests.cluster.stages import RATE_HZ, plan_file, read, recording, stages
@@ -34,9 +35,9 @@ FFMPEG = find_ffmpeg()
 LIMIT_S = 30.0  # long enough that on a busy machine everybody else is done by then
 
 
-def order(recordings, folder: Path, output=None, **listening) -> Order:
+def order(recordings, folder: Path, output=None, **listening) -> RunSpec:
     folder.mkdir(exist_ok=True)
-    return Order(
+    return RunSpec(
         plan=plan_file(recordings, folder),
         settings={"model": "hashing"},
         stages=stages(output or folder / "out", **listening),
@@ -54,7 +55,7 @@ def pool(num_actors=1) -> Pool:
     return Pool(num_actors=num_actors, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
 
 
-def run(what: Order, num_actors=1, stop=None, tell=lambda progress: None):
+def run(what: RunSpec, num_actors=1, stop=None, tell=lambda progress: None):
     return transcribe(what, pool(num_actors), stop or threading.Event(), tell)
 
 
@@ -76,7 +77,7 @@ def spoken_directly(recordings) -> dict[str, list[str]]:
     return said
 
 
-def test_ray_says_word_for_word_what_the_transcriber_says(local_ray, tmp_path):
+def test_ray_gives_word_for_word_what_the_transcriber_gives(local_ray, tmp_path):
     recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(20)]
     progress = run(order(recordings, tmp_path), num_actors=2)
     rows = table(tmp_path / "out")
@@ -96,7 +97,7 @@ def test_one_bad_file_among_a_hundred_costs_one_transcript(local_ray, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_recording_whose_decoding_hangs_holds_nobody_up_and_ends_at_its_limit(
+def test_a_recording_whose_decoding_hangs_delays_no_other_and_ends_at_its_limit(
     local_ray, tmp_path
 ):
     archive = tmp_path / "archive"
@@ -116,7 +117,7 @@ def test_a_recording_whose_decoding_hangs_holds_nobody_up_and_ends_at_its_limit(
         s3=S3Config(),
     )
     asked = order(list(recordings_in(str(archive), S3Config())), tmp_path)
-    stages = replace(asked.stages, make_reader=partial(_unexamined, reader))
+    stages = replace(asked.stages, read=reader)
     came_at_s = {}
     run(
         replace(asked, stages=stages),
@@ -153,10 +154,10 @@ def test_workers_that_die_leave_no_trace_in_the_table(local_ray, tmp_path):
     said = {r["recording_id"]: [w["text"] for w in r["words"]] for r in table(tmp_path / "out")}
     assert said == spoken_directly(recordings)
     assert len(list(crashes.iterdir())) == 2
-    assert progress.num_kills >= 2
+    assert progress.num_retries >= 2
 
 
-def test_a_drained_run_goes_on_where_it_stopped(local_ray, tmp_path):
+def test_a_drained_run_resumes_where_it_stopped(local_ray, tmp_path):
     recordings = [recording(n, 5.0) for n in range(40)]
     stop = threading.Event()
 
@@ -175,14 +176,14 @@ def test_a_drained_run_goes_on_where_it_stopped(local_ray, tmp_path):
     assert said == spoken_directly(recordings)
 
 
-def test_the_heartbeat_tells_how_the_run_ended(local_ray, tmp_path):
+def test_the_heartbeat_shows_how_the_run_ended(local_ray, tmp_path):
     run(order([recording(0)], tmp_path))
     status = json.loads((tmp_path / "out/_run/status.json").read_text())
     assert status["state"] == "finished"
     assert (status["num_done"], status["num_recordings"]) == (1, 1)
 
 
-def test_a_run_that_is_asked_for_again_keeps_what_it_told(local_ray, tmp_path):
+def test_a_finished_run_that_is_run_again_keeps_its_status(local_ray, tmp_path):
     path = tmp_path / "out/_run/status.json"
     run(order([recording(n) for n in range(3)], tmp_path))
     before = json.loads(path.read_text())
@@ -196,3 +197,34 @@ def test_a_run_that_is_asked_for_again_keeps_what_it_told(local_ray, tmp_path):
 
 def _store(output):
     return open_store(str(output), S3Config())
+
+
+class CountingStore(LocalStore):
+    """Counts how often the stored plan is read."""
+
+    num_plan_reads = 0
+
+    def open(self, key):
+        CountingStore.num_plan_reads += key == PLAN_KEY
+        return super().open(key)
+
+    def read(self, key):
+        CountingStore.num_plan_reads += key == PLAN_KEY
+        return super().read(key)
+
+    def download(self, key, version, path):
+        CountingStore.num_plan_reads += key == PLAN_KEY
+        return super().download(key, version, path)
+
+
+def test_an_attempt_indexes_its_plan_once_and_reads_nothing_of_the_stored_one(
+    local_ray, tmp_path, monkeypatch
+):
+    indexed = []
+    monkeypatch.setattr(driver, "open_store", lambda uri, s3: CountingStore(Path(uri)))
+    monkeypatch.setattr(driver, "index_plan", lambda path: indexed.append(path) or index_plan(path))
+    for attempt in (1, 2):
+        progress = run(order([recording(n) for n in range(3)], tmp_path))
+        assert progress.state == "finished"
+        assert len(indexed) == attempt
+    assert CountingStore.num_plan_reads == 0

@@ -16,12 +16,12 @@ from nightscribe.jobs.transcribe import JOB
 from nightscribe.jobs.transcribing import _order
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.plans import write_plan
-from nightscribe.storage.published import read_transcripts
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import read_transcripts
+from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
-from tests.cluster.faults import FAULTS, SILENCE_FROM_S, TINY, faulty_listener
+from tests.cluster.faults import FAULTS, SILENCE_FROM_S, TINY, faulty_transcriber
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 FROM_S = 12.0  # of the ten minutes: speech without a long pause
@@ -46,12 +46,12 @@ def transcripts(local_ray, manifest):
     output = manifest.parent / "out"
     words = [f"input={manifest}", f"output={output}", "model=tiny", f"model.checkpoint={TINY}"]
     (config,) = configurations(JOB, words)
-    planned = list(plan(recordings(config.input, S3Config()), Contents().name, PlanningConfig()))
+    planned = list(plan(recordings(config.input, S3Config()), ContentHasher(), PlanningConfig()))
     write_plan(planned, manifest.parent / "plan.parquet")
     faults = {one.recording.recording_id: _name(one.recording) for one in planned}
     asked = _order(config, open_model(config.model), {}, manifest.parent / "plan.parquet")
-    failing = partial(faulty_listener, faults, config.guards)
-    asked = replace(asked, stages=replace(asked.stages, make_listener=failing))
+    failing = partial(faulty_transcriber, faults, config.guards)
+    asked = replace(asked, stages=replace(asked.stages, make_transcriber=failing))
     pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=1, num_slots=4)
     transcribe(asked, pool, threading.Event(), lambda progress: None)
     store = open_store(str(output), S3Config())
@@ -71,7 +71,7 @@ def test_a_planted_fault_is_found_where_it_was_planted_and_nowhere_else(transcri
     assert {name for name, one in transcripts.items() if fault in guards_of(one)} == {fault}
 
 
-def test_a_planted_stall_is_heard_again_and_cured(transcripts):
+def test_a_planted_stall_is_retried_and_cured(transcripts):
     stalled = transcripts["stall"]
     assert (stalled.status, stalled.num_redecoded) == ("redecoded", 1)
     assert stalled.inspection.num_stalls == 0

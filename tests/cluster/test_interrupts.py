@@ -66,7 +66,7 @@ def test_one_ctrl_c_finishes_what_was_begun_and_no_more(drained):
     status = status_of(output)
     assert (code, status["state"]) == (INTERRUPTED, "stopped")
     assert status["detail"] == "1 recordings are left"
-    assert status["num_kills"] == 0
+    assert status["num_retries"] == 0
     assert num_parts(output) > num_parts_before
     assert not table(str(output))
 

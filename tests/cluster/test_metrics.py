@@ -105,7 +105,7 @@ def shown_names() -> set[str]:
     return (names - histograms) | {f"{name}_bucket" for name in histograms}
 
 
-def test_what_was_begun_again_after_a_death_is_told(local_ray, tmp_path):
+def test_retries_after_a_worker_death_are_exported(local_ray, tmp_path):
     recordings = [recording(0, 3.0, "shaky"), recording(1, 1.0, "held")]
     what = order(recordings, tmp_path, crash_folder=str(tmp_path))
     before = told(local_ray)

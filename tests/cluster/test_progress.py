@@ -1,4 +1,4 @@
-"""What a run tells of itself."""
+"""The progress of a run."""
 
 import time
 from dataclasses import replace
@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from nightscribe.cluster.progress import MAX_MOMENTS, Progress
-from nightscribe.publishing import Visible
+from nightscribe.cluster.progress import MAX_HISTORY, Progress
+from nightscribe.publishing import NewResults
 from nightscribe.stitching import stitch
 from tests.storage.records import channels_of, failure, heard_all, recording
 
@@ -19,24 +19,24 @@ def progress():
 
 def test_channels_are_parts_of_their_recording(progress):
     left, right = channels_of(recording(), 2)
-    progress.show(Visible(transcripts=(stitch(heard_all(left, 2)),)))
+    progress.add_results(NewResults(transcripts=(stitch(heard_all(left, 2)),)))
     assert progress.num_done == 1
-    progress.show(Visible(transcripts=(stitch(heard_all(right, 2)),)))
+    progress.add_results(NewResults(transcripts=(stitch(heard_all(right, 2)),)))
     assert progress.num_done == 2
 
 
 def test_a_failed_shard_is_no_failed_recording(progress):
     of = recording()
     shard = heard_all(of, 2)[0].shard
-    progress.show(Visible(failures=(failure(of, shard),)))
+    progress.add_results(NewResults(failures=(failure(of, shard),)))
     assert (progress.num_failures, progress.num_done) == (0, 1)
-    progress.show(Visible(failures=(failure(of),)))
+    progress.add_results(NewResults(failures=(failure(of),)))
     assert (progress.num_failures, progress.num_done) == (1, 2)
 
 
 def test_what_is_left_follows_the_recent_speed(progress):
     progress._started_s -= 10
-    progress.receive([{"heard_s": 20.0, "num_words": 3}])
+    progress.receive([{"transcribed_s": 20.0, "num_words": 3}])
     assert progress.speed == pytest.approx(2.0, rel=0.1)
     assert progress.left_s == pytest.approx(40.0, rel=0.1)
     progress.state = "finished"
@@ -55,9 +55,9 @@ def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, m
     monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
     for _ in range(5000):
         now_s += 0.5
-        progress.receive([{"heard_s": 10.0, "num_words": 3}])
+        progress.receive([{"transcribed_s": 10.0, "num_words": 3}])
     history = progress.document()["history"]
-    assert len(history) <= MAX_MOMENTS + 1
+    assert len(history) <= MAX_HISTORY + 1
     assert history[-1][:2] == (2500.0, 50_000.0)
     assert all(heard_s == pytest.approx(20 * elapsed_s) for elapsed_s, heard_s, _ in history)
     apart_s = [b[0] - a[0] for a, b in pairwise(history[:-1])]
@@ -69,7 +69,7 @@ def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, mon
     progress._started_s -= 10
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + jump_s)
-    progress.receive([{"heard_s": 20.0, "num_words": 3}])
+    progress.receive([{"transcribed_s": 20.0, "num_words": 3}])
     told = progress.document()
     assert told["speed"] == pytest.approx(2.0, rel=0.1)
     assert told["left_s"] == pytest.approx(40.0, rel=0.1)

@@ -7,7 +7,7 @@ import pytest
 
 from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.ray_session import (
-    OWN_SETTINGS,
+    INTERNAL_SETTINGS,
     START_ATTEMPTS,
     ClusterUnreachableError,
     connected,
@@ -46,7 +46,7 @@ def test_whatever_keeps_ray_from_starting_is_one_sentence(monkeypatch):
 
 def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    for name in OWN_SETTINGS:
+    for name in INTERNAL_SETTINGS:
         monkeypatch.setenv(name, "")  # so that it is as it was afterwards
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_task_events_max_num_task_in_gcs", "7")
@@ -55,8 +55,8 @@ def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(mon
         "nightscribe.cluster.ray_session.ray.init", lambda **given: seen.update(os.environ)
     )
     with connected(RayConfig(), ClusterConfig()):
-        kept = {name: seen[name] for name in OWN_SETTINGS}
-    assert kept == OWN_SETTINGS | {"RAY_task_events_max_num_task_in_gcs": "7"}
+        kept = {name: seen[name] for name in INTERNAL_SETTINGS}
+    assert kept == INTERNAL_SETTINGS | {"RAY_task_events_max_num_task_in_gcs": "7"}
 
 
 # The others run the image.
@@ -65,4 +65,4 @@ def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(mon
 )
 def test_a_ray_of_any_kind_keeps_idle_workers(name):
     setting = "RAY_idle_worker_killing_time_threshold_ms"
-    assert f"{setting}={OWN_SETTINGS[setting]}" in (OPS / name).read_text()
+    assert f"{setting}={INTERNAL_SETTINGS[setting]}" in (OPS / name).read_text()

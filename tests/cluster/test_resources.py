@@ -79,7 +79,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(resources.ray, "nodes", lambda: [{"Alive": True, "Resources": GPU_NODE}])
     monkeypatch.setattr(resources.ray, "available_resources", free)
     monkeypatch.setattr(resources, "POLL_S", 0.01)
-    monkeypatch.setattr(resources, "LEAVING_S", 0.05)
+    monkeypatch.setattr(resources, "RELEASE_S", 0.05)
     return answers
 
 
@@ -87,7 +87,7 @@ def test_a_cluster_that_others_hold_is_one_sentence_and_not_a_wait_for_ever(clus
     cluster.append({"CPU": 30.0})
     with pytest.raises(ClusterLacksError) as told:
         pool_for(ClusterConfig(num_actors=2), 8)
-    assert str(told.value).startswith("other jobs hold the cluster: 0 GPUs and 30 CPUs are free")
+    assert str(told.value).startswith("other jobs use the cluster: 0 GPUs and 30 CPUs are free")
     assert "\n" not in str(told.value)
     (said,) = caplog.messages
     assert said == f"waiting up to 0 s: {told.value}"

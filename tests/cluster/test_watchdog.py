@@ -1,4 +1,4 @@
-"""A run that stands still says where and ends; it never hangs."""
+"""A stalled run reports where and ends; it never hangs."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from nightscribe.cluster import watchdog as watchdogs
 from nightscribe.cluster.watchdog import STALLED_KEY, StalledError, Watchdog
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 
 ROOT = Path(__file__).parent.parent.parent
 GIVE_UP_S = 500
@@ -27,7 +27,7 @@ def store(tmp_path):
 def ended(monkeypatch):
     """When the process would have been ended, instead of ending it."""
     asked = []
-    monkeypatch.setattr(watchdogs, "end_for_sure", asked.append)
+    monkeypatch.setattr(watchdogs, "exit_later", asked.append)
     monkeypatch.setattr(watchdogs, "stacks_of_cluster", lambda timeout_s: "stacks of workers")
     return asked
 
@@ -35,7 +35,7 @@ def ended(monkeypatch):
 def until_it_raises(watchdog):
     deadline_s = time.monotonic() + GIVE_UP_S
     while time.monotonic() < deadline_s:
-        watchdog.see("the same")
+        watchdog.check("the same")
         time.sleep(0.05)
 
 
@@ -43,11 +43,11 @@ def test_a_run_that_moves_is_left_alone(store):
     with Watchdog(store, 0.3, str) as watchdog:
         for sign in range(30):
             time.sleep(0.03)
-            watchdog.see(sign)
+            watchdog.check(sign)
     assert list(store.entries()) == []
 
 
-def test_a_run_that_stands_still_says_where_and_stops(store, ended):
+def test_a_stalled_run_reports_where_and_stops(store, ended):
     began_s = time.monotonic()
     with (
         pytest.raises(StalledError, match=r"nothing was finished for \d+ s; .*stalled.txt"),
@@ -68,21 +68,21 @@ def test_a_store_that_does_not_answer_leaves_the_stacks_in_the_log(store, monkey
 
     monkeypatch.setattr(type(store), "write", unreachable)
     with (
-        pytest.raises(StalledError, match="the log tells"),
+        pytest.raises(StalledError, match="the log shows"),
         Watchdog(store, 0.3, lambda: "shard 7 was begun") as watchdog,
     ):
         until_it_raises(watchdog)
     assert "shard 7 was begun" in caplog.text
 
 
-def test_a_run_that_goes_on_while_everybody_is_asked_is_left_alone(store):
+def test_a_run_that_moves_while_its_workers_are_asked_is_left_alone(store):
     def stacks():
-        watchdog.see("moved")
+        watchdog.check("moved")
         return "asked"
 
     with Watchdog(store, 0.3, stacks) as watchdog:
         time.sleep(0.5)
-        watchdog.see("moved again")
+        watchdog.check("moved again")
     assert b"asked" in store.read(STALLED_KEY)
 
 

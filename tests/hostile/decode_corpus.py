@@ -21,8 +21,8 @@ from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Failure, PlannedRecording, Recording
-from nightscribe.storage.content_hash import Contents
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.sources import recordings
 
 NUM_THREADS = 2
@@ -32,7 +32,7 @@ KIB = 1024
 
 
 def main(folder: str, results: str) -> None:
-    planned = list(plan(recordings(folder, S3Config()), Contents().name, PlanningConfig()))
+    planned = list(plan(recordings(folder, S3Config()), ContentHasher(), PlanningConfig()))
     with open(results, "w") as file, ThreadPoolExecutor(NUM_THREADS) as threads:
         samples = []
         for number, result in enumerate(_results(planned, threads)):

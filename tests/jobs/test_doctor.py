@@ -14,7 +14,7 @@ from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.device import fit_report, local_device
 from nightscribe.model.gpu_specs import GPUS, gpu_named
 from nightscribe.model.loading import load_step_runner
-from nightscribe.storage.credentials import source_of_credentials
+from nightscribe.storage.s3 import source_of_credentials
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "sesame-open-sesame"

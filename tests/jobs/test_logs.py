@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from nightscribe.jobs.logs import LogConfig, logged
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 
 log = logging.getLogger("nightscribe.tests")
 

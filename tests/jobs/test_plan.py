@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from nightscribe.jobs import plan
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from tests.survey.sounds import make_sound
 
 

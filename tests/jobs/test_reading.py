@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import publish_transcripts
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import publish_transcripts
 from tests.reading.runs import publish_archive, transcript
 from tests.survey.sounds import make_sound
 

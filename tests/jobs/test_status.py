@@ -8,7 +8,7 @@ import pytest
 
 from nightscribe.cluster.progress import Progress
 from nightscribe.jobs.status import StatusConfig, status_now, tell_status
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 
 
 def written(folder, state="running", silent_s=0.0, **told):

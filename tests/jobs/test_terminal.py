@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from nightscribe.jobs.terminal import clock
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import publish_transcripts
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import publish_transcripts
 from tests.reading.runs import transcript
 from tests.survey.sounds import make_sound
 

@@ -172,7 +172,8 @@ for capability, ring in ((75, "*i8 *i8 *bf16 *bf16"), (90, "*fp8e4nv *fp8e4nv *b
     span = compiled(
         attention_kernel.attend_span, f"*fp16 {ring} *i64 *fp32 *fp32 i32 fp32", capability,
         num_heads=16, num_queries=1, capacity=750, width=128, num_spans=3,
-        span=attention_kernel.SPAN, block=attention_kernel.BLOCK, num_prefetched=attention_kernel.PREFETCHED_BLOCKS)
+        span=attention_kernel.SPAN, block=attention_kernel.BLOCK,
+        num_prefetched=attention_kernel.PREFETCHED_BLOCKS)
     added = compiled(
         attention_kernel.add_spans, "*fp32 *fp32 *fp16", capability,
         num_spans=3, num_columns=4, width=128)

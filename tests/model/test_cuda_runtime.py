@@ -1,5 +1,7 @@
-"""CudaRuntime wait for each other where they must, and recorded steps say what called ones say: on a
-pretended GPU, whose queues are watched for races."""
+"""CUDA streams wait for each other where they must, and graphs give what calls give.
+
+On a pretended GPU, whose streams are watched for races.
+"""
 
 import contextlib
 import itertools

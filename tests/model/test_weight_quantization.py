@@ -79,7 +79,9 @@ def test_only_the_matrices_of_the_transformer_are_compressed(tensors, bits):
         assert isinstance(part.project_out, QuantizedLinear)
     assert isinstance(model.text_head, nn.Linear)
     whole = dict(tensors)["transformer.layers.0.self_attn.out_proj.weight"]
-    kept = layer.attention.project_out.weight.dequantized()
+    project_out = layer.attention.project_out
+    assert isinstance(project_out, QuantizedLinear)
+    kept = project_out.weight.dequantized()
     assert 0 < (kept - whole).abs().max() < 0.2 * whole.abs().max()
 
 

@@ -9,7 +9,8 @@ from nightscribe.audio import decode_outcome
 from nightscribe.jobs.cli import COMMANDS
 from nightscribe.jobs.config import configurations
 from nightscribe.jobs.transcribe import JOB
-from nightscribe.storage import errors, failure_retry
+from nightscribe.storage import errors
+from nightscribe.storage.failure_retry import TRANSIENT_REASONS
 from tests.ops.test_watch import panels
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,4 +53,4 @@ def test_the_rows_tell_what_is_tried_again():
         for one in re.findall(r"`(\w+)`", named)
         if "tried again" in meaning
     }
-    assert again == {(stage, one) for stage, some in failure_retry.PASSING.items() for one in some}
+    assert again == {(stage, one) for stage, some in TRANSIENT_REASONS.items() for one in some}

@@ -1,7 +1,7 @@
 """Finished runs for tests."""
 
 from nightscribe.records import Failure, Finding, Inspection, Recording, Span, Transcript, Word
-from nightscribe.storage.published import publish_failures, publish_transcripts
+from nightscribe.storage.result_tables import publish_failures, publish_transcripts
 
 
 def speak(text, start_s=0.0, step_s=0.4, confidence=0.9):

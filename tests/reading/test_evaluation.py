@@ -12,8 +12,8 @@ from nightscribe.reading.evaluation import (
 )
 from nightscribe.reading.references import Reference, References
 from nightscribe.reading.run_status import RunThroughput, read_totals
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import read_failures, read_transcripts
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import read_failures, read_transcripts
 from tests.reading.runs import failure, publish_archive, speak, transcript
 
 

@@ -6,8 +6,8 @@ import srt
 from nightscribe.reading.conversations import conversations
 from nightscribe.reading.export import ExportNames, ExportOptions, export_files
 from nightscribe.rendering.document import RenderingConfig
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import published_uris, read_transcripts
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import published_uris, read_transcripts
 from tests.reading.runs import call, publish_archive, recording, transcript
 
 

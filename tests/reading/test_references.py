@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants
 from nightscribe.reading import references as references_module
 from nightscribe.reading.references import Reference, read_references
 from nightscribe.records import Word
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 from tests.reading.runs import recording
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

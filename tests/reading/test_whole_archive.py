@@ -18,8 +18,8 @@ from nightscribe.records import Shard, ShardTranscript, Span, Word
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.rendering.formats import FORMATS
 from nightscribe.stitching import stitch
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import (
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import (
     publish_transcripts,
     published_uris,
     read_failures,

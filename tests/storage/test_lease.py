@@ -16,7 +16,7 @@ from nightscribe.storage import lease as leases
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.lease import LeaseConfig, LeaseHeldError, LeaseLostError, take
 from nightscribe.storage.local import LocalStore
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT = LeaseConfig(life_s=2.0)
@@ -30,7 +30,7 @@ def store(folder):
 
 @pytest.fixture(autouse=True)
 def _frequent_renewals(monkeypatch):
-    monkeypatch.setattr(leases, "MAX_APART_S", 0.5)
+    monkeypatch.setattr(leases, "MAX_INTERVAL_S", 0.5)
 
 
 def test_a_second_run_is_refused_while_the_first_lives(store):
@@ -65,7 +65,7 @@ def test_a_silent_holder_is_followed_when_its_life_has_passed_and_not_before(sto
 def test_a_holder_killed_on_this_machine_is_followed_at_once(store, tmp_path):
     script = (
         "import os, signal; from nightscribe.storage.lease import *; "
-        "from nightscribe.storage.opening import *; "
+        "from nightscribe.storage.locations import *; "
         f"take(open_store({store.uri('')!r}, S3Config()), LeaseConfig(life_s=60.0)).__enter__(); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -77,7 +77,7 @@ def test_a_holder_killed_on_this_machine_is_followed_at_once(store, tmp_path):
     assert time.monotonic() - started_s < 10
 
 
-def test_a_holder_on_another_machine_is_not_told_dead_by_its_number(store, monkeypatch):
+def test_a_holder_on_another_machine_is_not_taken_for_dead_by_its_pid(store, monkeypatch):
     there = leases.this_process() | {"machine": "another", "pid": 2**22 + 1}
     with monkeypatch.context() as patched:
         patched.setattr(leases, "this_process", lambda: there)
@@ -108,7 +108,7 @@ def test_a_holder_that_was_followed_learns_it_and_leaves_its_follower_alone(stor
         slept._ended.set()  # as if its machine had been asleep
         time.sleep(1.1)
         with take(store, LONG) as follower:
-            with pytest.raises(LeaseLostError, match="another may write now"):
+            with pytest.raises(LeaseLostError, match="another run may write now"):
                 slept.check()
             slept.renew()
             follower.renew()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nightscribe.records import Recording, Shard, ShardTranscript, Span, Word
 from nightscribe.storage import parts
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.rows import outcome_of, outcome_row
 from nightscribe.storage.schema import PARTS_SCHEMA
 from tests.storage.records import failure, heard, heard_all, recording, shards

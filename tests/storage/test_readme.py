@@ -7,8 +7,8 @@ import duckdb
 import pytest
 
 from nightscribe.stitching import stitch
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.published import publish_failures, publish_transcripts
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import publish_failures, publish_transcripts
 from nightscribe.storage.schema import FAILURES, TRANSCRIPTS
 from tests.storage.records import failure, heard, heard_all, recording, shards
 

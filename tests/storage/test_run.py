@@ -1,13 +1,22 @@
-"""The same command continues a run; another command is told what differs."""
+"""The same command resumes a run; another command is refused with what differs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from nightscribe.records import PlannedRecording
-from nightscribe.storage.opening import S3Config, open_store
-from nightscribe.storage.plans import write_plan
-from nightscribe.storage.run import RUN_KEY, AnotherRunError, begin, stored_plan, stored_run
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.run import (
+    PLAN_KEY,
+    RUN_KEY,
+    AnotherRunError,
+    begin,
+    index_plan,
+    read_plan,
+    stored_run,
+    write_plan,
+)
 from tests.storage.records import recording
 
 SETTINGS = {"model": "tiny", "model_revision": "r1", "shard.max_s": 30.0, "channels": "mix"}
@@ -36,12 +45,14 @@ def plan_file(tmp_path, recordings):
 def test_a_new_output_gets_a_run_and_its_plan(store, tmp_path):
     recordings = planned("abcdefgh", language="is", text="said", channel=1)
     assert stored_run(store) is None
-    run = begin(store, plan_file(tmp_path, recordings), SETTINGS)
+    path = plan_file(tmp_path, recordings)
+    run = begin(store, path, SETTINGS)
     assert stored_run(store) == run
-    assert list(stored_plan(store)) == recordings
+    assert store.read(PLAN_KEY) == path.read_bytes()
+    assert list(read_plan(path)) == recordings
 
 
-def test_the_same_command_continues_the_run(store, tmp_path):
+def test_the_same_command_resumes_the_run(store, tmp_path):
     path = plan_file(tmp_path, planned("abc"))
     first = begin(store, path, SETTINGS)
     second = begin(store, path, dict(reversed(SETTINGS.items())))
@@ -96,3 +107,14 @@ def test_the_same_plan_is_the_same_bytes(tmp_path):
     recordings = planned("abcdefgh")
     first = plan_file(tmp_path, recordings).read_bytes()
     assert plan_file(tmp_path, iter(recordings)).read_bytes() == first
+
+
+def test_the_index_of_a_plan_knows_originals_in_order_and_duplicates_by_original(tmp_path):
+    first, second, third = planned("abc")
+    copies = [replace(one, duplicate_of=first.recording.recording_id) for one in planned("de")]
+    index = index_plan(plan_file(tmp_path, [first, copies[0], second, copies[1], third]))
+    assert index.num_recordings == 5
+    assert index.duplicates == {first.recording.recording_id: [copy.recording for copy in copies]}
+    assert list(index.originals()) == [
+        (one.recording.recording_id, 1.0) for one in (first, second, third)
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.s3 import PART_BYTES, open_bucket
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.s3_server import SECRET_KEY
@@ -42,7 +42,7 @@ def test_a_store_that_never_answers_is_given_up(s3_bucket):
         open_store(s3_bucket, config).read("file")
 
 
-def test_wrong_keys_are_refused_without_being_told(s3_bucket, monkeypatch):
+def test_wrong_keys_are_refused_and_never_shown(s3_bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     with pytest.raises(StorageError) as error:
         open_store(s3_bucket, S3Config(region="eu-west-1")).read("file")

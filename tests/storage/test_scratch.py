@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightscribe.storage.errors import StorageError
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.scratch import GIB, ScratchConfig, fetched
 from nightscribe.storage.sources import recordings
 
@@ -50,7 +50,7 @@ def test_a_recording_on_disk_is_not_copied(tmp_path, scratch):
     assert left_in(scratch) == []
 
 
-def test_another_version_than_the_planned_one_is_not_heard(folder, scratch):
+def test_another_version_than_the_planned_one_is_not_read(folder, scratch):
     recording = stored(folder, b"planned")
     open_store(folder, S3).write("a.mp3", b"another")
     with pytest.raises(StorageError) as error, fetched(recording, S3, scratch):
@@ -59,7 +59,7 @@ def test_another_version_than_the_planned_one_is_not_heard(folder, scratch):
     assert left_in(scratch) == []
 
 
-def test_a_recording_that_is_gone_is_said_to_be(folder, scratch):
+def test_a_missing_recording_is_reported_as_missing(folder, scratch):
     recording = stored(folder, b"planned")
     open_store(folder, S3).delete("a.mp3")
     with pytest.raises(StorageError) as error, fetched(recording, S3, scratch):
@@ -122,7 +122,7 @@ def test_the_space_of_a_killed_process_is_free_again(s3_bucket, scratch):
     script = f"""
 import time
 from nightscribe.records import Recording
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.locations import S3Config
 from nightscribe.storage.scratch import ScratchConfig, fetched
 with fetched({recording!r}, S3Config(), {scratch!r}) as path:
     print(path, flush=True)

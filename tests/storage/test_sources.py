@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightscribe.records import Recording
-from nightscribe.storage.content_hash import Contents
+from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.errors import StorageError
+from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.manifests import read_manifest
-from nightscribe.storage.opening import S3Config, open_file, open_store
 from nightscribe.storage.scratch import ScratchConfig, fetched
 from nightscribe.storage.sources import recordings
 
@@ -69,16 +69,18 @@ def test_a_single_file_may_have_any_name(archive, folder):
 
 
 @pytest.mark.parametrize("source", ["none.mp3", "none/", "*.ogg", "none/*.mp3"])
-def test_nothing_found_is_said(archive, folder, source):
+def test_an_input_without_recordings_is_an_error(archive, folder, source):
     is_missed = not folder.startswith("s3://") and "*" not in source
     said = (
-        "is no such file or folder" if is_missed else r"recordings there; their names end in \.aac"
+        "is no such file or folder"
+        if is_missed
+        else r"recordings were found; their names end in \.aac"
     )
     with pytest.raises(ValueError, match=said):
         list(recordings(f"{folder}/{source}", S3))
 
 
-def test_a_folder_without_recordings_and_a_manifest_without_rows_are_said_to_be(tmp_path):
+def test_a_folder_without_recordings_and_a_manifest_without_rows_are_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("no sound")
     with pytest.raises(ValueError, match="their names end in"):
         list(recordings(str(tmp_path), S3))
@@ -156,8 +158,8 @@ def test_a_manifest_may_name_what_does_not_exist(archive, folder):
 
 def test_files_that_do_not_exist_are_not_each_other(archive, folder):
     archive.write("list.jsonl", b'{"uri": "gone.mp3"}\n{"uri": "lost.mp3"}')
-    contents = Contents()
-    gone, lost = map(contents.name, recordings(f"{folder}/list.jsonl", S3))
+    contents = ContentHasher()
+    gone, lost = map(contents, recordings(f"{folder}/list.jsonl", S3))
     assert gone != lost
 
 
@@ -175,8 +177,8 @@ def test_what_a_manifest_knows_is_not_asked_again(store, folder):
         ('{"uri": "a", "channel": 0.5}', r"row 2: channel is 0\.5, expected a number"),
         (
             '{"audio": "a", "x": 1}',
-            "row 2: names no file; expected a column uri or path or audio_filepath with its name, "
-            "got audio, x$",
+            "row 2: no file is named; expected a column uri or path or audio_filepath with its "
+            "name, got audio, x$",
         ),
         ("uri: a", "row 2: expected columns with names, got 'uri: a'"),
     ],
@@ -190,7 +192,7 @@ def test_a_bad_row_is_named(store, folder, line, complaint):
 @pytest.mark.parametrize(
     ("name", "data", "complaint"),
     [
-        ("list.csv", "uri,text\na.mp3,caf\u00e9".encode("latin-1"), "is not written in UTF-8"),
+        ("list.csv", "uri,text\na.mp3,caf\u00e9".encode("latin-1"), "is not in UTF-8"),
         ("list.csv", b"uri;text\na.mp3;said", "expected a column uri or .*, got uri;text$"),
         ("list.jsonl", b'[{"uri": "a.mp3"}, ' + b" " * 500 + b"]", "row 1: expected columns"),
         ("list.parquet", b"no table at all", r"cannot be read as \.parquet"),
@@ -206,7 +208,7 @@ def test_what_other_programs_wrote_is_named_in_a_short_sentence(
     assert len(str(told.value)) < len(folder) + 200
 
 
-def test_a_cell_may_hold_what_was_said_in_hours(store, folder):
+def test_a_cell_may_hold_the_text_of_hours(store, folder):
     said = "so it was " * 40_000
     store.write("list.csv", f"uri,text\na.mp3,{said}".encode())
     (one,) = recordings(f"{folder}/list.csv", S3)
@@ -229,12 +231,12 @@ def test_a_segment_ends_after_its_duration_and_a_file_at_its_end(store, folder, 
     assert (one.end_s, one.expected_s) == (end_s, 5.0)
 
 
-def test_columns_that_mean_nothing_are_told_once(store, caplog):
+def test_unknown_columns_are_reported_once(store, caplog):
     store.write("list.csv", b"uri,langage\na.mp3,is\nb.mp3,is\n")
     with store.open("list.csv") as file, caplog.at_level(logging.WARNING):
         assert len(list(read_manifest("list.csv", file))) == 2
     assert [record.message for record in caplog.records] == [
-        "list.csv: columns that mean nothing here: langage"
+        "list.csv: unknown columns are ignored: langage"
     ]
 
 
@@ -268,9 +270,9 @@ def test_contents_on_disk_are_the_same_exactly_if_their_bytes_are(tmp_path):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    contents = Contents()
+    contents = ContentHasher()
     named = {
-        name: contents.name(Recording(uri=str(tmp_path / name), size_bytes=len(data), version=name))
+        name: contents(Recording(uri=str(tmp_path / name), size_bytes=len(data), version=name))
         for name, data in files.items()
     }
     for one in files:
@@ -280,7 +282,7 @@ def test_contents_on_disk_are_the_same_exactly_if_their_bytes_are(tmp_path):
 
 def test_contents_of_one_size_only_are_never_read(tmp_path):
     gone = Recording(uri=str(tmp_path / "gone.mp3"), size_bytes=5, version="1")
-    assert Contents().name(gone) == gone.uri
+    assert ContentHasher()(gone) == gone.uri
 
 
 def test_links_that_leave_the_folder_are_planned_and_never_opened(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from nightscribe.storage.errors import StorageError, one_sentence
 from nightscribe.storage.local import LocalStore
-from nightscribe.storage.opening import S3Config, open_file, open_store
+from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.s3 import PART_BYTES
 
 ODD_KEYS = ["a b.mp3", "a+b.mp3", "a%20b.mp3", "\u00e6r/\u00f6l.mp3", "a'\"&?#.mp3", "x=1/y.mp3"]
@@ -130,7 +130,7 @@ def test_a_file_that_changed_since_the_plan_is_not_downloaded(store, tmp_path):
     store.write("file", b"planned")
     planned = store.stat("file").version
     store.write("file", b"another")
-    with pytest.raises(StorageError, match="not the one that was planned") as error:
+    with pytest.raises(StorageError, match="has changed since it was planned") as error:
         store.download("file", planned, tmp_path / "copy")
     assert error.value.reason == "changed"
 
@@ -199,7 +199,7 @@ def test_an_error_travels_to_another_process(store):
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/x", "http://host/x", "s3:///x"])
-def test_a_name_that_is_no_store_is_said_so(uri):
+def test_a_location_that_is_no_store_is_an_error(uri):
     with pytest.raises(StorageError, match="not the name of a file or a bucket"):
         open_store(uri, S3Config())
 

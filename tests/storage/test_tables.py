@@ -4,7 +4,7 @@ import threading
 import pyarrow as pa
 import pytest
 
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.tables import open_table, parquet_bytes, read_rows, read_table
 
 TABLE = pa.table({"recording_id": ["a", "b"], "uri": ["/a", "/b"], "words": [[1, 2], []]})

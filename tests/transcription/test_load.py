@@ -1,4 +1,4 @@
-"""The small model that ships, loaded and heard through slots."""
+"""The small model that is shipped, loaded and run through slots."""
 
 import json
 from dataclasses import replace
@@ -46,7 +46,7 @@ def transcriber():
     return Transcriber.load(TINY, EngineConfig(device="cpu", num_slots=2))
 
 
-def test_a_loaded_transcriber_says_what_the_plain_model_says(clips, plain, transcriber):
+def test_a_loaded_transcriber_gives_what_the_plain_model_gives(clips, plain, transcriber):
     heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
     for clip in clips:
         expected = plain.hear(clip.samples_N[None]).tokens_SF[0].tolist()
@@ -60,7 +60,7 @@ def test_several_frames_a_pass_change_no_token(clips, transcriber):
         assert heard[plain.clip_id].tokens_T.tolist() == plain.tokens_T.tolist()
 
 
-def test_a_prompted_clip_and_a_drawn_one_are_heard_beside_others_as_by_themselves(
+def test_a_prompted_clip_and_a_sampled_one_are_transcribed_beside_others_as_alone(
     clips, checkpoint, plain, transcriber
 ):
     spoken_N = samples_of("samples/alice.opus", None, DecodeConfig(), 24_000)

@@ -34,7 +34,7 @@ def assert_heard(heard, clips):
 
 
 @pytest.mark.parametrize("num_slots", [1, 3, 8])
-def test_clips_are_heard_between_their_silences_whatever_the_slots(num_slots):
+def test_clips_are_transcribed_between_their_silences_whatever_the_slots(num_slots):
     clips = clips_of(30)
     assert_heard(list(hashing_transcriber(num_slots).transcribe(clips)), clips)
 
@@ -64,10 +64,10 @@ def test_one_engine_serves_one_caller_at_a_time():
     transcriber.close()
 
 
-def test_a_broken_model_fails_everyone_who_waits_and_everyone_after(monkeypatch):
+def test_a_broken_model_fails_every_waiting_and_every_later_clip(monkeypatch):
     monkeypatch.setattr(HashingModel, "run", _broken)
     transcriber = hashing_transcriber(2)
-    futures = [transcriber._orders.add(clip) for clip in clips_of(5)]
+    futures = [transcriber._queue.add(clip) for clip in clips_of(5)]
     for future in [*futures, transcriber.submit(clips_of(1)[0])]:
         with pytest.raises(MemoryError, match="no room"):
             future.result(timeout=10)
@@ -86,22 +86,22 @@ def test_a_clip_whose_words_cannot_be_read_fails_alone():
         return []
 
     transcriber = hashing_transcriber(2)
-    object.__setattr__(transcriber._conversation, "read_words", unreadable)
+    object.__setattr__(transcriber._adapter, "read_words", unreadable)
     first, second, third = (transcriber.submit(clip) for clip in clips_of(3))
     with pytest.raises(ValueError, match="unreadable"):
         second.result(timeout=10)
-    assert first.result(timeout=10).words == third.result(timeout=10).words == []
+    assert first.result(timeout=10).words == third.result(timeout=10).words == ()
     transcriber.close()
 
 
-def test_a_clip_that_cannot_be_spoken_of_to_the_model_fails_alone():
+def test_a_clip_whose_constraints_cannot_be_made_fails_alone():
     def unspeakable(clip):
         if clip.clip_id == "clip-1":
             raise ValueError("unspeakable")
         return TokenConstraints()
 
     transcriber = hashing_transcriber(2)
-    object.__setattr__(transcriber._conversation, "script", unspeakable)
+    object.__setattr__(transcriber._adapter, "script", unspeakable)
     clips = clips_of(3)
     first, second, third = map(transcriber.submit, clips)
     with pytest.raises(ValueError, match="unspeakable"):
@@ -111,15 +111,15 @@ def test_a_clip_that_cannot_be_spoken_of_to_the_model_fails_alone():
     transcriber.close()
 
 
-def test_a_cancelled_clip_is_never_heard():
+def test_a_cancelled_clip_is_never_transcribed():
     transcriber = hashing_transcriber(1)
-    order: Future = transcriber._orders.add(clips_of(1)[0])
-    assert order.cancel()
+    request: Future = transcriber._queue.add(clips_of(1)[0])
+    assert request.cancel()
     assert_heard([transcriber.submit(clips_of(2)[1]).result(timeout=10)], clips_of(2)[1:])
     transcriber.close()
 
 
-def test_sound_that_no_model_takes_is_refused():
+def test_samples_that_no_model_takes_are_refused():
     with pytest.raises(ValueError, match="int16 samples, got float32"):
         Clip("a", np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="no samples"):

@@ -62,7 +62,7 @@ class Repository:
     commit: str
 
     def pinned(self, file_name: str) -> Self:
-        """The same repository at the commit it is at now, read from the path of one of its files."""
+        """The same repository at its current commit, read from the path of one of its files."""
         path = self.find(file_name)
         if path is None:
             return self

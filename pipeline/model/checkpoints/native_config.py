@@ -1,4 +1,4 @@
-"""Configurations of native checkpoints: `config.json`, Mimi's if it is named, and published sizes."""
+"""Configurations of native checkpoints: `config.json`, Mimi's where named, and published sizes."""
 
 from nightscribe.model.checkpoints.settings import Settings
 from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig

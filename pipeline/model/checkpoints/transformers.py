@@ -177,7 +177,7 @@ def _joined_projections(tensors: StoredTensors, names: str, width: int, num_head
 
 
 def _interleaved(halves_DD: Tensor, num_heads: int) -> Tensor:
-    """Interleave the rows of a head, which has all first elements of the rotated pairs, then all second."""
+    """Interleave the rows of a head, which holds all first elements of the rotated pairs first."""
     width = halves_DD.shape[1]
     return halves_DD.view(num_heads, 2, -1, width).transpose(1, 2).reshape(-1, width)
 

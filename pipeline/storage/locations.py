@@ -1,4 +1,4 @@
-"""From a name that people type to a store."""
+"""From a location, as users write it, to a store."""
 
 import os
 import re
@@ -14,14 +14,14 @@ __all__ = ["S3Config", "local_path", "open_file", "open_store", "public"]
 
 
 def open_store(uri: str, s3: S3Config) -> Store:
-    """The folder of that name: s3://bucket/prefix, file:///folder or a plain path."""
+    """The store of a folder: s3://bucket/prefix, file:///folder or a plain path."""
     if uri.startswith("s3://"):
         return open_bucket(uri, s3)
     return LocalStore(local_path(uri))
 
 
 def open_file(uri: str, s3: S3Config) -> tuple[Store, str]:
-    """The store that holds the file of that name, and the file's key in it."""
+    """The store that holds a file, and the key of the file in it."""
     if uri.startswith("s3://"):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return S3Store(bucket, "", s3), key
@@ -30,18 +30,18 @@ def open_file(uri: str, s3: S3Config) -> tuple[Store, str]:
 
 
 def local_path(uri: str) -> Path:
-    """The path behind a plain name or a file:// name."""
+    """The path of a plain name or a file:// name."""
     if uri.startswith("file://"):
         uri = os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
     elif "://" in uri:
-        raise StorageError("bad_location", public(uri), "names begin with s3:// or are paths")
+        raise StorageError("bad_location", public(uri), "a location begins with s3:// or is a path")
     if "\0" in uri:
-        raise StorageError("bad_location", uri.replace("\0", "?"), "no path holds a zero byte")
+        raise StorageError("bad_location", uri.replace("\0", "?"), "a path contains no zero byte")
     return Path(uri)
 
 
 def public(uri: str) -> str:
-    """An address without what opens it: the password before the host, the signature behind."""
+    """An address without its secrets: the password before the host, the signature at the end."""
     if "://" not in uri or uri.startswith(("s3://", "file://")):
         return uri
     scheme, _, rest = uri.partition("://")

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from nightscribe.storage.logs import FOLDER, publish_logs, published_logs
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.run import LOGS_FOLDER, publish_logs, published_logs
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def test_nothing_is_uploaded_twice_and_what_grows_is_again(store, tmp_path):
     assert publish_logs(store, files) == []
     with files["b.log"].open("a") as file:
         file.write("two\n")
-    assert publish_logs(store, files) == [f"{FOLDER}/b.log"]
-    assert store.read(f"{FOLDER}/b.log") == b"one\ntwo\n"
+    assert publish_logs(store, files) == [f"{LOGS_FOLDER}/b.log"]
+    assert store.read(f"{LOGS_FOLDER}/b.log") == b"one\ntwo\n"
     hashes = {name: hashlib.sha256(path.read_bytes()) for name, path in files.items()}
     assert published_logs(store) == {name: sha.hexdigest() for name, sha in hashes.items()}
 

@@ -7,8 +7,8 @@ import pytest
 
 from nightscribe.records import Finding, Inspection
 from nightscribe.stitching import stitch
-from nightscribe.storage import published
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage import result_tables
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
 from tests.storage.records import failure, heard_all, recording, shards
 
@@ -38,7 +38,7 @@ def table_of(store, key):
 def test_a_transcript_is_one_row_with_its_words(store):
     whole = recording(language="is", text="what is said")
     transcript = replace(stitch(heard_all(whole, 2)), inspection=INSPECTION, reasons=("stalled",))
-    key = published.publish_transcripts(store, [transcript])
+    key = result_tables.publish_transcripts(store, [transcript])
     (row,) = table_of(store, key).to_pylist()
     assert row["recording_id"] == whole.recording_id
     assert (row["uri"], row["channel"], row["language"]) == (whole.uri, None, "is")
@@ -59,7 +59,7 @@ def test_a_transcript_is_one_row_with_its_words(store):
 def test_a_failure_is_one_row_with_its_reason(store):
     whole = recording(channel=1)
     lost = shards(whole, 3)[1]
-    key = published.publish_failures(store, [failure(whole, lost, attempts=3), failure(whole)])
+    key = result_tables.publish_failures(store, [failure(whole, lost, attempts=3), failure(whole)])
     of_all, of_one = table_of(store, key).to_pylist()
     assert (of_all["shard"], of_all["failed_start_s"], of_all["attempts"]) == (None, None, 1)
     assert (of_one["shard"], of_one["failed_start_s"], of_one["failed_end_s"]) == (1, 10.0, 20.0)
@@ -72,7 +72,7 @@ def test_every_column_tells_its_meaning(schema):
 
 
 def test_files_carry_the_version_of_the_schema_and_the_meaning_of_their_columns(store):
-    key = published.publish_transcripts(store, [stitch(heard_all(recording(), 1))])
+    key = result_tables.publish_transcripts(store, [stitch(heard_all(recording(), 1))])
     with store.open(key) as file:
         schema = pq.read_schema(file)
     assert schema.metadata[b"nightscribe.schema"] == b"transcripts/1"
@@ -81,9 +81,9 @@ def test_files_carry_the_version_of_the_schema_and_the_meaning_of_their_columns(
 
 def test_rows_are_sorted_compressed_and_the_same_bytes_in_any_order(store):
     transcripts = [stitch(heard_all(recording(f"{n}"), 1)) for n in range(20)]
-    key = published.publish_transcripts(store, transcripts)
+    key = result_tables.publish_transcripts(store, transcripts)
     before = store.read(key)
-    assert published.publish_transcripts(store, transcripts[::-1]) == key
+    assert result_tables.publish_transcripts(store, transcripts[::-1]) == key
     assert store.read(key) == before
     with store.open(key) as file:
         parquet = pq.ParquetFile(file)
@@ -111,12 +111,14 @@ def test_the_columns_are_these_and_change_only_with_the_version():
 
 def test_what_readers_can_see_is_read_back(store):
     left, right = recording().split(2)
-    published.publish_transcripts(store, [stitch(heard_all(left, 1))])
-    published.publish_transcripts(store, [stitch(heard_all(recording("b"), 1))])
-    published.publish_failures(store, [failure(right, shards(right, 2)[1])])
-    seen = {(row.recording_id, row.num_channels) for row in published.published_transcripts(store)}
+    result_tables.publish_transcripts(store, [stitch(heard_all(left, 1))])
+    result_tables.publish_transcripts(store, [stitch(heard_all(recording("b"), 1))])
+    result_tables.publish_failures(store, [failure(right, shards(right, 2)[1])])
+    seen = {
+        (row.recording_id, row.num_channels) for row in result_tables.published_transcripts(store)
+    }
     assert seen == {(left.recording_id, 2), (recording("b").recording_id, None)}
-    (failed,) = published.published_failures(store)
+    (failed,) = result_tables.published_failures(store)
     assert (failed.recording_id, failed.failed_shard) == (right.recording_id, 1)
 
 
@@ -125,24 +127,24 @@ def test_transcripts_come_back_as_they_were_published(store):
     plain = replace(
         stitch(heard_all(recording(uri="b.wav", channel=1, num_channels=2), 1)), duplicate_of="x"
     )
-    published.publish_transcripts(store, [guarded])
-    published.publish_transcripts(store, [plain])
-    read = {one.recording.uri: one for one in published.read_transcripts(store)}
+    result_tables.publish_transcripts(store, [guarded])
+    result_tables.publish_transcripts(store, [plain])
+    read = {one.recording.uri: one for one in result_tables.read_transcripts(store)}
     assert read == {guarded.recording.uri: guarded, "b.wav": plain}
 
 
 def test_failures_come_back_without_their_shards(store):
     whole, broken = failure(recording()), failure(recording(), shards(recording(), 2)[1])
-    published.publish_failures(store, [whole, broken])
-    assert list(published.read_failures(store)) == [whole, replace(broken, shard=None)]
+    result_tables.publish_failures(store, [whole, broken])
+    assert list(result_tables.read_failures(store)) == [whole, replace(broken, shard=None)]
 
 
 def test_transcripts_are_found_by_id_and_by_part_of_a_name(store):
     for name in ("night.wav", "day.wav", "a.b[c.wav"):
-        published.publish_transcripts(store, [stitch(heard_all(recording(uri=name), 1))])
-    (night,) = published.find_transcripts(store, "night")
+        result_tables.publish_transcripts(store, [stitch(heard_all(recording(uri=name), 1))])
+    (night,) = result_tables.find_transcripts(store, "night")
     assert night.recording.uri == "night.wav"
-    assert published.find_transcripts(store, night.recording.recording_id) == [night]
-    assert len(published.find_transcripts(store, ".wav")) == 3
-    assert len(published.find_transcripts(store, "b[c")) == 1
-    assert published.find_transcripts(store, "dawn") == []
+    assert result_tables.find_transcripts(store, night.recording.recording_id) == [night]
+    assert len(result_tables.find_transcripts(store, ".wav")) == 3
+    assert len(result_tables.find_transcripts(store, "b[c")) == 1
+    assert result_tables.find_transcripts(store, "dawn") == []

@@ -1,7 +1,7 @@
 """The two tables that people read: transcripts and failures.
 
-Their files are written once and never changed or removed while a run goes on, so a reader's glob
-sees whole files at any moment, and every row in one of them.
+Their files are written once and not changed or removed during a run, so a reader's glob sees whole
+files at any moment, and each row in one of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightscribe.records import Failure, Transcript
-from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.rows import Row, failure_of, failure_row, transcript_of, transcript_row
 from nightscribe.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import files, read_rows, side_by_side, write_rows
+from nightscribe.storage.tables import files, in_parallel, read_rows, write_rows
 
 TRANSCRIPTS_FOLDER = "transcripts"
 FAILURES_FOLDER = "failures"
@@ -23,7 +23,7 @@ FAILURES_FOLDER = "failures"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One row that readers can see."""
+    """The key of one row of a table."""
 
     recording_id: str
     num_channels: int | None
@@ -32,7 +32,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How one recording ended, and what there is to say about it."""
+    """The final status of one recording, with the reasons."""
 
     uri: str
     channel: int | None
@@ -41,7 +41,7 @@ class Ending:
 
 
 def open_run(location: str, s3: S3Config) -> Store:
-    """The output of a run, begun or finished; ValueError where there is none."""
+    """The store of a run that has begun; ValueError if there is none."""
     store = open_store(location, s3)
     if next(files(store, TRANSCRIPTS_FOLDER), None) is None:
         raise ValueError(f"{location}: no run has written here")
@@ -72,12 +72,12 @@ def published_failures(store: Store) -> Iterator[Published]:
 
 
 def endings(store: Store) -> Iterator[Ending]:
-    """Of every recording that readers can see; few columns of the tables are read for it."""
+    """The status of every recording in the tables; reads only a few columns."""
     about = ["uri", "channel"]
     for row in _rows(store, FAILURES_FOLDER, [*about, "shard", "stage", "reason", "detail"]):
-        if row["shard"] is None:  # what became of the rest is told with its transcript
-            why = f"{row['stage']}, {row['reason']}: {row['detail']}"
-            yield Ending(uri=row["uri"], channel=row["channel"], status="failed", reasons=(why,))
+        if row["shard"] is None:  # the rest has a transcript, with its reasons
+            reason = f"{row['stage']}, {row['reason']}: {row['detail']}"
+            yield Ending(uri=row["uri"], channel=row["channel"], status="failed", reasons=(reason,))
     for row in _rows(store, TRANSCRIPTS_FOLDER, [*about, "status", "reasons"]):
         yield Ending(**row | {"reasons": tuple(row["reasons"])})
 
@@ -88,41 +88,41 @@ def published_uris(store: Store) -> Iterator[str]:
 
 
 def read_transcripts(store: Store) -> Iterator[Transcript]:
-    """Every transcript that readers can see, a few files in memory at a time."""
+    """Every transcript in the table, a few files in memory at a time."""
     return map(transcript_of, _rows(store, TRANSCRIPTS_FOLDER))
 
 
 def read_failures(store: Store) -> Iterator[Failure]:
-    """Every failure that readers can see."""
+    """Every failure in the table."""
     return map(failure_of, _rows(store, FAILURES_FOLDER))
 
 
 def find_transcripts(store: Store, name: str) -> list[Transcript]:
-    """The transcripts of the recordings with that id, or with that text in their file's name."""
+    """The transcripts of recordings with this id, or with this text in their URI."""
     found = map(transcript_of, _named(store, TRANSCRIPTS_FOLDER, name))
     return sorted(found, key=lambda one: (one.recording.uri, one.recording.channel or 0))
 
 
 def find_failures(store: Store, name: str) -> list[Failure]:
-    """The failures of the recordings that are named so."""
+    """The failures of recordings with this id, or with this text in their URI."""
     found = map(failure_of, _named(store, FAILURES_FOLDER, name))
     return sorted(found, key=lambda one: (one.recording.uri, one.recording.channel or 0))
 
 
 def _named(store: Store, folder: str, name: str) -> Iterator[Row]:
-    """Rows by id or by a part of the file's name; most files are read in two columns only."""
+    """Rows by id or by part of the URI; of most files only two columns are read."""
     for entry in files(store, folder):
         names = read_rows(store, entry.key, ["recording_id", "uri"])
-        is_it = pc.or_(
+        is_match = pc.or_(
             pc.equal(names["recording_id"], name), pc.match_substring(names["uri"], name)
         )
-        if pc.any(is_it).as_py():
-            yield from read_rows(store, entry.key).filter(is_it).to_pylist()
+        if pc.any(is_match).as_py():
+            yield from read_rows(store, entry.key).filter(is_match).to_pylist()
 
 
 def _rows(store: Store, folder: str, columns: list[str] | None = None) -> Iterator[dict]:
     def read(key: str) -> pa.Table:
         return read_rows(store, key, columns)
 
-    for table in side_by_side(read, (entry.key for entry in files(store, folder))):
+    for table in in_parallel(read, (entry.key for entry in files(store, folder))):
         yield from table.to_pylist()
