@@ -23,8 +23,7 @@ from nightscribe.benchmarks.sizes import SIZES, config_of
 from nightscribe.benchmarks.steps import measure_steps
 from nightscribe.benchmarks.suite import SuiteTerms, measure_suite
 from nightscribe.benchmarks.table import Table
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
+from nightscribe.jobs.shell.config import Job
 from nightscribe.model.device import DTYPES, device_of, dtype_of, name_of
 from nightscribe.model.step_runner import SteppingModel
 
@@ -183,11 +182,3 @@ def _words(bench: BenchConfig) -> list[str]:
 
 
 JOB = Job(name="bench", config=BenchConfig, run=run_bench)
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

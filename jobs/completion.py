@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 from nightscribe.jobs.cli import COMMANDS
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job, options_of
-from nightscribe.jobs.keys import Key
+from nightscribe.jobs.shell.config import Job, options_of
+from nightscribe.jobs.shell.keys import Key
 
 SCRIPT = """\
 _nightscribe() {
@@ -75,11 +74,3 @@ def _beginning(words: Iterable[str], start: str) -> list[str]:
 
 
 JOB = Job(name="completion", config=CompletionConfig, run=complete, positional=("line",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

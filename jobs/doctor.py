@@ -1,23 +1,30 @@
 """`nightscribe doctor`: what this machine, or another one, can do, and what is missing."""
 
+import platform
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from huggingface_hub import HfApi, constants
+
+from nightscribe.audio.ffmpeg import find_ffmpeg
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.environment_checks import findings
+from nightscribe.jobs.shell.config import Job
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.device_report import Device, Diagnosis, device_here, device_like, diagnose
 from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
 from nightscribe.model.published import PUBLISHED
+from nightscribe.storage.credentials import source_of_credentials
 from nightscribe.survey.costs import measured_speed, read_benchmarks
 
 EVERY_GPU = "all"
+LIBRARIES = ("torch", "ray", "pyarrow", "huggingface_hub")
+HUB_TIMEOUT_S = 5.0
 BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
 PRECISIONS = {
     "": EngineConfig(),
@@ -143,12 +150,70 @@ def _cell(model: str, kind: str, device: Device) -> str:
     return str(num_slots) if num_slots else "-"
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence, and whether a run can do without what it is about."""
+
+    is_well: bool
+    sentence: str
+
+
+def findings(ask_hub: bool, ffmpeg: str | None = None) -> Iterator[Finding]:
+    """Of everything; `ffmpeg` is the program that was configured, if one was."""
+    yield _ffmpeg(ffmpeg)
+    yield _libraries()
+    yield _hub(ask_hub)
+    yield _credentials()
+
+
+def _ffmpeg(configured: str | None) -> Finding:
+    try:
+        program = find_ffmpeg(configured)
+    except ValueError as error:
+        return Finding(False, f"{error}: no recording can be decoded")
+    answer = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
+    words = answer.stdout.split()
+    if answer.returncode or len(words) < 3:
+        return Finding(False, f"ffmpeg does not run: {program} ended with {answer.returncode}")
+    return Finding(True, f"ffmpeg {words[2]} at {program}")
+
+
+def _libraries() -> Finding:
+    known = {name: _version(name) for name in LIBRARIES}
+    missing = [name for name, found in known.items() if found is None]
+    told = ", ".join(f"{name} {found}" for name, found in known.items() if found)
+    if missing:
+        return Finding(False, f"{', '.join(missing)} not installed (there are {told})")
+    return Finding(True, f"Python {platform.python_version()}, {told}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _hub(ask: bool) -> Finding:
+    cache = Path(constants.HF_HUB_CACHE)
+    num_kept = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
+    kept = f"{num_kept} models of the hub are kept in {cache}"
+    if not ask:
+        return Finding(True, f"{kept}; the hub was not asked (hub=true does)")
+    try:
+        HfApi().model_info("kyutai/stt-2.6b-en", timeout=HUB_TIMEOUT_S)
+    except Exception as error:
+        return Finding(False, f"{kept}; the hub does not answer ({type(error).__name__})")
+    return Finding(True, f"{kept}; the hub answers")
+
+
+def _credentials() -> Finding:
+    source = source_of_credentials()
+    if source is None:
+        return Finding(
+            True, "no S3 credentials lie on this machine; a role of the machine was not asked for"
+        )
+    return Finding(True, f"S3 credentials are there (from {source})")
+
+
 JOB = Job(name="doctor", config=DoctorConfig, run=examine, options=("simulate",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,8 @@ from typing import Any
 from omegaconf import MISSING
 from rich.table import Column, Table
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import clock, console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import clock, console
 from nightscribe.reading.evaluating import evaluate, everything_said
 from nightscribe.reading.pace import pace_of, read_status
 from nightscribe.reading.references import read_references
@@ -144,11 +143,3 @@ def _percent(rate: float | None) -> str:
 
 
 JOB = Job(name="evaluate", config=EvaluateConfig, run=evaluate_run, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

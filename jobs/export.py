@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import console
 from nightscribe.reading.exporting import Export, Names, Wanted, exports
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.rendering.formats import FORMATS
@@ -80,11 +79,3 @@ def _count(done: Iterator[None]) -> int:
 
 
 JOB = Job(name="export", config=ExportConfig, run=export, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

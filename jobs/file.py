@@ -1,62 +1,83 @@
-"""`nightscribe file AUDIO`: one recording to words on the terminal, without Ray."""
+"""`nightscribe file AUDIO`: transcribe one recording to the terminal, without Ray.
 
-from dataclasses import dataclass, field
+`transcribe` is the same for Python. Torch takes seconds to import: functions do it when the words
+of the command line are known to be right.
+"""
 
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
+from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.rendering.document import RenderingConfig
-from nightscribe.rendering.formats import FORMATS
+from nightscribe.records import Finding, Word
+from nightscribe.rendering.document import RenderingConfig, monologue
+from nightscribe.rendering.formats import FORMATS, render
+
+if TYPE_CHECKING:
+    from nightscribe.model.prompting import Prompt
+    from nightscribe.transcription.transcriber import Clip, Transcriber
+
+STANDARD_INPUT = "-"
+FRAMES_PER_PASS = 6  # 8 are hardly faster
+TIME_DECIMALS = 3
+CONFIDENCE_DECIMALS = 4
 
 
 @dataclass(kw_only=True, slots=True)
 class PromptConfig:
-    """What the model is told before it hears the recording; not every model minds."""
+    """A prompt ahead of the recording; not every model follows it."""
 
-    text: str = field(default="", metadata={"help": "a text that is said first, as an example"})
+    text: str = field(default="", metadata={"help": "example text, forced ahead of the transcript"})
     audio: str | None = field(
-        default=None, metadata={"help": "a file that is heard first, as an example"}
+        default=None, metadata={"help": "example audio file, played ahead of the recording"}
     )
 
 
 @dataclass(kw_only=True, slots=True)
 class FileConfig:
-    """Write down what is said in one file, of any format that ffmpeg reads."""
+    """Transcribe one file of any format that ffmpeg can read."""
 
-    audio: str = field(default=MISSING, metadata={"help": "the file; - reads it from a pipe"})
+    audio: str = field(default=MISSING, metadata={"help": "audio or video file; - reads a pipe"})
     format: str = field(
-        default="text", metadata={"help": "how the words are written", "choices": tuple(FORMATS)}
+        default="text", metadata={"help": "output format", "choices": tuple(FORMATS)}
     )
     tokens: bool = field(
-        default=False,
-        metadata={"help": "with format=json: also the token said on hearing each frame"},
+        default=False, metadata={"help": "with format=json: also the text token of each frame"}
     )
     channel: int | None = field(
-        default=None, metadata={"help": "hear one channel, counted from 0; null hears their mix"}
+        default=None,
+        metadata={"help": "transcribe this channel, counted from 0; null: the mix of all"},
     )
     domain: str | None = field(
         default=None,
-        metadata={"help": "kind of recording, one of the model's domains; null for its usual one"},
+        metadata={"help": "domain of the recording, one of model.domains; null: model.domain"},
     )
     prompt: PromptConfig = field(
-        default_factory=PromptConfig, metadata={"help": "what the model is told first"}
+        default_factory=PromptConfig, metadata={"help": "example ahead of the recording"}
     )
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "who listens"}
+        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "which model"}
     )
     engine: EngineConfig = field(
-        default_factory=EngineConfig, metadata={"help": "where the model runs"}
+        default_factory=EngineConfig, metadata={"help": "device, precision and batch size"}
     )
-    decode: DecodeConfig = field(
-        default_factory=DecodeConfig, metadata={"help": "how ffmpeg is held"}
-    )
+    decode: DecodeConfig = field(default_factory=DecodeConfig, metadata={"help": "ffmpeg limits"})
     guards: GuardsConfig = field(
-        default_factory=GuardsConfig, metadata={"help": "when words are suspicious"}
+        default_factory=GuardsConfig, metadata={"help": "thresholds of the guards"}
     )
     rendering: RenderingConfig = field(
         default_factory=RenderingConfig, metadata={"help": "paragraphs and subtitles"}
@@ -69,20 +90,176 @@ class FileConfig:
             raise ValueError(f"channel counts from 0, got {self.channel}")
 
 
-def hear(config: FileConfig) -> int:
-    from nightscribe.jobs.hearing import (
-        transcribe_file,
-    )  # torch, which understanding words can do without
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTranscript:
+    """The words of one file, and what is doubtful about them."""
 
+    uri: str
+    duration_s: float
+    words: list[Word]
+    tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
+    findings: tuple[Finding, ...] = ()  # of the guards
+    damage: str | None = None  # why only a part of the file could be decoded
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
+
+
+def transcribe(
+    audio: str | Path, *, model: str, settings: Mapping[str, Any] | None = None
+) -> FileTranscript:
+    """Transcribe one file: `transcribe("talk.mp3", model="tiny").words`.
+
+    `model` is a name of `conf/model`; `settings` are keys of `nightscribe file --help`, such as
+    `{"engine.device": "cuda", "channel": 1}`. The model is loaded by every call: use `Transcriber`
+    for many recordings.
+    """
+    given = {"audio": audio, "model": model, **(settings or {})}
+    (config,) = configurations(JOB, [f"{key}={_as_word(value)}" for key, value in given.items()])
     return transcribe_file(config)
 
 
-JOB = Job(name="file", config=FileConfig, run=hear, positional=("audio",))
+def _as_word(value: Any) -> str:
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
-def main() -> None:
-    run_job(JOB)
+def run_file(config: FileConfig) -> int:
+    """Write the transcript to stdout, and what is doubtful about it to stderr."""
+    transcript = transcribe_file(config)
+    if transcript.damage is not None:
+        sys.stderr.write(f"nightscribe: {config.audio} is incomplete: {transcript.damage}\n")
+    for one in transcript.findings:
+        where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
+        sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
+    sys.stdout.write(written(transcript, config))
+    return 0
 
 
-if __name__ == "__main__":
-    main()
+def transcribe_file(config: FileConfig) -> FileTranscript:
+    """Transcribe as configured; raises ValueError where nothing can be decoded."""
+    from nightscribe.model.checkpoints.open import open_model
+    from nightscribe.transcription.transcriber import Clip, Transcriber
+
+    checkpoint = open_model(config.model)
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
+    # Decoding comes before the weights are loaded, which takes longer than to refuse a file.
+    samples_N, damage = samples_of(config.audio, config.channel, config.decode, rate_hz)
+    clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
+    transcriber = Transcriber.of(checkpoint, config.model, engine_of(config.engine))
+    (heard,) = transcriber.transcribe([clip])
+    words, findings = _guarded(heard.words, clip, rate_hz, transcriber, config)
+    return FileTranscript(
+        uri=config.audio,
+        duration_s=len(samples_N) / rate_hz,
+        words=words,
+        tokens=heard.tokens_T[1:].tolist(),
+        findings=findings,
+        damage=damage,
+    )
+
+
+def engine_of(asked: EngineConfig) -> EngineConfig:
+    """For a single stream, which gains most from several frames per pass.
+
+    Only where that changes no word, and where it was measured: in float32 on a CPU.
+    """
+    from nightscribe.model.device import device_of
+
+    is_exact = {asked.dtype, asked.cache} <= {"auto", "float32"}
+    is_on_cpu = device_of(asked.device).type == "cpu"
+    frames_per_pass = FRAMES_PER_PASS if is_exact and is_on_cpu else 1
+    return replace(asked, num_slots=1, frames_per_pass=asked.frames_per_pass or frames_per_pass)
+
+
+def _guarded(
+    words: list[Word], clip: "Clip", rate_hz: int, transcriber: "Transcriber", config: FileConfig
+) -> tuple[list[Word], tuple[Finding, ...]]:
+    """The words after stalled spans were retried, and what the guards still find."""
+    from nightscribe.guards.inspection import inspect
+    from nightscribe.guards.speech_activity import speech_spans
+    from nightscribe.guards.stall_retry import Attempt, hear_attempts, redecode
+
+    def hear(attempt: Attempt) -> list[Word]:
+        again = replace(clip, samples_N=attempt.samples_N, temperature=attempt.temperature)
+        (heard,) = transcriber.transcribe([again])
+        return heard.words
+
+    speech = speech_spans(clip.samples_N, rate_hz, config.guards)
+    attempts = redecode(clip.samples_N, rate_hz, words, speech, config.guards)
+    redecoded: Sequence[Word] = hear_attempts(attempts, hear).words
+    return list(redecoded), inspect(redecoded, speech, None, config.guards).findings
+
+
+def samples_of(
+    audio: str, channel: int | None, config: DecodeConfig, rate_hz: int
+) -> tuple[NDArray[np.int16], str | None]:
+    """The whole waveform of a file, and why it is incomplete, if it is."""
+    from nightscribe.audio.waveform import read_waveform
+
+    with _on_disk(audio) as path:
+        samples_N, outcome = read_waveform(path, config, rate_hz, channel=channel)
+    problem = f"{outcome.detail or 'no reason is known'} ({outcome.reason})"
+    if not len(samples_N):
+        raise ValueError(f"{audio} cannot be decoded: {problem}")
+    return samples_N, None if outcome.status == "ok" else problem
+
+
+def written(transcript: FileTranscript, config: FileConfig) -> str:
+    """The transcript in the configured format."""
+    if config.format == "json":
+        return _json(transcript, with_tokens=config.tokens)
+    name = Path(transcript.uri).name
+    return render(monologue(name, transcript.words), config.format, config.rendering)
+
+
+def _json(transcript: FileTranscript, with_tokens: bool) -> str:
+    content: dict[str, Any] = {
+        "uri": transcript.uri,
+        "duration_s": round(transcript.duration_s, TIME_DECIMALS),
+        "text": transcript.text,
+        "words": [_rounded(word) for word in transcript.words],
+    }
+    if with_tokens:
+        content["tokens"] = transcript.tokens
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def _rounded(word: Word) -> dict[str, str | float]:
+    return {
+        "text": word.text,
+        "start_s": round(word.start_s, TIME_DECIMALS),
+        "end_s": round(word.end_s, TIME_DECIMALS),
+        "confidence": round(word.confidence, CONFIDENCE_DECIMALS),
+    }
+
+
+def _prompt(config: FileConfig, rate_hz: int) -> "Prompt":
+    from nightscribe.model.prompting import Prompt
+
+    samples_N = np.zeros(0, np.int16)
+    if config.prompt.audio is not None:
+        samples_N, _ = samples_of(config.prompt.audio, None, config.decode, rate_hz)
+    return Prompt(
+        domain=config.domain or config.model.domain, text=config.prompt.text, samples_N=samples_N
+    )
+
+
+@contextmanager
+def _on_disk(audio: str) -> Iterator[Path]:
+    """The file itself, or standard input copied to one: ffmpeg has to seek in some formats."""
+    if audio != STANDARD_INPUT:
+        path = Path(audio)
+        if path.is_dir():
+            raise ValueError(f"{audio} is a folder; use nightscribe transcribe input={audio}")
+        if not path.is_file():
+            raise ValueError(f"{audio}: there is no such file")
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="nightscribe-") as spooled:
+        shutil.copyfileobj(sys.stdin.buffer, spooled)
+        spooled.flush()
+        yield Path(spooled.name)
+
+
+JOB = Job(name="file", config=FileConfig, run=run_file, positional=("audio",))

@@ -18,9 +18,8 @@ from nightscribe.audio.cut import ShardConfig, probable_shards
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.probe import what_ffmpeg_says
 from nightscribe.cluster.audio_reader import SourceConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import clock, console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import clock, console
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.gpu_specs import GPUS, gpu_named, plain_name
 from nightscribe.model.published import PUBLISHED
@@ -270,11 +269,3 @@ def _amount(amount: float) -> str:
 
 
 JOB = Job(name="plan", config=PlanConfig, run=look, positional=("input",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,9 +10,8 @@ from omegaconf import MISSING
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.waveform import read_waveform
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import console
 from nightscribe.reading.pace import read_status
 from nightscribe.reading.reporting import compose, read_word_error_rates, tally
 from nightscribe.reading.scorecard import read_totals
@@ -117,11 +116,3 @@ def _samples(recording: Recording, duration_s: float, s3: S3Config) -> NDArray[n
 
 
 JOB = Job(name="report", config=ReportConfig, run=report, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

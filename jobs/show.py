@@ -9,9 +9,8 @@ from itertools import starmap
 from omegaconf import MISSING
 from rich.text import Text
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import console
 from nightscribe.reading.documents import conversations, document
 from nightscribe.records import Transcript
 from nightscribe.rendering.document import Document, RenderingConfig, one_line
@@ -153,11 +152,3 @@ def _clock(time_s: float) -> str:
 
 
 JOB = Job(name="show", config=ShowConfig, run=show, positional=("run", "recording"))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,9 +8,8 @@ from typing import Any
 from omegaconf import MISSING
 from rich.table import Table
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import clock, console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import clock, console
 from nightscribe.reading.pace import STATUS_KEY, read_status
 from nightscribe.storage.opening import S3Config, open_store
 
@@ -68,11 +67,3 @@ def _table(status: dict[str, Any]) -> Table:
 
 
 JOB = Job(name="status", config=StatusConfig, run=tell_status, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from omegaconf import MISSING
 
 from nightscribe.cluster.config import RayConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
+from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.transcribe import TranscribeConfig
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def submit_job(config: SubmitConfig) -> int:
     )  # ray, which understanding words can do without
 
     jobs = Jobs(_dashboard(config.ray))
-    words = [word for word in sys.argv[1:] if not _is_own(word)]
+    words = [word for word in sys.argv[2:] if not _is_own(word)]
     with _upload(config.submit.upload) as folder:
         job_id = jobs.submit(
             RayJob(
@@ -96,7 +95,7 @@ def stop_job(config: StopConfig) -> int:
 
 def command(python: str, words: list[str]) -> str:
     """One line for the shell of the cluster; quiet, because nobody looks at a moving bar there."""
-    return shlex.join([python, "-m", "nightscribe.jobs.transcribe", "quiet=true", *words])
+    return shlex.join([python, "-m", "nightscribe", "transcribe", "quiet=true", *words])
 
 
 @contextmanager
@@ -135,13 +134,5 @@ def _dashboard(ray: RayConfig) -> str:
     return ray.address
 
 
-JOB = Job(name="submit", config=SubmitConfig, run=submit_job)
 STOP = Job(name="stop", config=StopConfig, run=stop_job)
-
-
-def main() -> None:
-    run_job(STOP if any(word.startswith("stop=") for word in sys.argv[1:]) else JOB)
-
-
-if __name__ == "__main__":
-    main()
+JOB = Job(name="submit", config=SubmitConfig, run=submit_job, instead={"stop": STOP})

@@ -17,9 +17,8 @@ from nightscribe.cluster.training_workers import (
     average_gradients,
     train_on_workers,
 )
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import console
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.training.augmentation import AugmentationConfig
@@ -173,11 +172,3 @@ def _tell(line: dict[str, Any]) -> None:
 
 
 JOB = Job(name="train", config=TrainConfig, run=train, positional=("manifest",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

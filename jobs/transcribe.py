@@ -1,22 +1,47 @@
-"""`nightscribe transcribe input=URI output=URI model=NAME`: an archive to transcripts, on Ray."""
+"""`nightscribe transcribe input=URI output=URI model=NAME`: transcribe an archive, on Ray.
 
-from dataclasses import dataclass, field
+Ray and torch take seconds to import: functions do it when the words of the command line are known
+to be right.
+"""
 
-from omegaconf import MISSING
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import MISSING, OmegaConf
 
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.logs import LogConfig
+from nightscribe.jobs import INTERRUPTED
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.display import Display
+from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, read_prompts
+from nightscribe.jobs.shell.logs import Log, LogConfig, logged
+from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.planning import PlanningConfig
+from nightscribe.planning import PlanningConfig, plan
+from nightscribe.records import Recording
+from nightscribe.storage.content_hash import Contents
 from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.lease import LeaseConfig
-from nightscribe.storage.opening import S3Config
+from nightscribe.storage.opening import S3Config, open_store
+from nightscribe.storage.run import Settings
+from nightscribe.storage.sources import recordings
+
+if TYPE_CHECKING:
+    from nightscribe.cluster.dataset import Stages
+    from nightscribe.cluster.progress import Progress
+    from nightscribe.cluster.run_spec import Order
+    from nightscribe.model.checkpoints.open import Checkpoint
+
+TOO_MANY_FAILURES = 1
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,13 +50,13 @@ class FailuresConfig:
 
     max: int | None = field(
         default=None,
-        metadata={"help": "more failed recordings end with an error; null: any number is fine"},
+        metadata={"help": "exit with code 1 if more recordings than this failed; null: never"},
     )
     retry: str = field(
         default="passing",
         metadata={
-            "help": "failures of earlier attempts to try again: those whose cause may have passed "
-            "(store, engine, a killed process), all of them, or none",
+            "help": "which failures of earlier attempts to retry: passing (storage, engine, killed "
+            "process), all or none",
             "choices": RETRIES,
         },
     )
@@ -39,74 +64,190 @@ class FailuresConfig:
 
 @dataclass(kw_only=True, slots=True)
 class TranscribeConfig:
-    """Transcribe an archive. The same command goes on where it was stopped, whatever stopped it."""
+    """Transcribe an archive. Run the same command again to resume after any interruption."""
 
     input: str = field(
-        default=MISSING, metadata={"help": "file, folder, pattern or manifest; local or s3://"}
+        default=MISSING, metadata={"help": "file, folder, glob pattern or manifest; local or s3://"}
     )
-    output: str = field(default=MISSING, metadata={"help": "folder or s3:// for the tables"})
+    output: str = field(
+        default=MISSING, metadata={"help": "folder for the results; local or s3://"}
+    )
     tokens: bool = field(
-        default=False, metadata={"help": "keep every token with the committed shards"}
+        default=False, metadata={"help": "store the token of every frame with the shards"}
     )
     quiet: bool = field(
-        default=False, metadata={"help": "a line now and then instead of a moving display"}
+        default=False, metadata={"help": "print a line every 30 s instead of a progress bar"}
     )
-    log: LogConfig = field(default_factory=LogConfig, metadata={"help": "what is told on the way"})
+    log: LogConfig = field(default_factory=LogConfig, metadata={"help": "logging"})
     model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "who listens"}
+        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "which model"}
     )
     engine: EngineConfig = field(
-        default_factory=EngineConfig, metadata={"help": "where the model runs"}
+        default_factory=EngineConfig, metadata={"help": "device, precision and batch size"}
     )
     cluster: ClusterConfig = field(
-        default_factory=ClusterConfig, metadata={"help": "workers and patience"}
+        default_factory=ClusterConfig, metadata={"help": "workers and timeouts"}
     )
     source: SourceConfig = field(
-        default_factory=SourceConfig, metadata={"help": "what is taken from each file"}
+        default_factory=SourceConfig, metadata={"help": "channels, scratch space and decoding"}
     )
     shard: ShardConfig = field(
-        default_factory=ShardConfig, metadata={"help": "where recordings are cut"}
+        default_factory=ShardConfig, metadata={"help": "how recordings are cut into shards"}
     )
-    primers: dict[str, str] = field(
+    language_prompts: dict[str, str] = field(
         default_factory=dict,
         metadata={
-            "help": "speech that is heard first and left out again where the manifest names its "
-            "language, as in primers.fr=hello.wav"
+            "help": "example speech played ahead of recordings whose manifest names that language, "
+            "as in language_prompts.fr=hello.wav"
         },
     )
-    ray: RayConfig = field(default_factory=RayConfig, metadata={"help": "which Ray to use"})
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    ray: RayConfig = field(default_factory=RayConfig, metadata={"help": "which Ray cluster"})
+    s3: S3Config = field(default_factory=S3Config, metadata={"help": "access to object stores"})
     planning: PlanningConfig = field(
-        default_factory=PlanningConfig, metadata={"help": "the order of the work"}
+        default_factory=PlanningConfig, metadata={"help": "order of the work"}
     )
     guards: GuardsConfig = field(
-        default_factory=GuardsConfig, metadata={"help": "when a transcript is suspicious"}
+        default_factory=GuardsConfig, metadata={"help": "thresholds of the guards"}
     )
     failures: FailuresConfig = field(
         default_factory=FailuresConfig, metadata={"help": "what counts as a success"}
     )
-    pace: PaceConfig = field(
-        default_factory=PaceConfig, metadata={"help": "how often results are shown"}
+    intervals: PaceConfig = field(
+        default_factory=PaceConfig, metadata={"help": "how often results and status are written"}
     )
     lease: LeaseConfig = field(
-        default_factory=LeaseConfig, metadata={"help": "one writer to an output"}
+        default_factory=LeaseConfig, metadata={"help": "one writer at a time to an output"}
     )
 
 
-def transcribe(config: TranscribeConfig) -> int:
-    from nightscribe.jobs.transcribing import (
-        transcribe_archive,
-    )  # ray and torch, which words need not
-
-    return transcribe_archive(config)
+def transcribe_archive(config: TranscribeConfig) -> int:
+    """Do what is left to do; the exit code."""
+    with logged(config.log) as log:
+        return _transcribe(config, log)
 
 
-JOB = Job(name="transcribe", config=TranscribeConfig, run=transcribe)
+def _transcribe(config: TranscribeConfig, log: Log) -> int:
+    from nightscribe.cluster.driver import transcribe
+    from nightscribe.cluster.ray_session import connected, session_folder
+    from nightscribe.cluster.resources import pool_for
+    from nightscribe.model.checkpoints.open import open_model
+
+    checkpoint = open_model(config.model)
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
+    prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
+    store = open_store(config.output, config.s3)
+    found = recordings(config.input, config.s3)  # raises for a wrong input before Ray is started
+    with connected(config.ray, config.cluster):
+        pool = pool_for(config.cluster, config.engine.num_slots)
+        with (
+            _plan(found, config.planning) as path,
+            stopped_by_signals() as stop,
+            Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
+        ):
+
+            def report(progress: "Progress") -> None:
+                display.show(progress)
+                log.publish_when_due(store, session_folder())
+
+            try:
+                spec = run_spec(config, checkpoint, prompts, path)
+                progress = transcribe(spec, pool, stop, report)
+            finally:
+                log.publish(store, session_folder())
+    display.summarise(progress)
+    return exit_code(progress, config.failures.max)
 
 
-def main() -> None:
-    run_job(JOB)
+def exit_code(progress: "Progress", max_failures: int | None) -> int:
+    if progress.state != "finished":
+        return INTERRUPTED
+    too_many = max_failures is not None and progress.num_failures > max_failures
+    return TOO_MANY_FAILURES if too_many else 0
 
 
-if __name__ == "__main__":
-    main()
+def settings(
+    config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts
+) -> Settings:
+    """Everything that may change the words; with other settings it is another run."""
+    return {
+        "model": config.model.name,
+        "model_revision": checkpoint.revision,
+        "model_delay_steps": checkpoint.config.delay_steps,
+        "model_silence_prefix_s": checkpoint.config.silence_prefix_s,
+        "model_domain": config.model.domain,
+        "model_domains": repr(sorted(config.model.domains.items())),
+        "model_num_codebooks": checkpoint.config.language_model.num_codebooks,
+        "model_start_token": config.model.start_token,
+        "engine_dtype": config.engine.dtype,
+        "engine_cache": config.engine.cache,
+        "channels": config.source.channels,
+        "max_recording_s": config.source.decode.max_recording_s,
+        "tokens": config.tokens,
+        **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
+        **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
+        **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
+    }
+
+
+@contextmanager
+def _plan(found: Iterable[Recording], planning: PlanningConfig) -> Iterator[Path]:
+    """The archive as it is now, as a file; the driver compares it with the plan of the run."""
+    from nightscribe.storage.plans import write_plan
+
+    with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
+        path = Path(folder) / "plan.parquet"
+        write_plan(plan(found, Contents().name, planning), path)
+        yield path
+
+
+def engine_of(config: TranscribeConfig) -> EngineConfig:
+    """Where several actors share a GPU, each fills no more than its share of the memory."""
+    share = min(config.cluster.gpus_per_actor or 1.0, config.engine.gpu_share)
+    return replace(config.engine, gpu_share=share)
+
+
+def run_spec(
+    config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts, plan_path: Path
+) -> "Order":
+    """Everything that the driver needs to know."""
+    from nightscribe.cluster.run_spec import Order
+    from nightscribe.guards.inspection import guarded
+
+    return Order(
+        plan=plan_path,
+        settings=settings(config, checkpoint, prompts),
+        config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
+        stages=_stages(config, checkpoint, prompts),
+        examine=partial(guarded, config=config.guards),
+        cluster=config.cluster,
+        pace=config.intervals,
+        lease=config.lease,
+        retry=config.failures.retry,
+    )
+
+
+def _stages(
+    config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts
+) -> "Stages":
+    from nightscribe.cluster.audio_reader import AudioReader
+    from nightscribe.cluster.dataset import Stages
+    from nightscribe.cluster.listening import load_listener
+
+    make_reader = partial(
+        AudioReader,
+        sample_rate_hz=checkpoint.config.mimi.sample_rate_hz,
+        source=config.source,
+        shard=config.shard,
+        guards=config.guards,
+        s3=config.s3,
+    )
+    given = config.model, engine_of(config), config.guards, config.tokens, prompts
+    return Stages(
+        make_reader=make_reader,
+        make_listener=partial(load_listener, *given),
+        output=config.output,
+        s3=config.s3,
+    )
+
+
+JOB = Job(name="transcribe", config=TranscribeConfig, run=transcribe_archive)

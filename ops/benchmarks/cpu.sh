@@ -4,7 +4,7 @@
 set -eu
 folder=${1:?usage: cpu.sh FOLDER}
 export OMP_NUM_THREADS=1
-bench() { "${PYTHON:-python}" -m nightscribe.jobs.cli bench folder="$folder" "$@"; }
+bench() { "${PYTHON:-python}" -m nightscribe bench folder="$folder" "$@"; }
 
 bench what=step size=small num_steps=25
 bench what=mimi size=small 'num_slots=[1,8]'

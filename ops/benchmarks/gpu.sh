@@ -13,5 +13,5 @@ mkdir -p "$folder"
 "$python" -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q -rs \
     tests/model/test_on_gpu.py >"$folder/gpu-tests.txt" 2>&1 || failed=1
 tail -n 30 "$folder/gpu-tests.txt"
-"$python" -m nightscribe.jobs.cli bench folder="$folder" "$@"
+"$python" -m nightscribe bench folder="$folder" "$@"
 exit "${failed:-0}"

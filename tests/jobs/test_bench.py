@@ -2,19 +2,12 @@
 
 import pytest
 
-from nightscribe.jobs import bench
 from tests.benchmarks.test_tables import parsed
 
 
 @pytest.fixture
-def say(monkeypatch, capsys, tmp_path):
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["nightscribe bench", *words, f"folder={tmp_path}"])
-        with pytest.raises(SystemExit) as ended:
-            bench.main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+def say(nightscribe, tmp_path):
+    return lambda *words: nightscribe("bench", *words, f"folder={tmp_path}")
 
 
 def test_a_step_is_written_to_the_terminal_and_to_a_file(say, tmp_path):

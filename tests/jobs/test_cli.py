@@ -61,13 +61,18 @@ def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_runs_as_a_module_too(name, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, f"nightscribe.jobs.{name}", raising=False)
-    monkeypatch.setattr("sys.argv", [f"nightscribe.jobs.{name}", "--help"])
+def test_every_command_has_a_help_page(name, nightscribe):
+    code, page, err = nightscribe(name, "--help")
+    assert (code, err) == (0, "")
+    assert page.startswith(f"usage: nightscribe {name}")
+
+
+def test_the_package_runs_as_a_module_too(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["nightscribe", "show", "--help"])
     with pytest.raises(SystemExit) as ended:
-        run_module(f"nightscribe.jobs.{name}", run_name="__main__")
+        run_module("nightscribe", run_name="__main__")
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: nightscribe {name}")
+    assert capsys.readouterr().out.startswith("usage: nightscribe show")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -36,7 +36,7 @@ def test_every_command_is_offered():
 
 def test_bash_completes_with_the_script(tmp_path):
     command = tmp_path / "nightscribe"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m nightscribe.jobs.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m nightscribe "$@"\n')
     command.chmod(0o755)
     ask = 'COMP_LINE="nightscribe file model=tin"; COMP_POINT=${#COMP_LINE}; _nightscribe'
     root = Path(__file__).parent.parent.parent

@@ -8,9 +8,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import ConfigError, Job, configurations, defaults
-from nightscribe.jobs.help import help_of
+from nightscribe.jobs.shell.command import run_job
+from nightscribe.jobs.shell.config import ConfigError, Job, configurations, defaults
+from nightscribe.jobs.shell.help import help_of
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,11 +60,10 @@ def one(job, *words):
     return config
 
 
-def said(job, monkeypatch, capsys, *words):
+def said(job, capsys, *words):
     """Exit code and what the command wrote."""
-    monkeypatch.setattr("sys.argv", ["nightscribe probe", *words])
     with pytest.raises(SystemExit) as ended:
-        run_job(job)
+        run_job(lambda: job, list(words))
     return ended.value.code, *capsys.readouterr()
 
 
@@ -144,8 +143,8 @@ def test_a_key_of_ones_own_may_hold_keys(job):
         ("format=${nowhere}", "nowhere"),
     ],
 )
-def test_a_wrong_word_is_one_sentence_that_names_it(job, monkeypatch, capsys, word, sentence):
-    code, out, err = said(job, monkeypatch, capsys, "a.wav", word)
+def test_a_wrong_word_is_one_sentence_that_names_it(job, capsys, word, sentence):
+    code, out, err = said(job, capsys, "a.wav", word)
     assert code == 2
     assert out == ""
     assert err.startswith("nightscribe: ")
@@ -167,42 +166,42 @@ def test_of_several_that_must_be_given_the_first_is_named(job):
         configurations(both, [])
 
 
-def test_what_must_be_given_is_named(job, monkeypatch, capsys):
-    code, _, err = said(job, monkeypatch, capsys, "format=json")
+def test_what_must_be_given_is_named(job, capsys):
+    code, _, err = said(job, capsys, "format=json")
     assert code == 2
     assert err == "nightscribe: audio must be given (the recording to hear)\n"
 
 
-def test_errors_of_the_work_are_one_sentence_too(job, monkeypatch, capsys):
+def test_errors_of_the_work_are_one_sentence_too(job, capsys):
     def fail(config):
         raise FileNotFoundError(2, "No such file", config.audio)
 
     failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
-    code, _, err = said(failing, monkeypatch, capsys, "a.wav")
+    code, _, err = said(failing, capsys, "a.wav")
     assert (code, err) == (2, "nightscribe: [Errno 2] No such file: 'a.wav'\n")
 
 
-def test_no_name_in_an_error_moves_the_cursor(job, monkeypatch, capsys):
+def test_no_name_in_an_error_moves_the_cursor(job, capsys):
     def fail(config):
         raise ValueError("s3://b/\x1b[2J\x07gone.wav: there is\nno such file")
 
     failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
-    err = said(failing, monkeypatch, capsys, "a.wav")[2]
+    err = said(failing, capsys, "a.wav")[2]
     assert err == "nightscribe: s3://b/?[2J?gone.wav: there is no such file\n"
 
 
-def test_bugs_keep_their_stack(job, monkeypatch):
+def test_bugs_keep_their_traceback():
     def fail(config):
         raise KeyError("a bug")
 
-    monkeypatch.setattr("sys.argv", ["probe", "a.wav"])
+    failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
     with pytest.raises(KeyError):
-        run_job(Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",)))
+        run_job(lambda: failing, ["a.wav"])
 
 
-def test_multirun_runs_every_combination(job, ran, monkeypatch, capsys):
+def test_multirun_runs_every_combination(job, ran, capsys):
     words = ("-m", "a, b.wav", "tokens=true,false", "engine=cpu,gpu")
-    code, _, _ = said(job, monkeypatch, capsys, *words)
+    code, _, _ = said(job, capsys, *words)
     assert code == 0
     assert [(c.audio, c.tokens, c.engine.device) for c in ran] == [
         ("a, b.wav", True, "cpu"),
@@ -218,8 +217,8 @@ def test_multirun_refuses_a_bad_combination_before_anything_runs(job, ran):
     assert not ran
 
 
-def test_help_names_every_key_with_its_default_and_meaning(job, monkeypatch, capsys):
-    code, page, _ = said(job, monkeypatch, capsys, "--help")
+def test_help_names_every_key_with_its_default_and_meaning(job, capsys):
+    code, page, _ = said(job, capsys, "--help")
     assert code == 0
     for key in job.keys.values():
         assert key.meaning.split()[0] in page
@@ -229,10 +228,8 @@ def test_help_names_every_key_with_its_default_and_meaning(job, monkeypatch, cap
     assert max(map(len, page.splitlines())) <= 100
 
 
-def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(
-    job, monkeypatch, capsys
-):
-    page = said(job, monkeypatch, capsys, "--help")[1]
+def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(job, capsys):
+    page = said(job, capsys, "--help")[1]
     assert page.startswith("usage: nightscribe probe AUDIO [key=value ...]\n")
     own = [path for path, key in job.keys.items() if "." not in path and not key.is_group]
     lines = [line.split("=")[0].split() for line in page.splitlines()]
@@ -258,15 +255,15 @@ def test_the_usage_is_what_has_to_be_typed(name, usage):
     assert "gpus=[h200,h100,l40s]" in page or name != "plan"
 
 
-def test_the_composed_configuration_can_be_shown(job, ran, monkeypatch, capsys):
-    code, page, _ = said(job, monkeypatch, capsys, "a.wav", "--cfg", "engine.num_slots=3")
+def test_the_composed_configuration_can_be_shown(job, ran, capsys):
+    code, page, _ = said(job, capsys, "a.wav", "--cfg", "engine.num_slots=3")
     assert (code, ran) == (0, [])
     assert "num_slots: 3" in page
 
 
 def test_nothing_is_written_beside_the_user(job, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    said(job, monkeypatch, capsys, "--multirun", "a.wav", "tokens=true,false")
+    said(job, capsys, "--multirun", "a.wav", "tokens=true,false")
     assert list(tmp_path.iterdir()) == []
 
 

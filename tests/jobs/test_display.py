@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SCRIPT = """
-from nightscribe.jobs.display import Display
+from nightscribe.jobs.shell.display import Display
 from nightscribe.cluster.progress import Progress
 
 with Display("/somewhere", quiet=False) as display:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs import doctor, environment_checks
+from nightscribe.jobs import cli, doctor
 from nightscribe.jobs.doctor import gpu_table
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
@@ -21,9 +21,9 @@ SECRET = "sesame-open-sesame"
 
 
 def examined(monkeypatch, capsys, *words):
-    monkeypatch.setattr("sys.argv", ["nightscribe doctor", *words])
+    monkeypatch.setattr("sys.argv", ["nightscribe", "doctor", *words])
     with pytest.raises(SystemExit) as ended:
-        doctor.main()
+        cli.main()
     return ended.value.code, *capsys.readouterr()
 
 
@@ -143,15 +143,15 @@ def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):
     def none_found(configured):
         raise ValueError("there is no ffmpeg")
 
-    monkeypatch.setattr(environment_checks, "find_ffmpeg", none_found)
+    monkeypatch.setattr(doctor, "find_ffmpeg", none_found)
     code, out, _ = examined(monkeypatch, capsys, "model=tiny", "engine.device=cpu")
     assert code == 1
     assert "MISSING: there is no ffmpeg: no recording can be decoded\n" in out
 
 
 def test_a_missing_library_is_said(monkeypatch):
-    monkeypatch.setattr(environment_checks, "LIBRARIES", ("torch", "no-such-library"))
-    finding = environment_checks._libraries()
+    monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no-such-library"))
+    finding = doctor._libraries()
     assert not finding.is_well
     assert finding.sentence.startswith("no-such-library not installed (there are torch ")
 
@@ -172,4 +172,4 @@ def test_without_credentials_that_is_said(monkeypatch, tmp_path):
     kept.write_text(f"[default]\naws_access_key_id = name\naws_secret_access_key = {SECRET}\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(kept))
     assert source_of_credentials() == "shared-credentials-file"
-    assert SECRET not in environment_checks._credentials().sentence
+    assert SECRET not in doctor._credentials().sentence

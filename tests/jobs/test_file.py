@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.file import JOB, FileConfig
-from nightscribe.jobs.hearing import FRAMES_PER_PASS, FileTranscript, engine_of, written
+from nightscribe.jobs.file import (
+    FRAMES_PER_PASS,
+    JOB,
+    FileConfig,
+    FileTranscript,
+    engine_of,
+    written,
+)
+from nightscribe.jobs.shell.command import run_job
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.records import Word
@@ -53,14 +59,13 @@ def wav(path: Path, *channels: np.ndarray) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch, capsys, checkpoint):
+def said(capsys, checkpoint):
     """Run the command: exit code, stdout, stderr."""
 
     def run(*words):
         arguments = [f"model.checkpoint={checkpoint}", "engine=cpu", *map(str, words)]
-        monkeypatch.setattr("sys.argv", ["nightscribe file", *arguments])
         with pytest.raises(SystemExit) as ended:
-            run_job(JOB)
+            run_job(lambda: JOB, arguments)
         return ended.value.code, *capsys.readouterr()
 
     return run
@@ -156,7 +161,7 @@ def test_a_cut_off_file_is_transcribed_and_said_to_be_partial(said, tmp_path):
     code, out, err = said(cut, "format=json")
     assert code == 0
     assert json.loads(out)["duration_s"] == pytest.approx(0.5, abs=0.01)
-    assert err.startswith(f"nightscribe: {cut} is not whole: ")
+    assert err.startswith(f"nightscribe: {cut} is incomplete: ")
     assert err.count("\n") == 1
 
 
@@ -182,7 +187,7 @@ def test_a_folder_is_for_another_command(said, tmp_path):
     code, _, err = said(tmp_path)
     assert code == 2
     assert err == (
-        f"nightscribe: {tmp_path} is a folder: nightscribe transcribe input={tmp_path} takes it\n"
+        f"nightscribe: {tmp_path} is a folder; use nightscribe transcribe input={tmp_path}\n"
     )
 
 
@@ -205,10 +210,9 @@ def test_what_cannot_be_done_is_one_sentence(said, tmp_path, word, sentence):
     assert err.count("\n") == 1
 
 
-def test_a_model_must_be_chosen(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["nightscribe file", "a.wav"])
+def test_a_model_must_be_chosen(capsys):
     with pytest.raises(SystemExit) as ended:
-        run_job(JOB)
+        run_job(lambda: JOB, ["a.wav"])
     assert ended.value.code == 2
     assert "or model=NAME of custom, icelandic," in capsys.readouterr().err
 
@@ -260,12 +264,12 @@ def test_several_frames_are_heard_at_once_where_no_word_can_change(wished, frame
 
 def test_a_gpu_hears_a_file_frame_by_frame(monkeypatch):
     monkeypatch.setattr(
-        "nightscribe.jobs.hearing.device_of", lambda name: SimpleNamespace(type="cuda")
+        "nightscribe.model.device.device_of", lambda name: SimpleNamespace(type="cuda")
     )
     assert engine_of(EngineConfig(dtype="float32")).frames_per_pass == 1
 
 
 def test_the_command_loads_no_ray():
-    script = "import sys, jobs.hearing; print('ray' in sys.modules)"
+    script = "import sys, nightscribe; nightscribe.transcribe; print('ray' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from nightscribe.jobs.logs import LogConfig, logged
+from nightscribe.jobs.shell.logs import LogConfig, logged
 from nightscribe.storage.opening import S3Config, open_store
 
 log = logging.getLogger("nightscribe.tests")
@@ -33,7 +33,7 @@ def test_people_see_warnings_and_the_kept_log_has_more(capsys, store):
     with logged(LogConfig()) as kept:
         log.info("quiet")
         log.warning("loud")
-        kept.keep_pace(store, None)
+        kept.publish_when_due(store, None)
         kept.publish(store, None)
     assert capsys.readouterr().err == "WARNING nightscribe.tests: loud\n"
     (entry,) = store.entries("_run/logs/2")
@@ -46,7 +46,7 @@ def test_raw_logs_stay_where_they_are_unless_asked(store, tmp_path):
     (tmp_path / "session_1/logs/old/worker.out").write_text("raw")
     for wanted, expected in ((False, []), (True, ["_run/logs/raw/session_1/old/worker.out"])):
         with logged(LogConfig(raw=wanted)) as kept:
-            kept.keep_pace(store, None)
+            kept.publish_when_due(store, None)
             kept.publish(store, tmp_path / "session_1")
         assert [entry.key for entry in store.entries("_run/logs/raw")] == expected
 

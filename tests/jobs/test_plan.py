@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from nightscribe.jobs import plan
+from nightscribe.jobs import cli
 from nightscribe.storage.opening import S3Config, open_store
 from tests.survey.sounds import make_sound
 
@@ -27,10 +27,10 @@ def sounds(tmp_path_factory):
 @pytest.fixture
 def say(monkeypatch, capsys):
     def run(*words, columns="200"):
-        monkeypatch.setattr("sys.argv", ["nightscribe plan", *words])
+        monkeypatch.setattr("sys.argv", ["nightscribe", "plan", *words])
         monkeypatch.setenv("COLUMNS", columns)
         with pytest.raises(SystemExit) as ended:
-            plan.main()
+            cli.main()
         return ended.value.code, *capsys.readouterr()
 
     return run

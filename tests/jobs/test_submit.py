@@ -115,7 +115,7 @@ def wait_for(address: str, head: subprocess.Popen) -> None:
 def submit(head, *words: str) -> subprocess.CompletedProcess:
     address, _ = head
     return subprocess.run(
-        [sys.executable, "-m", "nightscribe.jobs.submit", f"ray.address={address}", *words],
+        [sys.executable, "-m", "nightscribe", "submit", f"ray.address={address}", *words],
         cwd=ROOT,
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
         capture_output=True,

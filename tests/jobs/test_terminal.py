@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nightscribe.jobs.terminal import clock
+from nightscribe.jobs.shell.terminal import clock
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.published import publish_transcripts
 from tests.reading.runs import transcript
@@ -41,7 +41,7 @@ def test_brackets_in_names_of_an_archive_are_no_markup(nightscribe, tmp_path):
 
 def test_a_reader_who_leaves_is_no_error():
     ended = subprocess.run(
-        f"unset PYTHONUNBUFFERED; {sys.executable} -m nightscribe.jobs.show --help | true; "
+        f"unset PYTHONUNBUFFERED; {sys.executable} -m nightscribe show --help | true; "
         "exit ${PIPESTATUS[0]}",
         shell=True,
         executable="/bin/bash",

@@ -9,14 +9,14 @@ import pytest
 
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_jobs import RayJob
-from nightscribe.jobs.command import INTERRUPTED
-from nightscribe.jobs.config import ConfigError, configurations
-from nightscribe.jobs.display import Display, line, next_commands
-from nightscribe.jobs.signals import stopped_by_signals
+from nightscribe.jobs.shell.command import INTERRUPTED
+from nightscribe.jobs.shell.config import ConfigError, configurations
+from nightscribe.jobs.shell.display import Display, line, next_commands
+from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.jobs.submit import JOB as SUBMIT
 from nightscribe.jobs.submit import _upload, command
 from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
-from nightscribe.jobs.transcribing import TOO_MANY_FAILURES, engine_of, exit_code
+from nightscribe.jobs.transcribe import TOO_MANY_FAILURES, engine_of, exit_code
 
 GIVEN = ["input=a", "output=b", "model.checkpoint=c"]
 
@@ -83,7 +83,7 @@ def test_the_first_signal_asks_and_the_second_ends():
 
 def test_a_submitted_command_keeps_its_words_whole():
     assert command("py", ["input=s3://a/my file", "model=tiny"]) == (
-        "py -m nightscribe.jobs.transcribe quiet=true 'input=s3://a/my file' model=tiny"
+        "py -m nightscribe transcribe quiet=true 'input=s3://a/my file' model=tiny"
     )
 
 

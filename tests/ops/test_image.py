@@ -49,7 +49,7 @@ def _copy(source: Path, target: Path) -> None:
 def nightscribe(installed: Path, *words: str) -> subprocess.CompletedProcess:
     """The command in the image, in a folder where nothing of ours lies."""
     return subprocess.run(
-        [sys.executable, "-m", "nightscribe.jobs.cli", *words],
+        [sys.executable, "-m", "nightscribe", *words],
         cwd=installed.parent,
         env=os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"},
         capture_output=True,

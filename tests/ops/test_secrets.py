@@ -66,7 +66,7 @@ def _everything(server, place, temporary) -> dict[str, bytes]:
 
     def execute(name: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "nightscribe.jobs.cli", *commands[name]],
+            [sys.executable, "-m", "nightscribe", *commands[name]],
             env=environment,
             cwd=ROOT,
             capture_output=True,

@@ -1,48 +1,47 @@
-"""What every command does around its work: read its words, help, and say errors in one sentence."""
+"""What every command does around its work: parse its words, print help, report errors."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
-from nightscribe.jobs.cli import INTERRUPTED
-from nightscribe.jobs.config import ConfigError, Job, configurations
-from nightscribe.jobs.help import help_of
-from nightscribe.jobs.keys import nearest
+from nightscribe.jobs import BAD_INPUT, INTERRUPTED
+from nightscribe.jobs.shell.config import ConfigError, Job, configurations
+from nightscribe.jobs.shell.help import help_of
+from nightscribe.jobs.shell.keys import nearest
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--cfg")
-BAD_INPUT = 2
-# Bugs keep their stack; with this variable set, so does everything else.
+# Bugs keep their traceback; with this variable set, so does every other error.
 TRACE_VARIABLE = "NIGHTSCRIBE_TRACE"
 
 
-def run_job(job: Job) -> None:
-    """Do what the command line asks of this job and exit."""
+def run_job(load: Callable[[], Job], words: list[str]) -> NoReturn:
+    """Load a job, do what the words ask of it, and exit."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # It tells of each try to reach the hub; what came of them is said in our sentence.
+    # It logs every attempt to reach the hub; our own sentence says what came of them.
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
-    sys.exit(_guarded(lambda: _run(job, sys.argv[1:])))
+    sys.exit(_guarded(lambda: _run(load().chosen_by(words), words)))
 
 
-def _run(job: Job, arguments: list[str]) -> int:
-    arguments = list(_as_keys(job, arguments))
+def _run(job: Job, words: list[str]) -> int:
+    arguments = list(_as_keys(job, words))
     flags = [word for word in arguments if word.startswith("-") and word != "-"]
-    words = [word for word in arguments if word not in flags]
+    pairs = [word for word in arguments if word not in flags]
     _check_flags(job, flags)
     if {"-h", "--help"} & set(flags):
         sys.stdout.write(help_of(job))
         return 0
-    chosen = configurations(job, words, multirun=bool({"-m", "--multirun"} & set(flags)))
+    chosen = configurations(job, pairs, multirun=bool({"-m", "--multirun"} & set(flags)))
     run = _show if "--cfg" in flags else job.run
     return max([run(config) or 0 for config in chosen])
 
 
-def _as_keys(job: Job, arguments: list[str]) -> Iterator[str]:
-    """The arguments with `--KEY VALUE` and `--KEY=VALUE` of the job's options as KEY=VALUE."""
-    waiting = iter(arguments)
+def _as_keys(job: Job, words: list[str]) -> Iterator[str]:
+    """The words with `--KEY VALUE` and `--KEY=VALUE` of the job's options as KEY=VALUE."""
+    waiting = iter(words)
     for word in waiting:
         name, equals, value = word.partition("=")
         if not name.startswith("--") or name[2:] not in job.options:
@@ -66,14 +65,14 @@ def _check_flags(job: Job, flags: list[str]) -> None:
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    """The exit code; what the user can put right is one sentence on stderr."""
+    """The exit code; an error that the user can fix is one sentence on stderr."""
     try:
         code = work()
-        sys.stdout.flush()  # here a reader who left is no error
+        sys.stdout.flush()  # a reader that has closed the pipe is noticed here, not at exit
         return code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -84,12 +83,12 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether the user can do something about it: wrong words, files, stores or checkpoints."""
+    """Whether the user can fix it: wrong words, files, stores or checkpoints."""
     ours = type(error).__module__.partition(".")[0] == "nightscribe"
     return ours or isinstance(error, ValueError | OSError)
 
 
 def one_sentence(error: BaseException) -> str:
-    """On one line; what files and stores are called moves nobody's cursor."""
+    """On one line, without control characters, which a file name may hold."""
     sentence = " ".join(str(error).split()) or type(error).__name__
     return "".join(letter if letter.isprintable() else "?" for letter in sentence)

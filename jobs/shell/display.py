@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nightscribe.cluster.progress import Progress
-from nightscribe.jobs.terminal import clock, console
+from nightscribe.jobs.shell.terminal import clock, console
 
 LINE_EVERY_S = 30.0
 HOUR_S = 3600

@@ -6,8 +6,8 @@ is wrong with a word is said here, in one sentence, before Hydra has to.
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from nightscribe.jobs.keys import Key, keys_of, nearest
+from nightscribe.jobs.shell.keys import Key, keys_of, nearest
 
 
 class ConfigError(ValueError):
@@ -28,9 +28,10 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A command: its name, what can be set, what it does, and how keys may be written besides.
+    """A command: its name, its configuration, its function, and how keys may be written.
 
     The values of `positional` keys may stand without a name; `options` may be `--KEY VALUE`, too.
+    Where a key of `instead` is given, that other job runs.
     """
 
     name: str
@@ -38,6 +39,12 @@ class Job:
     run: Callable[[Any], int | None]
     positional: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    instead: Mapping[str, "Job"] = field(default_factory=dict)
+
+    def chosen_by(self, words: Sequence[str]) -> "Job":
+        """This job, or the one that a word selects instead."""
+        given = {word.partition("=")[0] for word in words if "=" in word}
+        return next((job for key, job in self.instead.items() if key in given), self)
 
     @property
     def keys(self) -> dict[str, Key]:

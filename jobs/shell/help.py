@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import ListConfig
 
-from nightscribe.jobs.config import Job, defaults, options_of
-from nightscribe.jobs.keys import Key
+from nightscribe.jobs.shell.config import Job, defaults, options_of
+from nightscribe.jobs.shell.keys import Key
 
 KEY_COLUMNS = 34
 LINE_COLUMNS = 100

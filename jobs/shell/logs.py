@@ -86,7 +86,7 @@ class Log:
     path: Path
     _published_at_s: float | None = None  # None: nobody has begun to work yet
 
-    def keep_pace(self, store: Store, session: Path | None) -> None:
+    def publish_when_due(self, store: Store, session: Path | None) -> None:
         """Publish now and then; called again and again by whoever holds the lease."""
         if self._published_at_s is None:
             self._published_at_s = time.monotonic()
