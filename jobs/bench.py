@@ -1,13 +1,13 @@
-"""`nightscribe bench`: how fast this is on this machine, beside the reference implementations.
+"""`nightscribe bench`: measure the speed of this machine, beside the reference implementations.
 
-Everything is measured in one process, in turns, with random weights. The tables are written to the
-terminal and, with the machine and the versions, to a file.
+Everything is measured in one process, in turns, with random weights. The tables are printed and,
+with the machine and the versions, written to a file.
 """
 
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,58 +26,48 @@ from nightscribe.benchmarks.table import Table
 from nightscribe.jobs.shell.config import Job
 from nightscribe.model.device import DTYPES, device_of, dtype_of, name_of
 from nightscribe.model.step_runner import SteppingModel
+from nightscribe.options import check_options, option
 
 ROUND_STEPS = 25
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BenchConfig:
-    """Measure speed on this machine."""
+    """Measure the speed of this machine with random weights, beside the reference."""
 
-    what: str = field(
-        default="auto",
-        metadata={
-            "help": "a step, Mimi, whole clips, a queue of mixed lengths, a long recording, or the "
-            "suite for a GPU; auto is the suite on a GPU, else a step",
-            "choices": ("auto", "step", "mimi", "clips", "queue", "growth", "suite"),
-        },
+    what: str = option(
+        "auto",
+        "what to measure: a step of the model, Mimi, whole clips, a queue of clips of mixed "
+        "lengths, a long recording (growth), or the suite for a GPU; auto: the suite on a GPU, "
+        "else a step",
+        choices=("auto", "step", "mimi", "clips", "queue", "growth", "suite"),
     )
-    size: str = field(default="small", metadata={"help": "of the models", "choices": SIZES})
-    device: str = field(default="cpu", metadata={"help": "cpu, cuda or cuda:1"})
-    dtype: str = field(
-        default="auto",
-        metadata={"help": "numbers of the language model", "choices": ("auto", *DTYPES)},
+    size: str = option("small", "size of the models", choices=SIZES)
+    device: str = option("cpu", "cpu, cuda or cuda:1")
+    dtype: str = option("auto", "precision of the language model", choices=("auto", *DTYPES))
+    num_slots: list[int] = option([1, 8, 32], "batch sizes to measure")
+    num_layers: int = option(0, "layers of the language model; 0: as many as the size has")
+    history: int | None = option(
+        None, "frames already in the KV cache at a measured step; null: a full context"
     )
-    num_slots: list[int] = field(
-        default_factory=lambda: [1, 8, 32], metadata={"help": "streams side by side"}
+    num_steps: int = option(10, "steps per measurement", minimum=1)
+    num_frames: int = option(
+        25, "frames of a clip; for a queue, frames of a clip on average", minimum=1
     )
-    num_layers: int = field(default=0, metadata={"help": "layers; 0: as many as the size has"})
-    history: int | None = field(
-        default=None,
-        metadata={"help": "frames that the streams of a step have heard; null: a full window"},
-    )
-    num_steps: int = field(default=10, metadata={"help": "steps of a turn"})
-    num_frames: int = field(
-        default=25, metadata={"help": "frames of a clip, or of a queue's clips on average"}
-    )
-    num_clips: int = field(default=400, metadata={"help": "clips of a queue"})
-    factor: int = field(default=10, metadata={"help": "how much longer the long recording is"})
-    repeats: int = field(default=5, metadata={"help": "turns that are timed"})
-    num_threads: int = field(default=1, metadata={"help": "processor cores"})
-    peers: list[str] = field(
-        default_factory=lambda: list(OTHERS), metadata={"help": "whom to compare with"}
-    )
-    folder: str = field(default=".", metadata={"help": "where the file with the result goes"})
+    num_clips: int = option(400, "clips of a queue", minimum=1)
+    factor: int = option(10, "how many times longer the long recording is", minimum=1)
+    repeats: int = option(5, "timed repetitions of each measurement", minimum=1)
+    num_threads: int = option(1, "CPU threads", minimum=1)
+    peers: list[str] = option(list(OTHERS), "implementations to compare with")
+    folder: str = option(".", "folder for the result file")
 
     def __post_init__(self) -> None:
+        check_options(self)
         if not self.num_slots or min(self.num_slots) < 1:
             raise ValueError(f"num_slots must be positive numbers, got {list(self.num_slots)}")
         unknown = [peer for peer in self.peers if peer not in OTHERS]
         if unknown:
-            raise ValueError(f"peers are {', '.join(OTHERS)}; there is no {unknown[0]}")
-        for name in ("num_steps", "num_frames", "num_clips", "factor", "repeats", "num_threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            raise ValueError(f"there is no peer {unknown[0]}; there are {', '.join(OTHERS)}")
 
 
 def run_bench(bench: BenchConfig) -> int:
@@ -158,26 +148,26 @@ _MEASUREMENTS: dict[str, Callable[[BenchConfig, torch.device], list[Table]]] = {
 
 
 def _report(bench: BenchConfig, what: str, lines: list[str], tables: list[Table]) -> None:
-    """Write the tables to the terminal, and all that is known to a file."""
-    told = "\n".join(table.markdown() for table in tables)
+    """Print the tables, and write them to a file with the conditions of the measurement."""
+    text = "\n".join(table.markdown() for table in tables)
     command = f"nightscribe bench {' '.join(_words(bench))}"
     device = device_of(bench.device)
     measured = what, bench.size, name_of(dtype_of(bench.dtype, device))
     path = Path(bench.folder) / file_name("-".join(measured), device)
     header = "\n".join(f"- {line}" for line in lines)
-    path.write_text(f"# {', '.join(measured)}\n\n`{command}`\n\n{header}\n\n{told}")
-    sys.stdout.write(f"{told}\n{path}\n")
+    path.write_text(f"# {', '.join(measured)}\n\n`{command}`\n\n{header}\n\n{text}")
+    sys.stdout.write(f"{text}\n{path}\n")
 
 
 def _words(bench: BenchConfig) -> list[str]:
-    """What was said on the command line that is not said without it."""
-    usual = BenchConfig()
+    """The words of the command line that differ from the defaults."""
+    default = BenchConfig()
     names = [name for name in BenchConfig.__dataclass_fields__ if name != "folder"]
-    said = {name: getattr(bench, name) for name in names}
+    given = {name: getattr(bench, name) for name in names}
     return [
         f"{name}={json.dumps(value, separators=(',', ':')) if isinstance(value, list) else value}"
-        for name, value in said.items()
-        if value != getattr(usual, name)
+        for name, value in given.items()
+        if value != getattr(default, name)
     ]
 
 

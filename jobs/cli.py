@@ -48,7 +48,7 @@ def _run(name: str, words: list[str]) -> None:
     try:
         from nightscribe.jobs.shell.command import run_job  # hydra, which the help can do without
 
-        run_job(lambda: import_module(f"nightscribe.jobs.{name}").JOB, words)
+        run_job(name, lambda: import_module(f"nightscribe.jobs.{name}").JOB, words)
     except KeyboardInterrupt:  # while modules were being imported
         sys.exit(INTERRUPTED)
 

@@ -1,10 +1,10 @@
-"""`nightscribe doctor`: what this machine, or another one, can do, and what is missing."""
+"""`nightscribe doctor`: check this machine, or what another GPU could do."""
 
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.device_report import Device, Diagnosis, device_here, device_like, diagnose
 from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
 from nightscribe.model.published import PUBLISHED
+from nightscribe.options import group, option
 from nightscribe.storage.credentials import source_of_credentials
 from nightscribe.survey.costs import measured_speed, read_benchmarks
 
@@ -29,26 +30,22 @@ BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
 PRECISIONS = {
     "": EngineConfig(),
     " int8": EngineConfig(dtype="int8"),
-    " int8 cache": EngineConfig(cache="int8"),
+    " int8 cache": EngineConfig(kv_cache_dtype="int8"),
 }
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
-    """Tell what this machine, or a simulated GPU, can do and how many streams it hears at once."""
+    """Check this machine or a simulated GPU: precision, memory and how many streams fit."""
 
-    simulate: str | None = field(
-        default=None,
-        metadata={"help": f"a GPU instead of this machine: {EXAMPLES}; all: a table of GPUs"},
+    simulate: str | None = option(
+        None, f"a GPU instead of this machine: {EXAMPLES}; all: a table of GPUs"
     )
-    model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(name="", checkpoint=""),
-        metadata={"help": "a model; without one the published ones are told of"},
+    model: ModelConfig = group(
+        lambda: ModelConfig(name="", checkpoint=""), "which model; unset: the published ones"
     )
-    hub: bool = field(default=False, metadata={"help": "also ask whether the hub can be reached"})
-    engine: EngineConfig = field(
-        default_factory=EngineConfig, metadata={"help": "where the model runs"}
-    )
+    hub: bool = option(False, "also check that the Hugging Face hub answers")
+    engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
 
 
 def examine(config: DoctorConfig) -> int:
@@ -60,9 +57,9 @@ def examine(config: DoctorConfig) -> int:
         _write_of(device_like(gpu_named(config.simulate)), config)
         return 0
     _write_of(device_here(config.engine.device), config)
-    found = list(findings(config.hub))
-    sys.stdout.writelines(f"{'' if one.is_well else 'MISSING: '}{one.sentence}\n" for one in found)
-    return 0 if all(one.is_well for one in found) else 1
+    found = list(checks(config.hub))
+    sys.stdout.writelines(f"{'' if one.is_ok else 'MISSING: '}{one.sentence}\n" for one in found)
+    return 0 if all(one.is_ok for one in found) else 1
 
 
 def _write_of(device: Device, config: DoctorConfig) -> None:
@@ -70,13 +67,13 @@ def _write_of(device: Device, config: DoctorConfig) -> None:
         name: diagnose(sizes, device, config.engine)
         for name, sizes in _models(config.model).items()
     }
-    lines = [_told(device), ""]
+    lines = [_described(device), ""]
     for name, diagnosis in found.items():
         lines += [*_diagnosed(name, diagnosis, device), ""]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _told(device: Device) -> str:
+def _described(device: Device) -> str:
     sets = f", {' '.join(device.instruction_sets)}" if device.instruction_sets else ""
     kind = f", capability {_dotted(device.capability)}" if device.capability else sets
     size, free = device.memory_bytes / 1e9, device.free_bytes / 1e9
@@ -97,7 +94,7 @@ def _diagnosed(name: str, found: Diagnosis, device: Device) -> Iterator[str]:
     yield f"  {needs.told(found.num_slots)}"
     each = f"{needs.per_slot / 1e6:.0f} MB each"
     if not found.num_slots or not found.most_slots:
-        yield "  does not fit; engine.dtype=int8 or int4 takes less"
+        yield "  does not fit; engine.dtype=int8 or int4 needs less memory"
     elif found.num_slots > found.most_slots:
         yield f"  {found.num_slots} streams at once do not fit, {found.most_slots} would, {each}"
     else:
@@ -108,12 +105,12 @@ def _diagnosed(name: str, found: Diagnosis, device: Device) -> Iterator[str]:
 def _speed(model: str, device: Device) -> str:
     measured = measured_speed(device.name, model, read_benchmarks(BENCHMARKS))
     if measured is None:
-        return "how many keep up with real time is not measured on this device"
+        return "speed was not measured on this device"
     return f"{measured.times_real_time:,.0f} times real time, {measured.basis}"
 
 
 def _models(model: ModelConfig) -> dict[str, SpeechToTextConfig]:
-    """Sizes by name; nothing is fetched for them."""
+    """Architectures by name, without fetching any."""
     if not model.checkpoint:
         return PUBLISHED
     if model.name in PUBLISHED:
@@ -121,8 +118,8 @@ def _models(model: ModelConfig) -> dict[str, SpeechToTextConfig]:
     if not Path(model.checkpoint).exists():
         known = ", ".join(PUBLISHED)
         raise ValueError(
-            f"{model.checkpoint} is not on disk, where the doctor looks alone; "
-            f"without their files it knows {known}"
+            f"{model.checkpoint} is not on disk, and doctor checks local files only; "
+            f"it knows {known} without their files"
         )
     return {model.name: open_model(model).config}
 
@@ -151,40 +148,40 @@ def _cell(model: str, kind: str, device: Device) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One sentence, and whether a run can do without what it is about."""
+class Check:
+    """One sentence about the environment, and whether a run can work with it."""
 
-    is_well: bool
+    is_ok: bool
     sentence: str
 
 
-def findings(ask_hub: bool, ffmpeg: str | None = None) -> Iterator[Finding]:
-    """Of everything; `ffmpeg` is the program that was configured, if one was."""
+def checks(contact_hub: bool, ffmpeg: str | None = None) -> Iterator[Check]:
+    """Findings about programs, libraries, the hub and credentials."""
     yield _ffmpeg(ffmpeg)
     yield _libraries()
-    yield _hub(ask_hub)
+    yield _hub(contact_hub)
     yield _credentials()
 
 
-def _ffmpeg(configured: str | None) -> Finding:
+def _ffmpeg(configured: str | None) -> Check:
     try:
         program = find_ffmpeg(configured)
     except ValueError as error:
-        return Finding(False, f"{error}: no recording can be decoded")
+        return Check(False, f"{error}: no recording can be decoded")
     answer = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
     words = answer.stdout.split()
     if answer.returncode or len(words) < 3:
-        return Finding(False, f"ffmpeg does not run: {program} ended with {answer.returncode}")
-    return Finding(True, f"ffmpeg {words[2]} at {program}")
+        return Check(False, f"ffmpeg does not run: {program} ended with {answer.returncode}")
+    return Check(True, f"ffmpeg {words[2]} at {program}")
 
 
-def _libraries() -> Finding:
+def _libraries() -> Check:
     known = {name: _version(name) for name in LIBRARIES}
     missing = [name for name, found in known.items() if found is None]
-    told = ", ".join(f"{name} {found}" for name, found in known.items() if found)
+    installed = ", ".join(f"{name} {found}" for name, found in known.items() if found)
     if missing:
-        return Finding(False, f"{', '.join(missing)} not installed (there are {told})")
-    return Finding(True, f"Python {platform.python_version()}, {told}")
+        return Check(False, f"{', '.join(missing)} not installed (installed: {installed})")
+    return Check(True, f"Python {platform.python_version()}, {installed}")
 
 
 def _version(name: str) -> str | None:
@@ -194,26 +191,24 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _hub(ask: bool) -> Finding:
+def _hub(contact: bool) -> Check:
     cache = Path(constants.HF_HUB_CACHE)
-    num_kept = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
-    kept = f"{num_kept} models of the hub are kept in {cache}"
-    if not ask:
-        return Finding(True, f"{kept}; the hub was not asked (hub=true does)")
+    num_cached = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
+    cached = f"{num_cached} models of the hub are cached in {cache}"
+    if not contact:
+        return Check(True, f"{cached}; the hub was not contacted (use hub=true)")
     try:
         HfApi().model_info("kyutai/stt-2.6b-en", timeout=HUB_TIMEOUT_S)
     except Exception as error:
-        return Finding(False, f"{kept}; the hub does not answer ({type(error).__name__})")
-    return Finding(True, f"{kept}; the hub answers")
+        return Check(False, f"{cached}; the hub does not answer ({type(error).__name__})")
+    return Check(True, f"{cached}; the hub answers")
 
 
-def _credentials() -> Finding:
+def _credentials() -> Check:
     source = source_of_credentials()
     if source is None:
-        return Finding(
-            True, "no S3 credentials lie on this machine; a role of the machine was not asked for"
-        )
-    return Finding(True, f"S3 credentials are there (from {source})")
+        return Check(True, "no S3 credentials on this machine; instance roles were not checked")
+    return Check(True, f"S3 credentials found (from {source})")
 
 
 JOB = Job(name="doctor", config=DoctorConfig, run=examine, options=("simulate",))

@@ -1,7 +1,7 @@
-"""`nightscribe evaluate RUN`: how well a run heard what was really said."""
+"""`nightscribe evaluate RUN`: score a run against reference transcripts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
@@ -9,6 +9,7 @@ from rich.table import Column, Table
 
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import clock, console
+from nightscribe.options import check_options, group, option
 from nightscribe.reading.evaluating import evaluate, everything_said
 from nightscribe.reading.pace import pace_of, read_status
 from nightscribe.reading.references import read_references
@@ -22,35 +23,27 @@ from nightscribe.storage.published import (
 )
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
     """Score the transcripts of a run against references: word, character and translation errors."""
 
-    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    reference: str | None = field(
-        default=None,
-        metadata={
-            "help": "manifest with a column text or words, or a data set on the hub "
-            "(ORGANISATION/NAME); unset: the manifest that was transcribed"
-        },
+    run: str = option(MISSING, "output of a run: a folder or s3://")
+    reference: str | None = option(
+        None,
+        "manifest with a column text or words, or a data set on the hub (ORGANISATION/NAME); "
+        "unset: the manifest that was transcribed",
     )
-    split: str | None = field(
-        default=None, metadata={"help": "which part of a data set on the hub; unset: all of it"}
+    split: str | None = option(None, "split of a data set on the hub; unset: all of it")
+    language: str = option("en", "language of recordings whose manifest names none")
+    translated: list[str] = option([], "domains whose references are translations")
+    num_worst: int = option(10, "how many of the worst files to list", minimum=0)
+    num_confusions: int = option(
+        10, "how many substitutions, deletions and insertions to list", minimum=0
     )
-    language: str = field(
-        default="en", metadata={"help": "language of recordings whose manifest names none"}
-    )
-    translated: list[str] = field(
-        default_factory=list, metadata={"help": "domains whose references are translations"}
-    )
-    num_worst: int = field(default=10, metadata={"help": "how many of the worst files to list"})
-    num_confusions: int = field(default=10, metadata={"help": "how many words to list"})
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    s3: S3Config = group(S3Config, "access to object stores")
 
     def __post_init__(self) -> None:
-        for name in ("num_worst", "num_confusions"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_options(self)
 
 
 def evaluate_run(config: EvaluateConfig) -> int:
@@ -61,7 +54,7 @@ def evaluate_run(config: EvaluateConfig) -> int:
     )
     compared = list(said)
     if not compared:
-        raise ValueError(_nothing_said(config, next(published_uris(store), None)))
+        raise ValueError(_nothing_to_score(config, next(published_uris(store), None)))
     evaluation = evaluate(compared, config.translated, pace_of(read_status(store)))
     write_scorecard(store, evaluation)
     terminal = console()
@@ -70,10 +63,10 @@ def evaluate_run(config: EvaluateConfig) -> int:
     return 0
 
 
-def _nothing_said(config: EvaluateConfig, uri: str | None) -> str:
+def _nothing_to_score(config: EvaluateConfig, uri: str | None) -> str:
     if config.reference is None:
-        return f"{config.run} knows no texts: give reference=MANIFEST with columns uri and text"
-    return f"{config.reference} names no recording of {config.run}, such as {uri}"
+        return f"{config.run} has no references; give reference=MANIFEST with columns uri and text"
+    return f"{config.reference} has no reference for any recording of {config.run}, such as {uri}"
 
 
 def _tables(
@@ -108,20 +101,20 @@ def _facts_table(total: dict[str, Any]) -> Table:
     if total["times_real_time"] is not None:
         table.add_row("RTFx of the run", f"{total['times_real_time']:,.1f} times real time")
     if total["occupancy"] is not None:
-        table.add_row("occupancy of the slots", f"{total['occupancy']:.1%}")
+        table.add_row("slot occupancy", f"{total['occupancy']:.1%}")
     if total["bleu"] is not None:
         table.add_row("BLEU of translations", f"{total['bleu']:.2f} ({total['bleu_signature']})")
     if total["num_timed_words"]:
         median_s, p90_s = total["start_error_median_s"], total["start_error_p90_s"]
         table.add_row("word starts off by", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
         late_s, num_words = total["start_shift_median_s"], total["num_timed_words"]
-        table.add_row("", f"late by {late_s:+.3f} s (median), {num_words:,} words heard right")
+        table.add_row("", f"shifted by {late_s:+.3f} s (median), {num_words:,} correct words")
     return table
 
 
 def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
     table = Table(
-        Column("worst files", overflow="fold"), "WER", "words", "heard", title_justify="left"
+        Column("worst files", overflow="fold"), "WER", "words", "hypothesis", title_justify="left"
     )
     for row in worst:
         heard = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."

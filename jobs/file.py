@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.options import check_options, group, option
 from nightscribe.records import Finding, Word
 from nightscribe.rendering.document import RenderingConfig, monologue
 from nightscribe.rendering.formats import FORMATS, render
@@ -37,53 +38,38 @@ TIME_DECIMALS = 3
 CONFIDENCE_DECIMALS = 4
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PromptConfig:
     """A prompt ahead of the recording; not every model follows it."""
 
-    text: str = field(default="", metadata={"help": "example text, forced ahead of the transcript"})
-    audio: str | None = field(
-        default=None, metadata={"help": "example audio file, played ahead of the recording"}
+    text: str = option("", "example text, forced ahead of the transcript", common=True)
+    audio: str | None = option(
+        None, "example audio file, played ahead of the recording", common=True
     )
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileConfig:
     """Transcribe one file of any format that ffmpeg can read."""
 
-    audio: str = field(default=MISSING, metadata={"help": "audio or video file; - reads a pipe"})
-    format: str = field(
-        default="text", metadata={"help": "output format", "choices": tuple(FORMATS)}
+    audio: str = option(MISSING, "audio or video file; - reads a pipe")
+    format: str = option("text", "output format", choices=tuple(FORMATS))
+    tokens: bool = option(False, "with format=json: also the text token of each frame")
+    channel: int | None = option(
+        None, "transcribe this channel, counted from 0; null: the mix of all"
     )
-    tokens: bool = field(
-        default=False, metadata={"help": "with format=json: also the text token of each frame"}
+    domain: str | None = option(
+        None, "domain of the recording, one of model.domains; null: model.domain"
     )
-    channel: int | None = field(
-        default=None,
-        metadata={"help": "transcribe this channel, counted from 0; null: the mix of all"},
-    )
-    domain: str | None = field(
-        default=None,
-        metadata={"help": "domain of the recording, one of model.domains; null: model.domain"},
-    )
-    prompt: PromptConfig = field(
-        default_factory=PromptConfig, metadata={"help": "example ahead of the recording"}
-    )
-    model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "which model"}
-    )
-    engine: EngineConfig = field(
-        default_factory=EngineConfig, metadata={"help": "device, precision and batch size"}
-    )
-    decode: DecodeConfig = field(default_factory=DecodeConfig, metadata={"help": "ffmpeg limits"})
-    guards: GuardsConfig = field(
-        default_factory=GuardsConfig, metadata={"help": "thresholds of the guards"}
-    )
-    rendering: RenderingConfig = field(
-        default_factory=RenderingConfig, metadata={"help": "paragraphs and subtitles"}
-    )
+    prompt: PromptConfig = group(PromptConfig, "example ahead of the recording")
+    model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
+    engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
+    decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
+    guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    rendering: RenderingConfig = group(RenderingConfig, "paragraphs and subtitles")
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.tokens and self.format != "json":
             raise ValueError(f"tokens=true needs format=json, not format={self.format}")
         if self.channel is not None and self.channel < 0:
@@ -166,7 +152,7 @@ def engine_of(asked: EngineConfig) -> EngineConfig:
     """
     from nightscribe.model.device import device_of
 
-    is_exact = {asked.dtype, asked.cache} <= {"auto", "float32"}
+    is_exact = {asked.dtype, asked.kv_cache_dtype} <= {"auto", "float32"}
     is_on_cpu = device_of(asked.device).type == "cpu"
     frames_per_pass = FRAMES_PER_PASS if is_exact and is_on_cpu else 1
     return replace(asked, num_slots=1, frames_per_pass=asked.frames_per_pass or frames_per_pass)

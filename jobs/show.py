@@ -1,9 +1,9 @@
-"""`nightscribe show RUN [RECORDING]`: one transcript on the terminal, or what is not ok."""
+"""`nightscribe show RUN [RECORDING]`: print one transcript, or list what is not ok."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import starmap
 
 from omegaconf import MISSING
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
+from nightscribe.options import check_options, group, option
 from nightscribe.reading.documents import conversations, document
 from nightscribe.records import Transcript
 from nightscribe.rendering.document import Document, RenderingConfig, one_line
@@ -30,30 +31,27 @@ SURE, UNSURE = 0.9, 0.6
 COLOURS = "colours"
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShowConfig:
-    """Print the transcript of one recording, doubtful words in colour, or list what is not ok."""
+    """Print one transcript, doubtful words in colour, or list the recordings that are not ok."""
 
-    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    recording: str | None = field(
-        default=None,
-        metadata={
-            "help": "its id, or a part of its file's name; unset: what failed and what needs a "
-            "look, a line each"
-        },
+    run: str = option(MISSING, "output of a run: a folder or s3://")
+    recording: str | None = option(
+        None,
+        "id of a recording, or a part of its file name; unset: list failed and suspicious "
+        "recordings",
     )
-    format: str = field(default=COLOURS, metadata={"help": "how", "choices": (COLOURS, *FORMATS)})
-    speakers: list[str] = field(
-        default_factory=list, metadata={"help": "names of the channels, as in [Agent,Customer]"}
-    )
-    rendering: RenderingConfig = field(
-        default_factory=RenderingConfig, metadata={"help": "lines, cues, utterances, paragraphs"}
-    )
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    format: str = option(COLOURS, "output format", choices=(COLOURS, *FORMATS))
+    speakers: list[str] = option([], "names of the channels, as in [Agent,Customer]")
+    rendering: RenderingConfig = group(RenderingConfig, "subtitles, utterances and paragraphs")
+    s3: S3Config = group(S3Config, "access to object stores")
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.recording is None and self.format != COLOURS:
-            raise ValueError(f"format={self.format} is for one recording: name it behind the run")
+            raise ValueError(
+                f"format={self.format} needs a recording: nightscribe show RUN RECORDING"
+            )
 
 
 def show(config: ShowConfig) -> int:

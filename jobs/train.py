@@ -1,7 +1,7 @@
-"""`nightscribe train MANIFEST`: teach a model a language, a trade or a room of its own."""
+"""`nightscribe train MANIFEST`: fine-tune a model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
+from nightscribe.options import group, option
 from nightscribe.training.augmentation import AugmentationConfig
 from nightscribe.training.batches import BatchMaker
 from nightscribe.training.dataset import Decode, samples_of, utterances_of
@@ -37,45 +38,30 @@ from nightscribe.training.windows import WindowConfig, WindowSampler
 MODEL_FOLDER, PLOT_FILE = "model", "training.png"
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Train or fine-tune a model on recordings of which it is known what is said."""
+    """Fine-tune a model, or train one from scratch, on recordings with reference transcripts."""
 
-    manifest: str = field(
-        default=MISSING, metadata={"help": "JSON lines with audio, text and, if known, timed words"}
+    manifest: str = option(
+        MISSING, "JSON lines with audio, text and, where known, words with their times"
     )
-    output: str = field(default=MISSING, metadata={"help": "folder of the training and its model"})
-    development: str | None = field(
-        default=None, metadata={"help": "manifest to measure on, never learnt from"}
+    output: str = option(MISSING, "folder for the state of the training and the trained model")
+    development: str | None = option(None, "manifest of recordings to evaluate on")
+    vocabulary: str | None = option(None, "file with text pieces to add, one per line")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "model to start from")
+    schedule: CourseConfig = group(CourseConfig, "length of the training and its intervals")
+    optimizer: LearningConfig = group(LearningConfig, "AdamW, learning rate and loss weights")
+    adapter: AdapterConfig = group(AdapterConfig, "low-rank adapters (LoRA)")
+    windows: WindowConfig = group(WindowConfig, "how utterances are joined into windows")
+    augmentation: AugmentationConfig = group(
+        AugmentationConfig, "random reverberation, band limits and noise"
     )
-    vocabulary: str | None = field(
-        default=None, metadata={"help": "file of new text pieces, one a line"}
+    corruption: CorruptionConfig = group(
+        CorruptionConfig, "random replacement of text tokens that the model reads"
     )
-    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda, ..."})
-    model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(checkpoint=MISSING),
-        metadata={"help": "what to begin with"},
-    )
-    course: CourseConfig = field(default_factory=CourseConfig, metadata={"help": "its length"})
-    learning: LearningConfig = field(default_factory=LearningConfig, metadata={"help": "its pace"})
-    adapter: AdapterConfig = field(
-        default_factory=AdapterConfig, metadata={"help": "low-rank adapters (LoRA)"}
-    )
-    windows: WindowConfig = field(
-        default_factory=WindowConfig, metadata={"help": "how utterances are joined"}
-    )
-    augmentation: AugmentationConfig = field(
-        default_factory=AugmentationConfig, metadata={"help": "rooms, lines and noises"}
-    )
-    corruption: CorruptionConfig = field(
-        default_factory=CorruptionConfig, metadata={"help": "how the heard text is spoilt"}
-    )
-    decode: DecodeConfig = field(
-        default_factory=DecodeConfig, metadata={"help": "how ffmpeg is held"}
-    )
-    workers: WorkersConfig = field(
-        default_factory=WorkersConfig, metadata={"help": "processes that learn together"}
-    )
+    decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
+    workers: WorkersConfig = group(WorkersConfig, "data-parallel training processes")
 
 
 def train(config: TrainConfig) -> int:
@@ -84,16 +70,18 @@ def train(config: TrainConfig) -> int:
         learn(config, Worker(0, _device(config.device)))
     else:
         train_on_workers(learn, config, config.workers, str(Path(config.output).resolve()))
-    console(soft_wrap=True).print(f"the trained model: {Path(config.output) / MODEL_FOLDER}")
+    console(soft_wrap=True).print(f"trained model: {Path(config.output) / MODEL_FOLDER}")
     return 0
 
 
 def learn(config: TrainConfig, worker: Worker) -> None:
-    """What one worker does, from opening the model to writing it."""
-    torch.manual_seed(config.course.seed)
+    """The work of one training process, from opening the model to writing it."""
+    torch.manual_seed(config.schedule.seed)
     folder, student = Path(config.output), _student(config, worker.device)
     agree = alone if config.workers.num_workers == 1 else average_gradients
-    learner = Learner(student.model.language_model, config.learning, config.course.num_steps, agree)
+    learner = Learner(
+        student.model.language_model, config.optimizer, config.schedule.num_steps, agree
+    )
     course = Course(
         learner=learner,
         lessons=_lessons(config, student, worker),
@@ -128,7 +116,7 @@ def _lessons(config: TrainConfig, student: Student, worker: Worker) -> Lessons:
         sampler=WindowSampler(utterances, rate_hz, config.windows),
         augmentation=config.augmentation,
         maker=maker,
-        course=config.course,
+        course=config.schedule,
         rank=worker.rank,
     )
 
@@ -155,7 +143,7 @@ def _decoder(config: TrainConfig, rate_hz: int) -> Decode:
     def decode(path: Path) -> np.ndarray:
         samples_N, outcome = read_waveform(path, config.decode, rate_hz)
         if outcome.status != "ok":
-            raise ValueError(f"{path} cannot be learnt from: {outcome.detail}")
+            raise ValueError(f"{path} cannot be used for training: {outcome.detail}")
         return samples_N
 
     return decode

@@ -7,7 +7,7 @@ to be right.
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from omegaconf import MISSING, OmegaConf
 
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import SourceConfig
-from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs import INTERRUPTED
@@ -26,6 +26,7 @@ from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, re
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
 from nightscribe.storage.content_hash import Contents
@@ -44,80 +45,51 @@ if TYPE_CHECKING:
 TOO_MANY_FAILURES = 1
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FailuresConfig:
     """What counts as a success."""
 
-    max: int | None = field(
-        default=None,
-        metadata={"help": "exit with code 1 if more recordings than this failed; null: never"},
+    max: int | None = option(
+        None, "exit with code 1 if more recordings than this failed; null: never", common=True
     )
-    retry: str = field(
-        default="passing",
-        metadata={
-            "help": "which failures of earlier attempts to retry: passing (storage, engine, killed "
-            "process), all or none",
-            "choices": RETRIES,
-        },
+    retry: str = option(
+        "passing",
+        "which failures of earlier attempts to retry: passing (storage, engine, killed "
+        "process), all or none",
+        choices=RETRIES,
+        common=True,
     )
 
+    def __post_init__(self) -> None:
+        check_options(self, "failures")
 
-@dataclass(kw_only=True, slots=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TranscribeConfig:
     """Transcribe an archive. Run the same command again to resume after any interruption."""
 
-    input: str = field(
-        default=MISSING, metadata={"help": "file, folder, glob pattern or manifest; local or s3://"}
+    input: str = option(MISSING, "file, folder, glob pattern or manifest; local or s3://")
+    output: str = option(MISSING, "folder for the results; local or s3://")
+    tokens: bool = option(False, "store the token of every frame with the shards")
+    quiet: bool = option(False, "print a line every 30 s instead of a progress bar")
+    log: LogConfig = group(LogConfig, "logging")
+    model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
+    engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
+    cluster: ClusterConfig = group(ClusterConfig, "workers and timeouts")
+    source: SourceConfig = group(SourceConfig, "channels, scratch space and decoding")
+    shard: ShardConfig = group(ShardConfig, "how recordings are cut into shards")
+    language_prompts: dict[str, str] = option(
+        {},
+        "example speech played ahead of recordings whose manifest names that language, as in "
+        "language_prompts.fr=hello.wav",
     )
-    output: str = field(
-        default=MISSING, metadata={"help": "folder for the results; local or s3://"}
-    )
-    tokens: bool = field(
-        default=False, metadata={"help": "store the token of every frame with the shards"}
-    )
-    quiet: bool = field(
-        default=False, metadata={"help": "print a line every 30 s instead of a progress bar"}
-    )
-    log: LogConfig = field(default_factory=LogConfig, metadata={"help": "logging"})
-    model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "which model"}
-    )
-    engine: EngineConfig = field(
-        default_factory=EngineConfig, metadata={"help": "device, precision and batch size"}
-    )
-    cluster: ClusterConfig = field(
-        default_factory=ClusterConfig, metadata={"help": "workers and timeouts"}
-    )
-    source: SourceConfig = field(
-        default_factory=SourceConfig, metadata={"help": "channels, scratch space and decoding"}
-    )
-    shard: ShardConfig = field(
-        default_factory=ShardConfig, metadata={"help": "how recordings are cut into shards"}
-    )
-    language_prompts: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "example speech played ahead of recordings whose manifest names that language, "
-            "as in language_prompts.fr=hello.wav"
-        },
-    )
-    ray: RayConfig = field(default_factory=RayConfig, metadata={"help": "which Ray cluster"})
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "access to object stores"})
-    planning: PlanningConfig = field(
-        default_factory=PlanningConfig, metadata={"help": "order of the work"}
-    )
-    guards: GuardsConfig = field(
-        default_factory=GuardsConfig, metadata={"help": "thresholds of the guards"}
-    )
-    failures: FailuresConfig = field(
-        default_factory=FailuresConfig, metadata={"help": "what counts as a success"}
-    )
-    intervals: PaceConfig = field(
-        default_factory=PaceConfig, metadata={"help": "how often results and status are written"}
-    )
-    lease: LeaseConfig = field(
-        default_factory=LeaseConfig, metadata={"help": "one writer at a time to an output"}
-    )
+    ray: RayConfig = group(RayConfig, "which Ray cluster")
+    s3: S3Config = group(S3Config, "access to object stores")
+    planning: PlanningConfig = group(PlanningConfig, "order of the work")
+    guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    failures: FailuresConfig = group(FailuresConfig, "what counts as a success")
+    intervals: IntervalsConfig = group(IntervalsConfig, "how often results and status are written")
+    lease: LeaseConfig = group(LeaseConfig, "one writer at a time to an output")
 
 
 def transcribe_archive(config: TranscribeConfig) -> int:
@@ -179,7 +151,7 @@ def settings(
         "model_num_codebooks": checkpoint.config.language_model.num_codebooks,
         "model_start_token": config.model.start_token,
         "engine_dtype": config.engine.dtype,
-        "engine_cache": config.engine.cache,
+        "engine_cache": config.engine.kv_cache_dtype,
         "channels": config.source.channels,
         "max_recording_s": config.source.decode.max_recording_s,
         "tokens": config.tokens,
@@ -202,8 +174,8 @@ def _plan(found: Iterable[Recording], planning: PlanningConfig) -> Iterator[Path
 
 def engine_of(config: TranscribeConfig) -> EngineConfig:
     """Where several actors share a GPU, each fills no more than its share of the memory."""
-    share = min(config.cluster.gpus_per_actor or 1.0, config.engine.gpu_share)
-    return replace(config.engine, gpu_share=share)
+    share = min(config.cluster.gpus_per_actor or 1.0, config.engine.gpu_memory_share)
+    return replace(config.engine, gpu_memory_share=share)
 
 
 def run_spec(
@@ -220,7 +192,7 @@ def run_spec(
         stages=_stages(config, checkpoint, prompts),
         examine=partial(guarded, config=config.guards),
         cluster=config.cluster,
-        pace=config.intervals,
+        intervals=config.intervals,
         lease=config.lease,
         retry=config.failures.retry,
     )

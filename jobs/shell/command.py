@@ -8,22 +8,32 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
+from nightscribe.errors import fault_of
 from nightscribe.jobs import BAD_INPUT, INTERRUPTED
 from nightscribe.jobs.shell.config import ConfigError, Job, configurations
+from nightscribe.jobs.shell.extras import extras_named
 from nightscribe.jobs.shell.help import help_of
 from nightscribe.jobs.shell.keys import nearest
 
-FLAGS = ("-h", "--help", "-m", "--multirun", "--cfg")
+HELP = ("-h", "--help")
+MULTIRUN = ("-m", "--multirun")
+FLAGS = (*HELP, *MULTIRUN, "--cfg")
+ALL = "all"
 # Bugs keep their traceback; with this variable set, so does every other error.
 TRACE_VARIABLE = "NIGHTSCRIBE_TRACE"
 
 
-def run_job(load: Callable[[], Job], words: list[str]) -> NoReturn:
-    """Load a job, do what the words ask of it, and exit."""
+def run_job(name: str, load: Callable[[], Job], words: list[str]) -> NoReturn:
+    """Load the job of that name, do what the words ask of it, and exit."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # It logs every attempt to reach the hub; our own sentence says what came of them.
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
-    sys.exit(_guarded(lambda: _run(load().chosen_by(words), words)))
+
+    def work() -> int:
+        with extras_named(name):
+            return _run(load().chosen_by(words), words)
+
+    sys.exit(_guarded(work))
 
 
 def _run(job: Job, words: list[str]) -> int:
@@ -31,10 +41,10 @@ def _run(job: Job, words: list[str]) -> int:
     flags = [word for word in arguments if word.startswith("-") and word != "-"]
     pairs = [word for word in arguments if word not in flags]
     _check_flags(job, flags)
-    if {"-h", "--help"} & set(flags):
-        sys.stdout.write(help_of(job))
+    if set(HELP) & set(flags):
+        sys.stdout.write(help_of(job, every_key=ALL in pairs))
         return 0
-    chosen = configurations(job, pairs, multirun=bool({"-m", "--multirun"} & set(flags)))
+    chosen = configurations(job, pairs, multirun=bool(set(MULTIRUN) & set(flags)))
     run = _show if "--cfg" in flags else job.run
     return max([run(config) or 0 for config in chosen])
 
@@ -65,7 +75,7 @@ def _check_flags(job: Job, flags: list[str]) -> None:
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    """The exit code; an error that the user can fix is one sentence on stderr."""
+    """The exit code; an error that is not a bug is one sentence on stderr."""
     try:
         code = work()
         sys.stdout.flush()  # a reader that has closed the pipe is noticed here, not at exit
@@ -76,16 +86,10 @@ def _guarded(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if not is_users(error) or os.environ.get(TRACE_VARIABLE):
+        if fault_of(error) == "bug" or os.environ.get(TRACE_VARIABLE):
             raise
         sys.stderr.write(f"nightscribe: {one_sentence(error)}\n")
         return BAD_INPUT
-
-
-def is_users(error: BaseException) -> bool:
-    """Whether the user can fix it: wrong words, files, stores or checkpoints."""
-    ours = type(error).__module__.partition(".")[0] == "nightscribe"
-    return ours or isinstance(error, ValueError | OSError)
 
 
 def one_sentence(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """From `key=value` words to a job's configuration, checked against its dataclass.
 
-Hydra composes: YAML of the folder `conf` gives values and groups, the dataclass gives types. What
-is wrong with a word is said here, in one sentence, before Hydra has to.
+Hydra composes: the YAML files in `conf` give groups of values, the dataclass gives keys, types and
+defaults. A wrong word is refused here, in one sentence, before it reaches Hydra.
 """
 
 import itertools
@@ -19,11 +19,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from nightscribe.errors import NightscribeError
 from nightscribe.jobs.shell.keys import Key, keys_of, nearest
 
 
-class ConfigError(ValueError):
-    """A word of the command line that cannot be right."""
+class ConfigError(NightscribeError, ValueError):
+    """A wrong word on the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class Job:
 
 
 def configurations(job: Job, words: list[str], multirun: bool = False) -> list[Any]:
-    """The configuration that the words ask for; with `multirun` one for each combination."""
+    """The configuration that the words describe; with `multirun` one for each combination."""
     overrides = list(_parsed(job, words, multirun))
     _check_keys(job, overrides)
     with _conf(job):
@@ -60,7 +61,7 @@ def configurations(job: Job, words: list[str], multirun: bool = False) -> list[A
 
 
 def defaults(job: Job) -> dict[str, Any]:
-    """What every key is when nothing is said; those that must be given are left out."""
+    """The default of every key; keys that must be given are left out."""
     with _conf(job):
         composed = compose(job.name)
     missing = OmegaConf.missing_keys(composed)
@@ -78,8 +79,18 @@ def options_of(group: str) -> list[str]:
 
 
 def _conf(job: Job) -> Any:
-    ConfigStore.instance().store(name=f"{job.name}_schema", node=job.config)
+    schema = _unlocked(OmegaConf.structured(job.config))
+    ConfigStore.instance().store(name=f"{job.name}_schema", node=schema)
     return initialize_config_module("nightscribe.conf", version_base="1.3", job_name=job.name)
+
+
+def _unlocked(node: DictConfig) -> DictConfig:
+    """A schema that can be merged into, although its dataclasses are frozen."""
+    OmegaConf.set_readonly(node, None)
+    for child in map(node._get_node, node):
+        if isinstance(child, DictConfig) and not child._is_missing():
+            _unlocked(child)
+    return node
 
 
 def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
@@ -87,7 +98,7 @@ def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
     positional = iter(job.positional)
     for word in words:
         if word.startswith(("+", "~")):
-            raise ConfigError(f"{word}: keys can be set, not added or taken away")
+            raise ConfigError(f"{word}: keys can be set, but not added or removed")
         if not re.match(r"[\w./@-]+=", word) or _is_file(word):
             written = f"{_next_positional(job, positional, word)}={_quoted(word)}"
         else:
@@ -99,24 +110,28 @@ def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
 
 
 def _is_file(word: str) -> bool:
-    """Whether a word with an equals sign in it is a path all the same: ./a=b.wav"""
+    """Whether a word is a path although it holds an equals sign: ./a=b.wav"""
     return word.startswith((".", "/"))
 
 
 def _next_positional(job: Job, names: Iterator[str], word: str) -> str:
     name = next(names, None)
     if name is None:
-        hint = nearest(word, list(job.keys), f"only {_alone(job)} may stand alone")
+        hint = nearest(word, list(job.keys), _positional_arguments(job))
         raise ConfigError(f"{word!r} is not of the form key=value; {hint}")
     return name
 
 
-def _alone(job: Job) -> str:
-    return " and ".join(job.positional).upper() or "nothing"
+def _positional_arguments(job: Job) -> str:
+    """Which arguments a job takes without a key."""
+    if job.positional:
+        return f"the only positional arguments are {' and '.join(job.positional).upper()}"
+    first = next(iter(job.keys), "key")
+    return f"{job.name} takes no positional arguments; use {first}=..."
 
 
 def _with_quoted_text(job: Job, word: str) -> str:
-    """Take the value of a text as it stands: names of files hold commas, brackets and spaces."""
+    """Keep the value of a text key literal: file names may hold commas, brackets and spaces."""
     path, _, value = word.partition("=")
     key = job.keys.get(path)
     if key is None or not key.is_text or value[:1] in ("'", '"') or value in ("null", "???"):
@@ -124,7 +139,7 @@ def _with_quoted_text(job: Job, word: str) -> str:
     return f"{path}={_quoted(value)}"
 
 
-def _is_ones_own(keys: dict[str, Key], path: str) -> bool:
+def _is_in_mapping(keys: dict[str, Key], path: str) -> bool:
     holders = [path.rsplit(".", n)[0] for n in range(1, path.count(".") + 1)]
     return any(keys[holder].is_open for holder in holders if holder in keys)
 
@@ -138,7 +153,7 @@ def _check_keys(job: Job, overrides: list[Override]) -> None:
     keys = job.keys
     for override in overrides:
         path = override.key_or_group
-        if path not in keys and not _is_ones_own(keys, path):
+        if path not in keys and not _is_in_mapping(keys, path):
             raise ConfigError(f"there is no key {path}; {nearest(path, list(keys))}")
         if path in keys and keys[path].is_group:
             _check_option(path, override)
@@ -191,13 +206,15 @@ def _missing(job: Job, path: str) -> str:
 
 
 def _composed(job: Job, overrides: list[Override]) -> DictConfig:
-    own = [override for override in overrides if _is_ones_own(job.keys, override.key_or_group)]
-    lines = [override.input_line or "" for override in overrides if override not in own]
+    in_mappings = [
+        override for override in overrides if _is_in_mapping(job.keys, override.key_or_group)
+    ]
+    lines = [override.input_line or "" for override in overrides if override not in in_mappings]
     try:
         composed = compose(job.name, overrides=lines)
-        # What a key of one's own holds may be an object, which Hydra does not make; merging does.
+        # Hydra cannot override into the values of a mapping; OmegaConf can merge into them.
         with open_dict(composed):
-            composed.merge_with(*map(_nested, own))
+            composed.merge_with(*map(_nested, in_mappings))
         OmegaConf.resolve(composed)
         return composed
     except OmegaConfBaseException as error:

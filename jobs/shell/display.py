@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: one moving line, or a plain one now and then for logs."""
+"""The progress of a run on the terminal: a progress bar, or a plain line every 30 s."""
 
 import logging
 import shlex
@@ -23,20 +23,20 @@ log = logging.getLogger(__name__)
 
 
 class Display:
-    """`with Display(output, quiet) as display:` then `show` as often as you like."""
+    """`with Display(output, quiet) as display:`, then call `show` as often as you like."""
 
     def __init__(self, output: str, quiet: bool, is_logged: bool = False) -> None:
         self._output, self._is_logged = output, is_logged
         self._console = console(stderr=True)
         self._bar = None if quiet or is_logged or not sys.stderr.isatty() else _bar(self._console)
         self._task: TaskID | None = None
-        self._told_at_s = -LINE_EVERY_S
-        self._told_state = ""
+        self._printed_at_s = -LINE_EVERY_S
+        self._printed_state = ""
 
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("looking at what there is", total=None)
+            self._task = self._bar.add_task("listing recordings", total=None)
         return self
 
     def __exit__(
@@ -57,9 +57,9 @@ class Display:
                 description=line(progress),
             )
         elif self._is_due(progress):
-            self._tell(progress)
+            self._print(progress)
 
-    def _tell(self, progress: Progress) -> None:
+    def _print(self, progress: Progress) -> None:
         if self._is_logged:
             log.info("progress", extra=progress.document() | {"history": []})
             return
@@ -67,7 +67,7 @@ class Display:
         self._console.print(f"{counted} · {line(progress)}", soft_wrap=True)
 
     def summarise(self, progress: Progress) -> None:
-        """The end of the run, and what to type next."""
+        """Print the end of the run, and the commands that may follow."""
         if self._is_logged:
             return
         self._console.print(_table(progress))
@@ -76,14 +76,14 @@ class Display:
 
     def _is_due(self, progress: Progress) -> bool:
         now_s = time.monotonic()
-        if now_s - self._told_at_s < LINE_EVERY_S and progress.state == self._told_state:
+        if now_s - self._printed_at_s < LINE_EVERY_S and progress.state == self._printed_state:
             return False
-        self._told_at_s, self._told_state = now_s, progress.state
+        self._printed_at_s, self._printed_state = now_s, progress.state
         return True
 
 
 class _Counted(ProgressColumn):
-    """Recordings done of all; nothing until it is known how many there are."""
+    """Recordings done and in all; empty until the total is known."""
 
     def render(self, task: Task) -> Text:
         counted = "" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
@@ -91,29 +91,29 @@ class _Counted(ProgressColumn):
 
 
 def line(progress: Progress) -> str:
-    """Hours, speed, occupancy, failures and the time that is left."""
-    told = [
-        "finishing what was begun" if progress.state == "draining" else "",
-        f"{progress.heard_s / HOUR_S:.1f} h heard",
+    """Hours, speed, occupancy, failures, retries and time left."""
+    parts = [
+        "finishing recordings in progress" if progress.state == "draining" else "",
+        f"{progress.heard_s / HOUR_S:.1f} h transcribed",
         f"{progress.speed:.0f} x real time",
-        "" if progress.occupancy is None else f"slots {progress.occupancy:.0%} full",
+        "" if progress.occupancy is None else f"{progress.occupancy:.0%} slot occupancy",
         f"{progress.num_failures:,} failed" if progress.num_failures else "",
-        f"{progress.num_kills:,} begun again" if progress.num_kills else "",
+        f"{progress.num_kills:,} retried" if progress.num_kills else "",
         "" if progress.left_s is None else f"{clock(progress.left_s)} left",
     ]
-    return " · ".join(part for part in told if part)
+    return " · ".join(part for part in parts if part)
 
 
 def next_commands(progress: Progress, output: str) -> list[str]:
     if progress.state != "finished":
-        return ["The same command goes on from here."]
+        return ["Run the same command to resume."]
     run = shlex.quote(output)
-    again = ["The same command with failures.retry=all tries again what failed."]
+    retry = ["Run the same command with failures.retry=all to retry the failed recordings."]
     return [
         f"nightscribe show {run}",
         f"nightscribe report {run}",
         f"nightscribe export {run} formats=[srt] to=subtitles",
-        *(again if progress.num_failures else []),
+        *(retry if progress.num_failures else []),
     ]
 
 
@@ -132,9 +132,9 @@ def _table(progress: Progress) -> Table:
     table = Table(box=None, show_header=False, title=f"run {progress.run_id} {progress.state}")
     table.add_row("recordings", f"{progress.num_done:,} of {progress.num_recordings:,}")
     table.add_row("failed", f"{progress.num_failures:,}")
-    table.add_row("partial, this time", f"{progress.num_partial:,}")
-    table.add_row("heard, this time", clock(progress.heard_s))
-    table.add_row("took", clock(progress.elapsed_s))
+    table.add_row("partial, in this run", f"{progress.num_partial:,}")
+    table.add_row("transcribed in this run", clock(progress.heard_s))
+    table.add_row("elapsed", clock(progress.elapsed_s))
     if progress.elapsed_s and progress.heard_s:
         table.add_row("speed", f"{progress.heard_s / progress.elapsed_s:.1f} x real time")
     return table

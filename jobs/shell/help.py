@@ -1,4 +1,4 @@
-"""`--help`: every key of a job with its default and its meaning."""
+"""`--help`: the common keys of a job with defaults and meanings; `--help all`: every key."""
 
 import textwrap
 from typing import Any
@@ -12,18 +12,32 @@ KEY_COLUMNS = 34
 LINE_COLUMNS = 100
 
 
-def help_of(job: Job) -> str:
+def help_of(job: Job, every_key: bool = False) -> str:
     """The page for one job."""
     values = defaults(job)
+    keys = sorted(job.keys.values(), key=_is_of_group)
+    shown = [key for key in keys if every_key or _is_common(key, keys)]
     usage = " ".join(["usage: nightscribe", job.name, *_asked(job, values), "[key=value ...]"])
     lines = [usage, "", *_paragraph(job.config.__doc__ or ""), ""]
-    for key in sorted(job.keys.values(), key=_is_of_group):
+    for key in shown:
         lines += _group(key) if key.is_group else _line(key, values)
-    return "\n".join([*lines, "", *_options()]) + "\n"
+    hidden = sum(not key.is_group for key in keys) - sum(not key.is_group for key in shown)
+    more = ["", f"{hidden} more keys: nightscribe {job.name} --help all"] if hidden else []
+    return "\n".join([*lines, *more, "", *_flags()]) + "\n"
+
+
+def _is_common(key: Key, keys: list[Key]) -> bool:
+    """A job's own keys, keys marked as common, and groups with choices or with such keys."""
+    if "." not in key.path and not key.is_group:
+        return True
+    if not key.is_group:
+        return key.is_common
+    inside = (other for other in keys if other.path.startswith(f"{key.path}."))
+    return bool(options_of(key.path)) or any(_is_common(other, keys) for other in inside)
 
 
 def _asked(job: Job, values: dict[str, Any]) -> list[str]:
-    """What must be given, and what may stand without a name."""
+    """The keys that must be given, and those that may be given without their name."""
     alone = [name.upper() if name not in values else f"[{name.upper()}]" for name in job.positional]
     missing = [path for path in job.keys if path not in values and path not in job.positional]
     groups = (path.partition(".")[0] for path in missing if "." in path)
@@ -32,7 +46,7 @@ def _asked(job: Job, values: dict[str, Any]) -> list[str]:
 
 
 def _is_of_group(key: Key) -> bool:
-    """A job's own keys come first: behind a group they would seem to be of that."""
+    """A job's own keys come first: below a group's heading they would seem to belong to it."""
     return key.is_group or "." in key.path
 
 
@@ -45,12 +59,14 @@ def _group(key: Key) -> list[str]:
 def _line(key: Key, values: dict[str, Any]) -> list[str]:
     choices = f" ({', '.join(key.choices)})" if key.choices else ""
     start = f"  {key.path}={_typed(values[key.path])}" if key.path in values else f"  {key.path}"
-    meaning = key.meaning + choices + ("" if key.path in values else "; must be given")
-    return _columns(start, meaning)
+    group = key.path.partition(".")[0]
+    instead = f", or {group}=NAME" if "." in key.path and options_of(group) else ""
+    required = "" if key.path in values else f"; must be given{instead}"
+    return _columns(start, key.meaning + choices + required)
 
 
 def _typed(value: Any) -> str:
-    """A value as it is typed."""
+    """A value as it is written on the command line."""
     if isinstance(value, ListConfig):
         return f"[{','.join(map(_typed, value))}]"
     return {"None": "null", "True": "true", "False": "false", "": "''"}.get(str(value), str(value))
@@ -67,9 +83,9 @@ def _paragraph(text: str) -> list[str]:
     return textwrap.wrap(" ".join(text.split()), LINE_COLUMNS)
 
 
-def _options() -> list[str]:
+def _flags() -> list[str]:
     return [
         *_columns("  -m, --multirun", "run once for each combination of values such as a.b=1,2"),
-        *_columns("  --cfg", "print the configuration instead of running"),
-        *_columns("  -h, --help", "this page"),
+        *_columns("  --cfg", "print the configuration and exit"),
+        *_columns("  -h, --help [all]", "print this page, or every key"),
     ]

@@ -1,4 +1,4 @@
-"""The keys of a job's configuration: what may be set, to what, and what it means.
+"""The keys of a job's configuration: their names, types, choices and meanings.
 
 Knows dataclasses; does not know Hydra or any job.
 """
@@ -21,6 +21,7 @@ class Key:
     type: Any
     meaning: str
     choices: tuple[str, ...] = ()
+    is_common: bool = False  # on the first page of the help
 
     @property
     def is_group(self) -> bool:
@@ -36,7 +37,7 @@ class Key:
 
     @property
     def is_open(self) -> bool:
-        """Whether it holds keys of the user's own."""
+        """Whether it is a mapping, whose keys the user chooses."""
         return any((get_origin(member) or member) is dict for member in _members(self.type))
 
     @property
@@ -57,7 +58,8 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
             path=prefix + field.name,
             type=kind,
             meaning=notes.get("help", ""),
-            choices=tuple(notes.get("choices", _members_of_enum(kind))),
+            choices=tuple(notes.get("choices") or _members_of_enum(kind)),
+            is_common=notes.get("common", False),
         )
         yield key
         if key.is_group:
@@ -65,7 +67,7 @@ def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
 
 
 def nearest(name: str, names: list[str], otherwise: str = "see --help") -> str:
-    """A hint at the right name, or what to say where none is near."""
+    """A hint at the nearest name, or `otherwise` where none is near."""
     found = get_close_matches(name, names, n=1, cutoff=0.5)
     if not found:  # the right name in the wrong group
         last = name.rpartition(".")[2]

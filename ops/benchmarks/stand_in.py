@@ -73,7 +73,7 @@ def paced_listener(diary: Diary, num_slots: int) -> Keeping:
         frame_samples=FRAME_SAMPLES, prefix_frames=0, flush_frames=0, read_words=no_words
     )
     engine = stepping_engine(Paced(num_slots))
-    once = GuardsConfig(max_redecoded_s=0.0)
+    once = GuardsConfig(max_retry_s=0.0)
     return diary.kept_by(
         TranscriberListener(Transcriber(engine, conversation), "stand-in", "", once)
     )

@@ -15,7 +15,7 @@ from nightscribe.benchmarks.timing import in_turns, medians
 from nightscribe.model.device import round_products
 from nightscribe.model.mimi import Mimi
 
-NUMBERS = {"fp32": "none", "TF32 convolutions": "convolutions", "TF32": "all"}
+PRECISIONS = {"fp32": "none", "TF32 convolutions": "convolutions", "TF32": "all"}
 REPEATS = 5
 
 
@@ -35,7 +35,7 @@ def measure_numbers(mimi: Mimi, num_rows: int, num_frames: int) -> Iterator[Code
     samples_BN = torch.randn(num_rows, num_frames * mimi.config.frame_samples, device=device) * 0.1
     sound_s = samples_BN.numel() / mimi.config.sample_rate_hz
     strict_BFK = _encode(mimi, samples_BN, "none")
-    for name, tf32 in NUMBERS.items():
+    for name, tf32 in PRECISIONS.items():
         codes_BFK = _encode(mimi, samples_BN, tf32)
         actions = {name: partial(_encode, mimi, samples_BN, tf32)}
         spent = medians(in_turns(actions, REPEATS, device)[name])

@@ -20,6 +20,7 @@ from nightscribe.cluster.run_spec import Order
 from nightscribe.cluster.stage_time import Stopwatch
 from nightscribe.cluster.task_batching import dealt, task_size
 from nightscribe.cluster.watchdog import Watchdog
+from nightscribe.errors import NightscribeError
 from nightscribe.publishing import Publisher, Visible
 from nightscribe.storage.run import stored_plan
 from nightscribe.storage.store import Store
@@ -31,8 +32,10 @@ MAX_NAMES = 200
 log = logging.getLogger(__name__)
 
 
-class RunBrokenError(Exception):
+class RunBrokenError(NightscribeError):
     """The cluster could not go on; what is committed is safe."""
+
+    fault = "environment"
 
 
 class Attempt:
@@ -96,7 +99,7 @@ class Attempt:
     def _receipts(self, pool: Pool, ledger: LedgerHandle) -> Iterator[list[dict[str, Any]]]:
         remaining = self._publisher.remaining(stored_plan(self._store))
         progress, order = self.progress, self._order
-        size = task_size(progress.num_left, progress.estimated_s, pool.num_decoders)
+        size = task_size(progress.num_left, progress.estimated_s, pool.num_audio_workers)
         return receipts(dealt(remaining, size), order.stages, ledger, pool, order.cluster)
 
     def _receive(self, batch: list[dict[str, Any]]) -> None:
@@ -111,10 +114,10 @@ class Attempt:
         ledger.drain.remote()
 
     def _keep_pace(self, ledger: LedgerHandle) -> None:
-        now_s, pace = time.monotonic(), self._order.pace
-        if now_s - self._published_at_s > pace.publish_s:
+        now_s, intervals = time.monotonic(), self._order.intervals
+        if now_s - self._published_at_s > intervals.publish_s:
             self._publish()
-        if now_s - self._beaten_at_s > pace.heartbeat_s:
+        if now_s - self._beaten_at_s > intervals.heartbeat_s:
             self._beat(ledger)
 
     def _beat(self, ledger: LedgerHandle) -> None:

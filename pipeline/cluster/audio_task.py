@@ -22,25 +22,25 @@ DRAIN_LOOK_S = 1.0
 
 
 def read_remaining(
-    table: pa.Table, make_reader: Callable[[], Reader], ledger: LedgerHandle, max_kills: int
+    table: pa.Table, make_reader: Callable[[], Reader], ledger: LedgerHandle, max_worker_deaths: int
 ) -> Iterator[pa.Table]:
     """One row for each shard that is still to be heard and for each failure."""
     answer_with_stacks()
     read, watch = make_reader(), Stopwatch()
     for remaining in remaining_of(table):
-        cuts = _read_one(remaining, read, ledger, max_kills)
+        cuts = _read_one(remaining, read, ledger, max_worker_deaths)
         yield from handed_on(map(cut_table, cuts), watch)
         ledger.spend.remote(STAGE, watch.take())
 
 
 def _read_one(
-    remaining: Remaining, read: Reader, ledger: LedgerHandle, max_kills: int
+    remaining: Remaining, read: Reader, ledger: LedgerHandle, max_worker_deaths: int
 ) -> Iterator[Cut]:
     name = f"file {remaining.recording.recording_id}"
     kills = ray.get(ledger.look_up.remote([name]))
     if kills is None:
         return
-    if kills[0] >= max_kills:
+    if kills[0] >= max_worker_deaths:
         yield _killer(remaining.recording, kills[0])
         return
     if not ray.get(ledger.begin.remote(name, here())):

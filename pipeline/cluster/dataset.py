@@ -69,9 +69,9 @@ def _graph(
         read_remaining,  # type: ignore[arg-type] # Ray types no functions with fn_args
         batch_size=None,
         batch_format="pyarrow",
-        fn_args=(stages.make_reader, ledger, config.max_kills),
-        num_cpus=config.cpus_per_decoder,
-        compute=TaskPoolStrategy(size=pool.num_decoders),
+        fn_args=(stages.make_reader, ledger, config.max_worker_deaths),
+        num_cpus=config.cpus_per_audio_worker,
+        compute=TaskPoolStrategy(size=pool.num_audio_workers),
     ).repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
     return _transcribed(cut, stages, ledger, pool, config).map_batches(
         write_part,  # type: ignore[arg-type]
@@ -92,7 +92,12 @@ def _transcribed(
         TranscribingActor,
         batch_size=ROWS_PER_BLOCK,
         batch_format="pyarrow",
-        fn_constructor_args=(stages.make_listener, ledger, rows_in_flight, config.max_kills),
+        fn_constructor_args=(
+            stages.make_listener,
+            ledger,
+            rows_in_flight,
+            config.max_worker_deaths,
+        ),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor,
         compute=ActorPoolStrategy(

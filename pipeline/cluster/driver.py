@@ -34,7 +34,7 @@ def transcribe(
     store = open_store(order.stages.output, order.stages.s3)
     with take(store, order.lease) as lease:
         attempt = _attempt(store, lease, order)
-        with Watchdog(store, order.cluster.no_progress_s, attempt.where) as watchdog:
+        with Watchdog(store, order.cluster.stall_timeout_s, attempt.where) as watchdog:
             try:
                 attempt.work_off(pool, stop, tell, watchdog)
                 attempt.finish()

@@ -11,6 +11,7 @@ import ray
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
 from nightscribe.cluster.config import ClusterConfig, RayConfig
+from nightscribe.errors import NightscribeError
 
 # Decoder, transcriber and writer run side by side; Ray counts CPUs, the kernel shares them.
 MIN_CPUS = 4
@@ -27,8 +28,10 @@ OWN_SETTINGS = {
 }
 
 
-class ClusterUnreachableError(Exception):
+class ClusterUnreachableError(NightscribeError):
     """There is no Ray at that address, or none could be started."""
+
+    fault = "environment"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nightscribe.cluster.config import ClusterConfig, PaceConfig
+from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
 from nightscribe.cluster.dataset import Stages
 from nightscribe.records import Transcript
 from nightscribe.storage.lease import LeaseConfig
@@ -20,7 +20,7 @@ class Order:
     stages: Stages
     examine: Callable[[Transcript], Transcript]
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    pace: PaceConfig = field(default_factory=PaceConfig)
+    intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
     retry: str = "passing"  # which failures of earlier attempts are tried again
     config_text: str = ""  # stored with the run, for people; without secrets

@@ -29,9 +29,9 @@ class TaskSize:
     duration_s: float
 
 
-def task_size(num_recordings: int, duration_s: float, num_decoders: int) -> TaskSize:
+def task_size(num_recordings: int, duration_s: float, num_audio_workers: int) -> TaskSize:
     """For so much work: every decoder gets several tasks, so that they end together."""
-    even = num_recordings // (TASKS_PER_DECODER * num_decoders)
+    even = num_recordings // (TASKS_PER_DECODER * num_audio_workers)
     return TaskSize(
         num_recordings=min(max(even, 1), MAX_RECORDINGS_PER_TASK),
         duration_s=max(MIN_TASK_S, duration_s / MAX_TASKS),

@@ -11,6 +11,7 @@ from typing import TypeVar
 from ray.exceptions import RayError
 
 from nightscribe.cluster.stack_dump import stacks_of_cluster, stacks_of_this_process
+from nightscribe.errors import NightscribeError
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
 
@@ -26,8 +27,10 @@ Made = TypeVar("Made")
 log = logging.getLogger(__name__)
 
 
-class StalledError(Exception):
+class StalledError(NightscribeError):
     """Nothing was finished for too long; what is committed is safe."""
+
+    fault = "environment"
 
 
 class Watchdog:

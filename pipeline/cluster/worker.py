@@ -51,7 +51,7 @@ class TranscribingActor:
         make_listener: Callable[[], Listener],
         ledger: LedgerHandle,
         rows_in_flight: int,
-        max_kills: int,
+        max_worker_deaths: int,
     ) -> None:
         answer_with_stacks()
         keep_freed_memory()
@@ -59,7 +59,7 @@ class TranscribingActor:
         with self._watch:
             self._listener = make_listener()
         ledger.spend.remote(LOADING_STAGE, self._watch.take())
-        self._max_kills = max_kills
+        self._max_kills = max_worker_deaths
         # What was in a process that died: small groups find the culprit without condemning
         # its neighbours, and one that was there twice is heard with nobody else in the process.
         self._suspects = asyncio.Semaphore(max(isqrt(rows_in_flight), 1))

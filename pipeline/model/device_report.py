@@ -71,10 +71,10 @@ def device_like(gpu: Gpu) -> Device:
 
 def diagnose(config: SpeechToTextConfig, device: Device, wishes: Wishes) -> Diagnosis:
     """Numbers, bill and slots; raises ValueError where the device lacks what is asked for."""
-    numbers = numbers_of(wishes.dtype, wishes.cache, device.capability, device.name)
+    numbers = numbers_of(wishes.dtype, wishes.kv_cache_dtype, device.capability, device.name)
     free_bytes = device.free_bytes
     if device.kind == "cuda":
-        free_bytes = min(free_bytes, int(wishes.gpu_share * device.memory_bytes))
+        free_bytes = min(free_bytes, int(wishes.gpu_memory_share * device.memory_bytes))
     needs = needs_of(config, numbers, wishes, device.kind, free_bytes)
     return Diagnosis(
         numbers=numbers,

@@ -39,15 +39,32 @@ WANT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory",
 class Wishes(Protocol):
     """What the user asked of the engine."""
 
-    device: str
-    dtype: str
-    cache: str
-    num_slots: int | None
-    tf32: str
-    gpu_share: float
-    round_steps: int
-    frames_per_pass: int | None
-    graph: bool
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def kv_cache_dtype(self) -> str: ...
+
+    @property
+    def num_slots(self) -> int | None: ...
+
+    @property
+    def tf32(self) -> str: ...
+
+    @property
+    def gpu_memory_share(self) -> float: ...
+
+    @property
+    def round_steps(self) -> int: ...
+
+    @property
+    def frames_per_pass(self) -> int | None: ...
+
+    @property
+    def cuda_graphs(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +102,10 @@ def load_leaping(checkpoint: Checkpoint, wishes: Wishes) -> LeapingModel:
 
 def _fitted(checkpoint: Checkpoint, wishes: Wishes) -> _Fitted:
     device = device_of(wishes.device)
-    numbers = numbers_of(wishes.dtype, wishes.cache, capability_of(device), str(device))
+    numbers = numbers_of(wishes.dtype, wishes.kv_cache_dtype, capability_of(device), str(device))
     free_bytes = free_bytes_of(device)
     if device.type == "cuda":
-        free_bytes = min(free_bytes, int(wishes.gpu_share * total_bytes_of(device)))
+        free_bytes = min(free_bytes, int(wishes.gpu_memory_share * total_bytes_of(device)))
     needs = needs_of(checkpoint.config, numbers, wishes, device.type, free_bytes)
     _refuse_if_hopeless(needs, str(device), free_bytes)
     num_slots = _slots_to_try(needs, wishes.num_slots, device, free_bytes)
@@ -98,7 +115,7 @@ def _fitted(checkpoint: Checkpoint, wishes: Wishes) -> _Fitted:
     speech = _loaded(checkpoint, numbers, device)
     housing = Housing(
         encode_rows=needs.encode_rows,
-        use_graphs=wishes.graph,
+        use_graphs=wishes.cuda_graphs,
         cache_dtype=CACHES[numbers.cache],
     )
     return _Fitted(speech=speech, num_slots=num_slots, housing=housing)

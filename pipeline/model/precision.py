@@ -19,7 +19,7 @@ class Numbers:
 
 
 def numbers_of(dtype: str, cache: str, capability: Capability, device: str) -> Numbers:
-    """What `engine.dtype` and `engine.cache` come to on a device."""
+    """What `engine.dtype` and `engine.kv_cache_dtype` come to on a device."""
     activations = _activations_of(dtype, capability)
     weights = dtype if dtype in WEIGHT_BITS else activations
     kept = cache_of(cache, activations, capability, device)
@@ -30,7 +30,7 @@ def cache_of(cache: str, activations: str, capability: Capability, device: str) 
     """The numbers of keys and values; raises ValueError where a GPU has none of these."""
     if cache == "float8" and capability is not None and capability < FLOAT8_CAPABILITY:
         raise ValueError(
-            f"engine.cache float8 needs a GPU of capability 8.9 or more, {device} has "
+            f"engine.kv_cache_dtype=float8 needs a GPU of capability 8.9 or more, {device} has "
             f"{capability[0]}.{capability[1]}; int8 takes the same memory"
         )
     return activations if cache == "auto" else cache

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightscribe.errors import NightscribeError
 from nightscribe.records import PlannedRecording
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.plans import changes, read_plan, sha256_of
@@ -21,7 +22,7 @@ EXAMPLES = 3
 Settings = Mapping[str, str | int | float | bool | None]
 
 
-class AnotherRunError(Exception):
+class AnotherRunError(NightscribeError):
     """The output belongs to a run of something else."""
 
 

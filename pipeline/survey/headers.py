@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightscribe.errors import NightscribeError
+
 HEAD_BYTES = 256 * 2**10
 TAIL_BYTES = 256 * 2**10
 # Films keep their index, which grows with their length, at the end.
@@ -45,7 +47,7 @@ class Header:
     duration_s: float
 
 
-class UnreadableError(Exception):
+class UnreadableError(NightscribeError):
     """A file whose header names no sound."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nightscribe.errors import NightscribeError
 from nightscribe.model.sampling import Script
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.training.delayed_text import TextLayout, TimedTokens
@@ -16,7 +17,7 @@ from nightscribe.training.delayed_text import TextLayout, TimedTokens
 MAX_WORD_S = 0.8
 
 
-class UnheardText(ValueError):
+class UnheardText(NightscribeError, ValueError):
     """The model came to the end of the sound before it had said the text."""
 
 

@@ -5,34 +5,41 @@ Everything is a function of a waveform and a random generator; nothing changes w
 N samples, X bins of a spectrum.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from nightscribe.training.learning_rate import check_rates
+from nightscribe.options import check_options, option
 from nightscribe.training.noises import draw_noise
 
 SILENCE = 1e-5  # root mean square below which a waveform has no level
 FULL_SCALE_PEAK = 1.0
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentationConfig:
-    equalise_rate: float = field(
-        default=0.7, metadata={"help": "share of windows with an odd tone"}
+    """How the sound of training windows is varied."""
+
+    equalise_rate: float = option(
+        0.7, "share of windows with a random equaliser", minimum=0, maximum=1
     )
-    band_limit_rate: float = field(
-        default=0.6, metadata={"help": "share of windows through a telephone or a narrow codec"}
+    band_limit_rate: float = option(
+        0.6,
+        "share of windows limited to the band of a telephone or a narrow codec",
+        minimum=0,
+        maximum=1,
     )
-    reverberate_rate: float = field(default=0.4, metadata={"help": "share of windows in a room"})
-    noise_rate: float = field(default=0.75, metadata={"help": "share of windows with noise"})
-    min_snr_db: float = field(default=3.0, metadata={"help": "speech over noise, at the worst"})
-    max_snr_db: float = field(default=40.0, metadata={"help": "speech over noise, at the best"})
-    min_level_db: float = field(default=-34.0, metadata={"help": "quietest level, full scale is 0"})
-    max_level_db: float = field(default=-15.0, metadata={"help": "loudest level, full scale is 0"})
+    reverberate_rate: float = option(
+        0.4, "share of windows with reverberation", minimum=0, maximum=1
+    )
+    noise_rate: float = option(0.75, "share of windows with added noise", minimum=0, maximum=1)
+    min_snr_db: float = option(3.0, "lowest signal-to-noise ratio")
+    max_snr_db: float = option(40.0, "highest signal-to-noise ratio")
+    min_level_db: float = option(-34.0, "lowest level; full scale is 0")
+    max_level_db: float = option(-15.0, "highest level; full scale is 0")
 
     def __post_init__(self) -> None:
-        check_rates(self)
+        check_options(self, "augmentation")
         if self.min_snr_db > self.max_snr_db:
             raise ValueError(f"min_snr_db {self.min_snr_db} is above max_snr_db {self.max_snr_db}")
         if self.min_level_db > self.max_level_db:

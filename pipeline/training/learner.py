@@ -5,7 +5,7 @@ S windows, P positions, V text tokens, H extra heads, A answers of a head.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,36 +13,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nightscribe.model.language_model import LanguageModel
+from nightscribe.options import check_options, option
 from nightscribe.training.batches import Batch
 
 # How workers agree on their gradients; one worker agrees with itself.
 Agree = Callable[[Iterable[nn.Parameter]], None]
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LearningConfig:
-    learning_rate: float = field(default=1e-4, metadata={"help": "at its highest"})
-    warmup_steps: int = field(default=50, metadata={"help": "steps to reach it"})
-    final_share: float = field(
-        default=0.05, metadata={"help": "share of the learning rate left at the last step"}
-    )
-    weight_decay: float = field(default=0.05, metadata={"help": "of AdamW"})
-    max_gradient_norm: float = field(default=1.0, metadata={"help": "longer gradients are cut"})
-    padding_weight: float = field(
-        default=0.5, metadata={"help": "how much padding counts in the loss beside text"}
-    )
-    heads_weight: float = field(
-        default=0.05, metadata={"help": "how much the extra heads count in the loss"}
-    )
-    averaging: float = field(
-        default=0.998, metadata={"help": "of the weights that are kept; 0 keeps the last ones"}
+    """AdamW, its learning rate and the weights of the loss."""
+
+    learning_rate: float = option(1e-4, "peak learning rate", above=0, common=True)
+    warmup_steps: int = option(50, "steps of linear warm-up to the peak")
+    final_share: float = option(0.05, "learning rate at the last step, as a share of the peak")
+    weight_decay: float = option(0.05, "weight decay of AdamW")
+    max_gradient_norm: float = option(1.0, "gradients are clipped to this norm")
+    padding_weight: float = option(0.5, "weight of padding tokens in the loss, beside 1 for text")
+    heads_weight: float = option(0.05, "weight of the extra heads in the loss")
+    ema_decay: float = option(
+        0.998, "decay of the moving average of the weights; 0: keep the last weights", minimum=0
     )
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must lie in 0..1, 1 excluded, got {self.averaging}")
+        check_options(self, "optimizer")
+        if not self.ema_decay < 1:
+            raise ValueError(f"optimizer.ema_decay must be below 1, got {self.ema_decay}")
 
 
 class Losses(NamedTuple):
@@ -117,9 +113,9 @@ class Learner:
     @torch.no_grad()
     def _average(self) -> None:
         # A young average must not remember the weights it began with.
-        kept = min(self.config.averaging, self.step / (self.step + 10))
+        kept = min(self.config.ema_decay, self.step / (self.step + 10))
         for name, parameter in self.parameters.items():
-            self.averages[name].lerp_(parameter, 1 - kept if self.config.averaging else 1.0)
+            self.averages[name].lerp_(parameter, 1 - kept if self.config.ema_decay else 1.0)
 
     @torch.no_grad()
     def swap_averages(self) -> None:

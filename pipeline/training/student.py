@@ -1,7 +1,7 @@
 """The model that learns: opened from a checkpoint, enlarged and adapted, and written back."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,21 @@ from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.native import read
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
+from nightscribe.options import check_options, option
 from nightscribe.training import lora, vocabulary
 from nightscribe.training.export import export_checkpoint
 from nightscribe.training.learner import Learner
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterConfig:
-    rank: int = field(
-        default=0, metadata={"help": "rank of low-rank adapters; 0 trains all weights"}
-    )
-    scaling: float = field(default=2.0, metadata={"help": "how much the adapters count"})
+    """Low-rank adapters."""
+
+    rank: int = option(0, "rank of the LoRA adapters; 0: train all weights", minimum=0, common=True)
+    scaling: float = option(2.0, "scaling of the adapters")
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ValueError(f"rank must be 0 or more, got {self.rank}")
+        check_options(self, "adapter")
 
 
 @dataclass(frozen=True, slots=True)

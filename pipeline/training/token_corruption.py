@@ -6,24 +6,24 @@ then draws the next ones after it.
 S windows, P positions.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from nightscribe.training.learning_rate import check_rates
+from nightscribe.options import check_options, option
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CorruptionConfig:
-    word_rate: float = field(
-        default=0.3, metadata={"help": "share of heard text tokens replaced, in spoilt windows"}
+    """How the text tokens that the model reads are corrupted."""
+
+    word_rate: float = option(
+        0.3, "share of text tokens replaced in a corrupted window", minimum=0, maximum=1
     )
-    window_rate: float = field(
-        default=0.8, metadata={"help": "share of windows that are spoilt at all"}
-    )
+    window_rate: float = option(0.8, "share of windows that are corrupted", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
-        check_rates(self)
+        check_options(self, "corruption")
 
 
 def corrupted(

@@ -4,12 +4,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nightscribe.options import check_options, option
 from nightscribe.training.augmentation import AugmentationConfig, augmented
 from nightscribe.training.batches import Batch, BatchMaker
 from nightscribe.training.checkpointing import resume_training, save_training
@@ -19,23 +20,25 @@ from nightscribe.training.windows import Window, WindowSampler
 STATE_FILE, LOG_FILE = "training.safetensors", "training.jsonl"
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CourseConfig:
-    num_steps: int = field(default=1000, metadata={"help": "steps from the first to the last"})
-    windows_per_step: int = field(default=16, metadata={"help": "windows a worker hears in a step"})
-    log_every_steps: int = field(default=10, metadata={"help": "steps between lines of the log"})
-    measure_every_steps: int = field(
-        default=200, metadata={"help": "steps between measurements of the word error rate"}
+    """Length of the training, and how often it logs, evaluates and saves."""
+
+    num_steps: int = option(1000, "training steps in all", minimum=1, common=True)
+    windows_per_step: int = option(
+        16, "batch size: training windows per worker and step", minimum=1, common=True
     )
-    save_every_steps: int = field(
-        default=200, metadata={"help": "steps between saved states, from which training resumes"}
+    log_every_steps: int = option(10, "steps between two log lines", minimum=1)
+    evaluate_every_steps: int = option(
+        200, "steps between two evaluations of the word error rate", minimum=1
     )
-    seed: int = field(default=0, metadata={"help": "of everything that is drawn"})
+    save_every_steps: int = option(
+        200, "steps between two saved states to resume from", minimum=1, common=True
+    )
+    seed: int = option(0, "random seed")
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if name != "seed" and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        check_options(self, "schedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,7 @@ class Course:
         course, step = self.lessons.course, self.learner.step
         is_last = step == course.num_steps
         line: dict[str, Any] = {"step": step, "speed": round(speed, 2)}
-        if is_last or step % course.measure_every_steps == 0:
+        if is_last or step % course.evaluate_every_steps == 0:
             line |= self._measured()
         if line.keys() > {"step", "speed"} or is_last or step % course.log_every_steps == 0:
             line |= {name: round(value, 4) for name, value in losses._asdict().items()}

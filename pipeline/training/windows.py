@@ -8,13 +8,13 @@ N samples.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from nightscribe.options import check_options, option
 from nightscribe.training.delayed_text import TimedTokens
-from nightscribe.training.learning_rate import check_rates
 
 MAX_RUN_WORDS = 5
 FADE_S = 0.005
@@ -41,26 +41,24 @@ class Window(NamedTuple):
     domain: str | None
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WindowConfig:
-    window_s: float = field(default=12.0, metadata={"help": "seconds a model hears at a time"})
-    splice_rate: float = field(
-        default=0.2, metadata={"help": "share of utterances glued together from runs of words"}
+    """How utterances are joined into training windows."""
+
+    window_s: float = option(12.0, "length of a training window", above=0, common=True)
+    splice_rate: float = option(
+        0.2, "share of utterances that are spliced from runs of words", minimum=0, maximum=1
     )
-    cut_rate: float = field(
-        default=0.4, metadata={"help": "share of windows that begin in the middle of an utterance"}
+    cut_rate: float = option(
+        0.4, "share of windows that begin in the middle of an utterance", minimum=0, maximum=1
     )
-    silent_rate: float = field(default=0.05, metadata={"help": "share of windows without speech"})
-    max_speed: float = field(
-        default=1.14, metadata={"help": "utterances are played up to so much faster or slower"}
+    silent_rate: float = option(0.05, "share of windows without speech", minimum=0, maximum=1)
+    max_speed: float = option(
+        1.14, "utterances are played up to this much faster or slower", minimum=1
     )
 
     def __post_init__(self) -> None:
-        check_rates(self)
-        if self.window_s <= 0:
-            raise ValueError(f"window_s must be positive, got {self.window_s}")
-        if self.max_speed < 1:
-            raise ValueError(f"max_speed must be 1 or above, got {self.max_speed}")
+        check_options(self, "windows")
 
 
 class WindowSampler:

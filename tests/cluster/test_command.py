@@ -37,7 +37,7 @@ ASKED = [
     *(
         "shard.max_s=12",
         "shard.search_s=4",
-        "guards.max_redecoded_s=0",
+        "guards.max_retry_s=0",
         "lease.life_s=5",
         "cluster.cpus_per_actor=1",
     ),

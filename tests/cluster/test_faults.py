@@ -51,7 +51,7 @@ def transcripts(local_ray, manifest):
     asked = run_spec(config, open_model(config.model), {}, manifest.parent / "plan.parquet")
     failing = partial(faulty_listener, faults, config.guards)
     asked = replace(asked, stages=replace(asked.stages, make_listener=failing))
-    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=1, num_slots=4)
+    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=1, num_slots=4)
     transcribe(asked, pool, threading.Event(), lambda progress: None)
     store = open_store(str(output), S3Config())
     return {_name(one.recording): one for one in read_transcripts(store)}

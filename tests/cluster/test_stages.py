@@ -72,7 +72,7 @@ def read_all(remaining, ledger, make=make_reader):
 
 
 def hear_all(cuts, ledger, make=lambda: listener(4)):
-    actor = TranscribingActor(make, ledger, rows_in_flight=8, max_kills=3)
+    actor = TranscribingActor(make, ledger, rows_in_flight=8, max_worker_deaths=3)
 
     async def blocks():
         tables = [cut_table(cut) for cut in cuts]

@@ -19,17 +19,17 @@ def tasks(lengths_s, size):
 
 
 @pytest.mark.parametrize(
-    ("num_recordings", "num_decoders", "most"), [(3, 4, 1), (100, 5, 5), (1_000_000, 4, 64)]
+    ("num_recordings", "num_audio_workers", "most"), [(3, 4, 1), (100, 5, 5), (1_000_000, 4, 64)]
 )
 def test_every_decoder_gets_several_tasks_of_not_too_many_recordings(
-    num_recordings, num_decoders, most
+    num_recordings, num_audio_workers, most
 ):
-    assert task_size(num_recordings, 1.0, num_decoders).num_recordings == most
+    assert task_size(num_recordings, 1.0, num_audio_workers).num_recordings == most
 
 
 def test_long_recordings_are_tasks_of_their_own_and_short_ones_share():
     lengths_s = [10 * HOUR_S, 8 * HOUR_S, 400.0, 300.0, 2.0, 1.0, 1.0]
-    size = task_size(10_000, 5 * HOUR_S, num_decoders=2)
+    size = task_size(10_000, 5 * HOUR_S, num_audio_workers=2)
     assert tasks(lengths_s, size) == [
         [10 * HOUR_S],
         [8 * HOUR_S],
@@ -44,6 +44,6 @@ def test_no_task_has_more_recordings_than_it_may():
 
 @pytest.mark.parametrize("length_s", [5.0, 90.0, HOUR_S])
 def test_a_million_recordings_are_some_ten_thousand_tasks(length_s):
-    size = task_size(10**6, 10**6 * length_s, num_decoders=960)
+    size = task_size(10**6, 10**6 * length_s, num_audio_workers=960)
     per_task = min(size.num_recordings, -(-size.duration_s // length_s))
     assert 10**6 / per_task <= MAX_TASKS

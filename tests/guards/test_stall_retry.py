@@ -8,7 +8,7 @@ from nightscribe.guards.stall_retry import hear_attempts, hear_attempts_later, r
 from nightscribe.records import Span, Word
 from tests.guards.sounds import RATE_HZ, counted, said
 
-CONFIG = GuardsConfig(redecoding_temperature=0.4)
+CONFIG = GuardsConfig(retry_temperature=0.4)
 SPEECH = [Span(0, 40)]
 TRUTH = counted(0, 40)
 # The samples carry their own time, so that an attempt shows which audio it holds.
@@ -112,7 +112,7 @@ def test_a_stretched_word_ends_where_the_words_found_after_it_begin():
 
 def test_audio_decoded_again_is_limited():
     model = StallingModel()
-    assert run(without(10, 30), model, GuardsConfig(max_redecoded_s=5.0)).num_attempts == 0
+    assert run(without(10, 30), model, GuardsConfig(max_retry_s=5.0)).num_attempts == 0
 
 
 def test_a_model_that_many_ask_hears_the_same():
@@ -128,5 +128,5 @@ def test_a_model_that_many_ask_hears_the_same():
 
 def test_no_temperature_means_two_attempts():
     model = StallingModel(heals_at=9)
-    run(without(10, 30), model, GuardsConfig(redecoding_temperature=0.0))
+    run(without(10, 30), model, GuardsConfig(retry_temperature=0.0))
     assert len(model.attempts) == 2

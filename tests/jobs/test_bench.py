@@ -32,7 +32,7 @@ def test_what_was_measured_in_other_numbers_is_kept(say, tmp_path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["peers=[whisper]"], "there is no whisper"),
+        (["peers=[whisper]"], "there is no peer whisper"),
         (["num_slots=[0]"], "num_slots must be positive numbers"),
         (["repeats=0"], "repeats must be positive"),
         (["what=suite"], "the suite is for a GPU; on a CPU its code can be tried with size=toy"),

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from runpy import run_module
 
 import pytest
@@ -39,6 +40,43 @@ def test_who_loses_patience_while_a_command_is_loaded_sees_no_stack(monkeypatch,
 
     monkeypatch.setattr("nightscribe.jobs.cli.import_module", interrupted)
     assert said(monkeypatch, capsys, "show") == (130, "", "")
+
+
+def test_the_version_is_that_of_the_distribution(monkeypatch, capsys):
+    _, printed, _ = said(monkeypatch, capsys, "--version")
+    assert printed == f"nightscribe {version('nightscribe')}\n"
+
+
+def test_a_missing_extra_is_named_with_the_words_that_install_it(monkeypatch, nightscribe):
+    for module in [name for name in sys.modules if name.startswith("nightscribe.re")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, "nightscribe.jobs.report", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, out, err = nightscribe("report", "somewhere")
+    assert (code, out) == (2, "")
+    assert err == (
+        'nightscribe: nightscribe report needs the extra "report" (jinja2 is not installed): '
+        "pip install 'nightscribe[report]'\n"
+    )
+
+
+def test_a_missing_module_of_the_core_keeps_its_traceback(monkeypatch, nightscribe):
+    monkeypatch.setitem(sys.modules, "nightscribe.jobs.status", None)
+    with pytest.raises(ModuleNotFoundError):
+        nightscribe("status", "somewhere")
+
+
+def test_the_first_help_page_is_short_and_the_other_has_every_key(nightscribe):
+    keys = import_module("nightscribe.jobs.transcribe").JOB.keys
+    pages = [nightscribe("transcribe", "--help", *more)[1] for more in ([], ["all"])]
+    common, every = (
+        {line.split()[0].split("=")[0] for line in page.splitlines() if line[:2] == "  "} & {*keys}
+        for page in pages
+    )
+    assert 20 <= len(common) <= 30
+    assert every == {path for path, key in keys.items() if not key.is_group}
+    assert "more keys: nightscribe transcribe --help all" in pages[0]
+    assert "guards.stall_s" not in pages[0]
 
 
 def test_help_of_the_command_loads_nothing_heavy():

@@ -83,10 +83,15 @@ def test_a_simulated_gpu_is_told_of_alone(monkeypatch, capsys, words):
 
 
 def test_what_is_asked_of_the_engine_counts(monkeypatch, capsys):
-    asked = ["simulate=L4", "model=stt-2.6b-en", "engine.dtype=int8", "engine.cache=float8"]
+    asked = [
+        "simulate=L4",
+        "model=stt-2.6b-en",
+        "engine.dtype=int8",
+        "engine.kv_cache_dtype=float8",
+    ]
     _, out, _ = examined(monkeypatch, capsys, *asked)
     assert "weights int8, computed in bfloat16, cache float8" in out
-    code, _, err = examined(monkeypatch, capsys, "simulate=T4", "engine.cache=float8")
+    code, _, err = examined(monkeypatch, capsys, "simulate=T4", "engine.kv_cache_dtype=float8")
     assert code == 2
     assert "needs a GPU of capability 8.9 or more, T4 has 7.5" in err
 
@@ -103,7 +108,7 @@ def test_a_model_that_does_not_fit_is_said_not_to(monkeypatch, capsys):
     [
         (["engine.num_slots=60"], "60 streams at once do not fit, 50 would, 157 MB each"),
         (["engine.num_slots=50"], "50 streams at once, 157 MB each"),
-        (["engine.num_slots=50", "engine.gpu_share=0.3"], "does not fit; engine.dtype=int8"),
+        (["engine.num_slots=50", "engine.gpu_memory_share=0.3"], "does not fit; engine.dtype=int8"),
         (["engine.frames_per_pass=8"], "40 streams at once, 160 MB each"),
     ],
 )
@@ -127,8 +132,8 @@ def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
     assert "  8 streams at once" in "\n".join(others)
     assert re.search(r"^ffmpeg \S+ at /", out, re.M)
     assert re.search(r"^Python 3.*torch .*ray ", out, re.M)
-    assert "the hub was not asked" in out
-    assert "S3 credentials are there (from env)" in out
+    assert "the hub was not contacted" in out
+    assert "S3 credentials found (from env)" in out
     assert SECRET not in out
 
 
@@ -152,8 +157,8 @@ def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):
 def test_a_missing_library_is_said(monkeypatch):
     monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no-such-library"))
     finding = doctor._libraries()
-    assert not finding.is_well
-    assert finding.sentence.startswith("no-such-library not installed (there are torch ")
+    assert not finding.is_ok
+    assert finding.sentence.startswith("no-such-library not installed (installed: torch ")
 
 
 def test_only_checkpoints_at_hand_are_looked_at(monkeypatch, capsys):

@@ -65,7 +65,7 @@ def said(capsys, checkpoint):
     def run(*words):
         arguments = [f"model.checkpoint={checkpoint}", "engine=cpu", *map(str, words)]
         with pytest.raises(SystemExit) as ended:
-            run_job(lambda: JOB, arguments)
+            run_job("file", lambda: JOB, arguments)
         return ended.value.code, *capsys.readouterr()
 
     return run
@@ -212,7 +212,7 @@ def test_what_cannot_be_done_is_one_sentence(said, tmp_path, word, sentence):
 
 def test_a_model_must_be_chosen(capsys):
     with pytest.raises(SystemExit) as ended:
-        run_job(lambda: JOB, ["a.wav"])
+        run_job("file", lambda: JOB, ["a.wav"])
     assert ended.value.code == 2
     assert "or model=NAME of custom, icelandic," in capsys.readouterr().err
 
@@ -250,11 +250,11 @@ def test_json_tells_tokens_only_where_they_are_asked_for():
     ("wished", "frames_per_pass"),
     [
         ({}, FRAMES_PER_PASS),
-        ({"dtype": "float32", "cache": "float32"}, FRAMES_PER_PASS),
+        ({"dtype": "float32", "kv_cache_dtype": "float32"}, FRAMES_PER_PASS),
         ({"frames_per_pass": 1}, 1),
         ({"frames_per_pass": 3, "dtype": "bfloat16"}, 3),
         ({"dtype": "bfloat16"}, 1),
-        ({"cache": "int8"}, 1),
+        ({"kv_cache_dtype": "int8"}, 1),
     ],
 )
 def test_several_frames_are_heard_at_once_where_no_word_can_change(wished, frames_per_pass):

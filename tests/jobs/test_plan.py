@@ -114,5 +114,5 @@ def test_a_gpu_nobody_knows_is_said_before_anything_is_listed(say, words, named)
 def test_a_model_without_figures_is_still_surveyed(say, sounds):
     code, out, _ = say(str(sounds), "model=tiny", "gpus=[h200]")
     assert code == 0
-    assert "how fast tiny is on h200 is not known" in out
+    assert "the speed of tiny on h200 is not known" in out
     assert "GPU-hours" not in out

@@ -53,8 +53,8 @@ def test_what_is_no_run_is_not_read(nightscribe, tmp_path, words):
     ("words", "sentence"),
     [
         (["export", "formats=[]"], "formats names none; there are text, words, json"),
-        (["report", "max_pages=-1"], "max_pages must not be negative, got -1"),
-        (["evaluate", "num_worst=-1"], "num_worst must not be negative, got -1"),
+        (["report", "max_pages=-1"], "max_pages must be 0 or more, got -1"),
+        (["evaluate", "num_worst=-1"], "num_worst must be 0 or more, got -1"),
         (["evaluate", "reference=a.csv", "split=test"], "a.csv is a manifest"),
     ],
 )
@@ -100,7 +100,7 @@ def test_show_without_a_name_lists_what_is_not_ok(nightscribe, run):
         "8 recordings: 4 ok, 2 failed, 1 empty, 1 partial",
     ]
     code, _, err = nightscribe("show", run, "format=srt")
-    assert (code, "format=srt is for one recording" in err) == (2, True)
+    assert (code, "format=srt needs a recording" in err) == (2, True)
 
 
 def test_spans_of_one_file_are_told_apart_by_their_ids(nightscribe, tmp_path):
@@ -140,11 +140,11 @@ def test_a_run_without_references_says_so(nightscribe, tmp_path):
     publish_transcripts(open_store(str(tmp_path), S3Config()), [transcript("/a.wav", "well")])
     code, _, err = nightscribe("evaluate", str(tmp_path))
     assert code == 2
-    assert "knows no texts: give reference=MANIFEST with columns uri and text" in err
+    assert "has no references; give reference=MANIFEST with columns uri and text" in err
     (tmp_path / "other.csv").write_text("uri,text\nb.wav,well\n")
     code, _, err = nightscribe("evaluate", str(tmp_path), f"reference={tmp_path}/other.csv")
     assert code == 2
-    assert f"other.csv names no recording of {tmp_path}, such as /a.wav" in err
+    assert f"other.csv has no reference for any recording of {tmp_path}, such as /a.wav" in err
 
 
 def test_report_is_one_file_with_the_sounds_that_are_there(nightscribe, tmp_path):

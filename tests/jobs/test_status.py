@@ -7,7 +7,7 @@ import time
 import pytest
 
 from nightscribe.cluster.progress import Progress
-from nightscribe.jobs.status import StatusConfig, status_now, tell_status
+from nightscribe.jobs.status import StatusConfig, show_status, status_now
 from nightscribe.storage.opening import S3Config
 
 
@@ -38,10 +38,10 @@ def test_a_driver_that_went_silent_is_told(tmp_path):
 
 def test_a_finished_run_stays_finished_however_old(tmp_path, capsys):
     run = written(tmp_path, "finished", silent_s=600)
-    assert tell_status(StatusConfig(run=run)) == 0
+    assert show_status(StatusConfig(run=run)) == 0
     assert "0 of 4" in capsys.readouterr().out
 
 
 def test_where_no_run_is_one_sentence_says_so(tmp_path):
-    with pytest.raises(ValueError, match="no run has written its heartbeat here"):
+    with pytest.raises(ValueError, match="no run has written a heartbeat here"):
         status_now(str(tmp_path), S3Config())

@@ -44,7 +44,7 @@ def config(tmp_path):
         vocabulary=str(tmp_path / "pieces.txt"),
         device="cpu",
         model=ModelConfig(checkpoint=str(tmp_path / "begin")),
-        course=CourseConfig(num_steps=4, windows_per_step=2, measure_every_steps=2),
+        schedule=CourseConfig(num_steps=4, windows_per_step=2, evaluate_every_steps=2),
         adapter=AdapterConfig(rank=2),
         windows=WindowConfig(window_s=2.0),
     )
@@ -69,5 +69,5 @@ def test_a_finished_training_is_not_begun_again(config, tmp_path):
 
 def test_a_file_that_cannot_be_decoded_is_named(config, tmp_path):
     (tmp_path / "0.wav").write_bytes(b"no sound")
-    with pytest.raises(ValueError, match=r"0\.wav cannot be learnt from"):
+    with pytest.raises(ValueError, match=r"0\.wav cannot be used for training"):
         train(config)

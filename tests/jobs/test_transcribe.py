@@ -58,14 +58,14 @@ def test_groups_choose_and_keys_override(job):
     [
         ([], 1.0),
         (["cluster=shared_gpu"], 0.25),
-        (["cluster=shared_gpu", "engine.gpu_share=0.1"], 0.1),
+        (["cluster=shared_gpu", "engine.gpu_memory_share=0.1"], 0.1),
         (["cluster.gpus_per_actor=2"], 1.0),
         (["cluster.gpus_per_actor=0"], 1.0),
     ],
 )
 def test_who_shares_a_gpu_shares_its_memory(words, share):
     (config,) = configurations(TRANSCRIBE, [*GIVEN, *words])
-    assert engine_of(config).gpu_share == share
+    assert engine_of(config).gpu_memory_share == share
 
 
 def test_a_misspelt_key_names_the_right_one():

@@ -19,7 +19,7 @@ UTTERANCES = [spoken(["low", "high"]), spoken(["high", "low", "low"]), spoken(["
 CLEAN = AugmentationConfig(
     equalise_rate=0, band_limit_rate=0, reverberate_rate=0, noise_rate=0, min_level_db=-16
 )
-LEARNING = LearningConfig(learning_rate=1e-2, warmup_steps=5, averaging=0.9)
+LEARNING = LearningConfig(learning_rate=1e-2, warmup_steps=5, ema_decay=0.9)
 
 
 def lessons(model, course, prefixes=None):

@@ -71,7 +71,7 @@ def test_rates_are_shares(config):
             config(**{name: 30})
 
 
-@pytest.mark.parametrize("name", ["num_steps", "measure_every_steps", "save_every_steps"])
+@pytest.mark.parametrize("name", ["num_steps", "evaluate_every_steps", "save_every_steps"])
 def test_a_course_counts_from_one(name):
     with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
         CourseConfig(**{name: 0})

@@ -75,7 +75,7 @@ def test_the_third_attempt_is_drawn_at_a_temperature():
             return heard if len(self.clips) == 1 else replace(heard, words=[])
 
     transcriber = Deaf()
-    _, redecoded = hear(transcriber, clip(), GuardsConfig(redecoding_temperature=0.7))
+    _, redecoded = hear(transcriber, clip(), GuardsConfig(retry_temperature=0.7))
     assert redecoded.cured == ()
     assert [one.temperature for one in transcriber.clips] == [0.0, 0.0, 0.0, 0.7]
     lengths = [len(one.samples_N) for one in transcriber.clips[1:]]
