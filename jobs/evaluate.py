@@ -49,10 +49,10 @@ class EvaluateConfig:
 def evaluate_run(config: EvaluateConfig) -> int:
     store = open_run(config.run, config.s3)
     references = read_references(config.reference, config.split, config.s3)
-    said = everything_said(
+    pairs = everything_said(
         read_transcripts(store), read_failures(store), references, config.language
     )
-    compared = list(said)
+    compared = list(pairs)
     if not compared:
         raise ValueError(_nothing_to_score(config, next(published_uris(store), None)))
     evaluation = evaluate(compared, config.translated, pace_of(read_status(store)))
@@ -117,9 +117,9 @@ def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
         Column("worst files", overflow="fold"), "WER", "words", "hypothesis", title_justify="left"
     )
     for row in worst:
-        heard = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
+        text = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
         table.add_row(
-            row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), heard
+            row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), text
         )
     return table
 

@@ -1,7 +1,7 @@
 """`nightscribe file AUDIO`: transcribe one recording to the terminal, without Ray.
 
-`transcribe` is the same for Python. Torch takes seconds to import: functions do it when the words
-of the command line are known to be right.
+`transcribe`, `load_transcriber` and `read_audio` are for Python programs. Torch takes seconds to
+import: functions do it once the command line is known to be right.
 """
 
 import json
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nightscribe.transcription.transcriber import Clip, Transcriber
 
 STANDARD_INPUT = "-"
+SAMPLE_RATE_HZ = 24_000  # of every published model
 FRAMES_PER_PASS = 6  # 8 are hardly faster
 TIME_DECIMALS = 3
 CONFIDENCE_DECIMALS = 4
@@ -98,12 +99,31 @@ def transcribe(
     """Transcribe one file: `transcribe("talk.mp3", model="tiny").words`.
 
     `model` is a name of `conf/model`; `settings` are keys of `nightscribe file --help`, such as
-    `{"engine.device": "cuda", "channel": 1}`. The model is loaded by every call: use `Transcriber`
+    `{"engine.device": "cuda", "channel": 1}`. Every call loads the model: use `load_transcriber`
     for many recordings.
     """
+    return transcribe_file(_config(audio, model, settings))
+
+
+def load_transcriber(model: str, *, settings: Mapping[str, Any] | None = None) -> "Transcriber":
+    """A model of `conf/model` on its device, for many clips: see `Transcriber.transcribe`."""
+    from nightscribe.transcription.transcriber import Transcriber
+
+    config = _config(STANDARD_INPUT, model, settings)
+    return Transcriber.load(config.model, config.engine)
+
+
+def read_audio(
+    audio: str | Path, *, channel: int | None = None, sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> NDArray[np.int16]:
+    """The samples of a file at the rate of the models: one channel, or the mix of all."""
+    return samples_of(str(audio), channel, DecodeConfig(), sample_rate_hz)[0]
+
+
+def _config(audio: str | Path, model: str, settings: Mapping[str, Any] | None) -> FileConfig:
     given = {"audio": audio, "model": model, **(settings or {})}
     (config,) = configurations(JOB, [f"{key}={_as_word(value)}" for key, value in given.items()])
-    return transcribe_file(config)
+    return config
 
 
 def _as_word(value: Any) -> str:
@@ -238,6 +258,8 @@ def _on_disk(audio: str) -> Iterator[Path]:
         path = Path(audio)
         if path.is_dir():
             raise ValueError(f"{audio} is a folder; use nightscribe transcribe input={audio}")
+        if audio.startswith("s3://"):
+            raise ValueError(f"{audio} is not local; use nightscribe transcribe input={audio}")
         if not path.is_file():
             raise ValueError(f"{audio}: there is no such file")
         yield path

@@ -57,24 +57,24 @@ class ShowConfig:
 def show(config: ShowConfig) -> int:
     store = open_run(config.run, config.s3)
     if config.recording is None:
-        sys.stdout.writelines(_told(endings(store)))
+        sys.stdout.writelines(_endings(endings(store)))
     else:
         _write(_found(store, config.run, config.recording), config)
     return 0
 
 
 def _write(channels: list[Transcript], config: ShowConfig) -> None:
-    spoken = document(channels[0].recording.uri, channels, config.speakers)
+    conversation = document(channels[0].recording.uri, channels, config.speakers)
     if config.format != COLOURS:
-        sys.stdout.write(render(spoken, config.format, config.rendering))
+        sys.stdout.write(render(conversation, config.format, config.rendering))
         return
     terminal = console(soft_wrap=True)
-    for line in (_heading(channels), *_lines(spoken, config.rendering)):
+    for line in (_heading(channels), *_lines(conversation, config.rendering)):
         terminal.print(line)
 
 
-def _told(found: Iterable[Ending]) -> Iterator[str]:
-    """A line for each recording that is not ok, and at last how many there are of what."""
+def _endings(found: Iterable[Ending]) -> Iterator[str]:
+    """A line for each recording that is not ok, then the number of recordings by status."""
     counts, lines = Counter[str](), []
     for one in found:
         counts[one.status] += 1
@@ -84,30 +84,30 @@ def _told(found: Iterable[Ending]) -> Iterator[str]:
             lines.append("  ".join([f"{one.status:<9}", *filter(None, about)]) + "\n")
     yield from sorted(lines)
     amounts = ", ".join(f"{amount:,} {status}" for status, amount in counts.most_common())
-    yield f"{counts.total():,} recordings{': ' * bool(amounts)}{amounts}\n"
+    yield f"{counts.total():,} recordings" + (f": {amounts}\n" if amounts else "\n")
 
 
 def _found(store: Store, run: str, name: str) -> list[Transcript]:
-    """All channels of the one file that is meant."""
+    """All channels of the one recording with that id or file name."""
     files = list(conversations(find_transcripts(store, name)))
     if not files:
-        raise ValueError(_why_there_is_none(store, run, name))
+        raise ValueError(_why_missing(store, run, name))
     if len(files) > 1:
         names = ", ".join(map(_name, files[:5])) + (", ..." if len(files) > 5 else "")
-        raise ValueError(f"{name} names {len(files)} recordings: {names}")
+        raise ValueError(f"{name} matches {len(files)} recordings: {names}")
     return files[0]
 
 
 def _name(channels: list[Transcript]) -> str:
-    """Spans of one file differ in their ids alone."""
+    """With the id, because spans of one file have the same name."""
     recording = channels[0].recording
     return f"{recording.uri} ({recording.recording_id})"
 
 
-def _why_there_is_none(store: Store, run: str, name: str) -> str:
+def _why_missing(store: Store, run: str, name: str) -> str:
     failures = find_failures(store, name)
     if not failures:
-        return f"no transcript in {run} is named {name}"
+        return f"no transcript in {run} matches {name}"
     first = failures[0]
     return f"{first.recording.uri} failed ({first.stage}, {first.reason}): {first.detail}"
 

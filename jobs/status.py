@@ -63,7 +63,8 @@ def _table(status: dict[str, Any]) -> Table:
         table.add_row("slot occupancy", f"{status['occupancy']:.0%}")
     if status["left_s"] is not None:
         table.add_row("time left", clock(status["left_s"]))
-    table.add_row("last heartbeat", f"{status['silent_s']} s ago")
+    if status["state"] != "finished":
+        table.add_row("last heartbeat", f"{status['silent_s']} s ago")
     if status["detail"]:
         table.add_row("detail", status["detail"])
     return table

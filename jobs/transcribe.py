@@ -1,7 +1,6 @@
 """`nightscribe transcribe input=URI output=URI model=NAME`: transcribe an archive, on Ray.
 
-Ray and torch take seconds to import: functions do it when the words of the command line are known
-to be right.
+Ray and torch take seconds to import: functions do it once the command line is known to be right.
 """
 
 import tempfile

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nightscribe.engine.config import EngineConfig
-    from nightscribe.jobs.file import FileTranscript, transcribe
+    from nightscribe.jobs.file import FileTranscript, load_transcriber, read_audio, transcribe
     from nightscribe.model.checkpoints.model_config import ModelConfig
     from nightscribe.model.prompting import Prompt
     from nightscribe.records import Word
@@ -26,6 +26,8 @@ __all__ = [
     "Prompt",
     "Transcriber",
     "Word",
+    "load_transcriber",
+    "read_audio",
     "transcribe",
 ]
 
@@ -37,6 +39,8 @@ _HOMES = {
     "Prompt": "model.prompting",
     "Transcriber": "transcription.transcriber",
     "Word": "records",
+    "load_transcriber": "jobs.file",
+    "read_audio": "jobs.file",
     "transcribe": "jobs.file",
 }
 

@@ -69,7 +69,9 @@ def _range(limits: Any) -> str:
     minimum, above, maximum = (limits.get(name) for name in ("minimum", "above", "maximum"))
     if maximum is not None:
         return (
-            f"above {above} and at most {maximum}" if minimum is None else f"{minimum} to {maximum}"
+            f"above {above} and at most {maximum}"
+            if minimum is None
+            else f"from {minimum} to {maximum}"
         )
     if above == 0 or minimum == 1:
         return "positive"

@@ -36,8 +36,8 @@ def test_defaults_are_within_their_limits_and_null_is_always_allowed():
     ("given", "sentence"),
     [
         ({"num": 0}, "probe.num must be positive, got 0"),
-        ({"rate": 1.5}, "probe.rate must be 0 to 1, got 1.5"),
-        ({"rate": -0.1}, "probe.rate must be 0 to 1, got -0.1"),
+        ({"rate": 1.5}, "probe.rate must be from 0 to 1, got 1.5"),
+        ({"rate": -0.1}, "probe.rate must be from 0 to 1, got -0.1"),
         ({"share": 0}, "probe.share must be above 0 and at most 1, got 0"),
         ({"wait_s": 0.0}, "probe.wait_s must be positive, got 0.0"),
         ({"wait_s": math.nan}, "probe.wait_s must be positive, got nan"),

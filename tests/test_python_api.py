@@ -37,6 +37,15 @@ def test_a_file_is_transcribed_in_one_call():
     assert 0 <= transcript.words[0].start_s < transcript.words[-1].end_s <= transcript.duration_s
 
 
+def test_a_transcriber_gives_the_same_words_for_many_clips():
+    whole = nightscribe.transcribe("samples/bella.opus", model="tiny")
+    transcriber = nightscribe.load_transcriber("tiny", settings={"engine.num_slots": 2})
+    samples_N = nightscribe.read_audio("samples/bella.opus")
+    clips = [nightscribe.Clip(name, samples_N) for name in "abc"]
+    for one in transcriber.transcribe(clips):
+        assert [word.text for word in one.words] == [word.text for word in whole.words]
+
+
 def test_a_wrong_setting_is_refused_by_name():
     with pytest.raises(ValueError, match=r"there is no key engine\.devise"):
         nightscribe.transcribe("a.wav", model="tiny", settings={"engine.devise": "cpu"})

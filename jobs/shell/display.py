@@ -93,7 +93,9 @@ class _Counted(ProgressColumn):
 def line(progress: Progress) -> str:
     """Hours, speed, occupancy, failures, retries and time left."""
     parts = [
-        "finishing recordings in progress" if progress.state == "draining" else "",
+        "finishing recordings in progress, Ctrl-C again to stop now"
+        if progress.state == "draining"
+        else "",
         f"{progress.heard_s / HOUR_S:.1f} h transcribed",
         f"{progress.speed:.0f} x real time",
         "" if progress.occupancy is None else f"{progress.occupancy:.0%} slot occupancy",

@@ -10,7 +10,7 @@ def say(nightscribe, tmp_path):
     return lambda *words: nightscribe("bench", *words, f"folder={tmp_path}")
 
 
-def test_a_step_is_written_to_the_terminal_and_to_a_file(say, tmp_path):
+def test_the_table_of_a_step_is_printed_and_written_to_a_file(say, tmp_path):
     code, out, _ = say("size=toy", "num_slots=[1,2]", "num_steps=2", "repeats=1", "peers=[]")
     assert code == 0
     assert [row["slots"] for row in parsed(out)] == ["1", "2"]
@@ -23,7 +23,7 @@ def test_a_step_is_written_to_the_terminal_and_to_a_file(say, tmp_path):
         assert known in text
 
 
-def test_what_was_measured_in_other_numbers_is_kept(say, tmp_path):
+def test_each_precision_gets_a_file_of_its_own(say, tmp_path):
     for dtype in ("float32", "bfloat16"):
         say("size=toy", f"dtype={dtype}", "num_slots=[1]", "num_steps=1", "repeats=1", "peers=[]")
     assert len({path.read_text() for path in tmp_path.iterdir()}) == 2
@@ -39,7 +39,7 @@ def test_what_was_measured_in_other_numbers_is_kept(say, tmp_path):
         (["size=3b"], "size"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_one_sentence(say, words, complaint):
+def test_a_wrong_measurement_is_refused_in_one_sentence(say, words, complaint):
     code, _, err = say(*words)
     assert code == 2
     assert complaint in err
@@ -50,7 +50,7 @@ def test_what_cannot_be_measured_is_said_in_one_sentence(say, words, complaint):
     ("what", "row"),
     [("queue", "slots refilled at once"), ("growth", "middle"), ("mimi", "2"), ("clips", "2")],
 )
-def test_every_measurement_gives_a_table(say, what, row):
+def test_every_measurement_prints_a_table(say, what, row):
     few = ["num_slots=[2]", "num_clips=4", "num_frames=2", "factor=2", "repeats=1", "peers=[]"]
     code, out, _ = say(f"what={what}", "size=toy", *few)
     assert code == 0

@@ -34,7 +34,7 @@ def test_a_wrong_command_is_one_sentence(monkeypatch, capsys):
     assert err == "nightscribe: there is no command fil; did you mean file?\n"
 
 
-def test_who_loses_patience_while_a_command_is_loaded_sees_no_stack(monkeypatch, capsys):
+def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(monkeypatch, capsys):
     def interrupted(name):
         raise KeyboardInterrupt
 
@@ -79,7 +79,7 @@ def test_the_first_help_page_is_short_and_the_other_has_every_key(nightscribe):
     assert "guards.stall_s" not in pages[0]
 
 
-def test_help_of_the_command_loads_nothing_heavy():
+def test_the_list_of_commands_imports_nothing_heavy():
     script = (
         "import sys; sys.argv = ['nightscribe', '--help']; import nightscribe.jobs.cli as cli; "
         "cli.main(); "
@@ -88,7 +88,7 @@ def test_help_of_the_command_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
+def test_help_errors_and_completion_import_neither_torch_nor_ray():
     """Those that measure, diagnose and train apart, which nobody types in a hurry."""
     names = [
         f"nightscribe.jobs.{name}" for name in COMMANDS if name not in ("bench", "doctor", "train")
@@ -114,7 +114,7 @@ def test_the_package_runs_as_a_module_too(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_key_of_every_command_says_what_it_means(name):
+def test_every_key_of_every_command_has_a_help_text(name):
     job = import_module(f"nightscribe.jobs.{name}").JOB
     assert job.name == name
     assert [path for path, key in job.keys.items() if not key.meaning] == []

@@ -1,4 +1,4 @@
-"""Completion, asked as bash asks."""
+"""Completion in bash."""
 
 import os
 import subprocess
@@ -24,13 +24,13 @@ from nightscribe.jobs.completion import SCRIPT, candidates
         ("nightscribe file nothing=", []),
     ],
 )
-def test_the_end_of_a_line_is_completed(line, expected):
+def test_the_last_word_of_a_line_is_completed(line, expected):
     found = candidates(line)
     assert [word for word in found if word in expected] == expected
     assert all(word.startswith(line.split(" ")[-1].split("=")[-1]) for word in found)
 
 
-def test_every_command_is_offered():
+def test_every_command_is_a_completion():
     assert candidates("nightscribe ") == list(COMMANDS)
 
 

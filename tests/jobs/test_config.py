@@ -1,4 +1,4 @@
-"""Words of the command line become a checked configuration, or one sentence."""
+"""The words of the command line become a checked configuration, or one error message."""
 
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -67,7 +67,7 @@ def said(job, capsys, *words):
     return ended.value.code, *capsys.readouterr()
 
 
-def test_a_group_and_its_keys_are_set_together(job):
+def test_a_group_and_its_keys_can_be_set_together(job):
     config = one(job, "a.wav", "engine=gpu", "engine.num_slots=7", "voice.pitch=1")
     assert config.audio == "a.wav"
     assert (config.engine.device, config.engine.dtype) == ("cuda", "bfloat16")
@@ -91,7 +91,7 @@ def test_a_group_and_its_keys_are_set_together(job):
         "-",
     ],
 )
-def test_names_of_files_are_taken_as_they_stand(job, name):
+def test_file_names_are_taken_literally(job, name):
     if "=" not in name:
         assert one(job, name).audio == name
     assert one(job, f"audio={name}").audio == name
@@ -101,13 +101,13 @@ def test_a_path_may_hold_an_equals_sign(job):
     assert one(job, "./a=b.wav").audio == "./a=b.wav"
 
 
-def test_null_lists_and_keys_of_ones_own_are_understood(job):
+def test_null_lists_and_mappings_can_be_given(job):
     config = one(job, "a", "limit_s=null", "names=[x,y]", "voice.domains.law=[1,2]")
     assert (config.limit_s, config.names) == (None, ["x", "y"])
     assert config.voice.domains == {"law": [1, 2]}
 
 
-def test_a_key_of_ones_own_may_hold_keys(job):
+def test_the_values_of_a_mapping_may_have_keys(job):
     words = ("voice.accents.east.sounds=[1,2]", "voice.accents.east.strength=3")
     assert one(job, "a", *words).voice.accents == {"east": Accent(sounds=[1, 2], strength=3)}
     with pytest.raises(ConfigError, match="strength"):
@@ -152,7 +152,7 @@ def test_a_wrong_word_is_one_sentence_that_names_it(job, capsys, word, sentence)
     assert sentence in err
 
 
-def test_of_several_that_must_be_given_the_first_is_named(job):
+def test_of_several_missing_keys_the_first_is_named(job):
     @dataclass(kw_only=True, slots=True)
     class Both:
         """A job that needs two things."""
@@ -166,13 +166,13 @@ def test_of_several_that_must_be_given_the_first_is_named(job):
         configurations(both, [])
 
 
-def test_what_must_be_given_is_named(job, capsys):
+def test_a_missing_key_is_named_with_its_meaning(job, capsys):
     code, _, err = said(job, capsys, "format=json")
     assert code == 2
     assert err == "nightscribe: audio must be given (the recording to hear)\n"
 
 
-def test_errors_of_the_work_are_one_sentence_too(job, capsys):
+def test_errors_of_the_job_are_one_sentence_too(job, capsys):
     def fail(config):
         raise FileNotFoundError(2, "No such file", config.audio)
 
@@ -181,7 +181,7 @@ def test_errors_of_the_work_are_one_sentence_too(job, capsys):
     assert (code, err) == (2, "nightscribe: [Errno 2] No such file: 'a.wav'\n")
 
 
-def test_no_name_in_an_error_moves_the_cursor(job, capsys):
+def test_errors_hold_no_control_characters(job, capsys):
     def fail(config):
         raise ValueError("s3://b/\x1b[2J\x07gone.wav: there is\nno such file")
 
@@ -228,7 +228,7 @@ def test_help_names_every_key_with_its_default_and_meaning(job, capsys):
     assert max(map(len, page.splitlines())) <= 100
 
 
-def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(job, capsys):
+def test_help_shows_required_arguments_and_the_keys_of_the_job_first(job, capsys):
     page = said(job, capsys, "--help")[1]
     assert page.startswith("usage: nightscribe probe AUDIO [key=value ...]\n")
     own = [path for path, key in job.keys.items() if "." not in path and not key.is_group]
@@ -248,20 +248,20 @@ def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(job, 
         ("plan", "plan INPUT [key"),
     ],
 )
-def test_the_usage_is_what_has_to_be_typed(name, usage):
+def test_the_usage_line_can_be_typed(name, usage):
     page = help_of(import_module(f"nightscribe.jobs.{name}").JOB)
     assert page.startswith(f"usage: nightscribe {usage}")
     assert "model.checkpoint=null" not in page
     assert "gpus=[h200,h100,l40s]" in page or name != "plan"
 
 
-def test_the_composed_configuration_can_be_shown(job, ran, capsys):
+def test_the_composed_configuration_can_be_printed(job, ran, capsys):
     code, page, _ = said(job, capsys, "a.wav", "--cfg", "engine.num_slots=3")
     assert (code, ran) == (0, [])
     assert "num_slots: 3" in page
 
 
-def test_nothing_is_written_beside_the_user(job, monkeypatch, capsys, tmp_path):
+def test_nothing_is_written_to_the_current_folder(job, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     said(job, capsys, "--multirun", "a.wav", "tokens=true,false")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The doctor tells what a device can do, present or imagined, and what is missing."""
+"""`nightscribe doctor` for this machine and for simulated GPUs."""
 
 import re
 import socket
@@ -27,7 +27,7 @@ def examined(monkeypatch, capsys, *words):
     return ended.value.code, *capsys.readouterr()
 
 
-def test_the_table_of_the_readme_is_what_the_code_says():
+def test_the_table_of_the_readme_is_the_one_of_the_code():
     assert gpu_table() in (ROOT / "README.md").read_text()
 
 
@@ -72,7 +72,7 @@ def test_an_unknown_gpu_is_one_sentence(monkeypatch, capsys, written, complaint)
 
 
 @pytest.mark.parametrize("words", [["--simulate", "T4"], ["--simulate=T4"], ["simulate=T4"]])
-def test_a_simulated_gpu_is_told_of_alone(monkeypatch, capsys, words):
+def test_for_a_simulated_gpu_the_environment_is_not_checked(monkeypatch, capsys, words):
     code, out, err = examined(monkeypatch, capsys, *words, "model=stt-2.6b-en")
     assert (code, err) == (0, "")
     assert "T4, capability 7.5, 16 GB of memory" in out
@@ -82,7 +82,7 @@ def test_a_simulated_gpu_is_told_of_alone(monkeypatch, capsys, words):
     assert "ffmpeg" not in out
 
 
-def test_what_is_asked_of_the_engine_counts(monkeypatch, capsys):
+def test_the_engine_options_are_used(monkeypatch, capsys):
     asked = [
         "simulate=L4",
         "model=stt-2.6b-en",
@@ -96,7 +96,7 @@ def test_what_is_asked_of_the_engine_counts(monkeypatch, capsys):
     assert "needs a GPU of capability 8.9 or more, T4 has 7.5" in err
 
 
-def test_a_model_that_does_not_fit_is_said_not_to(monkeypatch, capsys):
+def test_a_model_that_does_not_fit_is_reported(monkeypatch, capsys):
     code, out, _ = examined(monkeypatch, capsys, "simulate=T4 5GB", "model=stt-2.6b-en")
     assert code == 0
     assert "does not fit" in out
@@ -112,12 +112,12 @@ def test_a_model_that_does_not_fit_is_said_not_to(monkeypatch, capsys):
         (["engine.frames_per_pass=8"], "40 streams at once, 160 MB each"),
     ],
 )
-def test_slots_that_are_asked_for_are_held_against_the_memory(monkeypatch, capsys, words, told):
+def test_requested_slots_are_compared_with_the_memory(monkeypatch, capsys, words, told):
     _, out, _ = examined(monkeypatch, capsys, "simulate=T4", "model=stt-2.6b-en", *words)
     assert f"  {told}" in out
 
 
-def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
+def test_this_machine_is_checked_without_any_connection(monkeypatch, capsys):
     def refuse(*_, **__):
         raise AssertionError("the network was asked")
 
@@ -137,14 +137,14 @@ def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
     assert SECRET not in out
 
 
-def test_the_slots_it_tells_are_those_that_are_loaded():
+def test_the_reported_slots_are_those_of_the_loaded_model():
     wishes = EngineConfig(device="cpu", dtype="int8")
     tiny = open_model(ModelConfig(name="tiny", checkpoint="models/tiny"))
     found = diagnose(tiny.config, device_here("cpu"), wishes)
     assert max(load_stepping(tiny, wishes).bucket_sizes) == found.num_slots
 
 
-def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):
+def test_a_missing_program_is_reported_with_exit_code_1(monkeypatch, capsys):
     def none_found(configured):
         raise ValueError("there is no ffmpeg")
 
@@ -154,20 +154,20 @@ def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):
     assert "MISSING: there is no ffmpeg: no recording can be decoded\n" in out
 
 
-def test_a_missing_library_is_said(monkeypatch):
+def test_a_missing_library_is_reported(monkeypatch):
     monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no-such-library"))
     finding = doctor._libraries()
     assert not finding.is_ok
     assert finding.sentence.startswith("no-such-library not installed (installed: torch ")
 
 
-def test_only_checkpoints_at_hand_are_looked_at(monkeypatch, capsys):
+def test_only_local_checkpoints_are_checked(monkeypatch, capsys):
     code, _, err = examined(monkeypatch, capsys, "model=stt-2.6b-en-trfs", "simulate=T4")
     assert code == 2
     assert "kyutai/stt-2.6b-en-trfs is not on disk" in err
 
 
-def test_without_credentials_that_is_said(monkeypatch, tmp_path):
+def test_missing_credentials_are_reported(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG"):

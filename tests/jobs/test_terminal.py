@@ -1,4 +1,4 @@
-"""What commands write is what files are called, and a reader may leave at any time."""
+"""Commands print file names literally and bear a closed pipe."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_brackets_in_names_of_an_archive_are_no_markup(nightscribe, tmp_path):
     assert out.count(ODD.replace("/", "")) == 2
 
 
-def test_a_reader_who_leaves_is_no_error():
+def test_a_closed_pipe_is_no_error():
     ended = subprocess.run(
         f"unset PYTHONUNBUFFERED; {sys.executable} -m nightscribe show --help | true; "
         "exit ${PIPESTATUS[0]}",

@@ -50,7 +50,7 @@ def config(tmp_path):
     )
 
 
-def test_ten_lines_of_manifest_become_a_model_with_its_log_and_picture(config, tmp_path):
+def test_a_manifest_becomes_a_model_with_a_log_and_a_chart(config, tmp_path):
     train(config)
     taught = open_checkpoint(str(tmp_path / "out" / MODEL_FOLDER))
     assert taught.tokenizer.encode("ward") == [CONFIG.language_model.text_card]
@@ -60,7 +60,7 @@ def test_ten_lines_of_manifest_become_a_model_with_its_log_and_picture(config, t
     assert (tmp_path / "out" / PLOT_FILE).stat().st_size > 1000
 
 
-def test_a_finished_training_is_not_begun_again(config, tmp_path):
+def test_a_finished_training_is_not_repeated(config, tmp_path):
     train(config)
     before = (tmp_path / "out" / LOG_FILE).read_text()
     train(config)

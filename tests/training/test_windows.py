@@ -67,11 +67,11 @@ def test_rates_are_shares(config):
     rates = [name for name in config.__slots__ if name.endswith("_rate")]
     assert rates
     for name in rates:
-        with pytest.raises(ValueError, match=f"{name} must lie in 0..1, got 30"):
+        with pytest.raises(ValueError, match=f"{name} must be from 0 to 1, got 30"):
             config(**{name: 30})
 
 
 @pytest.mark.parametrize("name", ["num_steps", "evaluate_every_steps", "save_every_steps"])
 def test_a_course_counts_from_one(name):
-    with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
         CourseConfig(**{name: 0})

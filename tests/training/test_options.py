@@ -17,6 +17,6 @@ from nightscribe.training.windows import WindowConfig
     ],
 )
 def test_a_share_beyond_its_limits_is_refused_by_name(config, name, rate):
-    with pytest.raises(ValueError, match=rf"{name} must lie in 0\.\.1, got {rate}"):
+    with pytest.raises(ValueError, match=rf"{name} must be from 0 to 1, got {rate}"):
         config(**{name: rate})
     assert config(**{name: 1.0})
