@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from nightscribe.errors import NightscribeError
 
 EXTRA_OF_MODULE = {
+    "google": "train",  # protobuf
     "jinja2": "report",
-    "matplotlib": "report",
     "jiwer": "evaluate",
+    "matplotlib": "train",
     "sacrebleu": "evaluate",
     "whisper_normalizer": "evaluate",
 }
-# Training draws its log and scores its evaluations with modules of the other two.
+# An extra installs all that its command needs, although modules belong to several.
 EXTRA_OF_COMMAND = {"train": "train"}
 
 
