@@ -21,12 +21,11 @@ from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
 from nightscribe.model.published import PUBLISHED
 from nightscribe.options import group, option
 from nightscribe.storage.credentials import source_of_credentials
-from nightscribe.survey.costs import measured_speed, read_benchmarks
+from nightscribe.survey.costs import USER_RESULTS, known_results, measured_speed
 
 EVERY_GPU = "all"
 LIBRARIES = ("torch", "ray", "pyarrow", "huggingface_hub")
 HUB_TIMEOUT_S = 5.0
-BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
 PRECISIONS = {
     "": EngineConfig(),
     " int8": EngineConfig(dtype="int8"),
@@ -46,6 +45,9 @@ class DoctorConfig:
     )
     hub: bool = option(False, "also check that the Hugging Face hub answers")
     engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
+    bench_results: str = option(
+        USER_RESULTS, "folder with results of `nightscribe bench`, from which speeds are taken"
+    )
 
 
 def examine(config: DoctorConfig) -> int:
@@ -69,7 +71,11 @@ def _write_of(device: Device, config: DoctorConfig) -> None:
     }
     lines = [_described(device), ""]
     for name, diagnosis in found.items():
-        lines += [*_diagnosed(name, diagnosis, device), ""]
+        lines += [
+            *_diagnosed(name, diagnosis, device),
+            f"  {_speed(name, device, config.bench_results)}",
+            "",
+        ]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -99,11 +105,10 @@ def _diagnosed(name: str, found: Diagnosis, device: Device) -> Iterator[str]:
         yield f"  {found.num_slots} streams at once do not fit, {found.most_slots} would, {each}"
     else:
         yield f"  {found.num_slots} streams at once, {each}"
-    yield f"  {_speed(name, device)}"
 
 
-def _speed(model: str, device: Device) -> str:
-    measured = measured_speed(device.name, model, read_benchmarks(BENCHMARKS))
+def _speed(model: str, device: Device, bench_results: str) -> str:
+    measured = measured_speed(device.name, model, known_results(bench_results))
     if measured is None:
         return "speed was not measured on this device"
     return f"{measured.times_real_time:,.0f} times real time, {measured.basis}"

@@ -36,16 +36,16 @@ from nightscribe.storage.tables import side_by_side
 from nightscribe.survey.archive import Archive, Looked, Shape, survey
 from nightscribe.survey.costs import (
     OUTPUT_BYTES_PER_H,
+    USER_RESULTS,
     Cost,
     Speed,
     Work,
     cost_of,
+    known_results,
     measured_speed,
-    read_benchmarks,
 )
 from nightscribe.survey.headers import Header, UnreadableError, read_header
 
-BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
 KINDS = ("codec", "rate", "channels", "folder")
 
 
@@ -65,6 +65,9 @@ class PlanConfig:
     planning: PlanningConfig = group(PlanningConfig, "order of the work")
     num_rows: int = option(10, "longest list of folders or files to print")
     format: str = option("table", "output format", choices=("table", "json"))
+    bench_results: str = option(
+        USER_RESULTS, "folder with results of `nightscribe bench`, from which speeds are taken"
+    )
     s3: S3Config = group(S3Config, "access to object stores")
 
     def __post_init__(self) -> None:
@@ -133,7 +136,7 @@ def _ask(path: Path) -> str:
 
 def _speeds(config: PlanConfig) -> Iterator[Speed]:
     """The speed of each GPU, where one is known: the newest measurement, else an estimate."""
-    benchmarks, model = read_benchmarks(BENCHMARKS), config.model.name
+    benchmarks, model = known_results(config.bench_results), config.model.name
     for gpu in config.gpus:
         speed = measured_speed(gpu, model, benchmarks) or _estimated(gpu, model)
         if speed is not None:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.benchmarks.random_weights import random_speech
-from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.engine.chunks import Job, chunk_of
 from nightscribe.engine.speculative import leaping_engine
 from nightscribe.engine.stepping import stepping_engine

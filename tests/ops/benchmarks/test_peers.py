@@ -1,37 +1,37 @@
-"""Everyone who is compared does the same work: with the same weights they say the same."""
+"""The compared implementations give the same tokens with the same weights."""
 
 import numpy as np
 import pytest
 import torch
 
-from nightscribe.benchmarks import contest as contests
-from nightscribe.benchmarks.clips import hear, measure_clips
-from nightscribe.benchmarks.codec import measure_codec
-from nightscribe.benchmarks.contest import contest
-from nightscribe.benchmarks.rounds import noise
-from nightscribe.benchmarks.side_by_side import OTHERS, Terms
-from nightscribe.benchmarks.sizes import SIZES, config_of
-from nightscribe.benchmarks.steps import measure_steps
+from nightscribe.benchmarks.random_weights import SIZES, config_of
+from nightscribe.benchmarks.step_curve import noise
 from nightscribe.model.config import LanguageModelConfig
-from tests.benchmarks.test_tables import parsed
+from ops.benchmarks import peers
+from ops.benchmarks.clips import measure_clips, transcribe
+from ops.benchmarks.codec import measure_codec
+from ops.benchmarks.peers import load_peers
+from ops.benchmarks.side_by_side import OTHERS, Setup
+from ops.benchmarks.steps import measure_steps
+from tests.benchmarks.test_report import parsed
 
 CPU = torch.device("cpu")
 NUM_FRAMES = 9  # fewer than the codec's window, which is another in transformers
 
 
-def terms(*peers: str) -> Terms:
-    return Terms(device=CPU, dtype=torch.float32, num_slots=(1, 2), peers=peers, repeats=1)
+def setup_of(*names: str) -> Setup:
+    return Setup(device=CPU, dtype=torch.float32, num_slots=(1, 2), peers=names, repeats=1)
 
 
-def test_with_the_same_weights_all_say_the_same():
+def test_with_the_same_weights_all_give_the_same_tokens():
     pytest.importorskip("moshi")
     pytest.importorskip("transformers")
-    held = contest(config_of("toy"), terms(*OTHERS))
+    loaded = load_peers(config_of("toy"), setup_of(*OTHERS))
     samples_SN = np.stack([noise(NUM_FRAMES * 1920, seed) for seed in range(3)])
     waveforms_SN = torch.from_numpy(samples_SN) / 32768
-    moshi_SF = held.moshi.hear(waveforms_SN).numpy()
-    transformers_SF = held.transformers.hear(waveforms_SN).numpy()
-    ours_SF = hear(held.slotted(3, 25), samples_SN)
+    moshi_SF = loaded.moshi.transcribe(waveforms_SN).numpy()
+    transformers_SF = loaded.transformers.transcribe(waveforms_SN).numpy()
+    ours_SF = transcribe(loaded.runner(3, 25), samples_SN)
     assert np.array_equal(ours_SF, moshi_SF)
     # Theirs stops before the last frame.
     assert np.array_equal(ours_SF[:, :-1], transformers_SF)
@@ -39,11 +39,11 @@ def test_with_the_same_weights_all_say_the_same():
 
 
 @pytest.mark.parametrize("present", [(), ("moshi",)])
-def test_who_is_not_installed_is_said_and_leaves_cells_empty(monkeypatch, present):
+def test_a_peer_that_is_not_installed_is_noted_and_its_cells_are_empty(monkeypatch, present):
     for peer in present:
         pytest.importorskip(peer)
-    monkeypatch.setattr(contests, "find_spec", lambda name: name in present or None)
-    config, asked = config_of("toy"), terms(*OTHERS)
+    monkeypatch.setattr(peers, "find_spec", lambda name: name in present or None)
+    config, asked = config_of("toy"), setup_of(*OTHERS)
     for table in (
         measure_steps(config, asked, history=24, num_steps=2),
         measure_codec(config, asked, num_frames=2),

@@ -1,12 +1,12 @@
-"""Our times beside the others', as cells of a table."""
+"""Our times beside those of the reference implementations, as cells of a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from nightscribe.benchmarks.table import Cell
-from nightscribe.benchmarks.timing import Spent, medians
+from nightscribe.benchmarks.report import Cell
+from nightscribe.benchmarks.timing import Elapsed, medians
 
 OURS, MOSHI, TRANSFORMERS = "ours", "moshi", "transformers"
 OTHERS = (MOSHI, TRANSFORMERS)
@@ -16,14 +16,14 @@ COLUMNS = (
     "transformers ms",
     "x moshi",
     "x transformers",
-    "x moshi, processor time",
-    "x transformers, processor time",
+    "x moshi, CPU time",
+    "x transformers, CPU time",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """On what, against whom and how often something is measured."""
+class Setup:
+    """Device, precision, numbers of slots, peers and repeats of a comparison."""
 
     device: torch.device
     dtype: torch.dtype
@@ -32,15 +32,15 @@ class Terms:
     repeats: int
 
 
-def cells(spent: Mapping[str, Sequence[Spent]], num_units: int) -> tuple[Cell, ...]:
-    """Milliseconds a unit of each, then how many times ours theirs are; under `COLUMNS`."""
-    times = {name: medians(several) for name, several in spent.items()}
+def cells(elapsed: Mapping[str, Sequence[Elapsed]], num_units: int) -> tuple[Cell, ...]:
+    """Milliseconds per unit of each, then their time over ours; in the order of `COLUMNS`."""
+    times = {name: medians(several) for name, several in elapsed.items()}
     wall_s = {name: time.wall_s for name, time in times.items()}
-    processor_s = {name: time.processor_s for name, time in times.items()}
+    cpu_s = {name: time.cpu_s for name, time in times.items()}
     return (
         *(_quotient(wall_s.get(name), num_units / 1e3) for name in (OURS, *OTHERS)),
         *(_quotient(wall_s.get(name), wall_s[OURS]) for name in OTHERS),
-        *(_quotient(processor_s.get(name), processor_s[OURS]) for name in OTHERS),
+        *(_quotient(cpu_s.get(name), cpu_s[OURS]) for name in OTHERS),
     )
 
 

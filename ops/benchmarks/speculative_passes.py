@@ -1,7 +1,7 @@
-"""What a pass over several frames costs beside a step of one, every window full.
+"""The cost of a pass over several frames and of a step of one frame, every KV cache full.
 
-How many frames of a pass are right depends on what is said, which random weights do not tell; that
-many or more must be for passes to gain.
+How many frames of a pass are accepted depends on the speech, so random weights cannot show it; this
+measures how many must be accepted for a pass to be faster.
 
 S slots, W columns of a round.
 """
@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from nightscribe.benchmarks.rounds import one_chunk
+from nightscribe.benchmarks.step_curve import one_chunk
 from nightscribe.benchmarks.timing import timed
 from nightscribe.engine.speculative_interface import Leaps
 from nightscribe.model.speculative_runner import LeapingModel
@@ -24,34 +24,37 @@ FRAMES = (2, 3, 4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassCost:
-    """A pass over so many frames of so many slots."""
+    """A pass over `num_frames` frames of `num_slots` slots."""
 
     num_frames: int
     num_slots: int
     pass_s: float
-    step_s: float  # of a single frame, over as many slots
+    step_s: float  # of one frame, over the same slots
 
     @property
     def frames_to_gain(self) -> float:
-        """Of a pass, on average: from so many right ones on, it is quicker than single steps."""
+        """Accepted frames per pass, on average, above which it is faster than single steps."""
         return self.pass_s / self.step_s
 
 
 def measure_pass(
     speech: SpeechToText, num_slots: int, num_frames: int, step_s: float, num_rounds: int
 ) -> PassCost:
-    """The middle of some rounds, after one that does not count."""
+    """The median of `num_rounds` rounds, after a warm-up."""
     num_passes = -(-ROUND_STEPS // num_frames)
     model = LeapingModel(speech, num_slots, num_frames, num_passes)
     run = _round(model, num_slots, 2 * speech.config.language_model.context)
     run()
-    spent = [timed(run, speech.device).wall_s / num_passes for _ in range(num_rounds)]
-    return PassCost(num_frames=num_frames, num_slots=num_slots, pass_s=median(spent), step_s=step_s)
+    elapsed = [timed(run, speech.device).wall_s / num_passes for _ in range(num_rounds)]
+    return PassCost(
+        num_frames=num_frames, num_slots=num_slots, pass_s=median(elapsed), step_s=step_s
+    )
 
 
 def _round(model: LeapingModel, num_slots: int, position: int) -> Callable[[], object]:
-    """Slots stand where their streams end: a pass costs as much whether its frames count or not,
-    and so every round finds them behind full windows.
+    """A round in which every slot is at the end of its stream.
+
+    A pass costs the same whether its frames count or not, so every round sees full KV caches.
     """
     width = model.frames_per_pass * model.num_passes
     leaps = replace(

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from nightscribe.benchmarks import passes
-from nightscribe.benchmarks.random_weights import random_speech
-from nightscribe.benchmarks.sizes import config_of
-from nightscribe.benchmarks.timing import Spent
+from nightscribe.benchmarks.random_weights import config_of, random_speech
+from nightscribe.benchmarks.timing import Elapsed
 from nightscribe.model.language_model import LanguageModel
+from ops.benchmarks import speculative_passes
 
 NUM_SLOTS, NUM_FRAMES, NUM_PASSES = 2, 3, 9  # nine passes of three frames: 25 steps and two more
 
@@ -25,7 +24,7 @@ def test_every_pass_hears_all_slots_behind_full_windows(speech, monkeypatch):
         return extend(self, codes_STK, text_ST, cache, *rest)
 
     monkeypatch.setattr(LanguageModel, "extend", watched)
-    passes.measure_pass(speech, NUM_SLOTS, NUM_FRAMES, step_s=0.1, num_rounds=2)
+    speculative_passes.measure_pass(speech, NUM_SLOTS, NUM_FRAMES, step_s=0.1, num_rounds=2)
     assert len(heard) == (1 + 2) * NUM_PASSES  # the first round warms up
     for shape, positions_S in heard:
         assert shape == (NUM_SLOTS, NUM_FRAMES)
@@ -33,9 +32,9 @@ def test_every_pass_hears_all_slots_behind_full_windows(speech, monkeypatch):
 
 
 def test_the_middle_round_counts_and_is_shared_by_its_passes(speech, monkeypatch):
-    rounds = iter([Spent(9.0, 0), Spent(0.9, 0), Spent(1.8, 0)])
-    monkeypatch.setattr(passes, "timed", lambda run, device: next(rounds))
-    cost = passes.measure_pass(speech, NUM_SLOTS, NUM_FRAMES, step_s=0.1, num_rounds=3)
+    rounds = iter([Elapsed(9.0, 0), Elapsed(0.9, 0), Elapsed(1.8, 0)])
+    monkeypatch.setattr(speculative_passes, "timed", lambda run, device: next(rounds))
+    cost = speculative_passes.measure_pass(speech, NUM_SLOTS, NUM_FRAMES, step_s=0.1, num_rounds=3)
     assert (cost.num_frames, cost.num_slots) == (NUM_FRAMES, NUM_SLOTS)
     assert cost.pass_s == pytest.approx(0.2)
     assert cost.frames_to_gain == pytest.approx(2)

@@ -1,47 +1,54 @@
 """The suite for a GPU goes through all of its code at toy sizes on a CPU."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from nightscribe.benchmarks import suite as suites
-from nightscribe.benchmarks.bandwidth import copy_bytes_per_s
-from nightscribe.benchmarks.curve import CurvePoint
-from nightscribe.benchmarks.random_weights import random_speech
-from nightscribe.benchmarks.sizes import config_of
-from nightscribe.benchmarks.suite import SuiteTerms, measure_suite
-from nightscribe.benchmarks.suite_tables import SizeResult
+from nightscribe.benchmarks import machine_speed
+from nightscribe.benchmarks.machine_speed import BenchLimits, fitting_slots
+from nightscribe.benchmarks.random_weights import config_of, random_speech
+from nightscribe.benchmarks.step_curve import StepCost
 from nightscribe.benchmarks.throughput import Throughput, Workload
+from nightscribe.benchmarks.timing import copy_bytes_per_s
 from nightscribe.model.memory_budget import footprint
 from nightscribe.model.precision import Numbers
 from nightscribe.survey.costs import read_benchmarks
-from tests.benchmarks.test_tables import parsed
+from ops.benchmarks import gpu_suite
+from ops.benchmarks.gpu_suite import (
+    SuiteOptions,
+    measure_size,
+    measure_suite,
+    records_of,
+)
+from ops.benchmarks.gpu_suite_tables import SizeResult
+from tests.benchmarks.test_report import parsed
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def suite():
-    return measure_suite(SuiteTerms.of(["toy"], CPU))
+    return measure_suite(SuiteOptions.of(["toy"], CPU))
 
 
 def test_everything_is_measured(suite):
-    steps, attention, codec, passes, heard, summary = (
+    steps, attention, codec, passes, throughputs, summary = (
         parsed(table.markdown()) for table in suite.tables
     )
     assert [(row["cache"], row["slots"]) for row in steps] == [
         (cache, slots) for cache in ("float32", "float8", "int8") for slots in ("8", "16")
     ]
-    assert [(row["cache"], row["way"]) for row in attention] == [
+    assert [(row["cache"], row["backend"]) for row in attention] == [
         (cache, way) for cache in ("float32", "float8", "int8") for way in ("products", "masked")
     ]
     assert all(float(row["ms"]) > 0 for row in attention)
-    assert [row["numbers"] for row in codec] == ["fp32", "TF32 convolutions", "TF32"]
+    assert [row["precision"] for row in codec] == ["fp32", "TF32 convolutions", "TF32"]
     assert [(row["frames"], row["slots"]) for row in passes] == [("2", "8"), ("3", "8"), ("4", "8")]
-    assert all(float(row["frames that must be right to gain"]) > 0 for row in passes)
-    assert codec[0]["codes flipped, %"] == "0"
-    assert [(row["cache"], row["clips"]) for row in heard] == [
+    assert all(float(row["accepted frames needed to gain"]) > 0 for row in passes)
+    assert codec[0]["codes changed, %"] == "0"
+    assert [(row["cache"], row["clips"]) for row in throughputs] == [
         *(("float32", clips) for clips in ("long", "short", "shards")),
         ("float8", "long"),
         ("int8", "long"),
@@ -52,16 +59,16 @@ def test_everything_is_measured(suite):
 
 
 def test_what_others_can_do_without_is_left_out_in_time(monkeypatch):
-    monkeypatch.setattr(suites, "cache_dtype_of", lambda cache, dtype, device: torch.int8)
-    monkeypatch.setattr(suites, "measure_pass", fails)
-    terms = SuiteTerms.of(["toy"], CPU)
-    monkeypatch.setattr(suites.time, "monotonic", iter((0, 1, 2, 3, 999)).__next__)
-    result = suites._measure_size("toy", terms)
+    monkeypatch.setattr(gpu_suite, "cache_dtype_of", lambda cache, dtype, device: torch.int8)
+    monkeypatch.setattr(gpu_suite, "measure_pass", fails)
+    options = SuiteOptions.of(["toy"], CPU)
+    monkeypatch.setattr(gpu_suite.time, "monotonic", iter((0, 1, 2, 3, 999)).__next__)
+    result = measure_size("toy", options)
     assert result.refused == [
         "Not measured, several frames in one pass: no such kernel.",
-        "The suite's time was over before the int8 cache.",
+        "The time of the suite was over before the int8 cache.",
     ]
-    assert [cache for cache, _ in result.heard] == ["float32"] * 3 + ["int8"]
+    assert [cache for cache, _ in result.speed.throughputs] == ["float32"] * 3 + ["int8"]
 
 
 def fails(*args):
@@ -69,7 +76,7 @@ def fails(*args):
 
 
 def test_a_cpu_gives_no_figures_for_plans(suite):
-    assert suite.measurements == []
+    assert suite.records == []
 
 
 def test_eight_bits_are_read_as_fewer_bytes(suite):
@@ -78,16 +85,16 @@ def test_eight_bits_are_read_as_fewer_bytes(suite):
 
 
 def test_a_copy_is_read_and_written(monkeypatch):
-    monkeypatch.setattr("nightscribe.benchmarks.bandwidth.REPEATS", 1)
+    monkeypatch.setattr("nightscribe.benchmarks.timing.COPY_REPEATS", 1)
     assert 1e8 < copy_bytes_per_s(CPU) < 1e13
 
 
 def test_a_step_is_held_against_its_bytes_and_the_clock():
-    point = CurvePoint(
+    point = StepCost(
         num_slots=100,
         in_rounds_s=0.01,
         median_s=0.011,
-        slowest_s=0.09,
+        p99_s=0.09,
         frame_s=0.08,
         read_bytes=2e9,
     )
@@ -97,12 +104,15 @@ def test_a_step_is_held_against_its_bytes_and_the_clock():
 
 
 def test_plans_read_what_a_gpu_was_measured_at(monkeypatch, tmp_path):
-    monkeypatch.setattr(suites, "machine_of", lambda device: "NVIDIA H200")
-    monkeypatch.setattr(suites, "dtype_of", lambda name, device: torch.bfloat16)
+    monkeypatch.setattr(machine_speed, "machine_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(gpu_suite, "dtype_of", lambda name, device: torch.bfloat16)
     workload = Workload(name="long", shortest_s=60, longest_s=60, num_clips=8)
-    heard = Throughput(workload=workload, sound_s=480, wall_s=2, occupancy=1)
-    result = SizeResult(size="1b", heard=[("bfloat16", heard)])
-    measured = suites._for_plans([result], torch.device("cuda"))
+    clips = [replace(workload, name=name) for name in ("long", "short", "shards")]
+    result = SizeResult.of("1b")
+    for clip in clips:
+        cost = Throughput(workload=clip, audio_s=480, wall_s=2, occupancy=1)
+        result.speed.throughputs.append(("bfloat16", cost))
+    measured = records_of([result], torch.device("cuda"))
     (tmp_path / "suite.json").write_text(json.dumps(measured))
     (read,) = read_benchmarks(tmp_path)
     assert (read["gpu"], read["model"], read["times_real_time"]) == (
@@ -113,15 +123,15 @@ def test_plans_read_what_a_gpu_was_measured_at(monkeypatch, tmp_path):
 
 
 def test_the_curve_ends_where_the_memory_does(monkeypatch):
-    terms = SuiteTerms(device=CPU, sizes=["toy"], most_slots=1024)
+    limits = BenchLimits(device=CPU)
     speech = random_speech(config_of("toy"), CPU, torch.float32)
     numbers = Numbers(weights="float32", activations="float32", cache="float32")
-    needs = footprint(speech.config, numbers, round_steps=25, encode_rows=terms.encode_rows)
+    needs = footprint(speech.config, numbers, round_steps=25, encode_rows=limits.encode_rows)
     beside_bytes = needs.encoding + needs.graphs
     for num_slots, free_bytes in (
         (1024, 10**12),
-        (64, (beside_bytes + 100 * needs.per_slot) / suites.KEPT_SHARE),
+        (64, (beside_bytes + 100 * needs.per_slot) / machine_speed.MEMORY_SHARE),
         (8, 10**6),
     ):
-        monkeypatch.setattr(suites, "free_bytes_of", lambda device, free=free_bytes: free)
-        assert suites._fitting_slots(speech, "float32", terms) == num_slots
+        monkeypatch.setattr(machine_speed, "free_bytes_of", lambda device, free=free_bytes: free)
+        assert fitting_slots(speech, "float32", limits) == num_slots

@@ -1,4 +1,4 @@
-"""The implementation in `transformers`, and our model with its weights.
+"""The implementation in `transformers`, with the same weights as ours.
 
 S slots, N samples, F frames, K codebooks, H heads, C keys, E width of a head.
 """
@@ -19,13 +19,13 @@ from nightscribe.model.speech_to_text import SpeechToText
 
 @dataclass(slots=True)
 class TransformersPeer:
-    """Its model; codec in fp32 as ours."""
+    """Its model; the codec is in fp32, like ours."""
 
     model: Any
 
     @classmethod
     def like(cls, speech: SpeechToText) -> Self:
-        """The same model; `speech` must not be packed yet and takes this one's weights."""
+        """The same model: `speech`, not packed yet, gets the weights of this one."""
         from transformers import KyutaiSpeechToTextForConditionalGeneration
         from transformers.initialization import no_init_weights
 
@@ -42,12 +42,12 @@ class TransformersPeer:
 
     @torch.no_grad()
     def step(self, codes_SK: Tensor, text_S: Tensor, cache: Any) -> Tensor:
-        """What every slot says next; the cache grows by a position."""
-        heard_S1K = torch.cat((text_S[:, None], codes_SK), dim=-1)[:, None]
-        return self.model(input_ids=heard_S1K, past_key_values=cache).logits[:, -1].argmax(-1)
+        """The next token of every slot; the cache grows by one position."""
+        inputs_S1K = torch.cat((text_S[:, None], codes_SK), dim=-1)[:, None]
+        return self.model(input_ids=inputs_S1K, past_key_values=cache).logits[:, -1].argmax(-1)
 
-    def memory_of(self, num_slots: int, num_positions: int) -> Any:
-        """A cache of streams that have heard so many frames."""
+    def cache_at(self, num_slots: int, num_positions: int) -> Any:
+        """A KV cache of streams at position `num_positions`."""
         from transformers import DynamicCache
 
         config = self.model.config
@@ -62,10 +62,10 @@ class TransformersPeer:
         return cache
 
     @torch.no_grad()
-    def hear(self, samples_SN: Tensor) -> Tensor:
-        """What is said on hearing each frame but the last, which its `generate` never hears."""
-        said = self.model.generate(input_values=samples_SN[:, None], audio_window_size=None)
-        return said[:, 2:]
+    def transcribe(self, samples_SN: Tensor) -> Tensor:
+        """The token of each frame but the last, which `generate` ignores."""
+        tokens = self.model.generate(input_values=samples_SN[:, None], audio_window_size=None)
+        return tokens[:, 2:]
 
 
 @torch.no_grad()
@@ -76,13 +76,13 @@ def _draw(model: Any) -> None:
             buffer.normal_()
         elif name.endswith("cluster_usage"):
             buffer.fill_(1)
-    # Both of these rows are of zeros in published files.
+    # Both rows are zero in published files.
     model.model.embed_tokens.embed_tokens.weight[-1] = 0
     model.lm_head.weight[-1] = 0
 
 
 def _take(speech: SpeechToText, model: Any) -> None:
-    """Overwrite our weights by theirs."""
+    """Overwrite our weights with theirs."""
     tensors = {name: _stored(name, tensor) for name, tensor in model.state_dict().items()}
     language_model, mimi = native_tensors(
         Inventory(tensors, Path("memory")),

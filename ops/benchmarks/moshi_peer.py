@@ -18,7 +18,7 @@ from nightscribe.model.speech_to_text import SpeechToText
 
 @dataclass(slots=True)
 class MoshiPeer:
-    """Its codec and its language model, each heard frame by frame."""
+    """Its codec and its language model, run frame by frame."""
 
     mimi: Any
     language_model: Any
@@ -27,7 +27,7 @@ class MoshiPeer:
 
     @classmethod
     def like(cls, speech: SpeechToText) -> Self:
-        """The same model; `speech` must not be packed yet."""
+        """The same model; the matrices of `speech` must not be packed yet."""
         from moshi.models.lm import LMGen
 
         dtype = speech.language_model.norm.scale_D.dtype
@@ -38,13 +38,13 @@ class MoshiPeer:
         return cls(mimi, language_model, LMGen(language_model, use_sampling=False))
 
     def begin(self, num_slots: int) -> None:
-        """Forget everything, for so many streams."""
+        """Reset all state, for `num_slots` streams."""
         self.streams.close()
         self.streams.enter_context(self.generator.streaming(num_slots))
         self.streams.enter_context(self.mimi.streaming(num_slots))
 
-    def fill_rings(self) -> None:
-        """Put something into its memory, all of which it reads however little was heard."""
+    def fill_cache(self) -> None:
+        """Fill its KV cache, all of which it reads at every step."""
         for module in self.language_model.modules():
             memory = getattr(getattr(module, "_streaming_state", None), "kv_cache", None)
             if memory is not None:
@@ -52,25 +52,25 @@ class MoshiPeer:
 
     @torch.no_grad()
     def encode(self, samples_SN: Tensor) -> Tensor:
-        """Codes SFK, a frame per call: so its programs for streams hear."""
+        """Codes SFK, one frame per call, as its streaming programs do."""
         frames = samples_SN[:, None].split(self.mimi.frame_size, dim=-1)
         return torch.cat([self.mimi.encode(frame) for frame in frames], dim=-1).mT
 
     @torch.no_grad()
     def step(self, codes_SK: Tensor) -> Tensor:
-        """What every slot says next; the first answer comes a step late."""
+        """The next token of every slot; the first one comes a step late."""
         return self.generator.step(codes_SK[..., None])
 
-    def hear(self, samples_SN: Tensor) -> Tensor:
-        """What is said on hearing each frame of waveforms of whole frames, SF."""
+    def transcribe(self, samples_SN: Tensor) -> Tensor:
+        """The token of each frame, SF, for waveforms of whole frames."""
         self.begin(len(samples_SN))
-        said = []
+        tokens = []
         for frame, samples in enumerate(samples_SN.split(self.mimi.frame_size, dim=-1)):
             codes_SK = self.encode(samples)[:, 0]
-            if frame == 0:  # the start step hears nothing of it
+            if frame == 0:  # the start step ignores its codes
                 self.step(codes_SK)
-            said.append(self.step(codes_SK))
-        return torch.cat([tokens_S11[:, 0] for tokens_S11 in said], dim=-1)
+            tokens.append(self.step(codes_SK))
+        return torch.cat([tokens_S11[:, 0] for tokens_S11 in tokens], dim=-1)
 
 
 def _fill(module: nn.Module, places: dict[str, NativeTensor]) -> None:
@@ -80,10 +80,10 @@ def _fill(module: nn.Module, places: dict[str, NativeTensor]) -> None:
         theirs = theirs.replace("self_attn.out_proj.weight", "self_attn.out_projs.0.weight")
         tensors[theirs] = tensors.pop(name)
     missing, surplus = module.load_state_dict(tensors, strict=False, assign=True)
-    heard = [name for name in missing if not name.startswith(("decoder", "upsample"))]
-    heard = [name for name in heard if not name.endswith(("output_proj.weight", "_initialized"))]
-    if heard or surplus:
-        raise ValueError(f"moshi's model differs from ours: {[*heard, *surplus][:3]}")
+    needed = [name for name in missing if not name.startswith(("decoder", "upsample"))]
+    needed = [name for name in needed if not name.endswith(("output_proj.weight", "_initialized"))]
+    if needed or surplus:
+        raise ValueError(f"moshi's model differs from ours: {[*needed, *surplus][:3]}")
 
 
 def _mimi(config: MimiConfig, device: torch.device) -> Any:
@@ -95,7 +95,7 @@ def _mimi(config: MimiConfig, device: torch.device) -> Any:
 
 
 def mimi_settings(config: MimiConfig) -> dict[str, Any]:
-    """A codec's sizes in moshi's words."""
+    """A codec configuration in moshi's format."""
     from moshi.models import loaders
 
     theirs: Any = deepcopy(loaders._mimi_config)
@@ -126,7 +126,7 @@ def mimi_settings(config: MimiConfig) -> dict[str, Any]:
 
 
 def _language_model(config: LanguageModelConfig, dtype: torch.dtype) -> Any:
-    """Without weights yet: drawing them would take long."""
+    """Without weights yet: initialising them would take long."""
     from moshi.models.lm import LMModel
 
     hidden_scale: Any = config.ffn_dim * 3 / 2 / config.dim

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.benchmarks import growth
-from nightscribe.benchmarks.growth import EndlessNoise, Listened, measure_growth
-from nightscribe.benchmarks.random_weights import random_speech
-from nightscribe.benchmarks.sizes import config_of
-from nightscribe.benchmarks.timing import Spent
+from nightscribe.benchmarks.random_weights import config_of, random_speech
+from nightscribe.benchmarks.timing import Elapsed
 from nightscribe.model.step_runner import SteppingModel
-from tests.benchmarks.test_tables import parsed
+from ops.benchmarks import growth
+from ops.benchmarks.growth import EndlessNoise, StreamCost, measure_growth
+from tests.benchmarks.test_report import parsed
 from tests.fakes import HashingModel
 
 CPU = torch.device("cpu")
@@ -33,22 +32,22 @@ def test_a_late_cut_takes_no_longer_than_an_early_one():
     assert process_time() - began_s < 0.5  # some seconds if it counts the periods before
 
 
-def test_a_long_stream_is_heard_amid_as_many_frames_of_short_ones(monkeypatch):
-    heard = []
+def test_a_long_stream_runs_between_as_many_frames_of_short_ones(monkeypatch):
+    lengths = []
 
-    def listened(model, num_frames, device):
-        heard.append(num_frames)
-        wall_s = num_frames * (1 if len(heard) < 6 else 2)  # the machine slows down
-        return Listened(num_frames, Spent(wall_s, 3 * wall_s), 5_000_000, 0)
+    def cost_of(model, num_frames, device):
+        lengths.append(num_frames)
+        wall_s = num_frames * (1 if len(lengths) < 6 else 2)  # the machine slows down
+        return StreamCost(num_frames, Elapsed(wall_s, 3 * wall_s), 5_000_000, 0)
 
-    monkeypatch.setattr(growth, "listen", listened)
+    monkeypatch.setattr(growth, "run_stream", cost_of)
     table = measure_growth(HashingModel(2), 50, 4, 2, CPU)
-    assert heard == [50, *[50, 50, 200, 50, 50] * 2]
+    assert lengths == [50, *[50, 50, 200, 50, 50] * 2]
     first, second, middle = parsed(table.markdown())
     assert (float(first["short s"]), float(first["long s"])) == (62.5, 200)
-    assert float(first["times the short one's"]) == float(first["of processor time"]) == 3.2
-    assert float(second["times the short one's"]) == 4
-    assert float(middle["times the short one's"]) == 3.6
+    assert float(first["long / short"]) == float(first["long / short, CPU time"]) == 3.2
+    assert float(second["long / short"]) == 4
+    assert float(middle["long / short"]) == 3.6
     assert {row["more host MB"] for row in (first, second, middle)} == {"5"}
     assert not middle["more device MB"]
 
@@ -62,6 +61,6 @@ def test_ten_times_as_long_takes_ten_times_as_long_and_no_more_memory():
     places = [tensor.data_ptr() for tensor in model.memory()]
     table = measure_growth(model, 2_000, 10, 1, CPU)
     middle = parsed(table.markdown())[-1]
-    assert 9 < float(middle["of processor time"]) < 11
+    assert 9 < float(middle["long / short, CPU time"]) < 11
     assert float(middle["more host MB"]) < 16
     assert places == [tensor.data_ptr() for tensor in model.memory()]

@@ -1,6 +1,6 @@
-"""Attention alone, by every way that serves it: one layer, one query a slot, every ring full.
+"""Attention alone, by every backend that supports it: one layer, one query per slot, full caches.
 
-B rows (slots), H heads, T queries, C entries of a ring, E width of a head.
+B rows (slots), H heads, T queries, C entries of the KV cache, E width of a head.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,24 +16,24 @@ from nightscribe.model.device import name_of
 from nightscribe.model.language_model import LanguageModel
 
 REPEATS = 5
-CALLS = 10  # of a turn: what the host does for one is hidden behind another
+CALLS = 10  # per turn: the host prepares one call while another runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WayCost:
-    """One call of one way."""
+class BackendCost:
+    """One call of one backend."""
 
-    way: str
+    backend: str
     cache: str
     num_slots: int
     call_s: float
     read_bytes: int
 
 
-def measure_ways(
+def measure_backends(
     language_model: LanguageModel, num_slots: int, dtype: torch.dtype, cache_dtype: torch.dtype
-) -> Iterator[WayCost]:
-    """Queries in `dtype` against keys and values in `cache_dtype`."""
+) -> Iterator[BackendCost]:
+    """Queries in `dtype`, keys and values in `cache_dtype`."""
     geometry, device = (
         language_model.transformer.geometry,
         language_model.embedding.table.weight.device,
@@ -49,12 +49,12 @@ def measure_ways(
         name: partial(_several, partial(way, queries_BHTE, *entries, sight))
         for name, way in ways_of_few(entries[0], sight)
     }
-    for name, spent in in_turns(actions, REPEATS, device).items():
-        yield WayCost(
-            way=name,
+    for name, elapsed in in_turns(actions, REPEATS, device).items():
+        yield BackendCost(
+            backend=name,
             cache=name_of(cache_dtype),
             num_slots=num_slots,
-            call_s=medians(spent).wall_s / CALLS,
+            call_s=medians(elapsed).wall_s / CALLS,
             read_bytes=ring.keys.size_bytes + ring.values.size_bytes,
         )
 

@@ -1,10 +1,10 @@
-"""What was measured is what stands in the tables."""
+"""Tables show what was measured."""
 
 import pytest
 
-from nightscribe.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, cells
-from nightscribe.benchmarks.table import Table, shown
-from nightscribe.benchmarks.timing import Spent
+from nightscribe.benchmarks.report import Table, formatted
+from nightscribe.benchmarks.timing import Elapsed
+from ops.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, cells
 
 
 def parsed(markdown: str) -> list[dict[str, str]]:
@@ -36,7 +36,7 @@ def test_a_row_has_a_cell_for_every_column():
 
 
 def test_a_figure_is_shown_with_what_counts():
-    assert [shown(cell) for cell in (0.0123456, 99.96, 1234.4, 7, None)] == [
+    assert [formatted(cell) for cell in (0.0123456, 99.96, 1234.4, 7, None)] == [
         "0.0123",
         "100",
         "1,234",
@@ -46,16 +46,16 @@ def test_a_figure_is_shown_with_what_counts():
 
 
 def test_ratios_are_of_medians_and_of_a_unit():
-    ours = [Spent(wall_s, 0.1) for wall_s in (0.2, 0.1, 9.0)]
-    moshi = [Spent(wall_s, 0.4) for wall_s in (0.5, 0.6, 0.1)]
+    ours = [Elapsed(wall_s, 0.1) for wall_s in (0.2, 0.1, 9.0)]
+    moshi = [Elapsed(wall_s, 0.4) for wall_s in (0.5, 0.6, 0.1)]
     row = dict(zip(COLUMNS, cells({OURS: ours, MOSHI: moshi}, num_units=10), strict=True))
     assert row["ours ms"] == pytest.approx(20)
     assert row["moshi ms"] == pytest.approx(50)
     assert row["x moshi"] == pytest.approx(2.5)
-    assert row["x moshi, processor time"] == pytest.approx(4)
+    assert row["x moshi, CPU time"] == pytest.approx(4)
     assert row["transformers ms"] is row["x transformers"] is None
 
 
 def test_both_others_stand_in_their_own_columns():
-    spent = {OURS: [Spent(1, 1)], MOSHI: [Spent(2, 3)], TRANSFORMERS: [Spent(5, 7)]}
+    spent = {OURS: [Elapsed(1, 1)], MOSHI: [Elapsed(2, 3)], TRANSFORMERS: [Elapsed(5, 7)]}
     assert cells(spent, num_units=1) == (1000, 2000, 5000, 2, 5, 3, 7)

@@ -1,7 +1,7 @@
 """A queue keeps the slots busy; batches in lockstep hear what they are padded with."""
 
-from nightscribe.benchmarks.queueing import LOCKSTEP, REFILLED, measure_queue, padded_batches, queue
-from tests.benchmarks.test_tables import parsed
+from ops.benchmarks.queueing import LOCKSTEP, REFILLED, measure_queue, padded_batches, queue
+from tests.benchmarks.test_report import parsed
 from tests.fakes import HashingModel
 
 
