@@ -2,14 +2,17 @@
 
 import logging
 import os
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 
 import ray
+from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
+import nightscribe
 from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.errors import NightscribeError
 
@@ -75,6 +78,7 @@ def _start(config: ClusterConfig) -> None:
         os.environ.setdefault(name, value)
     ray.init(
         address="local",
+        job_config=_job_config(),
         num_cpus=max(cpus_here(), MIN_CPUS),
         include_dashboard=False,
         log_to_driver=False,
@@ -82,6 +86,16 @@ def _start(config: ClusterConfig) -> None:
         object_store_memory=int(gib * 2**30) if gib else None,
         _temp_dir=os.path.join(gettempdir(), TEMP_FOLDER),
     )
+
+
+def _job_config() -> JobConfig:
+    """Workers find this package, but no module of the current folder: it might hide a library's.
+
+    Ray 2.60 puts the current folder first on the workers' path, except for its "client" jobs.
+    """
+    place = str(Path(nightscribe.__file__).absolute().parent.parent)
+    is_installed = place in sysconfig.get_paths().values()
+    return JobConfig(_client_job=True, _py_driver_sys_path=[] if is_installed else [place])
 
 
 def cpus_here(quota: Path = CPU_QUOTA) -> int:
