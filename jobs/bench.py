@@ -40,7 +40,7 @@ class BenchConfig:
     model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
     device: str = option("auto", "cpu, cuda or cuda:1; auto: the first GPU, else the CPU")
     dtype: str = option("auto", "precision of the language model", choices=("auto", *DTYPES))
-    cache: str = option("auto", "precision of the KV cache", choices=("auto", *CACHES))
+    kv_cache_dtype: str = option("auto", "precision of the KV cache", choices=("auto", *CACHES))
     num_threads: int | None = option(None, "CPU threads; null: as many as torch chooses", minimum=1)
     bench_results: str = option(USER_RESULTS, "folder to write the results to")
 
@@ -53,7 +53,7 @@ def run_bench(bench: BenchConfig) -> int:
         torch.set_num_threads(bench.num_threads)
     device = device_of(bench.device)
     config, dtype = _sizes(bench.model), dtype_of(bench.dtype, device)
-    cache_dtype = cache_dtype_of(bench.cache, dtype, device)
+    cache_dtype = cache_dtype_of(bench.kv_cache_dtype, dtype, device)
     lines = conditions(device)
     bandwidth = copy_bytes_per_s(device)
     speed = ModelSpeed(model=bench.model.name)
@@ -92,13 +92,18 @@ def _write_record(bench: BenchConfig, record: dict[str, object], device: torch.d
 def _path(bench: BenchConfig, device: torch.device, ending: str) -> Path:
     folder = Path(bench.bench_results).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    measured = "bench", bench.model.name, name_of(dtype_of(bench.dtype, device)), bench.cache
+    measured = (
+        "bench",
+        bench.model.name,
+        name_of(dtype_of(bench.dtype, device)),
+        bench.kv_cache_dtype,
+    )
     return folder / file_name("-".join(measured), device, ending)
 
 
 def _command(bench: BenchConfig) -> str:
     """The command line that repeats this measurement."""
-    keys = ("device", "dtype", "cache", "num_threads")
+    keys = ("device", "dtype", "kv_cache_dtype", "num_threads")
     usual = BenchConfig()
     changed = {
         key: getattr(bench, key) for key in keys if getattr(bench, key) != getattr(usual, key)

@@ -15,7 +15,7 @@ COMMANDS = {
     "show": "print one transcript of a run",
     "export": "write the transcripts of a run as subtitles, text or tables",
     "evaluate": "score a run against reference transcripts",
-    "bench": "measure the speed of this machine, beside the reference implementation",
+    "bench": "measure the speed of this machine for a model",
     "doctor": "check this machine, or what another GPU could do",
     "report": "write one HTML report of a run, with playable audio",
     "train": "fine-tune a model",

@@ -12,7 +12,6 @@ import ray
 from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
-import nightscribe
 from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.errors import NightscribeError
 
@@ -93,7 +92,7 @@ def _job_config() -> JobConfig:
 
     Ray 2.60 puts the current folder first on the workers' path, except for its "client" jobs.
     """
-    place = str(Path(nightscribe.__file__).absolute().parent.parent)
+    place = str(Path(__file__).absolute().parents[2])
     is_installed = place in sysconfig.get_paths().values()
     return JobConfig(_client_job=True, _py_driver_sys_path=[] if is_installed else [place])
 

@@ -85,7 +85,7 @@ def test_a_cpu_is_measured_over_fewer_slots_than_a_gpu():
     [
         (["num_threads=0"], "num_threads must be positive"),
         (["dtype=int3"], "dtype"),
-        (["cache=int3"], "cache"),
+        (["kv_cache_dtype=int3"], "kv_cache_dtype"),
         (["size=toy"], "size"),
     ],
 )

@@ -43,6 +43,7 @@ def test_the_wheel_has_one_top_level_name(wheel):
     "name",
     [
         "nightscribe/py.typed",
+        "nightscribe/__main__.py",
         "nightscribe/jobs/cli.py",
         "nightscribe/cluster/worker.py",
         "nightscribe/conf/transcribe.yaml",
