@@ -23,15 +23,13 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.options import group, option
 from nightscribe.training.augmentation import AugmentationConfig
-from nightscribe.training.batches import BatchMaker
-from nightscribe.training.dataset import Decode, samples_of, utterances_of
-from nightscribe.training.evaluation import DevelopmentClip, word_error_rate
-from nightscribe.training.examples import read_manifest
-from nightscribe.training.learner import Learner, LearningConfig, alone
+from nightscribe.training.batches import BatchMaker, CorruptionConfig
+from nightscribe.training.dataset import Decode, read_manifest, samples_of, utterances_of
+from nightscribe.training.evaluation import EvaluationClip, word_error_rate
 from nightscribe.training.plotting import plot_log
-from nightscribe.training.student import AdapterConfig, Student, open_student
-from nightscribe.training.token_corruption import CorruptionConfig
-from nightscribe.training.trainer import LOG_FILE, Course, CourseConfig, Lessons
+from nightscribe.training.train_state import OptimizerConfig, TrainState, no_sync
+from nightscribe.training.trainable_model import AdapterConfig, TrainableModel, open_trainable
+from nightscribe.training.trainer import LOG_FILE, DataLoader, ScheduleConfig, Trainer
 from nightscribe.training.vocabulary import read_pieces
 from nightscribe.training.windows import WindowConfig, WindowSampler
 
@@ -50,8 +48,8 @@ class TrainConfig:
     vocabulary: str | None = option(None, "file with text pieces to add, one per line")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "model to start from")
-    schedule: CourseConfig = group(CourseConfig, "length of the training and its intervals")
-    optimizer: LearningConfig = group(LearningConfig, "AdamW, learning rate and loss weights")
+    schedule: ScheduleConfig = group(ScheduleConfig, "length of the training and its intervals")
+    optimizer: OptimizerConfig = group(OptimizerConfig, "AdamW, learning rate and loss weights")
     adapter: AdapterConfig = group(AdapterConfig, "low-rank adapters (LoRA)")
     windows: WindowConfig = group(WindowConfig, "how utterances are joined into windows")
     augmentation: AugmentationConfig = group(
@@ -67,75 +65,75 @@ class TrainConfig:
 def train(config: TrainConfig) -> int:
     Path(config.output).mkdir(parents=True, exist_ok=True)
     if config.workers.num_workers == 1:
-        learn(config, Worker(0, _device(config.device)))
+        train_worker(config, Worker(0, _device(config.device)))
     else:
-        train_on_workers(learn, config, config.workers, str(Path(config.output).resolve()))
+        train_on_workers(train_worker, config, config.workers, str(Path(config.output).resolve()))
     console(soft_wrap=True).print(f"trained model: {Path(config.output) / MODEL_FOLDER}")
     return 0
 
 
-def learn(config: TrainConfig, worker: Worker) -> None:
+def train_worker(config: TrainConfig, worker: Worker) -> None:
     """The work of one training process, from opening the model to writing it."""
     torch.manual_seed(config.schedule.seed)
-    folder, student = Path(config.output), _student(config, worker.device)
-    agree = alone if config.workers.num_workers == 1 else average_gradients
-    learner = Learner(
-        student.model.language_model, config.optimizer, config.schedule.num_steps, agree
+    folder, trainable = Path(config.output), _trainable(config, worker.device)
+    sync = no_sync if config.workers.num_workers == 1 else average_gradients
+    state = TrainState(
+        trainable.model.language_model, config.optimizer, config.schedule.num_steps, sync
     )
-    course = Course(
-        learner=learner,
-        lessons=_lessons(config, student, worker),
+    trainer = Trainer(
+        state=state,
+        loader=_loader(config, trainable, worker),
         folder=folder,
-        measure=_measure(config, student) if worker.is_first else None,
-        keeps=worker.is_first,
+        evaluate=_evaluator(config, trainable) if worker.is_first else None,
+        writes_files=worker.is_first,
     )
-    course.run(_tell)
+    trainer.run(_print)
     if worker.is_first:
-        student.write(folder / MODEL_FOLDER, learner)
+        trainable.write(folder / MODEL_FOLDER, state)
         plot_log(folder / LOG_FILE, folder / PLOT_FILE)
 
 
-def _student(config: TrainConfig, device: torch.device) -> Student:
+def _trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     checkpoint = open_model(config.model)
     pieces = read_pieces(Path(config.vocabulary)) if config.vocabulary else []
-    return open_student(checkpoint, pieces, config.adapter, device)
+    return open_trainable(checkpoint, pieces, config.adapter, device)
 
 
-def _lessons(config: TrainConfig, student: Student, worker: Worker) -> Lessons:
-    model = student.model
+def _loader(config: TrainConfig, trainable: TrainableModel, worker: Worker) -> DataLoader:
+    model = trainable.model
     rate_hz = model.config.mimi.sample_rate_hz
     examples = read_manifest(Path(config.manifest))
-    utterances = utterances_of(examples, _decoder(config, rate_hz), student.tokenizer, model)
+    utterances = utterances_of(examples, _decoder(config, rate_hz), trainable.tokenizer, model)
     maker = BatchMaker(
         config=model.config,
         mimi=model.mimi,
         corruption=config.corruption,
-        prefixes=_prefixes(config, student),
+        prefixes=_prefixes(config, trainable),
     )
-    return Lessons(
+    return DataLoader(
         sampler=WindowSampler(utterances, rate_hz, config.windows),
         augmentation=config.augmentation,
         maker=maker,
-        course=config.schedule,
+        schedule=config.schedule,
         rank=worker.rank,
     )
 
 
-def _measure(config: TrainConfig, student: Student) -> Callable[[], float] | None:
+def _evaluator(config: TrainConfig, trainable: TrainableModel) -> Callable[[], float] | None:
     if config.development is None:
         return None
-    examples, prefixes = read_manifest(Path(config.development)), _prefixes(config, student)
-    rate_hz = student.model.config.mimi.sample_rate_hz
-    sounds = samples_of(examples, _decoder(config, rate_hz), rate_hz)
+    examples, prefixes = read_manifest(Path(config.development)), _prefixes(config, trainable)
+    rate_hz = trainable.model.config.mimi.sample_rate_hz
+    waveforms = samples_of(examples, _decoder(config, rate_hz), rate_hz)
     clips = [
-        DevelopmentClip(samples_N, example.text, prefixes.get(example.domain or "", ()))
-        for example, samples_N in zip(examples, sounds, strict=True)
+        EvaluationClip(samples_N, example.text, prefixes.get(example.domain or "", ()))
+        for example, samples_N in zip(examples, waveforms, strict=True)
     ]
-    return lambda: word_error_rate(student.model, student.tokenizer, clips)
+    return lambda: word_error_rate(trainable.model, trainable.tokenizer, clips)
 
 
-def _prefixes(config: TrainConfig, student: Student) -> dict[str, tuple[int, ...]]:
-    padding_id = student.model.config.language_model.padding_id
+def _prefixes(config: TrainConfig, trainable: TrainableModel) -> dict[str, tuple[int, ...]]:
+    padding_id = trainable.model.config.language_model.padding_id
     return {name: domain.first_tokens(padding_id) for name, domain in config.model.domains.items()}
 
 
@@ -154,7 +152,7 @@ def _device(name: str) -> torch.device:
     return torch.device(automatic if name == "auto" else name)
 
 
-def _tell(line: dict[str, Any]) -> None:
+def _print(line: dict[str, Any]) -> None:
     shown = "  ".join(f"{name} {value}" for name, value in line.items())
     console(soft_wrap=True).print(shown)
 

@@ -9,8 +9,8 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.native import read
 from nightscribe.training.export import export_checkpoint
-from nightscribe.training.student import AdapterConfig
-from nightscribe.training.trainer import LOG_FILE, CourseConfig
+from nightscribe.training.trainable_model import AdapterConfig
+from nightscribe.training.trainer import LOG_FILE, ScheduleConfig
 from nightscribe.training.windows import WindowConfig
 from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer_model
 
@@ -44,7 +44,7 @@ def config(tmp_path):
         vocabulary=str(tmp_path / "pieces.txt"),
         device="cpu",
         model=ModelConfig(checkpoint=str(tmp_path / "begin")),
-        schedule=CourseConfig(num_steps=4, windows_per_step=2, evaluate_every_steps=2),
+        schedule=ScheduleConfig(num_steps=4, windows_per_step=2, evaluate_every_steps=2),
         adapter=AdapterConfig(rank=2),
         windows=WindowConfig(window_s=2.0),
     )

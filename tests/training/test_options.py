@@ -3,7 +3,7 @@
 import pytest
 
 from nightscribe.training.augmentation import AugmentationConfig
-from nightscribe.training.token_corruption import CorruptionConfig
+from nightscribe.training.batches import CorruptionConfig
 from nightscribe.training.windows import WindowConfig
 
 

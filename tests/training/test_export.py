@@ -2,8 +2,7 @@ import torch
 
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.native import read
-from nightscribe.training.export import WEIGHTS_FILE, export_checkpoint
-from nightscribe.training.integers import int8_rows
+from nightscribe.training.export import WEIGHTS_FILE, export_checkpoint, int8_rows
 from tests.training.models import CONFIG, small_model, tokenizer_model
 
 
@@ -18,7 +17,7 @@ def written(folder, model, transform):
     return dict(open_checkpoint(str(folder)).language_model_tensors())
 
 
-def test_what_is_written_as_integers_opens_as_nearly_the_same_model(tmp_path):
+def test_a_checkpoint_with_int8_matrices_opens_as_nearly_the_same_model(tmp_path):
     model = small_model()
     opened = written(tmp_path, model, int8_rows)
     for name, tensor in read(model.language_model.native_tensors()):
@@ -29,7 +28,7 @@ def test_what_is_written_as_integers_opens_as_nearly_the_same_model(tmp_path):
         assert 0.1 < steps_OI.max() < 0.8, name  # half a step, and what rounding its scale moves
 
 
-def test_a_matrix_as_integers_takes_half_the_place(tmp_path):
+def test_an_int8_matrix_takes_half_the_bytes(tmp_path):
     model = small_model()
     plain, small = tmp_path / "plain", tmp_path / "small"
     written(plain, model, lambda tensors: tensors)

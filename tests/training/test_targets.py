@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightscribe.training.delayed_text import (
+from nightscribe.training.targets import (
     TextLayout,
     TimedTokens,
     delayed_text,
-    heard_text,
     prefixed,
+    text_inputs,
 )
 
 LAYOUT = TextLayout(
@@ -16,7 +16,7 @@ LAYOUT = TextLayout(
 )
 
 
-def test_a_word_is_announced_a_delay_after_its_sound_and_then_written():
+def test_a_word_is_announced_a_delay_after_its_start_and_then_written():
     tokens = delayed_text([TimedTokens((7, 8), 0.8, 1.2)], 30, LAYOUT)
     announced = 10 + 6 - 1
     assert tokens[announced : announced + 4].tolist() == [0, 7, 8, 3]
@@ -30,23 +30,23 @@ def test_the_time_of_a_word_is_read_back_from_the_position_of_its_end_of_padding
     assert (position + 1 - LAYOUT.delay_steps) / 12.5 == pytest.approx(start_s)
 
 
-def test_words_that_come_too_fast_follow_one_another():
+def test_words_that_are_due_too_early_follow_one_another():
     words = [TimedTokens((7, 8), 0.8, 0.9), TimedTokens((9,), 0.88, 1.0)]
     tokens = delayed_text(words, 30, LAYOUT)
     assert tokens[15:20].tolist() == [0, 7, 8, 0, 9]
 
 
-def test_what_does_not_fit_before_the_end_is_left_out_whole():
+def test_words_that_do_not_fit_before_the_end_are_left_out_whole():
     words = [TimedTokens((7,), 0.1, 0.3), TimedTokens((8, 9), 0.9, 1.0)]
     tokens = delayed_text(words, 17, LAYOUT)
     assert tokens[tokens != 3].tolist() == [0, 7]
 
 
-def test_the_model_hears_the_start_id_and_then_what_it_wrote_before():
-    assert heard_text(np.array([3, 0, 7]), LAYOUT).tolist() == [8000, 3, 0]
+def test_text_inputs_are_the_start_id_and_then_the_targets_shifted_by_one():
+    assert text_inputs(np.array([3, 0, 7]), LAYOUT).tolist() == [8000, 3, 0]
 
 
-def test_a_domain_speaks_first():
+def test_forced_tokens_of_a_domain_come_first():
     assert prefixed(np.full(5, 3), (21, 22)).tolist() == [21, 22, 3, 3, 3]
 
 
@@ -56,7 +56,7 @@ def test_a_domain_speaks_first():
         max_size=20,
     )
 )
-def test_words_are_written_whole_and_in_the_order_of_their_beginnings(spoken):
+def test_words_are_written_whole_and_in_the_order_of_their_starts(spoken):
     words = [
         TimedTokens((10 + index,) * length, start_s, start_s + 0.1)
         for index, (start_s, length) in enumerate(spoken)

@@ -3,8 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from nightscribe.training.dataset import samples_of, timed_tokens
-from nightscribe.training.examples import Example, SpokenWord, read_manifest
+from nightscribe.training.dataset import (
+    Example,
+    SpokenWord,
+    read_manifest,
+    samples_of,
+    timed_tokens,
+)
 from tests.training.models import small_model, tokenizer, tokenizer_model
 
 
@@ -45,14 +50,14 @@ def test_a_manifest_is_read_relative_to_its_folder(tmp_path):
         ({"audio": "a.wav", "words": [{"text": "low", "start_s": 2, "end_s": 1}]}, "spans"),
     ],
 )
-def test_a_bad_line_is_named_by_its_number(tmp_path, row, said):
+def test_an_error_in_a_line_names_its_number(tmp_path, row, said):
     path = manifest(tmp_path, {"audio": "a.wav", "text": "low"}, row)
     with pytest.raises(ValueError, match=f"line 2: .*{said}"):
         read_manifest(path)
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
-def test_a_manifest_from_any_editor_is_read_as_it_is_meant(tmp_path, ends):
+def test_a_manifest_may_have_a_byte_order_mark_and_any_line_ends(tmp_path, ends):
     texts = ["one\u2028two", "three\x85four"]
     rows = [json.dumps({"audio": "a.wav", "text": text}, ensure_ascii=False) for text in texts]
     (tmp_path / "m.jsonl").write_bytes(("\ufeff" + ends.join(rows) + ends).encode())
@@ -64,7 +69,7 @@ def test_an_empty_manifest_is_refused(tmp_path):
         read_manifest(manifest(tmp_path))
 
 
-def test_neighbours_from_one_file_decode_it_once(tmp_path):
+def test_consecutive_examples_of_one_file_decode_it_once(tmp_path):
     decoded = []
 
     def decode(path):
