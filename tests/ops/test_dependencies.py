@@ -4,7 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -59,6 +61,15 @@ def test_every_dependency_says_the_oldest_version_that_works():
     runtime = [*PROJECT["dependencies"], *EXTRAS["report"], *EXTRAS["evaluate"], *EXTRAS["train"]]
     for name, bound in bounds(runtime).items():
         assert any(one.operator in (">=", "==") for one in bound.specifier), name
+
+
+def test_the_hooks_of_pre_commit_have_the_pinned_versions():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"python"}
+    for hook in hooks:
+        for one in map(Requirement, hook["additional_dependencies"]):
+            assert one.specifier == SpecifierSet(f"=={pins()[canonicalize_name(one.name)]}")
 
 
 def test_the_extra_all_has_every_other_extra_and_dev_has_all():
