@@ -68,7 +68,7 @@ def test_a_manifest_may_have_a_byte_order_mark_and_any_line_ends(tmp_path, ends)
 
 
 def test_an_empty_manifest_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="names no examples"):
+    with pytest.raises(ValueError, match="has no examples"):
         read_manifest(manifest(tmp_path))
 
 
