@@ -1,1 +1,1 @@
-"""Values, not code: YAML groups that Hydra composes."""
+"""Named groups of values, in YAML, that Hydra composes. Other defaults are in the dataclasses."""

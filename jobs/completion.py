@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 
 from nightscribe.jobs.cli import COMMANDS
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job, options_of
-from nightscribe.jobs.keys import Key
+from nightscribe.jobs.shell.config import Job, options_of
+from nightscribe.jobs.shell.keys import Key
+from nightscribe.options import option
 
 SCRIPT = """\
 _nightscribe() {
@@ -20,13 +20,11 @@ complete -o default -F _nightscribe nightscribe
 """
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CompletionConfig:
-    """Print what bash needs to complete commands, keys and values."""
+    """Print the bash script that completes commands, keys and values."""
 
-    line: str | None = field(
-        default=None, metadata={"help": "complete the end of this line, and print no script"}
-    )
+    line: str | None = option(None, "complete the end of this command line, and print no script")
 
 
 def complete(config: CompletionConfig) -> None:
@@ -37,9 +35,9 @@ def complete(config: CompletionConfig) -> None:
 
 
 def candidates(line: str) -> list[str]:
-    """What may stand at the end of a line that begins with `nightscribe `, in bash's own pieces.
+    """Completions of the last word of a line that begins with `nightscribe `.
 
-    Bash breaks words at `=`: of a value, only what comes after it is completed.
+    Bash splits words at `=`: of `key=value`, only the value is completed.
     """
     words = line.split(" ")[1:]
     if len(words) < 2:
@@ -75,11 +73,3 @@ def _beginning(words: Iterable[str], start: str) -> list[str]:
 
 
 JOB = Job(name="completion", config=CompletionConfig, run=complete, positional=("line",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

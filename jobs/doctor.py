@@ -1,46 +1,52 @@
-"""`nightscribe doctor`: what this machine, or another one, can do, and what is missing."""
+"""`nightscribe doctor`: check this machine, or what another GPU could do."""
 
+import platform
+import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from huggingface_hub import HfApi, constants
+
+from nightscribe.audio.ffmpeg import find_ffmpeg
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.environment_checks import findings
+from nightscribe.jobs.shell.config import Job
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.device import DeviceSpec, FitReport, device_like, fit_report, local_device
 from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
-from nightscribe.survey.costs import measured_speed, read_benchmarks
+from nightscribe.options import group, option
+from nightscribe.storage.s3 import source_of_credentials
+from nightscribe.survey.costs import USER_RESULTS, known_results, measured_speed
 
 EVERY_GPU = "all"
-BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
+LIBRARIES = ("torch", "ray", "pyarrow", "huggingface_hub")
+HUB_TIMEOUT_S = 5.0
 PRECISIONS = {
     "": EngineConfig(),
     " int8": EngineConfig(dtype="int8"),
-    " int8 cache": EngineConfig(cache="int8"),
+    " int8 cache": EngineConfig(kv_cache_dtype="int8"),
 }
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorConfig:
-    """Tell what this machine, or a simulated GPU, can do and how many streams it hears at once."""
+    """Check this machine or a simulated GPU: precision, memory and how many streams fit."""
 
-    simulate: str | None = field(
-        default=None,
-        metadata={"help": f"a GPU instead of this machine: {EXAMPLES}; all: a table of GPUs"},
+    simulate: str | None = option(
+        None, f"a GPU instead of this machine: {EXAMPLES}; all: a table of GPUs"
     )
-    model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(name="", checkpoint=""),
-        metadata={"help": "a model; without one the published ones are told of"},
+    model: ModelConfig = group(
+        lambda: ModelConfig(name="", checkpoint=""), "which model; unset: the published ones"
     )
-    hub: bool = field(default=False, metadata={"help": "also ask whether the hub can be reached"})
-    engine: EngineConfig = field(
-        default_factory=EngineConfig, metadata={"help": "where the model runs"}
+    hub: bool = option(False, "also check that the Hugging Face hub answers")
+    engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
+    bench_results: str = option(
+        USER_RESULTS, "folder with results of `nightscribe bench`, from which speeds are taken"
     )
 
 
@@ -53,9 +59,9 @@ def examine(config: DoctorConfig) -> int:
         _write_of(device_like(gpu_named(config.simulate)), config)
         return 0
     _write_of(local_device(config.engine.device), config)
-    found = list(findings(config.hub))
-    sys.stdout.writelines(f"{'' if one.is_well else 'MISSING: '}{one.sentence}\n" for one in found)
-    return 0 if all(one.is_well for one in found) else 1
+    found = list(checks(config.hub))
+    sys.stdout.writelines(f"{'' if one.is_ok else 'MISSING: '}{one.sentence}\n" for one in found)
+    return 0 if all(one.is_ok for one in found) else 1
 
 
 def _write_of(device: DeviceSpec, config: DoctorConfig) -> None:
@@ -63,13 +69,17 @@ def _write_of(device: DeviceSpec, config: DoctorConfig) -> None:
         name: fit_report(sizes, device, config.engine)
         for name, sizes in _models(config.model).items()
     }
-    lines = [_told(device), ""]
+    lines = [_described(device), ""]
     for name, diagnosis in found.items():
-        lines += [*_diagnosed(name, diagnosis, device), ""]
+        lines += [
+            *_diagnosed(name, diagnosis, device),
+            f"  {_speed(name, device, config.bench_results)}",
+            "",
+        ]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _told(device: DeviceSpec) -> str:
+def _described(device: DeviceSpec) -> str:
     sets = f", {' '.join(device.instruction_sets)}" if device.instruction_sets else ""
     kind = f", capability {_dotted(device.capability)}" if device.capability else sets
     size, free = device.memory_bytes / 1e9, device.free_bytes / 1e9
@@ -90,23 +100,22 @@ def _diagnosed(name: str, found: FitReport, device: DeviceSpec) -> Iterator[str]
     yield f"  {needs.describe(found.num_slots)}"
     each = f"{needs.per_slot / 1e6:.0f} MB each"
     if not found.num_slots or not found.max_slots:
-        yield "  does not fit; engine.dtype=int8 or int4 takes less"
+        yield "  does not fit; engine.dtype=int8 or int4 needs less memory"
     elif found.num_slots > found.max_slots:
         yield f"  {found.num_slots} streams at once do not fit, {found.max_slots} would, {each}"
     else:
         yield f"  {found.num_slots} streams at once, {each}"
-    yield f"  {_speed(name, device)}"
 
 
-def _speed(model: str, device: DeviceSpec) -> str:
-    measured = measured_speed(device.name, model, read_benchmarks(BENCHMARKS))
+def _speed(model: str, device: DeviceSpec, bench_results: str) -> str:
+    measured = measured_speed(device.name, model, known_results(bench_results))
     if measured is None:
-        return "how many keep up with real time is not measured on this device"
+        return "speed was not measured on this device"
     return f"{measured.times_real_time:,.0f} times real time, {measured.basis}"
 
 
 def _models(model: ModelConfig) -> dict[str, SpeechToTextConfig]:
-    """Sizes by name; nothing is fetched for them."""
+    """Architectures by name, without fetching any."""
     if not model.checkpoint:
         return PUBLISHED
     if model.name in PUBLISHED:
@@ -114,8 +123,8 @@ def _models(model: ModelConfig) -> dict[str, SpeechToTextConfig]:
     if not Path(model.checkpoint).exists():
         known = ", ".join(PUBLISHED)
         raise ValueError(
-            f"{model.checkpoint} is not on disk, where the doctor looks alone; "
-            f"without their files it knows {known}"
+            f"{model.checkpoint} is not on disk, and doctor checks local files only; "
+            f"it knows {known} without their files"
         )
     return {model.name: open_model(model).config}
 
@@ -145,12 +154,68 @@ def _cell(model: str, kind: str, device: DeviceSpec) -> str:
     return str(num_slots) if num_slots else "-"
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One sentence about the environment, and whether a run can work with it."""
+
+    is_ok: bool
+    sentence: str
+
+
+def checks(contact_hub: bool, ffmpeg: str | None = None) -> Iterator[Check]:
+    """Findings about programs, libraries, the hub and credentials."""
+    yield _ffmpeg(ffmpeg)
+    yield _libraries()
+    yield _hub(contact_hub)
+    yield _credentials()
+
+
+def _ffmpeg(configured: str | None) -> Check:
+    try:
+        program = find_ffmpeg(configured)
+    except ValueError as error:
+        return Check(False, f"{error}: no recording can be decoded")
+    answer = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
+    words = answer.stdout.split()
+    if answer.returncode or len(words) < 3:
+        return Check(False, f"ffmpeg does not run: {program} ended with {answer.returncode}")
+    return Check(True, f"ffmpeg {words[2]} at {program}")
+
+
+def _libraries() -> Check:
+    known = {name: _version(name) for name in LIBRARIES}
+    missing = [name for name, found in known.items() if found is None]
+    installed = ", ".join(f"{name} {found}" for name, found in known.items() if found)
+    if missing:
+        return Check(False, f"{', '.join(missing)} not installed (installed: {installed})")
+    return Check(True, f"Python {platform.python_version()}, {installed}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _hub(contact: bool) -> Check:
+    cache = Path(constants.HF_HUB_CACHE)
+    num_cached = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
+    cached = f"{num_cached} models of the hub are cached in {cache}"
+    if not contact:
+        return Check(True, f"{cached}; the hub was not contacted (use hub=true)")
+    try:
+        HfApi().model_info("kyutai/stt-2.6b-en", timeout=HUB_TIMEOUT_S)
+    except Exception as error:
+        return Check(False, f"{cached}; the hub does not answer ({type(error).__name__})")
+    return Check(True, f"{cached}; the hub answers")
+
+
+def _credentials() -> Check:
+    source = source_of_credentials()
+    if source is None:
+        return Check(True, "no S3 credentials on this machine; instance roles were not checked")
+    return Check(True, f"S3 credentials found (from {source})")
+
+
 JOB = Job(name="doctor", config=DoctorConfig, run=examine, options=("simulate",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,15 @@
 """`nightscribe evaluate RUN`: score a run against reference transcripts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 from rich.table import Column, Table
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import clock, console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import clock, console
+from nightscribe.options import check_options, group, option
 from nightscribe.reading.evaluation import (
     evaluate,
     files_to_evaluate,
@@ -28,48 +28,39 @@ from nightscribe.storage.result_tables import (
 )
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
     """Score the transcripts of a run against references: word, character and translation errors."""
 
-    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    reference: str | None = field(
-        default=None,
-        metadata={
-            "help": "manifest with a column text or words, or a data set on the hub "
-            "(ORGANISATION/NAME); unset: the manifest that was transcribed"
-        },
+    run: str = option(MISSING, "output of a run: a folder or s3://")
+    reference: str | None = option(
+        None,
+        "manifest with a column text or words, or a data set on the hub (ORGANISATION/NAME); "
+        "unset: the manifest that was transcribed",
     )
-    split: str | None = field(
-        default=None, metadata={"help": "which part of a data set on the hub; unset: all of it"}
+    split: str | None = option(None, "split of a data set on the hub; unset: all of it")
+    language: str = option("en", "language of recordings whose manifest names none")
+    translated: list[str] = option([], "domains whose references are translations")
+    num_worst: int = option(10, "how many of the worst files to list", minimum=0)
+    num_confusions: int = option(
+        10, "how many substitutions, deletions and insertions to list", minimum=0
     )
-    language: str = field(
-        default="en", metadata={"help": "language of recordings whose manifest names none"}
-    )
-    translated: list[str] = field(
-        default_factory=list, metadata={"help": "domains whose references are translations"}
-    )
-    num_worst: int = field(default=10, metadata={"help": "how many of the worst files to list"})
-    num_confusions: int = field(default=10, metadata={"help": "how many words to list"})
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    s3: S3Config = group(S3Config, "access to object stores")
 
     def __post_init__(self) -> None:
-        for name in ("num_worst", "num_confusions"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_options(self)
 
 
 def evaluate_run(config: EvaluateConfig) -> int:
     store = open_run(config.run, config.s3)
     references = read_references(config.reference, config.split, config.s3)
-    files = list(
-        files_to_evaluate(
-            read_transcripts(store), read_failures(store), references, config.language
-        )
+    pairs = files_to_evaluate(
+        read_transcripts(store), read_failures(store), references, config.language
     )
-    if not files:
-        raise ValueError(_no_reference(config, next(published_uris(store), None)))
-    evaluation = evaluate(files, config.translated, throughput_of(read_status(store)))
+    compared = list(pairs)
+    if not compared:
+        raise ValueError(_nothing_to_score(config, next(published_uris(store), None)))
+    evaluation = evaluate(compared, config.translated, throughput_of(read_status(store)))
     write_evaluation(store, evaluation)
     terminal = console()
     for table in _tables(totals(evaluation), rows(evaluation), config):
@@ -77,11 +68,10 @@ def evaluate_run(config: EvaluateConfig) -> int:
     return 0
 
 
-def _no_reference(config: EvaluateConfig, uri: str | None) -> str:
+def _nothing_to_score(config: EvaluateConfig, uri: str | None) -> str:
     if config.reference is None:
-        missing = "has no reference texts: give reference=MANIFEST with columns uri and text"
-        return f"{config.run} {missing}"
-    return f"{config.reference} names no recording of {config.run}, such as {uri}"
+        return f"{config.run} has no references; give reference=MANIFEST with columns uri and text"
+    return f"{config.reference} has no reference for any recording of {config.run}, such as {uri}"
 
 
 def _tables(
@@ -123,7 +113,7 @@ def _facts_table(total: dict[str, Any]) -> Table:
         median_s, p90_s = total["start_error_median_s"], total["start_error_p90_s"]
         table.add_row("error of word starts", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
         late_s, num_words = total["start_shift_median_s"], total["num_timed_words"]
-        table.add_row("", f"late by {late_s:+.3f} s (median), {num_words:,} correct words")
+        table.add_row("", f"shifted by {late_s:+.3f} s (median), {num_words:,} correct words")
     return table
 
 
@@ -132,9 +122,9 @@ def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
         Column("worst files", overflow="fold"), "WER", "words", "hypothesis", title_justify="left"
     )
     for row in worst:
-        hypothesis = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
+        text = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
         table.add_row(
-            row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), hypothesis
+            row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), text
         )
     return table
 
@@ -151,11 +141,3 @@ def _percent(rate: float | None) -> str:
 
 
 JOB = Job(name="evaluate", config=EvaluateConfig, run=evaluate_run, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

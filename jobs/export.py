@@ -1,13 +1,13 @@
-"""`nightscribe export RUN`: subtitles, text and tables for every transcript of a run."""
+"""`nightscribe export RUN`: write the transcripts of a run as subtitles, text or tables."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import console
+from nightscribe.options import group, option
 from nightscribe.reading.export import ExportedFile, ExportNames, ExportOptions, export_files
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.rendering.formats import FORMATS
@@ -17,27 +17,19 @@ from nightscribe.storage.store import Store
 from nightscribe.storage.tables import in_parallel
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
-    """Write the transcripts of a run as files: one for each recording and format."""
+    """Write the transcripts of a run as files, one for each recording and format."""
 
-    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    to: str | None = field(
-        default=None, metadata={"help": "where the files go; unset: RUN/exports"}
+    run: str = option(MISSING, "output of a run: a folder or s3://")
+    to: str | None = option(None, "folder for the files; unset: RUN/exports")
+    beside_audio: bool = option(False, "write each file next to its recording instead")
+    formats: list[str] = option(
+        ["srt", "vtt", "text", "json"], f"formats to write, of {', '.join(FORMATS)}"
     )
-    beside_audio: bool = field(
-        default=False, metadata={"help": "put each file next to its recording instead"}
-    )
-    formats: list[str] = field(
-        default_factory=list, metadata={"help": f"what to write, of {', '.join(FORMATS)}"}
-    )
-    speakers: list[str] = field(
-        default_factory=list, metadata={"help": "names of the channels, as in [Agent,Customer]"}
-    )
-    rendering: RenderingConfig = field(
-        default_factory=RenderingConfig, metadata={"help": "lines, cues, utterances, paragraphs"}
-    )
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    speakers: list[str] = option([], "names of the channels, as in [Agent,Customer]")
+    rendering: RenderingConfig = group(RenderingConfig, "subtitles, utterances and paragraphs")
+    s3: S3Config = group(S3Config, "access to object stores")
 
 
 def export(config: ExportConfig) -> int:
@@ -82,11 +74,3 @@ def _count(done: Iterator[None]) -> int:
 
 
 JOB = Job(name="export", config=ExportConfig, run=export, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,88 +1,257 @@
-"""`nightscribe file AUDIO`: one recording to words on the terminal, without Ray."""
+"""`nightscribe file AUDIO`: transcribe one recording to the terminal, without Ray.
 
-from dataclasses import dataclass, field
+`transcribe`, `load_transcriber` and `read_audio` are for Python programs. Torch takes seconds to
+import: functions do it once the command line is known to be right.
+"""
 
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
+from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.rendering.document import RenderingConfig
-from nightscribe.rendering.formats import FORMATS
+from nightscribe.options import check_options, group, option
+from nightscribe.records import Finding, Word
+from nightscribe.rendering.document import RenderingConfig, monologue
+from nightscribe.rendering.formats import FORMATS, render
+
+if TYPE_CHECKING:
+    from nightscribe.model.prompting import Prompt
+    from nightscribe.transcription.transcriber import Transcriber
+
+STANDARD_INPUT = "-"
+SAMPLE_RATE_HZ = 24_000  # of every published model
+FRAMES_PER_PASS = 6  # 8 are hardly faster
+TIME_DECIMALS = 3
+CONFIDENCE_DECIMALS = 4
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PromptConfig:
-    """What the model is told before it hears the recording; not every model minds."""
+    """A prompt ahead of the recording; not every model follows it."""
 
-    text: str = field(default="", metadata={"help": "a text that is said first, as an example"})
-    audio: str | None = field(
-        default=None, metadata={"help": "a file that is heard first, as an example"}
+    text: str = option("", "example text, forced ahead of the transcript", common=True)
+    audio: str | None = option(
+        None, "example audio file, played ahead of the recording", common=True
     )
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileConfig:
-    """Write down what is said in one file, of any format that ffmpeg reads."""
+    """Transcribe one file of any format that ffmpeg can read."""
 
-    audio: str = field(default=MISSING, metadata={"help": "the file; - reads it from a pipe"})
-    format: str = field(
-        default="text", metadata={"help": "how the words are written", "choices": tuple(FORMATS)}
+    audio: str = option(MISSING, "audio or video file; - reads a pipe")
+    format: str = option("text", "output format", choices=tuple(FORMATS))
+    tokens: bool = option(False, "with format=json: also the text token of each frame")
+    channel: int | None = option(
+        None, "transcribe this channel, counted from 0; null: the mix of all"
     )
-    tokens: bool = field(
-        default=False,
-        metadata={"help": "with format=json: also the token said on hearing each frame"},
+    domain: str | None = option(
+        None, "domain of the recording, one of model.domains; null: model.domain"
     )
-    channel: int | None = field(
-        default=None, metadata={"help": "hear one channel, counted from 0; null hears their mix"}
-    )
-    domain: str | None = field(
-        default=None,
-        metadata={"help": "kind of recording, one of the model's domains; null for its usual one"},
-    )
-    prompt: PromptConfig = field(
-        default_factory=PromptConfig, metadata={"help": "what the model is told first"}
-    )
-    model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(checkpoint=MISSING), metadata={"help": "who listens"}
-    )
-    engine: EngineConfig = field(
-        default_factory=EngineConfig, metadata={"help": "where the model runs"}
-    )
-    decode: DecodeConfig = field(
-        default_factory=DecodeConfig, metadata={"help": "how ffmpeg is held"}
-    )
-    guards: GuardsConfig = field(
-        default_factory=GuardsConfig, metadata={"help": "when words are suspicious"}
-    )
-    rendering: RenderingConfig = field(
-        default_factory=RenderingConfig, metadata={"help": "paragraphs and subtitles"}
-    )
+    prompt: PromptConfig = group(PromptConfig, "example ahead of the recording")
+    model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
+    engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
+    decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
+    guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    rendering: RenderingConfig = group(RenderingConfig, "paragraphs and subtitles")
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.tokens and self.format != "json":
             raise ValueError(f"tokens=true needs format=json, not format={self.format}")
         if self.channel is not None and self.channel < 0:
             raise ValueError(f"channel counts from 0, got {self.channel}")
 
 
-def hear(config: FileConfig) -> int:
-    from nightscribe.jobs.hearing import (
-        transcribe_file,
-    )  # torch, which understanding words can do without
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTranscript:
+    """The words of one file, and what is doubtful about them."""
 
-    return transcribe_file(config)
+    uri: str
+    duration_s: float
+    words: list[Word]
+    tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
+    findings: tuple[Finding, ...] = ()  # of the guards
+    damage: str | None = None  # why only a part of the file could be decoded
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
 
 
-JOB = Job(name="file", config=FileConfig, run=hear, positional=("audio",))
+def transcribe(
+    audio: str | Path, *, model: str, settings: Mapping[str, Any] | None = None
+) -> FileTranscript:
+    """Transcribe one file: `transcribe("talk.mp3", model="tiny").words`.
+
+    `model` is a name of `conf/model`; `settings` are keys of `nightscribe file --help`, such as
+    `{"engine.device": "cuda", "channel": 1}`. Every call loads the model: use `load_transcriber`
+    for many recordings.
+    """
+    return transcribe_file(_config(audio, model, settings))
 
 
-def main() -> None:
-    run_job(JOB)
+def load_transcriber(model: str, *, settings: Mapping[str, Any] | None = None) -> "Transcriber":
+    """A model of `conf/model` on its device, for many clips: see `Transcriber.transcribe`."""
+    from nightscribe.transcription.transcriber import Transcriber
+
+    config = _config(STANDARD_INPUT, model, settings)
+    return Transcriber.load(config.model, config.engine, config.guards)
 
 
-if __name__ == "__main__":
-    main()
+def read_audio(
+    audio: str | Path, *, channel: int | None = None, sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> NDArray[np.int16]:
+    """The samples of a file at the rate of the models: one channel, or the mix of all."""
+    return samples_of(str(audio), channel, DecodeConfig(), sample_rate_hz)[0]
+
+
+def _config(audio: str | Path, model: str, settings: Mapping[str, Any] | None) -> FileConfig:
+    given = {"audio": audio, "model": model, **(settings or {})}
+    (config,) = configurations(JOB, [f"{key}={_as_word(value)}" for key, value in given.items()])
+    return config
+
+
+def _as_word(value: Any) -> str:
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def run_file(config: FileConfig) -> int:
+    """Write the transcript to stdout, and what is doubtful about it to stderr."""
+    transcript = transcribe_file(config)
+    if transcript.damage is not None:
+        sys.stderr.write(f"nightscribe: {config.audio} is incomplete: {transcript.damage}\n")
+    for one in transcript.findings:
+        where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
+        sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
+    sys.stdout.write(written(transcript, config))
+    return 0
+
+
+def transcribe_file(config: FileConfig) -> FileTranscript:
+    """Transcribe as configured; raises ValueError where nothing can be decoded."""
+    from nightscribe.guards.inspection import inspect
+    from nightscribe.model.checkpoints.open import open_model
+    from nightscribe.transcription.transcriber import Clip, Transcriber
+
+    checkpoint = open_model(config.model)
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
+    # Decoding comes before the weights are loaded, which takes longer than to refuse a file.
+    samples_N, damage = samples_of(config.audio, config.channel, config.decode, rate_hz)
+    clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
+    transcriber = Transcriber.from_checkpoint(
+        checkpoint, config.model, engine_of(config.engine), config.guards
+    )
+    (transcript,) = transcriber.transcribe([clip])
+    inspection = inspect(transcript.words, transcript.speech, None, config.guards)
+    return FileTranscript(
+        uri=config.audio,
+        duration_s=len(samples_N) / rate_hz,
+        words=list(transcript.words),
+        tokens=transcript.tokens_T[1:].tolist(),
+        findings=inspection.findings,
+        damage=damage,
+    )
+
+
+def engine_of(asked: EngineConfig) -> EngineConfig:
+    """For a single stream, which gains most from several frames per pass.
+
+    Only where that changes no word, and where it was measured: in float32 on a CPU.
+    """
+    from nightscribe.model.device import device_of
+
+    is_exact = {asked.dtype, asked.kv_cache_dtype} <= {"auto", "float32"}
+    is_on_cpu = device_of(asked.device).type == "cpu"
+    frames_per_pass = FRAMES_PER_PASS if is_exact and is_on_cpu else 1
+    return replace(asked, num_slots=1, frames_per_pass=asked.frames_per_pass or frames_per_pass)
+
+
+def samples_of(
+    audio: str, channel: int | None, config: DecodeConfig, rate_hz: int
+) -> tuple[NDArray[np.int16], str | None]:
+    """The whole waveform of a file, and why it is incomplete, if it is."""
+    from nightscribe.audio.waveform import read_waveform
+
+    with _on_disk(audio) as path:
+        samples_N, outcome = read_waveform(path, config, rate_hz, channel=channel)
+    problem = f"{outcome.detail or 'no reason is known'} ({outcome.reason})"
+    if not len(samples_N):
+        raise ValueError(f"{audio} cannot be decoded: {problem}")
+    return samples_N, None if outcome.status == "ok" else problem
+
+
+def written(transcript: FileTranscript, config: FileConfig) -> str:
+    """The transcript in the configured format."""
+    if config.format == "json":
+        return _json(transcript, with_tokens=config.tokens)
+    name = Path(transcript.uri).name
+    return render(monologue(name, transcript.words), config.format, config.rendering)
+
+
+def _json(transcript: FileTranscript, with_tokens: bool) -> str:
+    content: dict[str, Any] = {
+        "uri": transcript.uri,
+        "duration_s": round(transcript.duration_s, TIME_DECIMALS),
+        "text": transcript.text,
+        "words": [_rounded(word) for word in transcript.words],
+    }
+    if with_tokens:
+        content["tokens"] = transcript.tokens
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def _rounded(word: Word) -> dict[str, str | float]:
+    return {
+        "text": word.text,
+        "start_s": round(word.start_s, TIME_DECIMALS),
+        "end_s": round(word.end_s, TIME_DECIMALS),
+        "confidence": round(word.confidence, CONFIDENCE_DECIMALS),
+    }
+
+
+def _prompt(config: FileConfig, rate_hz: int) -> "Prompt":
+    from nightscribe.model.prompting import Prompt
+
+    samples_N = np.zeros(0, np.int16)
+    if config.prompt.audio is not None:
+        samples_N, _ = samples_of(config.prompt.audio, None, config.decode, rate_hz)
+    return Prompt(
+        domain=config.domain or config.model.domain, text=config.prompt.text, samples_N=samples_N
+    )
+
+
+@contextmanager
+def _on_disk(audio: str) -> Iterator[Path]:
+    """The file itself, or standard input copied to one: ffmpeg has to seek in some formats."""
+    if audio != STANDARD_INPUT:
+        path = Path(audio)
+        if path.is_dir():
+            raise ValueError(f"{audio} is a folder; use nightscribe transcribe input={audio}")
+        if audio.startswith("s3://"):
+            raise ValueError(f"{audio} is not local; use nightscribe transcribe input={audio}")
+        if not path.is_file():
+            raise ValueError(f"{audio}: there is no such file")
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="nightscribe-") as spooled:
+        shutil.copyfileobj(sys.stdin.buffer, spooled)
+        spooled.flush()
+        yield Path(spooled.name)
+
+
+JOB = Job(name="file", config=FileConfig, run=run_file, positional=("audio",))

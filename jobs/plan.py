@@ -1,10 +1,10 @@
-"""`nightscribe plan INPUT`: what is there, and what transcribing it will take. Spends nothing."""
+"""`nightscribe plan INPUT`: survey an archive and estimate time and cost, from headers alone."""
 
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,12 +17,12 @@ from rich.table import Column, Table
 from nightscribe.audio.cut import ShardConfig, probable_shards
 from nightscribe.audio.decode import DecodeConfig, read_header_text
 from nightscribe.cluster.audio_reader import SourceConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import clock, console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import clock, console
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.gpu_specs import GPUS, estimate_throughput, gpu_named, plain_name
+from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
 from nightscribe.storage.content_hash import ContentHasher
@@ -42,60 +42,47 @@ from nightscribe.survey.archive import (
 )
 from nightscribe.survey.costs import (
     OUTPUT_BYTES_PER_H,
+    USER_RESULTS,
     ArchiveWorkload,
     CostEstimate,
     GpuSpeed,
     estimate_cost,
+    known_results,
     measured_speed,
-    read_benchmarks,
 )
 
-BENCHMARKS = Path(__file__).parent.parent / "ops" / "benchmarks"
 KINDS = ("codec", "rate", "channels", "folder")
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlanConfig:
-    """Look at an archive's headers: hours, duplicates, trouble, GPU-hours, time and money."""
+    """Survey an archive from file headers: hours, duplicates, bad files, GPU hours and cost."""
 
-    input: str = field(
-        default=MISSING, metadata={"help": "file, folder, pattern or manifest; local or s3://"}
+    input: str = option(MISSING, "file, folder, glob pattern or manifest; local or s3://")
+    model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
+    gpus: list[str] = option(
+        ["h200", "h100", "l40s"], f"GPUs to compare; known are {', '.join(map(plain_name, GPUS))}"
     )
-    model: ModelConfig = field(
-        default_factory=lambda: ModelConfig(checkpoint=MISSING),
-        metadata={"help": "who will listen"},
+    num_gpus: int = option(1, "number of GPUs", minimum=1)
+    prices: dict[str, float] = option({}, "price of a GPU hour, as in prices.h200=3.5")
+    source: SourceConfig = group(SourceConfig, "channels, scratch space and decoding")
+    shard: ShardConfig = group(ShardConfig, "how recordings are cut into shards")
+    planning: PlanningConfig = group(PlanningConfig, "order of the work")
+    num_rows: int = option(10, "longest list of folders or files to print")
+    format: str = option("table", "output format", choices=("table", "json"))
+    bench_results: str = option(
+        USER_RESULTS, "folder with results of `nightscribe bench`, from which speeds are taken"
     )
-    gpus: list[str] = field(
-        default_factory=list,
-        metadata={"help": f"GPUs to compare; known are {', '.join(map(plain_name, GPUS))}"},
-    )
-    num_gpus: int = field(default=1, metadata={"help": "how many of them"})
-    prices: dict[str, float] = field(
-        default_factory=dict,
-        metadata={"help": "what a GPU costs for an hour, as in prices.h200=3.5"},
-    )
-    source: SourceConfig = field(
-        default_factory=SourceConfig, metadata={"help": "what is taken from each file"}
-    )
-    shard: ShardConfig = field(
-        default_factory=ShardConfig, metadata={"help": "where recordings are cut"}
-    )
-    planning: PlanningConfig = field(
-        default_factory=PlanningConfig, metadata={"help": "the order of the work"}
-    )
-    num_rows: int = field(default=10, metadata={"help": "longest list of folders or files shown"})
-    format: str = field(default="table", metadata={"help": "how", "choices": ("table", "json")})
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    s3: S3Config = group(S3Config, "access to object stores")
 
     def __post_init__(self) -> None:
-        if self.num_gpus < 1:
-            raise ValueError(f"num_gpus must be positive, got {self.num_gpus}")
+        check_options(self)
         for gpu in self.prices:
             if gpu not in self.gpus:
                 raise ValueError(f"prices.{gpu} is for none of gpus=[{','.join(self.gpus)}]")
 
 
-def look(config: PlanConfig) -> int:
+def run_plan(config: PlanConfig) -> int:
     speeds = list(_speeds(config))
     archive = _surveyed(config)
     costs = list(_costs(archive, config, speeds))
@@ -107,7 +94,7 @@ def look(config: PlanConfig) -> int:
 
 
 def _surveyed(config: PlanConfig) -> ArchiveSurvey:
-    """The headers of every file whose bytes are not those of another."""
+    """What the headers of all files but duplicates say."""
     planned = list(plan(recordings(config.input, config.s3), ContentHasher(), config.planning))
     originals = [one.recording for one in planned if one.duplicate_of is None]
     looked = track(
@@ -153,8 +140,8 @@ def _ask(path: Path) -> str:
 
 
 def _speeds(config: PlanConfig) -> Iterator[GpuSpeed]:
-    """Of each GPU of which one is known: the newest measurement, else an estimate."""
-    benchmarks, model = read_benchmarks(BENCHMARKS), config.model.name
+    """The speed of each GPU, where one is known: the newest measurement, else an estimate."""
+    benchmarks, model = known_results(config.bench_results), config.model.name
     for gpu in config.gpus:
         speed = measured_speed(gpu, model, benchmarks) or _estimated(gpu, model)
         if speed is not None:
@@ -211,7 +198,7 @@ def _print(archive: ArchiveSurvey, costs: list[CostEstimate], config: PlanConfig
         terminal.print(_cost_table(costs, config))
     unknown = [gpu for gpu in config.gpus if gpu not in {cost.speed.gpu for cost in costs}]
     if unknown:
-        terminal.print(f"how fast {config.model.name} is on {', '.join(unknown)} is not known")
+        terminal.print(f"the speed of {config.model.name} on {', '.join(unknown)} is not known")
 
 
 def _totals_table(archive: ArchiveSurvey) -> Table:
@@ -219,7 +206,7 @@ def _totals_table(archive: ArchiveSurvey) -> Table:
     table.add_row("recordings", f"{archive.num_recordings:,}")
     table.add_row("hours", clock(archive.duration_s))
     if archive.transcribed_s != archive.duration_s:
-        table.add_row("heard", f"{clock(archive.transcribed_s)} (each channel by itself)")
+        table.add_row("to transcribe", f"{clock(archive.transcribed_s)} (each channel separately)")
     table.add_row("longest", clock(archive.longest_s))
     table.add_row("size", decimal(archive.size_bytes))
     table.add_row("duplicates", f"{archive.num_duplicates:,} (transcribed once)")
@@ -249,7 +236,7 @@ def _hours_rows(seconds: Counter[str], num_rows: int) -> Iterator[tuple[str, flo
 
 
 def _trouble_table(archive: ArchiveSurvey, num_rows: int) -> Table:
-    table = Table(Column("unreadable", overflow="fold"), "why")
+    table = Table(Column("unreadable", overflow="fold"), "reason")
     for one in archive.unreadable[:num_rows]:
         table.add_row(one.recording.uri, one.error)
     if len(archive.unreadable) > num_rows:
@@ -276,12 +263,4 @@ def _amount(amount: float) -> str:
     return f"{amount:#.3g}" if amount >= 1 else f"{max(amount, 0.01):.2f}"
 
 
-JOB = Job(name="plan", config=PlanConfig, run=look, positional=("input",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()
+JOB = Job(name="plan", config=PlanConfig, run=run_plan, positional=("input",))

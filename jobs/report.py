@@ -1,7 +1,7 @@
-"""`nightscribe report RUN`: one HTML file about a run, and a chart of its throughput as SVG."""
+"""`nightscribe report RUN`: write one HTML report of a run, and a chart of its throughput."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,9 +10,9 @@ from omegaconf import MISSING
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.waveform import read_waveform
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import console
+from nightscribe.options import check_options, group, option
 from nightscribe.reading.report_data import build_report, summarize_run
 from nightscribe.reading.run_status import read_status, read_totals, read_word_error_rates
 from nightscribe.records import Recording
@@ -32,33 +32,31 @@ CHART_KEY = "_run/throughput.svg"
 AUDIO_RATE_HZ = 24_000
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReportConfig:
-    """Tell a whole run in one HTML file that opens anywhere, with sounds to listen to."""
+    """Write one self-contained HTML report of a run, with playable audio."""
 
-    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    title: str | None = field(default=None, metadata={"help": "its heading; unset: the run's name"})
-    max_pages: int = field(
-        default=100, metadata={"help": "recordings with a page, the suspicious ones first"}
+    run: str = option(MISSING, "output of a run: a folder or s3://")
+    title: str | None = option(None, "heading of the report; unset: the name of the run")
+    max_pages: int = option(
+        100, "recordings with a page of their own, suspicious ones first", minimum=0
     )
-    max_sound_s: float = field(
-        default=3600.0, metadata={"help": "sound in the file, about 0.3 MB a minute"}
+    max_sound_s: float = option(
+        3600.0, "most audio in the file, about 0.3 MB per minute", minimum=0
     )
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    s3: S3Config = group(S3Config, "access to object stores")
 
     def __post_init__(self) -> None:
-        for name in ("max_pages", "max_sound_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_options(self)
 
 
 def report(config: ReportConfig) -> int:
     store = open_run(config.run, config.s3)
-    content = _report(store, config)
-    store.write(REPORT_KEY, render_report(content).encode())
+    page = _report(store, config)
+    store.write(REPORT_KEY, render_report(page).encode())
     written = [store.uri(REPORT_KEY)]
-    if len(content.progress) > 2:
-        chart = throughput_svg(content.title, content.progress)
+    if len(page.progress) > 2:
+        chart = throughput_svg(page.title, page.progress)
         store.write(CHART_KEY, chart.encode())
         written.append(store.uri(CHART_KEY))
     terminal = console(soft_wrap=True)
@@ -85,7 +83,7 @@ def _report(store: Store, config: ReportConfig) -> Report:
 
 
 def _audio_loader(config: ReportConfig) -> Callable[[Recording, float], EmbeddedAudio | None]:
-    """Loads audio up to `max_sound_s` in all; None beyond that, or if the file is gone."""
+    """The audio of recordings until `max_sound_s` is used up; None where the file is gone."""
     left_s = config.max_sound_s
 
     def load(recording: Recording, duration_s: float) -> EmbeddedAudio | None:
@@ -103,7 +101,7 @@ def _audio_loader(config: ReportConfig) -> Callable[[Recording, float], Embedded
 
 
 def _samples(recording: Recording, duration_s: float, s3: S3Config) -> NDArray[np.int16]:
-    """The part of the file that was transcribed, decoded under the same limits."""
+    """The samples of a recording, decoded with the default limits."""
     with fetched(recording, s3, ScratchConfig()) as path:
         samples_N, _ = read_waveform(
             path,
@@ -117,11 +115,3 @@ def _samples(recording: Recording, duration_s: float, s3: S3Config) -> NDArray[n
 
 
 JOB = Job(name="report", config=ReportConfig, run=report, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,17 @@
-"""`nightscribe show RUN [RECORDING]`: one transcript on the terminal, or what is not ok."""
+"""`nightscribe show RUN [RECORDING]`: print one transcript, or list what is not ok."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import starmap
 
 from omegaconf import MISSING
 from rich.text import Text
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import console
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import console
+from nightscribe.options import check_options, group, option
 from nightscribe.reading.conversations import conversations, document
 from nightscribe.records import Transcript
 from nightscribe.rendering.document import Document, RenderingConfig, one_line
@@ -31,53 +31,50 @@ SURE, UNSURE = 0.9, 0.6
 COLOURS = "colours"
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShowConfig:
-    """Print the transcript of one recording, doubtful words in colour, or list what is not ok."""
+    """Print one transcript, doubtful words in colour, or list the recordings that are not ok."""
 
-    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    recording: str | None = field(
-        default=None,
-        metadata={
-            "help": "its id, or a part of its file's name; unset: what failed and what needs a "
-            "look, a line each"
-        },
+    run: str = option(MISSING, "output of a run: a folder or s3://")
+    recording: str | None = option(
+        None,
+        "id of a recording, or a part of its file name; unset: list failed and suspicious "
+        "recordings",
     )
-    format: str = field(default=COLOURS, metadata={"help": "how", "choices": (COLOURS, *FORMATS)})
-    speakers: list[str] = field(
-        default_factory=list, metadata={"help": "names of the channels, as in [Agent,Customer]"}
-    )
-    rendering: RenderingConfig = field(
-        default_factory=RenderingConfig, metadata={"help": "lines, cues, utterances, paragraphs"}
-    )
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    format: str = option(COLOURS, "output format", choices=(COLOURS, *FORMATS))
+    speakers: list[str] = option([], "names of the channels, as in [Agent,Customer]")
+    rendering: RenderingConfig = group(RenderingConfig, "subtitles, utterances and paragraphs")
+    s3: S3Config = group(S3Config, "access to object stores")
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.recording is None and self.format != COLOURS:
-            raise ValueError(f"format={self.format} is for one recording: name it behind the run")
+            raise ValueError(
+                f"format={self.format} needs a recording: nightscribe show RUN RECORDING"
+            )
 
 
 def show(config: ShowConfig) -> int:
     store = open_run(config.run, config.s3)
     if config.recording is None:
-        sys.stdout.writelines(_told(endings(store)))
+        sys.stdout.writelines(_endings(endings(store)))
     else:
         _write(_found(store, config.run, config.recording), config)
     return 0
 
 
 def _write(channels: list[Transcript], config: ShowConfig) -> None:
-    spoken = document(channels[0].recording.uri, channels, config.speakers)
+    conversation = document(channels[0].recording.uri, channels, config.speakers)
     if config.format != COLOURS:
-        sys.stdout.write(render(spoken, config.format, config.rendering))
+        sys.stdout.write(render(conversation, config.format, config.rendering))
         return
     terminal = console(soft_wrap=True)
-    for line in (_heading(channels), *_lines(spoken, config.rendering)):
+    for line in (_heading(channels), *_lines(conversation, config.rendering)):
         terminal.print(line)
 
 
-def _told(found: Iterable[Ending]) -> Iterator[str]:
-    """A line for each recording that is not ok, and at last how many there are of what."""
+def _endings(found: Iterable[Ending]) -> Iterator[str]:
+    """A line for each recording that is not ok, then the number of recordings by status."""
     counts, lines = Counter[str](), []
     for one in found:
         counts[one.status] += 1
@@ -87,30 +84,30 @@ def _told(found: Iterable[Ending]) -> Iterator[str]:
             lines.append("  ".join([f"{one.status:<9}", *filter(None, about)]) + "\n")
     yield from sorted(lines)
     amounts = ", ".join(f"{amount:,} {status}" for status, amount in counts.most_common())
-    yield f"{counts.total():,} recordings{': ' * bool(amounts)}{amounts}\n"
+    yield f"{counts.total():,} recordings" + (f": {amounts}\n" if amounts else "\n")
 
 
 def _found(store: Store, run: str, name: str) -> list[Transcript]:
-    """All channels of the one file that is meant."""
+    """All channels of the one recording with that id or file name."""
     files = list(conversations(find_transcripts(store, name)))
     if not files:
-        raise ValueError(_why_there_is_none(store, run, name))
+        raise ValueError(_why_missing(store, run, name))
     if len(files) > 1:
         names = ", ".join(map(_name, files[:5])) + (", ..." if len(files) > 5 else "")
-        raise ValueError(f"{name} names {len(files)} recordings: {names}")
+        raise ValueError(f"{name} matches {len(files)} recordings: {names}")
     return files[0]
 
 
 def _name(channels: list[Transcript]) -> str:
-    """Spans of one file differ in their ids alone."""
+    """With the id, because spans of one file have the same name."""
     recording = channels[0].recording
     return f"{recording.uri} ({recording.recording_id})"
 
 
-def _why_there_is_none(store: Store, run: str, name: str) -> str:
+def _why_missing(store: Store, run: str, name: str) -> str:
     failures = find_failures(store, name)
     if not failures:
-        return f"no transcript in {run} is named {name}"
+        return f"no transcript in {run} matches {name}"
     first = failures[0]
     return f"{first.recording.uri} failed ({first.stage}, {first.reason}): {first.detail}"
 
@@ -153,11 +150,3 @@ def _clock(time_s: float) -> str:
 
 
 JOB = Job(name="show", config=ShowConfig, run=show, positional=("run", "recording"))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,34 +1,35 @@
-"""`nightscribe status OUTPUT`: how far a run is, from anywhere that can read its output."""
+"""`nightscribe status OUTPUT`: show the progress of a run to anyone who can read its output."""
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from nightscribe.reading.pace import STATUS_KEY, read_status
 from omegaconf import MISSING
 from rich.table import Table
 
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
-from nightscribe.jobs.terminal import clock, console
-from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.terminal import clock, console
+from nightscribe.options import group, option
+from nightscribe.reading.run_status import STATUS_KEY, read_status
+from nightscribe.storage.locations import open_store
+from nightscribe.storage.s3 import S3Config
 
 SILENT_AFTER_S = 120.0
 NOT_FINISHED = 1
 ALIVE = ("running", "draining")
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StatusConfig:
-    """Tell how far a run is; the exit code is 0 once it is finished."""
+    """Show the progress of a run; the exit code is 0 once it is finished."""
 
-    run: str = field(default=MISSING, metadata={"help": "the output of a run: a folder or s3://"})
-    format: str = field(default="table", metadata={"help": "how", "choices": ("table", "json")})
-    s3: S3Config = field(default_factory=S3Config, metadata={"help": "how to reach object stores"})
+    run: str = option(MISSING, "output of a run: a folder or s3://")
+    format: str = option("table", "output format", choices=("table", "json"))
+    s3: S3Config = group(S3Config, "access to object stores")
 
 
-def tell_status(config: StatusConfig) -> int:
+def show_status(config: StatusConfig) -> int:
     status = status_now(config.run, config.s3)
     if config.format == "json":
         sys.stdout.write(json.dumps(status, indent=2) + "\n")
@@ -38,16 +39,18 @@ def tell_status(config: StatusConfig) -> int:
 
 
 def status_now(run: str, s3: S3Config) -> dict[str, Any]:
-    """The heartbeat; a run that is silent for long is told to be `silent`."""
+    """The last heartbeat; the state is `silent` when it is too old for a run that is alive."""
     store = open_store(run, s3)
     status = dict(read_status(store))
     if not status:
-        raise ValueError(f"{run}: no run has written its heartbeat here")
-    # By the clock of the store alone: this machine's and the run's may be wrong.
+        raise ValueError(f"{run}: no run has written a heartbeat here")
+    # By the clock of the store only: those of this machine and of the driver may be wrong.
     status["silent_s"] = max(round(store.age_s(STATUS_KEY)), 0)
     if status["state"] in ALIVE and status["silent_s"] > SILENT_AFTER_S:
         status["state"] = "silent"
-        status["detail"] = "the driver is gone or cut off; the same command goes on"
+        status["detail"] = (
+            "the driver has died or lost its connection; run the same command to resume"
+        )
     return status
 
 
@@ -55,24 +58,17 @@ def _table(status: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False, title=f"run {status['run_id']} {status['state']}")
     table.add_row("recordings", f"{status['num_done']:,} of {status['num_recordings']:,}")
     table.add_row("failed", f"{status['num_failures']:,}")
-    table.add_row("heard, this time", clock(status["transcribed_s"]))
+    table.add_row("transcribed in this run", clock(status["heard_s"]))
     table.add_row("speed", f"{status['speed']:.1f} x real time")
     if status["occupancy"] is not None:
-        table.add_row("slots", f"{status['occupancy']:.0%} full")
+        table.add_row("slot occupancy", f"{status['occupancy']:.0%}")
     if status["left_s"] is not None:
-        table.add_row("left", clock(status["left_s"]))
-    table.add_row("last sign of life", f"{status['silent_s']} s ago")
+        table.add_row("time left", clock(status["left_s"]))
+    if status["state"] != "finished":
+        table.add_row("last heartbeat", f"{status['silent_s']} s ago")
     if status["detail"]:
         table.add_row("detail", status["detail"])
     return table
 
 
-JOB = Job(name="status", config=StatusConfig, run=tell_status, positional=("run",))
-
-
-def main() -> None:
-    run_job(JOB)
-
-
-if __name__ == "__main__":
-    main()
+JOB = Job(name="status", config=StatusConfig, run=show_status, positional=("run",))

@@ -1,4 +1,4 @@
-"""`nightscribe submit ...`: the words of `transcribe`, run as a job on a cluster that is there."""
+"""`nightscribe submit ...`: run `transcribe` as a job on a Ray cluster."""
 
 import asyncio
 import shlex
@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from omegaconf import MISSING
 
 from nightscribe.cluster.config import RayConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import Job
+from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.transcribe import TranscribeConfig
+from nightscribe.options import group, option
 
 if TYPE_CHECKING:
     from nightscribe.cluster.ray_jobs import Jobs
@@ -25,53 +25,42 @@ PACKAGE = Path(__file__).parent.parent  # code, configuration and the small mode
 OWN_KEYS = ("submit", "ray.address")
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobConfig:
-    """How the job is handed over."""
+    """How the job is submitted."""
 
-    wait: bool = field(
-        default=True, metadata={"help": "follow the job's log and end with its exit code"}
+    wait: bool = option(True, "follow the log of the job and exit with its exit code")
+    job_id: str | None = option(None, "name of the job; null: Ray chooses one")
+    python: str = option("python", "Python interpreter on the cluster")
+    upload: bool = option(
+        True, "upload this version of the package; false: use the one installed on the cluster"
     )
-    job_id: str | None = field(default=None, metadata={"help": "a name for it; null: Ray's choice"})
-    python: str = field(default="python", metadata={"help": "the interpreter on the cluster"})
-    upload: bool = field(
-        default=True,
-        metadata={"help": "send this version of the program; false uses what is installed there"},
-    )
-    pip: list[str] = field(
-        default_factory=list, metadata={"help": "packages the cluster installs for this job"}
-    )
-    env: dict[str, str] = field(
-        default_factory=dict,
-        metadata={"help": "environment of the job, readable by all who see the dashboard"},
+    pip: list[str] = option([], "packages that the cluster installs for this job")
+    env: dict[str, str] = option(
+        {}, "environment variables of the job; everyone with access to the dashboard can read them"
     )
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SubmitConfig(TranscribeConfig):
-    """Hand a transcription to a cluster; every key of `transcribe` may be given."""
+    """Run transcribe as a job on a cluster; every key of transcribe may be given."""
 
-    submit: JobConfig = field(
-        default_factory=JobConfig, metadata={"help": "how the job is handed over"}
-    )
+    submit: JobConfig = group(JobConfig, "how the job is submitted")
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StopConfig:
-    """Stop a job that was submitted."""
+    """Stop a submitted job."""
 
-    stop: str = field(default=MISSING, metadata={"help": "the name of the job"})
-    ray: RayConfig = field(default_factory=RayConfig, metadata={"help": "which cluster"})
+    stop: str = option(MISSING, "name of the job")
+    ray: RayConfig = group(RayConfig, "which Ray cluster")
 
 
 def submit_job(config: SubmitConfig) -> int:
-    from nightscribe.cluster.ray_jobs import (
-        Jobs,
-        RayJob,
-    )  # ray, which understanding words can do without
+    from nightscribe.cluster.ray_jobs import Jobs, RayJob  # ray takes seconds to import
 
     jobs = Jobs(_dashboard(config.ray))
-    words = [word for word in sys.argv[1:] if not _is_own(word)]
+    words = [word for word in sys.argv[2:] if not _is_own(word)]
     with _upload(config.submit.upload) as folder:
         job_id = jobs.submit(
             RayJob(
@@ -82,32 +71,33 @@ def submit_job(config: SubmitConfig) -> int:
                 job_id=config.submit.job_id,
             )
         )
-    sys.stderr.write(f"submitted as {job_id}; stop it with nightscribe submit stop={job_id}\n")
-    return _follow(jobs, job_id) if config.submit.wait else 0
+    stop = f"stop it with nightscribe submit stop={job_id} ray.address={config.ray.address}"
+    sys.stderr.write(f"submitted as {job_id}; {stop}\n")
+    return _follow(jobs, job_id, stop) if config.submit.wait else 0
 
 
 def stop_job(config: StopConfig) -> int:
     from nightscribe.cluster.ray_jobs import Jobs
 
     stopped = Jobs(_dashboard(config.ray)).stop(config.stop)
-    sys.stderr.write(f"{config.stop} {'is stopping' if stopped else 'had ended already'}\n")
+    sys.stderr.write(f"{config.stop} {'is stopping' if stopped else 'has already ended'}\n")
     return 0
 
 
 def command(python: str, words: list[str]) -> str:
-    """One line for the shell of the cluster; quiet, because nobody looks at a moving bar there."""
-    return shlex.join([python, "-m", "nightscribe.jobs.transcribe", "quiet=true", *words])
+    """One line for the shell of the cluster; quiet, because its log shows no progress bar."""
+    return shlex.join([python, "-m", "nightscribe", "transcribe", "quiet=true", *words])
 
 
 @contextmanager
 def _upload(is_wanted: bool) -> Iterator[Path | None]:
-    """A folder that holds this version of the package and nothing else, for Ray to upload."""
+    """A folder with this version of the package and nothing else, for Ray to upload."""
     if not is_wanted:
         yield None
         return
     with TemporaryDirectory(prefix="nightscribe-submit-") as folder:
-        # A checkout links to its folders, an installed package may lie in a read-only place:
-        # a copy of the files serves both.
+        # In a checkout the package is made of links, and an installed one may be read-only:
+        # a copy of the files works for both.
         ignored = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(PACKAGE, Path(folder) / "nightscribe", ignore=ignored)
         yield Path(folder)
@@ -118,30 +108,22 @@ def _is_own(word: str) -> bool:
     return path in OWN_KEYS or path.startswith("submit.")
 
 
-def _follow(jobs: "Jobs", job_id: str) -> int:
+def _follow(jobs: "Jobs", job_id: str, stop: str) -> int:
     try:
         asyncio.run(jobs.follow(job_id, sys.stdout.write))
         return jobs.exit_code(job_id)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{job_id} goes on; stop it with nightscribe submit stop={job_id}\n")
+        sys.stderr.write(f"\n{job_id} keeps running; {stop}\n")
         return 0
 
 
 def _dashboard(ray: RayConfig) -> str:
     if ray.address is None:
         raise ValueError(
-            "ray.address must be given: the cluster's dashboard, such as http://HOST:8265"
+            "ray.address must be given: the URL of the cluster's dashboard, such as http://HOST:8265"
         )
     return ray.address
 
 
-JOB = Job(name="submit", config=SubmitConfig, run=submit_job)
 STOP = Job(name="stop", config=StopConfig, run=stop_job)
-
-
-def main() -> None:
-    run_job(STOP if any(word.startswith("stop=") for word in sys.argv[1:]) else JOB)
-
-
-if __name__ == "__main__":
-    main()
+JOB = Job(name="submit", config=SubmitConfig, run=submit_job, instead={"stop": STOP})

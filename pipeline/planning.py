@@ -8,10 +8,11 @@ streams: only a few bytes of each earlier recording stay in memory.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
 
+from nightscribe.options import check_options, option
 from nightscribe.records import PlannedRecording, Recording
 
 # Typical bytes per second of speech, to estimate durations that are unknown.
@@ -40,18 +41,16 @@ BYTES_PER_S = {
 UNKNOWN_BYTES_PER_S = 16_000
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlanningConfig:
-    """In which order recordings are worked on."""
+    """In which order recordings are transcribed."""
 
-    window_recordings: int = field(
-        default=10_000,
-        metadata={"help": "recordings that are ordered longest first among themselves"},
+    window_recordings: int = option(
+        10_000, "recordings that are sorted longest first among themselves", minimum=1
     )
 
     def __post_init__(self) -> None:
-        if self.window_recordings < 1:
-            raise ValueError(f"window_recordings must be positive, got {self.window_recordings}")
+        check_options(self, "planning")
 
 
 def plan(

@@ -12,6 +12,9 @@ SOURCES = sorted(path for folder in ("pipeline", "jobs") for path in (ROOT / fol
 LIGHT_MODULES = [
     "nightscribe",
     "nightscribe.records",
+    "nightscribe.errors",
+    "nightscribe.options",
+    "nightscribe.jobs.cli",
     "nightscribe.audio",
     "nightscribe.storage",
     "nightscribe.model.words",

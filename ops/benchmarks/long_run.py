@@ -144,7 +144,7 @@ def drive(folder: str, bucket: str) -> None:
         examine=_itself,
         cluster=cluster,
     )
-    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=NUM_SLOTS)
+    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=2, num_slots=NUM_SLOTS)
     with connected(RayConfig(), cluster):
         transcribe(order, pool, threading.Event(), partial(_tell, place / "progress.json"))
 

@@ -59,9 +59,9 @@ def step_of(model: LanguageModel, num_slots: int) -> Callable[[], object]:
 
 def rows(config: LanguageModelConfig, num_slots: int) -> list[str]:
     steps = {kind: step_of(model, num_slots) for kind, model in models(config, num_slots).items()}
-    spent = in_turns(steps, REPEATS, torch.device("cpu"))
-    processor_s = {kind: median(one.processor_s for one in spent[kind]) for kind in KINDS}
-    wall_s = {kind: median(one.wall_s for one in spent[kind]) for kind in KINDS}
+    elapsed = in_turns(steps, REPEATS, torch.device("cpu"))
+    cpu_s = {kind: median(one.cpu_s for one in elapsed[kind]) for kind in KINDS}
+    wall_s = {kind: median(one.wall_s for one in elapsed[kind]) for kind in KINDS}
     written = []
     for kind in KINDS:
         numbers = _numbers(kind)
@@ -71,9 +71,9 @@ def rows(config: LanguageModelConfig, num_slots: int) -> list[str]:
             kind,
             numbers.activations,
             f"{needs.weights / 1e6:.0f}",
-            f"{processor_s[kind] * 1e3:.1f}",
+            f"{cpu_s[kind] * 1e3:.1f}",
             f"{wall_s[kind] * 1e3:.1f}",
-            f"{processor_s[kind] / processor_s['float32']:.2f}",
+            f"{cpu_s[kind] / cpu_s['float32']:.2f}",
         )
         written.append(f"| {' | '.join(cells)} |\n")
     return written

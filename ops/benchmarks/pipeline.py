@@ -28,7 +28,7 @@ import torch
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
-from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
@@ -55,7 +55,7 @@ NEVER_CUT = ShardConfig(max_s=None)
 MODEL = ModelConfig(name="tiny", checkpoint=str(ROOT / "models/tiny"))
 ENGINE = EngineConfig(device="cpu", dtype="float32", num_slots=NUM_SLOTS)
 # Nothing is heard twice, in the pipeline as in the bare engine.
-ONCE = GuardsConfig(max_redecoded_s=0.0)
+ONCE = GuardsConfig(max_retry_s=0.0)
 
 
 def main() -> None:
@@ -179,9 +179,9 @@ def run(
             s3=S3Config(),
         ),
         examine=as_it_is,
-        pace=PaceConfig(publish_s=10),
+        intervals=IntervalsConfig(publish_s=10),
     )
-    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=1, num_slots=NUM_SLOTS)
+    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=1, num_slots=NUM_SLOTS)
     transcribe(order, pool, threading.Event(), tell)
 
 

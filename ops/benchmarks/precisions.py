@@ -2,9 +2,9 @@
 
     python -m ops.benchmarks.precisions models/tiny samples float32/float32 float32/int8 ...
 
-A pair is `engine.dtype` and `engine.cache`. Hears every recording of a folder, long ones in pieces
-of a minute, with each pair in turn; the first pair is what the others are held against. Prints a
-table of Markdown.
+A pair is `engine.dtype` and `engine.kv_cache_dtype`. Hears every recording of a folder, long ones
+in pieces of a minute, with each pair in turn; the first pair is what the others are held against.
+Prints a table of Markdown.
 """
 
 import sys
@@ -69,7 +69,7 @@ class Outcome:
 
 def measure(checkpoint: str, pair: str, clips: list[Clip]) -> Outcome:
     dtype, cache = pair.split("/")
-    engine = EngineConfig(device="cpu", dtype=dtype, cache=cache, num_slots=NUM_SLOTS)
+    engine = EngineConfig(device="cpu", dtype=dtype, kv_cache_dtype=cache, num_slots=NUM_SLOTS)
     transcriber = Transcriber.load(ModelConfig(name="measured", checkpoint=checkpoint), engine)
     began_s = time.process_time()
     heard = {one.clip_id: one for one in transcriber.transcribe(clips)}

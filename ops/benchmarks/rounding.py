@@ -1,9 +1,10 @@
-"""How far bf16 strays from fp32 with the same weights: ours, and beside it moshi and transformers.
+"""The error of bf16 against fp32 with the same weights: ours, moshi's and transformers'.
 
     python -m ops.benchmarks.rounding [LAYERS [FRAMES]]
 
-The 1B shape with random weights, eight streams of random codes; at every frame all are told what
-fp32 said at the one before. Ours also adds its embeddings as moshi does, rounding after each.
+The 1B shape with random weights, eight streams of random codes; at every frame all get the token
+that fp32 sampled at the frame before. Ours is also run with embeddings added as in moshi, rounding
+after each addition.
 
 S slots, K codebooks, V text tokens, N names.
 """
@@ -17,12 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nightscribe.benchmarks.contest import Contest, contest
-from nightscribe.benchmarks.machine import conditions
-from nightscribe.benchmarks.side_by_side import OTHERS, Terms
-from nightscribe.benchmarks.sizes import config_of
-from nightscribe.benchmarks.table import Table
+from nightscribe.benchmarks.random_weights import config_of
+from nightscribe.benchmarks.report import Table, conditions
 from nightscribe.model.language_model import LanguageModel
+from ops.benchmarks.peers import Peers, load_peers
+from ops.benchmarks.side_by_side import OTHERS, Setup
 
 CPU = torch.device("cpu")
 NUM_SLOTS = 8
@@ -33,8 +33,8 @@ Step = Callable[[Tensor, Tensor, bool], Tensor]
 
 def measure(num_layers: int, num_frames: int) -> Table:
     config = config_of("1b", num_layers)
-    terms = Terms(device=CPU, dtype=torch.bfloat16, num_slots=(NUM_SLOTS,), peers=OTHERS, repeats=1)
-    steps, lm = _steps(contest(config, terms)), config.language_model
+    setup = Setup(device=CPU, dtype=torch.bfloat16, num_slots=(NUM_SLOTS,), peers=OTHERS, repeats=1)
+    steps, lm = _steps(load_peers(config, setup)), config.language_model
     text_S = torch.full((NUM_SLOTS,), lm.text_start_id)
     codes_SK = torch.full((NUM_SLOTS, lm.num_codebooks), lm.audio_card)
     same: dict[str, list[float]] = {name: [] for name in steps}
@@ -47,8 +47,8 @@ def measure(num_layers: int, num_frames: int) -> Table:
             errors[name].append((logits_SV - logits[EXACT]).square().mean().item())
         codes_SK = torch.randint(lm.audio_card, codes_SK.shape)
     return Table(
-        title="bf16 beside fp32",
-        columns=("who", "tokens as fp32's", "error of a logit"),
+        title="bf16 against fp32",
+        columns=("implementation", "tokens equal to fp32's", "error of a logit"),
         rows=[
             (name, f"{_mean(same[name]):.1%}", _mean(errors[name]) ** 0.5)
             for name in steps
@@ -62,20 +62,20 @@ def measure(num_layers: int, num_frames: int) -> Table:
     )
 
 
-def _steps(held: Contest) -> dict[str, Step]:
-    assert held.moshi is not None
-    assert held.transformers is not None
-    ours = held.ours.language_model
+def _steps(peers: Peers) -> dict[str, Step]:
+    assert peers.moshi is not None
+    assert peers.transformers is not None
+    ours = peers.ours.language_model
     exact = deepcopy(ours).float()
-    held.moshi.begin(NUM_SLOTS)
-    memory = held.transformers.memory_of(NUM_SLOTS, 0)
+    peers.moshi.begin(NUM_SLOTS)
+    memory = peers.transformers.cache_at(NUM_SLOTS, 0)
     return {
         EXACT: _ours(exact, exact.embedding.add_at_once),
         "ours": _ours(ours, ours.embedding.add_at_once),
         "ours, rounding after each addition": _ours(ours, ours.embedding.add_in_order),
-        "moshi": partial(_moshi, held.moshi.language_model),
+        "moshi": partial(_moshi, peers.moshi.language_model),
         "transformers": partial(
-            _transformers, held.transformers.model, memory, ours.config.text_card
+            _transformers, peers.transformers.model, memory, ours.config.text_card
         ),
     }
 

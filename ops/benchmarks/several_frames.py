@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nightscribe.benchmarks.random_weights import draw
-from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.random_weights import config_of, draw
 from nightscribe.benchmarks.timing import in_turns, medians
 from nightscribe.engine.loop import Engine, step_engine
 from nightscribe.engine.speculative import speculative_engine
@@ -126,9 +125,9 @@ def cost(size: str, num_layers: str, slots: str, *widths: str) -> None:
     sys.stdout.write(f"| slots | a step, ms | {names} |\n|--:|--:|{'--:|' * len(widths)}\n")
     for num_slots in map(int, slots.split(",")):
         passes = {width: _pass(model, num_slots, width) for width in (1, *map(int, widths))}
-        times = {w: medians(spent) for w, spent in in_turns(passes, REPEATS, CPU).items()}
-        step_s = times[1].processor_s
-        ratios = " | ".join(f"{times[int(w)].processor_s / step_s:.2f}" for w in widths)
+        times = {w: medians(elapsed) for w, elapsed in in_turns(passes, REPEATS, CPU).items()}
+        step_s = times[1].cpu_s
+        ratios = " | ".join(f"{times[int(w)].cpu_s / step_s:.2f}" for w in widths)
         sys.stdout.write(f"| {num_slots} | {step_s * 1e3:.1f} | {ratios} |\n")
         sys.stdout.flush()
 

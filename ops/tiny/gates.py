@@ -30,7 +30,7 @@ from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.prompting import SpeechProcessor
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.records import Word
-from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.targets import TimedTokens
 from ops.tiny.corpus import RATE_HZ, TimedWord, read_corpus
 from ops.tiny.heads import measure_heads
 from ops.tiny.seams import MAX_DIFFERENT, Composed, measure_seams, read_composed

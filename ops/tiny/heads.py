@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nightscribe.training.delayed_text import TimedTokens
-from nightscribe.training.speech_horizons import HORIZONS_S, speech_answers
+from nightscribe.training.targets import HORIZONS_S, TimedTokens, speech_classes
 
 SURE = 0.5
 
@@ -18,7 +17,7 @@ def measure_heads(
 ) -> dict[str, dict[str, float]]:
     """For each horizon: how often silence lies ahead, how often that is said rightly, the AUC."""
     heard_s_F = np.arange(1, len(quiet_FH) + 1) / frame_rate_hz
-    is_quiet_FH = speech_answers(words, heard_s_F, num_answers=2) == 0
+    is_quiet_FH = speech_classes(words, heard_s_F, num_classes=2) == 0
     return {
         f"{horizon_s:g} s": {
             "quiet_share": float(is_quiet_F.mean()),

@@ -25,12 +25,16 @@ from nightscribe.model.mimi import ResidualCodebooks
 from nightscribe.model.native_tensors import read
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
-from nightscribe.training.delayed_text import TextLayout, TimedTokens, delayed_text, heard_text
-from nightscribe.training.export import export_checkpoint
-from nightscribe.training.integers import int8_rows
-from nightscribe.training.learner import heads_nats
-from nightscribe.training.speech_horizons import speech_answers
-from nightscribe.training.token_corruption import CorruptionConfig, corrupted
+from nightscribe.training.batches import CorruptionConfig, corrupted
+from nightscribe.training.export import export_checkpoint, int8_rows
+from nightscribe.training.targets import (
+    TextLayout,
+    TimedTokens,
+    delayed_text,
+    speech_classes,
+    text_inputs,
+)
+from nightscribe.training.train_state import head_loss
 from ops.tiny.clock import timed_steps
 from ops.tiny.codec import load_teacher
 from ops.tiny.pool import LABEL_FILE, SOUND_FILE
@@ -138,7 +142,7 @@ class Lessons:
         windows = rng.integers(0, len(self.words), WINDOWS_PER_STEP)
         crops = [(w, int(rng.integers(self.num_frames - CROP_FRAMES + 1))) for w in windows]
         texts = [self._text(window, first) for window, first in crops]
-        heard_text_BP = np.stack([heard_text(tokens, self.layout) for tokens in texts])
+        heard_text_BP = np.stack([text_inputs(tokens, self.layout) for tokens in texts])
         yield self._cut(self.heard_WTD, crops, MIMI.positions_per_frame).float()
         silent = (self.layout.padding_id, self.layout.end_of_padding_id)
         others = np.arange(4, CONFIG.language_model.text_card)
@@ -161,7 +165,7 @@ class Lessons:
 
     def _answers(self, window: int, first: int) -> np.ndarray:
         heard_s = (first + np.arange(CROP_FRAMES + 1)) / MIMI.frame_rate_hz
-        return speech_answers(self.words[window], heard_s, CONFIG.language_model.vad_head_dim)
+        return speech_classes(self.words[window], heard_s, CONFIG.language_model.vad_head_dim)
 
     def _cut(self, rows: np.ndarray, crops: list[tuple[int, int]], per_frame: int) -> Tensor:
         cut = [rows[w, per_frame * f : per_frame * (f + CROP_FRAMES)] for w, f in crops]
@@ -227,7 +231,7 @@ def _loss(
     weights = torch.where(written_BP == CONFIG.language_model.padding_id, 0.5, 1.0)
     return (
         (nats * weights).sum() / weights.sum()
-        + HEADS_WEIGHT * heads_nats(answered, answers_BPH)
+        + HEADS_WEIGHT * head_loss(answered, answers_BPH)
         + TASK_WEIGHT * task
         + COMMITMENT_WEIGHT * commitment
     )

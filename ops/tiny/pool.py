@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from nightscribe.training.augmentation import AugmentationConfig, augmented
-from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.targets import TimedTokens
 from nightscribe.training.windows import Utterance, Window, WindowConfig, WindowSampler
 from ops.tiny.corpus import RATE_HZ, Spoken, read_corpus
 

@@ -19,8 +19,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from nightscribe.training.augmentation import at_level
-from nightscribe.training.noises import beeps, coloured
+from nightscribe.training.augmentation import at_level, beeps, coloured
 from ops.tiny.corpus import RATE_HZ, Spoken, read_corpus
 
 DURATION_S = 600

@@ -9,11 +9,13 @@ N samples, H hops.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil, inf
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nightscribe.options import option
 
 HOP_S = 0.02
 # The frame length of every model.
@@ -24,22 +26,16 @@ LOUD_QUANTILE = 0.9
 ALWAYS_QUIET = 33.0**2  # mean square of -60 dB of full scale
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShardConfig:
-    """How long shards may be and where they are cut."""
+    """How recordings are cut into shards."""
 
-    max_s: float | None = field(
-        default=60.0, metadata={"help": "longest shard; null never cuts a recording"}
-    )
-    search_s: float = field(
-        default=20.0, metadata={"help": "the quietest place is looked for in so much before max_s"}
-    )
-    pause_s: float = field(default=0.3, metadata={"help": "how long the quiet at a cut should be"})
-    margin_s: float = field(
-        default=0.2, metadata={"help": "what neighbours hear of each other at a cut in a pause"}
-    )
-    overlap_s: float = field(
-        default=2.0, metadata={"help": "the same where nobody pauses; longer than a word"}
+    max_s: float | None = option(60.0, "longest shard; null: never cut a recording", common=True)
+    search_s: float = option(20.0, "the cut is the quietest place within this long before max_s")
+    pause_s: float = option(0.3, "length of the quiet stretch that is searched for")
+    margin_s: float = option(0.2, "audio that neighbours share where the cut lies in a pause")
+    overlap_s: float = option(
+        2.0, "audio that neighbours share where it does not; longer than a word"
     )
 
     def __post_init__(self) -> None:

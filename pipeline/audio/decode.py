@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -32,6 +32,7 @@ from nightscribe.audio.decode_outcome import (
     judge,
     wav_duration_s,
 )
+from nightscribe.options import check_options, option
 
 log = logging.getLogger(__name__)
 
@@ -47,31 +48,21 @@ END_S = 10.0
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeConfig:
     """Limits of one decoding."""
 
-    ffmpeg: str | None = field(
-        default=None, metadata={"help": "the ffmpeg program; null finds one"}
+    ffmpeg: str | None = option(None, "the ffmpeg program; null: the system's, else a bundled one")
+    block_s: float = option(10.0, "seconds of audio decoded at a time", above=0)
+    max_recording_s: float = option(
+        48 * 3600.0, "longer recordings are cut off and marked partial", above=0
     )
-    block_s: float = field(default=10.0, metadata={"help": "sound handed on at a time"})
-    max_recording_s: float = field(
-        default=48 * 3600.0, metadata={"help": "longer recordings are cut off and partial"}
-    )
-    stall_s: float = field(
-        default=120.0, metadata={"help": "ffmpeg is ended when it takes so long over a block"}
-    )
-    max_cpu_s: int = field(
-        default=7200, metadata={"help": "processor time that one decoding may take"}
-    )
-    max_memory_bytes: int = field(
-        default=4 << 30, metadata={"help": "address space that one ffmpeg may take"}
-    )
+    stall_s: float = option(120.0, "kill ffmpeg when one block takes this long", above=0)
+    max_cpu_s: int = option(7200, "CPU time limit of one ffmpeg process", above=0)
+    max_memory_bytes: int = option(4 << 30, "address space limit of one ffmpeg process", above=0)
 
     def __post_init__(self) -> None:
-        for name in ("block_s", "max_recording_s", "stall_s", "max_cpu_s", "max_memory_bytes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"decode.{name} must be positive, got {getattr(self, name)}")
+        check_options(self, "decode")
 
 
 class AudioDecoder:

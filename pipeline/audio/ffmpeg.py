@@ -13,14 +13,18 @@ from functools import cache
 import ffmpeg
 import imageio_ffmpeg
 
+from nightscribe.errors import NightscribeError
+
 DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,g722,g726,g726le,gsm,"
     "loas,matroska,mov,mp3,mpeg,mpegts,mpegvideo,ogg,opus,rm,sox,tta,voc,w64,wav,webm,wsaud,wv,xwma"
 )
 
 
-class FfmpegError(ValueError):
+class FfmpegError(NightscribeError, ValueError):
     """There is no usable ffmpeg."""
+
+    fault = "environment"
 
 
 @cache

@@ -1,1 +1,1 @@
-"""How fast this is, beside the reference implementations where they are installed."""
+"""Measures how fast a machine transcribes, for `nightscribe bench` and `nightscribe plan`."""

@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, taken in turns."""
+"""Wall and CPU times of actions, taken in turns, and the bandwidth of a device's memory."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,45 +7,59 @@ from statistics import median
 
 import torch
 
+from nightscribe.model.device import free_bytes_of
+
 Action = Callable[[], object]
+
+COPY_REPEATS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What something took: by the clock, and of the processor by this process."""
+class Elapsed:
+    """Wall time, and CPU time of this process."""
 
     wall_s: float
-    processor_s: float
+    cpu_s: float
 
 
-def timed(action: Action, device: torch.device) -> Spent:
-    """Do it once, from an idle device to an idle device."""
-    settle(device)
-    wall_s, processor_s = time.perf_counter(), time.process_time()
+def timed(action: Action, device: torch.device) -> Elapsed:
+    """Run once; the device is idle before and after."""
+    synchronize(device)
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
     action()
-    settle(device)
-    return Spent(time.perf_counter() - wall_s, time.process_time() - processor_s)
+    synchronize(device)
+    return Elapsed(time.perf_counter() - wall_s, time.process_time() - cpu_s)
 
 
 def in_turns(
     actions: Mapping[str, Action], repeats: int, device: torch.device
-) -> dict[str, list[Spent]]:
-    """Each action's times, one after the other in every turn, after a turn that does not count."""
-    spent: dict[str, list[Spent]] = {name: [] for name in actions}
+) -> dict[str, list[Elapsed]]:
+    """Each action's times over `repeats` turns, after one warm-up turn."""
+    elapsed: dict[str, list[Elapsed]] = {name: [] for name in actions}
     for turn in range(repeats + 1):
         for name, action in actions.items():
-            took = timed(action, device)
+            time_taken = timed(action, device)
             if turn:
-                spent[name].append(took)
-    return spent
+                elapsed[name].append(time_taken)
+    return elapsed
 
 
-def medians(spent: Sequence[Spent]) -> Spent:
-    """The middle of the wall times and that of the processor times."""
-    return Spent(median(s.wall_s for s in spent), median(s.processor_s for s in spent))
+def medians(elapsed: Sequence[Elapsed]) -> Elapsed:
+    """Median wall time and median CPU time."""
+    return Elapsed(median(s.wall_s for s in elapsed), median(s.cpu_s for s in elapsed))
 
 
-def settle(device: torch.device) -> None:
-    """Wait until a device is idle."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def copy_bytes_per_s(device: torch.device) -> float:
+    """Bytes read and written per second by a copy that is larger than any cache."""
+    most_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
+    size_bytes = min(most_bytes, free_bytes_of(device) // 4)
+    source = torch.ones(size_bytes // 4, device=device)
+    target = torch.empty_like(source)
+    elapsed = in_turns({"copy": lambda: target.copy_(source)}, COPY_REPEATS, device)
+    return 2 * size_bytes / medians(elapsed["copy"]).wall_s

@@ -1,7 +1,7 @@
 """Files to shards with audio: fetches, decodes and cuts in one pass; errors become failures."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from nightscribe.audio.cut import ShardConfig, ShardSamples, cut
@@ -11,6 +11,7 @@ from nightscribe.audio.waveform import Excerpt, one_channel
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.speech_activity import speech_spans
+from nightscribe.options import check_options, group, option
 from nightscribe.records import Failure, Recording, Shard
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.locations import S3Config
@@ -21,29 +22,21 @@ CHANNELS = ("mix", "split")
 TOLERANCE_S, TOLERANCE_SHARE = 0.5, 0.02
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
-    """What is taken from each file."""
+    """What is read of each file."""
 
-    channels: str = field(
-        default="mix",
-        metadata={
-            "help": "one transcript of all channels, or one of each; a manifest goes first",
-            "choices": CHANNELS,
-        },
+    channels: str = option(
+        "mix",
+        "mix: one transcript of all channels; split: one of each; a manifest overrides this",
+        choices=CHANNELS,
+        common=True,
     )
-    scratch: ScratchConfig = field(
-        default_factory=ScratchConfig, metadata={"help": "where fetched files lie"}
-    )
-    decode: DecodeConfig = field(
-        default_factory=DecodeConfig, metadata={"help": "how ffmpeg is held"}
-    )
+    scratch: ScratchConfig = group(ScratchConfig, "local space for fetched recordings")
+    decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
 
     def __post_init__(self) -> None:
-        if self.channels not in CHANNELS:
-            raise ValueError(
-                f"source.channels is one of {', '.join(CHANNELS)}, not {self.channels}"
-            )
+        check_options(self, "source")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,99 +1,91 @@
 """The configuration of a run on a cluster: workers, timeouts and intervals."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from nightscribe.options import check_options, option
 
 ROWS_PER_BLOCK = 4
 # The number of slots that fit a GPU is unknown before the model is loaded.
 UNKNOWN_SLOTS = 256
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
-    """Actors, decoders and patience."""
+    """Workers and timeouts."""
 
-    num_actors: int | None = field(
-        default=None,
-        metadata={"help": "transcribers; null: as many as fit the GPUs, or one without GPUs"},
+    num_actors: int | None = option(
+        None,
+        "transcribing actors; null: as many as fit the GPUs, or one without GPUs",
+        minimum=1,
+        common=True,
     )
-    gpus_per_actor: float | None = field(
-        default=None,
-        metadata={"help": "GPUs of each; a fraction shares one; null: 1, or 0 without GPUs"},
+    gpus_per_actor: float | None = option(
+        None,
+        "GPUs per actor; a fraction shares a GPU; null: 1, or 0 without GPUs",
+        minimum=0,
+        common=True,
     )
-    cpus_per_actor: float | None = field(
-        default=None,
-        metadata={
-            "help": "CPUs of each transcriber, and its threads; null: 1 beside a GPU, without GPUs "
-            "all that decoding leaves"
-        },
+    cpus_per_actor: float | None = option(
+        None,
+        "CPUs per actor, and its number of threads; null: 1 beside a GPU; without GPUs all CPUs "
+        "that the audio workers leave",
+        minimum=0,
     )
-    num_decoders: int | None = field(
-        default=None, metadata={"help": "recordings decoded at once; null: as many as CPUs allow"}
+    num_audio_workers: int | None = option(
+        None,
+        "recordings decoded and cut at once; null: as many as CPUs allow",
+        minimum=1,
+        common=True,
     )
-    cpus_per_decoder: float = field(default=1.0, metadata={"help": "CPUs of each decoder"})
-    rows_in_flight: int | None = field(
-        default=None,
-        metadata={"help": "shards handed to a transcriber at once; null: twice its slots"},
+    cpus_per_audio_worker: float = option(1.0, "CPUs per audio worker", above=0)
+    shards_in_flight: int | None = option(
+        None, "shards queued at an actor at once; null: twice its slots", minimum=1
     )
-    max_kills: int = field(
-        default=3, metadata={"help": "a shard or file that killed this many workers has failed"}
+    max_worker_deaths: int = option(
+        3,
+        "a recording or shard fails once this many workers have died while working on it",
+        minimum=1,
     )
-    wait_s: float = field(
-        default=0.0, metadata={"help": "how long to wait for machines that are not there yet"}
+    wait_s: float = option(0.0, "how long to wait for machines that have not joined yet", minimum=0)
+    stall_timeout_s: float = option(
+        1800.0,
+        "when nothing was finished for this long, write what each worker was doing and end the run",
+        above=0,
     )
-    no_progress_s: float = field(
-        default=1800.0,
-        metadata={"help": "when nothing moved for this long, tell where every worker is and end"},
+    block_mib: float = option(
+        8.0, "size of the blocks of samples sent from audio workers to actors", above=0
     )
-    block_mib: float = field(
-        default=8.0, metadata={"help": "samples that travel from decoder to transcriber at once"}
-    )
-    object_store_gib: float | None = field(
-        default=None,
-        metadata={"help": "shared memory of a Ray that is started here; null: Ray decides"},
+    object_store_gib: float | None = option(
+        None, "shared memory of a Ray that is started on this machine; null: Ray's default"
     )
 
     def __post_init__(self) -> None:
-        for name in ("num_actors", "num_decoders", "rows_in_flight", "max_kills"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"cluster.{name} must be positive, got {value}")
-        for name in ("cpus_per_actor", "gpus_per_actor", "wait_s"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"cluster.{name} must not be negative, got {value}")
-        for name in ("cpus_per_decoder", "no_progress_s", "block_mib"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"cluster.{name} must be positive, got {getattr(self, name)}")
+        check_options(self, "cluster")
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RayConfig:
-    """Which Ray to use."""
+    """Which Ray cluster to use."""
 
-    address: str | None = field(
-        default=None,
-        metadata={"help": "auto, ray://HOST:PORT or HOST:PORT; null: start one on this machine"},
+    address: str | None = option(
+        None,
+        "auto, ray://HOST:PORT or HOST:PORT; null: start Ray on this machine",
+        common=True,
     )
 
 
 def calls_per_actor(config: ClusterConfig, num_slots: int | None) -> int:
     """Blocks that an actor works on at once: enough to fill its slots while some rows are slow."""
-    rows = config.rows_in_flight or 2 * (num_slots or UNKNOWN_SLOTS)
+    rows = config.shards_in_flight or 2 * (num_slots or UNKNOWN_SLOTS)
     return max(-(-rows // ROWS_PER_BLOCK), 2)
 
 
-@dataclass(kw_only=True, slots=True)
-class PaceConfig:
-    """How often a run shows what it has."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntervalsConfig:
+    """How often results and status are written."""
 
-    publish_s: float = field(
-        default=30.0, metadata={"help": "seconds between two files of transcripts"}
-    )
-    heartbeat_s: float = field(
-        default=10.0, metadata={"help": "seconds between two writes of status.json"}
-    )
+    publish_s: float = option(30.0, "seconds between two files of transcripts", above=0)
+    heartbeat_s: float = option(10.0, "seconds between two updates of status.json", above=0)
 
     def __post_init__(self) -> None:
-        for name in ("publish_s", "heartbeat_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"pace.{name} must be positive, got {getattr(self, name)}")
+        check_options(self, "intervals")

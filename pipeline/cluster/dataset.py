@@ -70,9 +70,9 @@ def _graph(
         read_remaining,  # type: ignore[arg-type] # Ray has no types for functions with fn_args
         batch_size=None,
         batch_format="pyarrow",
-        fn_args=(stages.read, registry, config.max_kills),
-        num_cpus=config.cpus_per_decoder,
-        compute=TaskPoolStrategy(size=pool.num_decoders),
+        fn_args=(stages.read, registry, config.max_worker_deaths),
+        num_cpus=config.cpus_per_audio_worker,
+        compute=TaskPoolStrategy(size=pool.num_audio_workers),
     ).repartition(target_num_rows_per_block=ROWS_PER_BLOCK)
     return _transcribed(cut, stages, registry, pool, config).map_batches(
         write_part,  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def _transcribed(
             stages.shards,
             registry,
             rows_in_flight,
-            config.max_kills,
+            config.max_worker_deaths,
         ),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor,

@@ -11,19 +11,20 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
-from nightscribe.reading.pace import STATUS_KEY, read_status
 from ray.exceptions import RayError
 
 from nightscribe.cluster.attempt_registry import EngineSteps, RegistryHandle, open_registry
 from nightscribe.cluster.audio_task import task_batches, task_size
-from nightscribe.cluster.config import ClusterConfig, PaceConfig
+from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
 from nightscribe.cluster.dataset import Stages, receipts
 from nightscribe.cluster.metrics import count_published, count_retries
 from nightscribe.cluster.progress import Progress, StageTime, Stopwatch
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_of
 from nightscribe.cluster.watchdog import Watchdog
+from nightscribe.errors import NightscribeError
 from nightscribe.publishing import NewResults, Publisher
+from nightscribe.reading.run_status import STATUS_KEY, read_status
 from nightscribe.records import Transcript
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.lease import Lease, LeaseConfig, LeaseLostError, take
@@ -52,8 +53,10 @@ RESULT_FIELDS = (
 log = logging.getLogger(__name__)
 
 
-class RunBrokenError(Exception):
+class RunBrokenError(NightscribeError):
     """The cluster could not go on; what is committed is safe."""
+
+    fault = "environment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class RunSpec:
     stages: Stages
     examine: Callable[[Transcript], Transcript]
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    pace: PaceConfig = field(default_factory=PaceConfig)
+    intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
     retry: str = "passing"  # which failures of earlier attempts are retried
     config_text: str = ""  # stored with the run for people to read; without secrets
@@ -82,7 +85,7 @@ def transcribe(
     store = open_store(spec.stages.output, spec.stages.s3)
     with take(store, spec.lease) as lease:
         attempt = _attempt(store, lease, spec)
-        with Watchdog(store, spec.cluster.no_progress_s, attempt.describe) as watchdog:
+        with Watchdog(store, spec.cluster.stall_timeout_s, attempt.describe) as watchdog:
             try:
                 attempt.work(pool, stop, show, watchdog)
                 attempt.finish()
@@ -198,7 +201,7 @@ class Attempt:
     def _receipts(self, pool: Pool, registry: RegistryHandle) -> Iterator[list[dict[str, Any]]]:
         spec, progress = self._spec, self.progress
         remaining = self._publisher.remaining(read_plan(spec.plan))
-        size = task_size(progress.num_left, progress.estimated_s, pool.num_decoders)
+        size = task_size(progress.num_left, progress.estimated_s, pool.num_audio_workers)
         return receipts(task_batches(remaining, size), spec.stages, registry, pool, spec.cluster)
 
     def _receive(self, batch: list[dict[str, Any]]) -> None:
@@ -214,7 +217,7 @@ class Attempt:
 
     def _publish_and_beat(self, registry: RegistryHandle) -> None:
         """Each at its own interval."""
-        now_s, intervals = time.monotonic(), self._spec.pace
+        now_s, intervals = time.monotonic(), self._spec.intervals
         if now_s - self._published_at_s > intervals.publish_s:
             self._publish()
         if now_s - self._beat_at_s > intervals.heartbeat_s:

@@ -18,6 +18,8 @@ from tenacity import (
     wait_fixed,
 )
 
+from nightscribe.errors import NightscribeError
+
 POLL_S = 1.0
 # A busy head or a broken connection does not end the following of a job.
 RETRY_S = 600.0
@@ -30,7 +32,7 @@ NO_EXIT_CODE = 1
 log = logging.getLogger(__name__)
 
 
-class JobRefusedError(Exception):
+class JobRefusedError(NightscribeError):
     """The cluster refused the job, or does not know it."""
 
 

@@ -7,15 +7,18 @@ All uses of Ray's private names and internal settings are here. Seen in Ray 2.59
 
 import logging
 import os
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 
 import ray
+from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
 from nightscribe.cluster.config import ClusterConfig, RayConfig
+from nightscribe.errors import NightscribeError
 
 # Decoding, transcribing and committing run in parallel; Ray counts CPUs, the kernel shares them.
 MIN_CPUS = 4
@@ -32,8 +35,10 @@ INTERNAL_SETTINGS = {
 }
 
 
-class ClusterUnreachableError(Exception):
+class ClusterUnreachableError(NightscribeError):
     """There is no Ray at the address, or none could be started here."""
+
+    fault = "environment"
 
 
 @contextmanager
@@ -77,6 +82,7 @@ def _start(config: ClusterConfig) -> None:
         os.environ.setdefault(name, value)
     ray.init(
         address="local",
+        job_config=_job_config(),
         num_cpus=max(cpus_here(), MIN_CPUS),
         include_dashboard=False,
         log_to_driver=False,
@@ -84,6 +90,16 @@ def _start(config: ClusterConfig) -> None:
         object_store_memory=int(gib * 2**30) if gib else None,
         _temp_dir=os.path.join(gettempdir(), TEMP_FOLDER),
     )
+
+
+def _job_config() -> JobConfig:
+    """Workers find this package, but no module of the current folder: it might hide a library's.
+
+    Ray 2.60 puts the current folder first on the workers' path, except for its "client" jobs.
+    """
+    place = str(Path(__file__).absolute().parents[2])
+    is_installed = place in sysconfig.get_paths().values()
+    return JobConfig(_client_job=True, _py_driver_sys_path=[] if is_installed else [place])
 
 
 def cpus_here(quota: Path = CPU_QUOTA) -> int:

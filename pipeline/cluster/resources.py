@@ -15,6 +15,7 @@ from tenacity import (
 )
 
 from nightscribe.cluster.config import ClusterConfig
+from nightscribe.errors import NightscribeError
 
 POLL_S = 1.0
 # Ray may take this long to free the resources of a job that has ended.
@@ -26,8 +27,10 @@ Made = TypeVar("Made")
 log = logging.getLogger(__name__)
 
 
-class ClusterLacksError(Exception):
+class ClusterLacksError(NightscribeError):
     """The cluster is too small for what was asked."""
+
+    fault = "environment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Pool:
     num_actors: int
     gpus_per_actor: float
     cpus_per_actor: float = 1.0
-    num_decoders: int
+    num_audio_workers: int
     num_slots: int | None  # of each actor, where it is known
 
 
@@ -81,7 +84,7 @@ def check_free(free: Mapping[str, float], pool: Pool, config: ClusterConfig) -> 
     """Raise ClusterLacksError unless there is room for one transcriber and one audio worker."""
     needed = {
         "GPU": pool.gpus_per_actor,
-        "CPU": pool.cpus_per_actor + config.cpus_per_decoder + MIN_FREE_CPUS,
+        "CPU": pool.cpus_per_actor + config.cpus_per_audio_worker + MIN_FREE_CPUS,
     }
     if all(free.get(kind, 0.0) >= amount for kind, amount in needed.items()):
         return
@@ -112,7 +115,7 @@ def plan_pool(
         num_actors=wanted,
         gpus_per_actor=gpus_per_actor,
         cpus_per_actor=cpus_per_actor,
-        num_decoders=min(config.num_decoders or fitting, fitting),
+        num_audio_workers=min(config.num_audio_workers or fitting, fitting),
         num_slots=num_slots,
     )
 
@@ -122,13 +125,13 @@ def _fitting_audio_workers(
 ) -> int:
     """The audio workers that fit beside the transcribers."""
     taken_cpus = num_actors * cpus_per_actor
-    fitting = int((cpus - taken_cpus - MIN_FREE_CPUS) / config.cpus_per_decoder)
+    fitting = int((cpus - taken_cpus - MIN_FREE_CPUS) / config.cpus_per_audio_worker)
     if fitting < 1:
         raise ClusterLacksError(
             f"the cluster has {cpus:g} CPUs, {num_actors} transcribers take "
             f"{taken_cpus:g} of them and decoding needs "
-            f"{config.cpus_per_decoder + MIN_FREE_CPUS:g} more: add CPUs, or lower "
-            "cluster.cpus_per_actor or cluster.cpus_per_decoder"
+            f"{config.cpus_per_audio_worker + MIN_FREE_CPUS:g} more: add CPUs, or lower "
+            "cluster.cpus_per_actor or cluster.cpus_per_audio_worker"
         )
     return fitting
 
@@ -142,7 +145,7 @@ def _cpus_per_actor(
         return 1.0
     actors_per_node = -(-(config.num_actors or 1) // len(nodes))
     most_cpus = max(node.get("CPU", 0.0) for node in nodes)
-    left = most_cpus - config.cpus_per_decoder - MIN_FREE_CPUS
+    left = most_cpus - config.cpus_per_audio_worker - MIN_FREE_CPUS
     return float(max(int(left / actors_per_node), 1))
 
 

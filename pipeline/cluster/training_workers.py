@@ -1,7 +1,7 @@
 """Training on several workers: Ray Train places them, each trains on its own windows."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray.train
@@ -9,19 +9,19 @@ import torch
 from ray.train.torch import TorchTrainer
 from torch import nn
 
+from nightscribe.options import check_options, option
 
-@dataclass(kw_only=True, slots=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WorkersConfig:
-    num_workers: int = field(default=1, metadata={"help": "processes that learn together"})
-    gpus_each: float = field(default=0.0, metadata={"help": "GPUs of each; 0 learns on CPUs"})
-    cpus_each: int = field(default=1, metadata={"help": "CPUs of each"})
+    """Processes of data-parallel training."""
+
+    num_workers: int = option(1, "training processes", minimum=1, common=True)
+    gpus_each: float = option(0.0, "GPUs per process; 0: train on CPUs", minimum=0, common=True)
+    cpus_each: int = option(1, "CPUs per process", minimum=1)
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.cpus_each < 1 or self.gpus_each < 0:
-            raise ValueError(
-                f"training needs a worker with a CPU at least, got {self.num_workers} workers "
-                f"of {self.cpus_each} CPUs and {self.gpus_each} GPUs"
-            )
+        check_options(self, "workers")
 
 
 @dataclass(frozen=True, slots=True)

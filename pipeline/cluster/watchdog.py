@@ -23,6 +23,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from nightscribe.errors import NightscribeError
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
 
@@ -43,8 +44,10 @@ Made = TypeVar("Made")
 log = logging.getLogger(__name__)
 
 
-class StalledError(Exception):
+class StalledError(NightscribeError):
     """Nothing was finished for too long; what is committed is safe."""
+
+    fault = "environment"
 
 
 class Watchdog:

@@ -1,64 +1,68 @@
 """Every threshold of the guards."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+
+from nightscribe.options import check_options, option
 
 
-def _option(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"help": meaning})
-
-
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GuardsConfig:
-    """When a transcript is suspicious, and how often a suspicious span is decoded again."""
+    """When a transcript is suspicious, and when a suspicious span is retried."""
 
-    speech_margin_db: float = _option(12.0, "speech is this much louder than the noise around it")
-    quietest_speech_dbfs: float = _option(-50.0, "anything quieter is no speech")
-    loudest_noise_dbfs: float = _option(-25.0, "anything louder is taken for speech")
-    min_modulation_db: float = _option(
-        6.0, "what rises and falls less within a second is music or noise; 0 takes all for speech"
+    speech_margin_db: float = option(
+        12.0, "voice activity: speech is at least this much louder than the noise around it"
     )
-    min_speech_s: float = _option(0.1, "shorter sounds are no speech")
-    min_pause_s: float = _option(0.3, "shorter pauses do not interrupt speech")
+    quietest_speech_dbfs: float = option(-50.0, "voice activity: anything quieter is not speech")
+    loudest_noise_dbfs: float = option(-25.0, "voice activity: anything louder is speech")
+    min_modulation_db: float = option(
+        6.0,
+        "voice activity: sound whose level varies less within a second is music or noise; 0 takes "
+        "every sound for speech",
+    )
+    min_speech_s: float = option(0.1, "voice activity: shorter sounds are not speech")
+    min_pause_s: float = option(0.3, "voice activity: shorter pauses do not interrupt speech")
 
-    max_word_s: float = _option(1.0, "a word that lasts longer is taken to contain a pause")
-    collar_s: float = _option(0.5, "how far the times of words and speech may lie apart")
+    max_word_s: float = option(1.0, "a word that lasts longer is taken to contain a pause", above=0)
+    collar_s: float = option(0.5, "tolerance between the times of words and of speech")
 
-    stall_s: float = _option(8.0, "this much speech without a word is a stall")
-    min_empty_speech_s: float = _option(1.0, "speech that a transcript without words stalled on")
-    hole_s: float = _option(1.0, "this much speech without a word counts as not covered")
-    min_coverage: float = _option(0.8, "the least share of speech that has words")
+    stall_s: float = option(8.0, "a stall is this much speech without a word", above=0)
+    min_empty_speech_s: float = option(
+        1.0, "a transcript without words is a stall if it has this much speech"
+    )
+    hole_s: float = option(
+        1.0, "speech without a word counts as uncovered if it is at least this long", above=0
+    )
+    min_coverage: float = option(
+        0.8, "least share of the speech that has words", minimum=0, maximum=1
+    )
 
-    max_loop_words: int = _option(8, "the longest phrase looked at for repetition")
-    min_loop_repeats: int = _option(4, "a phrase said this often in a row may be a loop")
-    min_loop_words: int = _option(12, "a loop has at least this many words in all")
+    max_loop_words: int = option(8, "repetitions: longest repeated phrase, in words", above=0)
+    min_loop_repeats: int = option(
+        4, "repetitions: a phrase repeated this often in a row may be a loop", above=0
+    )
+    min_loop_words: int = option(12, "repetitions: a loop has at least this many words in all")
 
-    min_silent_words: int = _option(2, "this many words in a row over silence are made up")
-    min_simultaneous_words: int = _option(3, "this many words that share one time are made up")
+    min_silent_words: int = option(
+        2, "hallucinations: this many words in a row where nobody speaks"
+    )
+    min_simultaneous_words: int = option(3, "hallucinations: this many words with the same time")
 
-    min_language_words: int = _option(15, "fewer words do not tell a language")
-    min_language_probability: float = _option(0.9, "how sure the language heard must be")
+    min_language_words: int = option(15, "with fewer words the language is not identified")
+    min_language_probability: float = option(
+        0.9, "least probability of the identified language", minimum=0, maximum=1
+    )
 
-    max_redecoded_s: float = _option(1800.0, "most audio per shard that is decoded again")
-    redecoding_context_s: float = _option(2.0, "audio heard again around a stalled span")
-    redecoding_silence_s: float = _option(2.0, "silence ahead of a span from the second attempt on")
-    redecoding_temperature: float = _option(
-        0.4, "temperature at which the third attempt draws its tokens; 0 for no third attempt"
+    max_retry_s: float = option(1800.0, "most audio of a shard that is retried")
+    retry_context_s: float = option(2.0, "audio around a stalled span that is retried with it")
+    retry_silence_s: float = option(2.0, "silence ahead of a span, from the second attempt on")
+    retry_temperature: float = option(
+        0.4, "sampling temperature of the third attempt; 0: no third attempt", minimum=0
     )
 
     def __post_init__(self) -> None:
-        for name in ("min_coverage", "min_language_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
-        for name in ("stall_s", "hole_s", "max_loop_words", "min_loop_repeats", "max_word_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.redecoding_temperature < 0:
-            raise ValueError(
-                f"redecoding_temperature is 0 or above, got {self.redecoding_temperature}"
-            )
+        check_options(self, "guards")
         if self.quietest_speech_dbfs > self.loudest_noise_dbfs:
             raise ValueError(
-                f"quietest_speech_dbfs ({self.quietest_speech_dbfs}) must not exceed "
-                f"loudest_noise_dbfs ({self.loudest_noise_dbfs})"
+                f"guards.quietest_speech_dbfs ({self.quietest_speech_dbfs}) must not exceed "
+                f"guards.loudest_noise_dbfs ({self.loudest_noise_dbfs})"
             )

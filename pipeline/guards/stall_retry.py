@@ -87,7 +87,7 @@ async def run_retries_async(
 def _stalls_to_retry(
     words: Sequence[Word], speech: Sequence[Span], config: GuardsConfig
 ) -> Iterator[Span]:
-    left_s = config.max_redecoded_s
+    left_s = config.max_retry_s
     for finding in stalls(words, speech, config):
         stall = Span(finding.start_s, finding.end_s)
         left_s -= stall.duration_s
@@ -99,16 +99,16 @@ def _attempts(
     samples_N: NDArray[np.int16], sample_rate_hz: int, stall: Span, config: GuardsConfig
 ) -> Iterator[RetryAttempt]:
     """From a fresh state; then after added silence; then also at a temperature."""
-    start_s = max(stall.start_s - config.redecoding_context_s, 0.0)
-    end_s = stall.end_s + config.redecoding_context_s
+    start_s = max(stall.start_s - config.retry_context_s, 0.0)
+    end_s = stall.end_s + config.retry_context_s
     first = round(start_s * sample_rate_hz)
     cut_N = samples_N[first : round(end_s * sample_rate_hz)]
     yield RetryAttempt(cut_N, 0.0, first / sample_rate_hz)
-    num_silent = round(config.redecoding_silence_s * sample_rate_hz)
+    num_silent = round(config.retry_silence_s * sample_rate_hz)
     quiet_N = np.concatenate([np.zeros(num_silent, np.int16), cut_N])
     yield RetryAttempt(quiet_N, 0.0, (first - num_silent) / sample_rate_hz)
-    if config.redecoding_temperature:
-        temperature = config.redecoding_temperature
+    if config.retry_temperature:
+        temperature = config.retry_temperature
         yield RetryAttempt(quiet_N, temperature, (first - num_silent) / sample_rate_hz)
 
 

@@ -157,10 +157,10 @@ def device_like(gpu: GpuSpec) -> DeviceSpec:
 
 def fit_report(config: SpeechToTextConfig, device: DeviceSpec, engine: EngineConfig) -> FitReport:
     """What `load_step_runner` would do; ValueError if the device does not have the precision."""
-    precision = precision_of(engine.dtype, engine.cache, device.capability, device.name)
+    precision = precision_of(engine.dtype, engine.kv_cache_dtype, device.capability, device.name)
     free_bytes = device.free_bytes
     if device.kind == "cuda":
-        free_bytes = min(free_bytes, int(engine.gpu_share * device.memory_bytes))
+        free_bytes = min(free_bytes, int(engine.gpu_memory_share * device.memory_bytes))
     budget = budget_for(config, precision, engine, device.kind, free_bytes)
     return FitReport(
         precision=precision,

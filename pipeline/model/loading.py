@@ -81,10 +81,12 @@ def load_speculative_runner(checkpoint: Checkpoint, engine: EngineConfig) -> Spe
 
 def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
     device = device_of(engine.device)
-    precision = precision_of(engine.dtype, engine.cache, capability_of(device), str(device))
+    precision = precision_of(
+        engine.dtype, engine.kv_cache_dtype, capability_of(device), str(device)
+    )
     free_bytes = free_bytes_of(device)
     if device.type == "cuda":
-        free_bytes = min(free_bytes, int(engine.gpu_share * total_bytes_of(device)))
+        free_bytes = min(free_bytes, int(engine.gpu_memory_share * total_bytes_of(device)))
     budget = budget_for(checkpoint.config, precision, engine, device.type, free_bytes)
     _refuse_if_too_large(budget, str(device), free_bytes)
     num_slots = _slots_to_try(budget, engine.num_slots, device, free_bytes)
@@ -93,7 +95,7 @@ def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
         set_tf32(engine.tf32)
     options = RunnerOptions(
         encode_rows=budget.encode_rows,
-        use_graphs=engine.graph,
+        use_graphs=engine.cuda_graphs,
         cache_dtype=CACHE_DTYPES[precision.cache],
     )
     speech = _load_weights(checkpoint, precision, device)

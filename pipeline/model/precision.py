@@ -30,7 +30,7 @@ def cache_of(cache: str, activations: str, capability: Capability, device: str) 
     """The dtype of the KV cache; raises ValueError where a GPU does not have it."""
     if cache == "float8" and capability is not None and capability < FLOAT8_CAPABILITY:
         raise ValueError(
-            f"engine.cache float8 needs a GPU of capability 8.9 or more, {device} has "
+            f"engine.kv_cache_dtype=float8 needs a GPU of capability 8.9 or more, {device} has "
             f"{capability[0]}.{capability[1]}; int8 takes the same memory"
         )
     return activations if cache == "auto" else cache

@@ -3,40 +3,38 @@
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from nightscribe.options import check_options, option
 from nightscribe.records import Span, Word
 
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RenderingConfig:
     """Limits of utterances, paragraphs and cues."""
 
-    max_line_chars: int = field(default=42, metadata={"help": "longest line of a subtitle"})
-    max_lines: int = field(default=2, metadata={"help": "most lines of one subtitle"})
-    max_cue_s: float = field(default=7.0, metadata={"help": "longest time one subtitle stays"})
-    min_cue_s: float = field(
-        default=0.833, metadata={"help": "shortest time one subtitle stays, where there is room"}
+    max_line_chars: int = option(
+        42, "longest line of a subtitle, in characters", above=0, common=True
     )
-    reading_chars_per_s: float = field(
-        default=17.0,
-        metadata={"help": "a subtitle stays this long to be read, where there is room"},
+    max_lines: int = option(2, "most lines of a subtitle", above=0, common=True)
+    max_cue_s: float = option(7.0, "longest time a subtitle is shown", above=0)
+    min_cue_s: float = option(
+        0.833, "shortest time a subtitle is shown, where the next one leaves room", above=0
     )
-    max_word_s: float = field(
-        default=1.0, metadata={"help": "a word that lasts longer is taken to contain a pause"}
+    reading_chars_per_s: float = option(
+        17.0,
+        "reading speed for which a subtitle is shown long enough, where there is room",
+        above=0,
     )
-    utterance_gap_s: float = field(default=0.8, metadata={"help": "a pause that ends an utterance"})
-    paragraph_gap_s: float = field(default=2.0, metadata={"help": "a pause that ends a paragraph"})
-    max_paragraph_words: int = field(
-        default=120, metadata={"help": "a longer paragraph ends with its sentence"}
-    )
+    max_word_s: float = option(1.0, "a word that lasts longer is taken to contain a pause", above=0)
+    utterance_gap_s: float = option(0.8, "a pause this long ends an utterance", above=0)
+    paragraph_gap_s: float = option(2.0, "a pause this long ends a paragraph", above=0)
+    max_paragraph_words: int = option(120, "a longer paragraph ends with its sentence", above=0)
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_options(self, "rendering")
 
 
 @dataclass(frozen=True, slots=True)

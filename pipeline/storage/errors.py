@@ -14,6 +14,8 @@ from email.utils import parsedate_to_datetime
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from nightscribe.errors import NightscribeError
+
 NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 DENIED = {
     "401",
@@ -49,8 +51,10 @@ SENTENCES = {
 TRANSIENT = {"busy", "clock", "unreachable", "timeout", "truncated"}
 
 
-class StorageError(Exception):
+class StorageError(NightscribeError):
     """A file that could not be listed, read or written."""
+
+    fault = "environment"
 
     def __init__(self, reason: str, uri: str, note: str = "") -> None:
         self.reason = reason

@@ -13,12 +13,14 @@ import re
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
 from typing import Any
 
+from nightscribe.errors import NightscribeError
+from nightscribe.options import check_options, option
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
 
@@ -38,25 +40,26 @@ GONE_STATES = "ZX"
 log = logging.getLogger(__name__)
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseConfig:
     """How soon another run may take over from one that died."""
 
-    life_s: float = field(
-        default=60.0, metadata={"help": "a run that is silent for this long is taken for dead"}
+    life_s: float = option(
+        60.0, "a run that has not renewed its lease for this long counts as dead", above=0
     )
 
     def __post_init__(self) -> None:
-        if not self.life_s > 0:
-            raise ValueError(f"life_s must be positive, got {self.life_s}")
+        check_options(self, "lease")
 
 
-class LeaseHeldError(Exception):
+class LeaseHeldError(NightscribeError):
     """Another run is writing to the same output."""
 
 
-class LeaseLostError(Exception):
+class LeaseLostError(NightscribeError):
     """This run could not renew its lease, and another one may have taken over."""
+
+    fault = "environment"
 
 
 class Lease:

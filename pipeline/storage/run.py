@@ -14,6 +14,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightscribe.errors import NightscribeError
 from nightscribe.records import PlannedRecording, Recording
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.result_tables import publish_failures, publish_transcripts
@@ -34,7 +35,7 @@ EXAMPLES = 3
 Settings = Mapping[str, str | int | float | bool | None]
 
 
-class AnotherRunError(Exception):
+class AnotherRunError(NightscribeError):
     """The output belongs to a run of something else."""
 
 

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError, IncompleteReadError
 from botocore.session import get_session
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from nightscribe.options import check_options, option
 from nightscribe.storage.errors import StorageError, one_sentence
 from nightscribe.storage.listing import list_objects
 from nightscribe.storage.store import Entry
@@ -28,6 +29,7 @@ PART_BYTES = 8 * 2**20
 NUM_THREADS = 8
 MAX_ATTEMPTS = 6
 EMPTY_RANGE = 416
+CHECKSUMS = ("when_supported", "when_required")
 # Sources of credentials that ask a server.
 REMOTE_SOURCES = ("iam-role", "container-role", "sso", "assume-role-with-web-identity")
 
@@ -36,45 +38,29 @@ ReadAt = Callable[[int, int], bytes]  # first byte, number of bytes
 _client_lock = threading.Lock()
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class S3Config:
-    """How to reach an object store; keys come from the environment, a profile or the machine."""
+    """Access to an object store; keys come from the environment, a profile or the machine."""
 
-    endpoint: str | None = field(
-        default=None, metadata={"help": "address of the object store; unset: Amazon's"}
+    endpoint: str | None = option(None, "URL of the object store; null: Amazon S3", common=True)
+    region: str | None = option(None, "region of the buckets")
+    profile: str | None = option(None, "profile of the credentials file to use", common=True)
+    anonymous: bool = option(False, "send no credentials, for public buckets")
+    checksums: str = option(
+        "when_supported",
+        "when_supported, or when_required for older object stores",
+        choices=CHECKSUMS,
     )
-    region: str | None = field(default=None, metadata={"help": "region of the buckets"})
-    profile: str | None = field(
-        default=None, metadata={"help": "profile in the credentials file to use"}
+    acl: str | None = option(
+        None, "canned ACL of written objects, such as bucket-owner-full-control"
     )
-    anonymous: bool = field(
-        default=False, metadata={"help": "send no credentials, for public buckets"}
-    )
-    checksums: str = field(
-        default="when_supported",
-        metadata={"help": "when_supported, or when_required for older object stores"},
-    )
-    acl: str | None = field(
-        default=None,
-        metadata={"help": "canned ACL of what is written, such as bucket-owner-full-control"},
-    )
-    connect_timeout_s: float = field(
-        default=10.0, metadata={"help": "give up connecting after this long"}
-    )
-    read_timeout_s: float = field(
-        default=60.0, metadata={"help": "give up a request that is silent for this long"}
-    )
+    connect_timeout_s: float = option(10.0, "timeout of a connection attempt", above=0)
+    read_timeout_s: float = option(60.0, "timeout of a request without an answer", above=0)
 
     def __post_init__(self) -> None:
-        if self.checksums not in ("when_supported", "when_required"):
-            raise ValueError(
-                f"checksums is when_supported or when_required, got {self.checksums!r}"
-            )
+        check_options(self, "s3")
         if self.endpoint and "@" in urlsplit(self.endpoint).netloc:
-            raise ValueError("endpoint holds a password; give credentials by the environment")
-        for name in ("connect_timeout_s", "read_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            raise ValueError("s3.endpoint holds a password; give credentials by the environment")
 
 
 def _is_transient(error: BaseException) -> bool:

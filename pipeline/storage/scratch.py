@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from nightscribe.options import check_options, option
 from nightscribe.records import Recording
 from nightscribe.storage.errors import StorageError, one_sentence
 from nightscribe.storage.locations import S3Config, local_path, open_file
@@ -24,25 +25,21 @@ POLL_S = 0.1
 GIB = 2**30
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScratchConfig:
-    """Where recordings lie while they are decoded."""
+    """Local disk space for recordings that are fetched from object stores."""
 
     folder: str = field(
         default_factory=lambda: os.path.join(tempfile.gettempdir(), f"nightscribe-{os.getuid()}"),
-        metadata={"help": "folder on a local disk for recordings that come from S3"},
+        metadata={"help": "folder on a local disk for recordings from S3", "common": True},
     )
-    max_gib: float = field(
-        default=50.0, metadata={"help": "most space taken there by all processes of a machine"}
+    max_gib: float = option(
+        50.0, "most space that all processes of a machine take there", above=0, common=True
     )
-    wait_s: float = field(
-        default=3600.0, metadata={"help": "how long to wait for space before giving up"}
-    )
+    wait_s: float = option(3600.0, "how long to wait for free space", above=0)
 
     def __post_init__(self) -> None:
-        for name in ("max_gib", "wait_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_options(self, "scratch")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from nightscribe.errors import NightscribeError
 from nightscribe.records import Recording
 
 HEAD_BYTES = 256 * 2**10
@@ -48,7 +49,7 @@ class Header:
     duration_s: float
 
 
-class UnreadableError(Exception):
+class UnreadableError(NightscribeError):
     """A file whose header names no audio stream."""
 
 

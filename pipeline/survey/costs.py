@@ -1,12 +1,17 @@
 """Estimates GPU-hours, wall time and price of hours of audio, from measured speeds if any exist."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Benchmark = Mapping[str, Any]
+
+# Results of `nightscribe bench`: those that ship, and where a user's own are written by default.
+SHIPPED_RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+USER_RESULTS = str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "nightscribe" / "bench")
 
 # Silence that is added around every shard, which the model processes as well.
 SILENCE_S = {"stt-1b-en_fr": 0.6, "stt-2.6b-en": 3.6}
@@ -64,6 +69,11 @@ def estimate_cost(
     return CostEstimate(speed, gpu_h, gpu_h / num_gpus, price)
 
 
+def known_results(folder: str) -> list[dict[str, Any]]:
+    """The measurements that ship and those in a user's folder."""
+    return [*read_benchmarks(SHIPPED_RESULTS), *read_benchmarks(Path(folder).expanduser())]
+
+
 def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
     """All measurements in the JSON files of a folder: rows with a GPU, a model and a speed."""
     found = []
@@ -76,4 +86,5 @@ def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_of(benchmark: Benchmark, gpu: str, model: str) -> bool:
-    return benchmark["model"] == model and gpu.lower() in str(benchmark["gpu"]).lower().split()
+    name = str(benchmark["gpu"]).lower()
+    return benchmark["model"] == model and gpu.lower() in (name, *name.split())

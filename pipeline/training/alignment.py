@@ -1,32 +1,33 @@
-"""When the words of a known text are said: the model writes the text at times of its own choice.
+"""Forced alignment: the times of the words of a known text, found by the model itself.
 
-The model hears the recording and may say nothing but the next token of the text, or silence; when
-it chooses the token is when it heard the word.
+The model transcribes the recording but may sample only padding or the next token of the text; the
+step at which it samples a token gives the time of the word.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from nightscribe.errors import NightscribeError
 from nightscribe.model.sampling import TokenConstraints
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.training.delayed_text import TextLayout, TimedTokens
+from nightscribe.training.targets import TextLayout, TimedTokens
 
-# A word's end is not known; speech goes on for about so long after its beginning.
+# The end of a word is not known; it is set at most this long after its start.
 MAX_WORD_S = 0.8
 
 
-class UnheardText(ValueError):
-    """The model came to the end of the sound before it had said the text."""
+class AlignmentError(NightscribeError, ValueError):
+    """The audio ended before all tokens of the text were sampled."""
 
 
 def align(
     model: SpeechToText, samples_N: np.ndarray, words: Sequence[Sequence[int]]
 ) -> tuple[TimedTokens, ...]:
-    """Time each word, given as its tokens; UnheardText says that text and sound do not fit."""
+    """Time each word, given as its tokens; raise AlignmentError if text and audio do not match."""
     script = TokenConstraints(prompt_tokens=tuple(token for word in words for token in word))
-    said = model.transcribe(samples_N[None], [script]).tokens_SF[0].tolist()
-    starts_s = _starts_s(said, words, TextLayout.of(model.config))
+    sampled = model.transcribe(samples_N[None], [script]).tokens_SF[0].tolist()
+    starts_s = _starts_s(sampled, words, TextLayout.of(model.config))
     prefix_s = model.config.prefix_frames / model.config.mimi.frame_rate_hz
     duration_s = len(samples_N) / model.config.mimi.sample_rate_hz
     starts_s = [min(max(start_s - prefix_s, 0.0), duration_s) for start_s in starts_s]
@@ -40,12 +41,13 @@ def align(
 
 
 def _starts_s(
-    said: Sequence[int], words: Sequence[Sequence[int]], layout: TextLayout
+    tokens: Sequence[int], words: Sequence[Sequence[int]], layout: TextLayout
 ) -> list[float]:
-    """Invert the layout: a word was announced at the position before its first token."""
+    """Invert the layout: a word is announced at the position before its first token."""
     silent = (layout.padding_id, layout.end_of_padding_id)
-    positions = [frame + 1 for frame, token in enumerate(said) if token not in silent]
-    if len(positions) < sum(map(len, words)):
-        raise UnheardText(f"only {len(positions)} of {sum(map(len, words))} tokens were heard")
+    positions = [frame + 1 for frame, token in enumerate(tokens) if token not in silent]
+    num_tokens = sum(map(len, words))
+    if len(positions) < num_tokens:
+        raise AlignmentError(f"alignment failed: {len(positions)} of {num_tokens} tokens matched")
     firsts = np.cumsum([0, *map(len, words)])[:-1]
     return [(positions[first] - layout.delay_steps) / layout.frame_rate_hz for first in firsts]

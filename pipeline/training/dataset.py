@@ -1,25 +1,125 @@
-"""Examples to utterances: decoded, tokenised, and timed where the manifest does not say when."""
+"""Recordings with reference transcripts, read from a manifest, decoded, tokenised and timed.
 
+A manifest is JSON lines, one example a line:
+
+    {"audio": "calls/0001.flac", "text": "press one now",
+     "words": [{"text": "press", "start_s": 0.31, "end_s": 0.62}, ...],
+     "start_s": 12.0, "end_s": 19.5, "domain": "calls"}
+
+`words` may be left out, and is then found by alignment; `start_s` and `end_s` cut the example out
+of a longer file, and times of words count from `start_s`. Paths are relative to the manifest.
+"""
+
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
-from nightscribe.model.tokenizer import Tokenizer
-from nightscribe.training.alignment import UnheardText, align
-from nightscribe.training.delayed_text import TimedTokens
-from nightscribe.training.examples import Example
+from nightscribe.training.alignment import AlignmentError, align
+from nightscribe.training.targets import TimedTokens
 from nightscribe.training.windows import Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenWord:
+    """A word and its time, in seconds of its example."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+    def __post_init__(self) -> None:
+        if not self.text or self.text != self.text.strip():
+            raise ValueError(f"a word must be a text without spaces around it, got {self.text!r}")
+        if self.end_s < self.start_s:
+            raise ValueError(f"word {self.text!r} spans {self.start_s}..{self.end_s} s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A span of a file and its reference transcript."""
+
+    path: Path
+    text: str
+    words: tuple[SpokenWord, ...] | None = None
+    start_s: float = 0.0
+    end_s: float | None = None  # None: to the end of the file
+    domain: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s < (float("inf") if self.end_s is None else self.end_s):
+            raise ValueError(
+                f"{self.path}: the span from {self.start_s} to {self.end_s} s is empty"
+            )
+        if self.words is not None and self.text.split() != self._spoken_texts():
+            raise ValueError(f"{self.path}: the text and its timed words differ: {self.text!r:.80}")
+
+    def _spoken_texts(self) -> list[str]:
+        return _joined(self.words or ()).split()
+
+    @classmethod
+    def parse(cls, row: Any, folder: Path) -> Self:
+        """Read one row of a manifest in `folder`."""
+        if not isinstance(row, dict):
+            raise ValueError(f"expected an object with audio and text, got {row!r:.60}")
+        words = row.get("words")
+        if words is not None:
+            words = tuple(SpokenWord(w["text"], w["start_s"], w["end_s"]) for w in words)
+        return cls(
+            path=folder / row["audio"],
+            text=row["text"] if words is None or "text" in row else _joined(words),
+            words=words,
+            start_s=row.get("start_s", 0.0),
+            end_s=row.get("end_s"),
+            domain=row.get("domain"),
+        )
+
+
+def _joined(words: Iterable[SpokenWord]) -> str:
+    return " ".join(word.text for word in words)
+
+
+def read_manifest(path: Path) -> list[Example]:
+    """All examples of a manifest; a bad line raises ValueError with its number."""
+    examples = list(_examples(path))
+    if not examples:
+        raise ValueError(f"{path} has no examples")
+    return examples
+
+
+def _examples(path: Path) -> Iterator[Example]:
+    # A text may contain characters at which `splitlines` would split.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Example.parse(json.loads(line), path.parent)
+        except KeyError as error:
+            raise ValueError(f"{path}, line {number}: the key {error} is missing") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+
 
 logger = logging.getLogger(__name__)
 
 Decode = Callable[[Path], np.ndarray]  # a whole file as int16 samples at the model's rate
 
 
+class Tokenizer(Protocol):
+    """The part of a tokenizer that training needs."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, tokens: list[int]) -> str: ...
+
+
 def samples_of(examples: Iterable[Example], decode: Decode, rate_hz: int) -> Iterator[np.ndarray]:
-    """Each example's own samples; neighbours from one file decode it once."""
+    """The samples of each example; consecutive examples of one file decode it once."""
     decoded: tuple[Path, np.ndarray] | None = None
     for example in examples:
         if decoded is None or decoded[0] != example.path:
@@ -34,24 +134,24 @@ def samples_of(examples: Iterable[Example], decode: Decode, rate_hz: int) -> Ite
 def utterances_of(
     examples: list[Example], decode: Decode, tokenizer: Tokenizer, aligner: SpeechToText
 ) -> list[Utterance]:
-    """What windows are made of; examples whose text does not fit their sound are left out."""
+    """Utterances for windows; examples whose text does not match their audio are skipped."""
     rate_hz = aligner.config.mimi.sample_rate_hz
     utterances = []
     for example, samples_N in zip(examples, samples_of(examples, decode, rate_hz), strict=True):
         try:
             words = timed_tokens(example, samples_N, tokenizer, aligner)
-        except UnheardText as error:
-            logger.warning("%s is left out: %s", example.path, error)
+        except AlignmentError as error:
+            logger.warning("%s skipped: %s", example.path, error)
             continue
-        sound_N = samples_N.astype(np.float32) / FULL_SCALE
-        utterances.append(Utterance(sound_N, words, example.domain))
+        waveform_N = samples_N.astype(np.float32) / FULL_SCALE
+        utterances.append(Utterance(waveform_N, words, example.domain))
     return utterances
 
 
 def timed_tokens(
     example: Example, samples_N: np.ndarray, tokenizer: Tokenizer, aligner: SpeechToText
 ) -> tuple[TimedTokens, ...]:
-    """The words of an example as tokens with times: the manifest's, or else the model's."""
+    """The words of an example as tokens with times, from the manifest or by alignment."""
     if example.words is None:
         return align(aligner, samples_N, _tokens_of(example, example.text.split(), tokenizer))
     texts = [word.text for word in example.words]
@@ -62,7 +162,7 @@ def timed_tokens(
 
 
 def _tokens_of(example: Example, texts: list[str], tokenizer: Tokenizer) -> list[tuple[int, ...]]:
-    """Each word by itself; refuses what this vocabulary cannot write."""
+    """Tokenise each word alone; raise ValueError if the vocabulary cannot write it."""
     tokens = [tuple(tokenizer.encode(text)) for text in texts]
     for text, written in zip(texts, tokens, strict=True):
         if "".join(tokenizer.decode(list(written)).split()) != "".join(text.split()):

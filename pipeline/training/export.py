@@ -1,7 +1,11 @@
-"""Writes a model as a checkpoint of the native layout, which every command opens."""
+"""Writes a model as a checkpoint of the native layout, which every command opens.
+
+O outputs, I inputs of a matrix.
+"""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +162,24 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+INT8_MAX = 127.0
+_MATRICES = re.compile(r"transformer\.layers\.\d+\..*weight|text_linear\.weight")
+
+
+def int8_rows(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The matrices of a language model in 127ths of each row's largest magnitude, the rest as is.
+
+    The magnitudes follow under the name that checkpoints of bitsandbytes give them.
+    """
+    for name, tensor in tensors:
+        if not _MATRICES.fullmatch(name):
+            yield name, tensor
+            continue
+        # What is stored is what the integers must be multiples of, so it is rounded first.
+        largest_O = tensor.detach().float().abs().amax(dim=1).bfloat16().clamp_min(1e-30)
+        scales_O1 = largest_O.float()[:, None] / INT8_MAX
+        rounded_OI = (tensor.detach().float() / scales_O1).round()
+        yield name, rounded_OI.clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
+        yield f"{name}_scb", largest_O

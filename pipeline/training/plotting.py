@@ -1,4 +1,4 @@
-"""Draws what a training has logged: loss, word error rate and speed over its steps."""
+"""Plots the log of a training: loss, accuracy, word error rate and speed by step."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 CURVES = {
-    "text": "nats a text token",
-    "accuracy": "text tokens right, the past given",
+    "text": "nats per text token",
+    "accuracy": "text token accuracy",
     "wer": "word error rate, development set",
-    "speed": "seconds heard a second",
+    "speed": "seconds of audio per second",
 }
 
 
 def plot_log(log: Path, picture: Path) -> None:
-    """One panel a curve, as PNG or SVG by the picture's name; curves never logged are left out."""
+    """One panel per logged curve, as PNG or SVG by the name of the picture."""
     lines = _last_lines(log)
     curves = [name for name in CURVES if any(name in line for line in lines)]
     figure = Figure(figsize=(7, 2.4 * len(curves)), layout="constrained")
@@ -30,7 +30,7 @@ def plot_log(log: Path, picture: Path) -> None:
 
 
 def _last_lines(log: Path) -> list[dict[str, Any]]:
-    """The lines of a log in order of steps; a resumed training has told some steps twice."""
+    """The lines of a log by step; a resumed training has logged some steps twice."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     if not lines:
         raise ValueError(f"{log} has no lines to plot")

@@ -1,7 +1,7 @@
-"""New pieces for a model's text: words or endings of a language or a trade it does not know yet.
+"""New text pieces for a model: words or endings that its vocabulary lacks.
 
-New pieces come after the old ones, so every old token keeps its id. Each begins as the mean of the
-old pieces that spelt it. The start row of the text table stays the last one.
+New pieces come after the old ones, so every old token keeps its id. Each starts as the mean of the
+old pieces that spelled it. The start row of the text table stays the last one.
 
 D width, V text tokens.
 """
@@ -17,40 +17,40 @@ from torch import Tensor
 
 from nightscribe.model.config import LanguageModelConfig
 
-WORD_MARK = "\u2581"  # how a piece says that a space stands before it
+WORD_MARK = "\u2581"  # in a piece, stands for a space before it
 TEXT_TABLE, TEXT_HEAD = "text_emb.weight", "text_linear.weight"
 
 
 def processor(model: bytes) -> SentencePieceProcessor:
-    """What encodes and decodes by a SentencePiece model."""
+    """The processor of a serialised SentencePiece model."""
     return SentencePieceProcessor(model_proto=model)
 
 
 def read_pieces(path: Path) -> list[str]:
-    """One piece a line; a leading space says that it begins a word. Empty lines do not count."""
+    """One piece per line; a leading space marks the start of a word. Empty lines are skipped."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     return [line.replace(" ", WORD_MARK) for line in lines if line.strip()]
 
 
 def extended_tokenizer(model: bytes, pieces: Sequence[str]) -> bytes:
-    """A SentencePiece model that also knows these pieces, and always uses them where they fit."""
+    """A SentencePiece model with these pieces added; it always uses them where they fit."""
     proto = ModelProto.FromString(model)
     known = {piece.piece for piece in proto.pieces}
     for piece in pieces:
         if piece in known or pieces.count(piece) > 1:
-            raise ValueError(f"the vocabulary would hold {piece.replace(WORD_MARK, ' ')!r} twice")
+            raise ValueError(f"the vocabulary would have {piece.replace(WORD_MARK, ' ')!r} twice")
         proto.pieces.add(piece=piece, score=0.0, type=ModelProto.SentencePiece.Type.USER_DEFINED)
     return proto.SerializeToString()
 
 
 def spellings(model: bytes, pieces: Sequence[str]) -> list[list[int]]:
-    """The old tokens that wrote each new piece."""
+    """The old tokens that spelled each new piece."""
     encode = processor(model).encode
     return [encode(piece.replace(WORD_MARK, " ")) for piece in pieces]
 
 
 def extended_config(config: LanguageModelConfig, num_pieces: int) -> LanguageModelConfig:
-    """The sizes of the larger model, with the start row last as native checkpoints have it."""
+    """The configuration of the larger model; the start row is last, as in native checkpoints."""
     text_card = config.text_card + num_pieces
     return replace(
         config, text_card=text_card, text_start_id=text_card, num_text_rows=text_card + 1
@@ -58,15 +58,15 @@ def extended_config(config: LanguageModelConfig, num_pieces: int) -> LanguageMod
 
 
 def extended_tensor(
-    name: str, tensor: Tensor, config: LanguageModelConfig, spelt: Sequence[Sequence[int]]
+    name: str, tensor: Tensor, config: LanguageModelConfig, spelled: Sequence[Sequence[int]]
 ) -> Tensor:
-    """A native tensor of the larger model, made from the same one of the smaller."""
+    """A native tensor of the larger model, made from that of the smaller."""
     if name not in (TEXT_TABLE, TEXT_HEAD):
         return tensor
     old_VD = tensor[: config.text_card]
-    if not spelt:
+    if not spelled:
         return tensor
-    means = [old_VD[list(tokens)].float().mean(dim=0) for tokens in spelt]
+    means = [old_VD[list(tokens)].float().mean(dim=0) for tokens in spelled]
     new_VD = torch.stack(means).to(tensor.dtype)
     if name == TEXT_HEAD:
         return torch.cat((old_VD, new_VD))

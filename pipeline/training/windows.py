@@ -1,32 +1,32 @@
-"""Windows of a fixed length, cut and joined from utterances, as a model hears them in training.
+"""Training windows of a fixed length, cut and joined from utterances.
 
-A model that only ever hears whole sentences one by one learns neither pauses, nor beginnings that
-are cut off, nor to write what it did not expect; so utterances are joined over gaps of all lengths,
-begin in the middle, and are at times spliced from runs of words.
+A model trained on single whole sentences learns neither pauses, nor cut-off starts, nor unexpected
+words. So utterances are joined with gaps of all lengths, may start in the middle, and are sometimes
+spliced from runs of words.
 
 N samples.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from nightscribe.training.delayed_text import TimedTokens
-from nightscribe.training.learning_rate import check_rates
+from nightscribe.options import check_options, option
+from nightscribe.training.targets import TimedTokens
 
 MAX_RUN_WORDS = 5
 FADE_S = 0.005
-# A word whose beginning is cut off by more than this is not asked for.
+# A word whose start is cut off by more than this is not a target.
 MAX_CUT_S = 0.04
-# As much of a word must lie within the window for it to be asked for.
-MIN_HEARD_SHARE = 0.4
+# At least this share of a word must be inside the window to be a target.
+MIN_WORD_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Speech and its words, timed from its first sample; `domain` picks the forced prefix."""
+    """Speech and its words, timed from its first sample; `domain` selects the forced prefix."""
 
     samples_N: np.ndarray
     words: tuple[TimedTokens, ...]
@@ -34,37 +34,35 @@ class Utterance:
 
 
 class Window(NamedTuple):
-    """What one row of a batch hears, and the words said in it."""
+    """The audio of one row of a batch, and its words."""
 
     samples_N: np.ndarray
     words: tuple[TimedTokens, ...]
     domain: str | None
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WindowConfig:
-    window_s: float = field(default=12.0, metadata={"help": "seconds a model hears at a time"})
-    splice_rate: float = field(
-        default=0.2, metadata={"help": "share of utterances glued together from runs of words"}
+    """How utterances are joined into training windows."""
+
+    window_s: float = option(12.0, "length of a training window", above=0, common=True)
+    splice_rate: float = option(
+        0.2, "share of utterances that are spliced from runs of words", minimum=0, maximum=1
     )
-    cut_rate: float = field(
-        default=0.4, metadata={"help": "share of windows that begin in the middle of an utterance"}
+    cut_rate: float = option(
+        0.4, "share of windows that begin in the middle of an utterance", minimum=0, maximum=1
     )
-    silent_rate: float = field(default=0.05, metadata={"help": "share of windows without speech"})
-    max_speed: float = field(
-        default=1.14, metadata={"help": "utterances are played up to so much faster or slower"}
+    silent_rate: float = option(0.05, "share of windows without speech", minimum=0, maximum=1)
+    max_speed: float = option(
+        1.14, "utterances are played up to this much faster or slower", minimum=1
     )
 
     def __post_init__(self) -> None:
-        check_rates(self)
-        if self.window_s <= 0:
-            raise ValueError(f"window_s must be positive, got {self.window_s}")
-        if self.max_speed < 1:
-            raise ValueError(f"max_speed must be 1 or above, got {self.max_speed}")
+        check_options(self, "windows")
 
 
 class WindowSampler:
-    """Draws windows from utterances; the same generator draws the same windows."""
+    """Draws windows from utterances; equal generators draw equal windows."""
 
     def __init__(
         self, utterances: Sequence[Utterance], sample_rate_hz: int, config: WindowConfig
@@ -86,12 +84,12 @@ class WindowSampler:
         words: list[TimedTokens] = []
         next_utterance, start = first, self._first_start(first, rng)
         while start < self.num_samples:
-            heard = self._performed(next_utterance, companions, rng)
-            _lay(heard.samples_N, window_N, start)
-            words += _moved(heard.words, start / self.sample_rate_hz)
-            start += len(heard.samples_N) + self._gap(rng)
+            varied = self._varied(next_utterance, companions, rng)
+            _mix_in(varied.samples_N, window_N, start)
+            words += _moved(varied.words, start / self.sample_rate_hz)
+            start += len(varied.samples_N) + self._gap(rng)
             next_utterance = _any_of(companions, rng)
-        return Window(window_N, self._heard_words(words), first.domain)
+        return Window(window_N, self._target_words(words), first.domain)
 
     def _first_start(self, utterance: Utterance, rng: np.random.Generator) -> int:
         if rng.random() < self.config.cut_rate:
@@ -100,11 +98,11 @@ class WindowSampler:
         return int(rng.uniform(0, 1) * self.sample_rate_hz)
 
     def _gap(self, rng: np.random.Generator) -> int:
-        """Mostly a breath, at times a second or so, rarely a long pause."""
+        """Mostly a short gap, sometimes a second or so, rarely a long pause."""
         seconds = (rng.uniform(0, 0.5), rng.exponential(0.8), rng.uniform(0.5, 5))
         return int(seconds[rng.choice(3, p=(0.45, 0.4, 0.15))] * self.sample_rate_hz)
 
-    def _performed(
+    def _varied(
         self, utterance: Utterance, companions: Sequence[Utterance], rng: np.random.Generator
     ) -> Utterance:
         if rng.random() < self.config.splice_rate:
@@ -126,7 +124,7 @@ class WindowSampler:
         return Utterance(samples_N, tuple(words), runs[0].domain)
 
     def _run(self, utterance: Utterance, rng: np.random.Generator) -> Utterance:
-        """A few neighbouring words of an utterance, faded in and out."""
+        """A few consecutive words of an utterance, faded in and out."""
         if not utterance.words:
             return utterance
         length = min(len(utterance.words), int(rng.integers(1, MAX_RUN_WORDS + 1)))
@@ -138,18 +136,18 @@ class WindowSampler:
         moved = tuple(_moved(words, -start / self.sample_rate_hz))
         return Utterance(samples_N, moved, utterance.domain)
 
-    def _heard_words(self, words: Sequence[TimedTokens]) -> tuple[TimedTokens, ...]:
+    def _target_words(self, words: Sequence[TimedTokens]) -> tuple[TimedTokens, ...]:
         last_s = self.num_samples / self.sample_rate_hz
         return tuple(
             word
             for word in words
             if word.start_s >= -MAX_CUT_S
-            and word.start_s + MIN_HEARD_SHARE * (word.end_s - word.start_s) < last_s
+            and word.start_s + MIN_WORD_SHARE * (word.end_s - word.start_s) < last_s
         )
 
 
 def played_at(utterance: Utterance, speed: float) -> Utterance:
-    """The utterance so many times faster, and as much higher."""
+    """The utterance played faster by this factor, which also raises its pitch."""
     num_samples = int(len(utterance.samples_N) / speed)
     places = np.arange(num_samples) * speed
     samples_N = np.interp(places, np.arange(len(utterance.samples_N)), utterance.samples_N)
@@ -168,8 +166,8 @@ def _moved(words: Sequence[TimedTokens], by_s: float) -> list[TimedTokens]:
     return [replace(w, start_s=w.start_s + by_s, end_s=w.end_s + by_s) for w in words]
 
 
-def _lay(samples_N: np.ndarray, window_N: np.ndarray, start: int) -> None:
-    """Add what lies within the window, in place."""
+def _mix_in(samples_N: np.ndarray, window_N: np.ndarray, start: int) -> None:
+    """Add the part inside the window, in place."""
     first, end = max(start, 0), min(start + len(samples_N), len(window_N))
     if first < end:
         window_N[first:end] += samples_N[first - start : end - start]

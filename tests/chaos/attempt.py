@@ -24,7 +24,7 @@ import numpy as np
 
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
-from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.ray_session import connected
@@ -129,7 +129,7 @@ def order(attempt: Attempt, plan_path: Path) -> RunSpec:
         ),
         examine=_itself,
         cluster=_cluster(attempt),
-        pace=PaceConfig(publish_s=1.0, heartbeat_s=1.0),
+        intervals=IntervalsConfig(publish_s=1.0, heartbeat_s=1.0),
         lease=LeaseConfig(life_s=attempt.life_s),
     )
 
@@ -142,9 +142,9 @@ def _cluster(attempt: Attempt) -> ClusterConfig:
     return ClusterConfig(
         num_actors=attempt.num_actors,
         cpus_per_actor=0.5,
-        num_decoders=2,
-        cpus_per_decoder=0.5,
-        rows_in_flight=2 * SLOTS,
+        num_audio_workers=2,
+        cpus_per_audio_worker=0.5,
+        shards_in_flight=2 * SLOTS,
         object_store_gib=0.1,
         wait_s=30.0,
     )

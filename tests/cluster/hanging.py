@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from nightscribe.cluster import driver, watchdog
-from nightscribe.cluster.config import ClusterConfig, PaceConfig, RayConfig
+from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
@@ -17,7 +17,7 @@ from nightscribe.engine.loop import EngineStats
 from tests.cluster.stages import plan_file, read, recording, stages
 
 PATIENCE_S = 5.0
-CLUSTER = ClusterConfig(no_progress_s=PATIENCE_S, object_store_gib=0.1)
+CLUSTER = ClusterConfig(stall_timeout_s=PATIENCE_S, object_store_gib=0.1)
 
 
 class HangingTranscriber:
@@ -74,7 +74,7 @@ def order(part: str, output: Path) -> RunSpec:
         stages=replace(made, **hanging.get(part, {})),
         examine=partial(hang_in_the_driver, output) if part == "driver" else _itself,
         cluster=CLUSTER,
-        pace=PaceConfig(publish_s=0.5, heartbeat_s=0.5),
+        intervals=IntervalsConfig(publish_s=0.5, heartbeat_s=0.5),
     )
 
 
@@ -87,7 +87,7 @@ if __name__ == "__main__":
     watchdog.GRACE_S = 8.0
     move_until_hanging(sys.argv[1])
     with connected(RayConfig(), CLUSTER):
-        pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
+        pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=2, num_slots=4)
         transcribe(
             order(sys.argv[1], Path(sys.argv[2])), pool, threading.Event(), lambda progress: None
         )

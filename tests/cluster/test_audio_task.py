@@ -19,12 +19,12 @@ def tasks(lengths_s, size):
 
 
 @pytest.mark.parametrize(
-    ("num_recordings", "num_decoders", "most"), [(3, 4, 1), (100, 5, 5), (1_000_000, 4, 64)]
+    ("num_recordings", "num_audio_workers", "most"), [(3, 4, 1), (100, 5, 5), (1_000_000, 4, 64)]
 )
 def test_every_audio_worker_gets_several_tasks_of_not_too_many_recordings(
-    num_recordings, num_decoders, most
+    num_recordings, num_audio_workers, most
 ):
-    assert task_size(num_recordings, 1.0, num_decoders).num_recordings == most
+    assert task_size(num_recordings, 1.0, num_audio_workers).num_recordings == most
 
 
 def test_long_recordings_are_tasks_of_their_own_and_short_ones_share():

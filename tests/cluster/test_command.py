@@ -16,9 +16,8 @@ import pytest
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.cluster.audio_reader import AudioReader
 from nightscribe.cluster.rows import CutShard
-from nightscribe.jobs.config import configurations
-from nightscribe.jobs.transcribe import JOB
-from nightscribe.jobs.transcribing import TOO_MANY_FAILURES
+from nightscribe.jobs.shell.config import configurations
+from nightscribe.jobs.transcribe import JOB, TOO_MANY_FAILURES
 from nightscribe.records import ShardTranscript
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import FOLDER, outcomes_of
@@ -38,7 +37,7 @@ ASKED = [
     *(
         "shard.max_s=12",
         "shard.search_s=4",
-        "guards.max_redecoded_s=0",
+        "guards.max_retry_s=0",
         "lease.life_s=5",
         "cluster.cpus_per_actor=1",
     ),
@@ -50,7 +49,7 @@ def transcribe(folder: Path, output: Path, cluster, *words: str) -> subprocess.C
     address = f"ray.address={cluster.get_runtime_context().gcs_address}"
     given = f"input={folder}", f"output={output}"
     return subprocess.run(
-        [sys.executable, "-m", "nightscribe.jobs.transcribe", *given, address, *ASKED, *words],
+        [sys.executable, "-m", "nightscribe", "transcribe", *given, address, *ASKED, *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

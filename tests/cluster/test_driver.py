@@ -15,7 +15,7 @@ from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
 from nightscribe.cluster import driver
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
-from nightscribe.cluster.config import ClusterConfig, PaceConfig
+from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard
@@ -43,7 +43,7 @@ def order(recordings, folder: Path, output=None, **listening) -> RunSpec:
         stages=stages(output or folder / "out", **listening),
         examine=_unexamined,
         cluster=ClusterConfig(),
-        pace=PaceConfig(publish_s=0.5, heartbeat_s=0.5),
+        intervals=IntervalsConfig(publish_s=0.5, heartbeat_s=0.5),
     )
 
 
@@ -52,7 +52,7 @@ def _unexamined(transcript):
 
 
 def pool(num_actors=1) -> Pool:
-    return Pool(num_actors=num_actors, gpus_per_actor=0.0, num_decoders=2, num_slots=4)
+    return Pool(num_actors=num_actors, gpus_per_actor=0.0, num_audio_workers=2, num_slots=4)
 
 
 def run(what: RunSpec, num_actors=1, stop=None, tell=lambda progress: None):

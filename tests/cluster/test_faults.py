@@ -11,9 +11,8 @@ import pytest
 
 from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.resources import Pool
-from nightscribe.jobs.config import configurations
-from nightscribe.jobs.transcribe import JOB
-from nightscribe.jobs.transcribing import _order
+from nightscribe.jobs.shell.config import configurations
+from nightscribe.jobs.transcribe import JOB, run_spec
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.storage.content_hash import ContentHasher
@@ -49,10 +48,10 @@ def transcripts(local_ray, manifest):
     planned = list(plan(recordings(config.input, S3Config()), ContentHasher(), PlanningConfig()))
     write_plan(planned, manifest.parent / "plan.parquet")
     faults = {one.recording.recording_id: _name(one.recording) for one in planned}
-    asked = _order(config, open_model(config.model), {}, manifest.parent / "plan.parquet")
+    asked = run_spec(config, open_model(config.model), {}, manifest.parent / "plan.parquet")
     failing = partial(faulty_transcriber, faults, config.guards)
     asked = replace(asked, stages=replace(asked.stages, make_transcriber=failing))
-    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_decoders=1, num_slots=4)
+    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=1, num_slots=4)
     transcribe(asked, pool, threading.Event(), lambda progress: None)
     store = open_store(str(output), S3Config())
     return {_name(one.recording): one for one in read_transcripts(store)}

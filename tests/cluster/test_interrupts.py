@@ -24,7 +24,7 @@ ASKED = [
 
 def begin(output: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "nightscribe.jobs.transcribe", f"output={output}", *ASKED],
+        [sys.executable, "-m", "nightscribe", "transcribe", f"output={output}", *ASKED],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

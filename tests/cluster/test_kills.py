@@ -36,7 +36,7 @@ def begin(archive: Path, output: str) -> subprocess.Popen:
     words = [f"input={archive}", f"output={output}", "model=tiny", "quiet=true", "lease.life_s=3"]
     words += ["shard.max_s=15", "shard.search_s=5"]
     return subprocess.Popen(
-        [sys.executable, "-m", "nightscribe.jobs.transcribe", *words],
+        [sys.executable, "-m", "nightscribe", "transcribe", *words],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ CPU_NODE = {"CPU": 16.0}
 
 def test_every_gpu_gets_a_transcriber_and_the_other_cpus_decode():
     pool = plan_pool([GPU_NODE, GPU_NODE, CPU_NODE], ClusterConfig(), 256)
-    assert (pool.num_actors, pool.gpus_per_actor, pool.num_decoders) == (16, 1.0, 63)
+    assert (pool.num_actors, pool.gpus_per_actor, pool.num_audio_workers) == (16, 1.0, 63)
 
 
 def test_several_transcribers_share_a_gpu_but_none_spreads_over_two():
@@ -26,7 +26,7 @@ def test_without_gpus_one_transcriber_runs_on_the_cpu():
 
 
 @pytest.mark.parametrize(
-    ("nodes", "num_actors", "cpus_per_actor", "num_decoders"),
+    ("nodes", "num_actors", "cpus_per_actor", "num_audio_workers"),
     [
         ([CPU_NODE], None, 14, 1),
         ([CPU_NODE], 3, 4, 3),
@@ -37,10 +37,10 @@ def test_without_gpus_one_transcriber_runs_on_the_cpu():
     ],
 )
 def test_transcribers_without_gpus_take_the_cpus_that_decoding_leaves(
-    nodes, num_actors, cpus_per_actor, num_decoders
+    nodes, num_actors, cpus_per_actor, num_audio_workers
 ):
     pool = plan_pool(nodes, ClusterConfig(num_actors=num_actors), 8)
-    assert (pool.cpus_per_actor, pool.num_decoders) == (cpus_per_actor, num_decoders)
+    assert (pool.cpus_per_actor, pool.num_audio_workers) == (cpus_per_actor, num_audio_workers)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_half_a_free_cluster_is_enough_to_begin(cluster, caplog):
 def test_twice_as_many_rows_are_in_flight_as_there_are_slots():
     assert calls_per_actor(ClusterConfig(), 256) == 128
     assert calls_per_actor(ClusterConfig(), 1) == 2
-    assert calls_per_actor(ClusterConfig(rows_in_flight=10), 256) == 3
+    assert calls_per_actor(ClusterConfig(shards_in_flight=10), 256) == 3

@@ -124,7 +124,7 @@ def test_the_expected_language_and_too_few_words_are_not_reported(text, expected
 
 
 def test_thresholds_are_checked():
-    with pytest.raises(ValueError, match="min_coverage is a share from 0 to 1, got 80"):
+    with pytest.raises(ValueError, match="min_coverage must be from 0 to 1, got 80"):
         GuardsConfig(min_coverage=80)
     with pytest.raises(ValueError, match="stall_s must be positive, got 0"):
         GuardsConfig(stall_s=0)

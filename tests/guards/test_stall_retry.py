@@ -8,7 +8,7 @@ from nightscribe.guards.stall_retry import retry_stalls, run_retries, run_retrie
 from nightscribe.records import Span, Word
 from tests.guards.sounds import RATE_HZ, counted, speak
 
-CONFIG = GuardsConfig(redecoding_temperature=0.4)
+CONFIG = GuardsConfig(retry_temperature=0.4)
 SPEECH = [Span(0, 40)]
 WORDS = counted(0, 40)
 # The samples carry their own time, so that an attempt shows which audio it holds.
@@ -113,7 +113,7 @@ def test_a_stretched_word_ends_where_the_words_found_after_it_begin():
 
 def test_retried_audio_is_limited():
     model = StallingModel()
-    assert run(without(10, 30), model, GuardsConfig(max_redecoded_s=5.0)).num_attempts == 0
+    assert run(without(10, 30), model, GuardsConfig(max_retry_s=5.0)).num_attempts == 0
 
 
 def test_asynchronous_retries_give_the_same_words():
@@ -129,5 +129,5 @@ def test_asynchronous_retries_give_the_same_words():
 
 def test_no_temperature_means_two_attempts():
     model = StallingModel(works_at=9)
-    run(without(10, 30), model, GuardsConfig(redecoding_temperature=0.0))
+    run(without(10, 30), model, GuardsConfig(retry_temperature=0.0))
     assert len(model.attempts) == 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightscribe.storage.opening import local_path
+from nightscribe.storage.locations import local_path
 from tests.hostile.corpus import HONEST, LISTS, SECRET_NAME, kind_of, write_corpus
 from tests.hostile.decode_corpus import LIMITS
 from tests.hostile.tracing import STRACE, TracedCall, run_traced, traced_calls

@@ -1,19 +1,19 @@
 """What tests of commands share."""
 
-from importlib import import_module
-
 import pytest
+
+from nightscribe.jobs import cli
 
 
 @pytest.fixture
 def nightscribe(monkeypatch, capsys):
     """Run a command in a wide window: its exit code, stdout and stderr."""
 
-    def say(name, *words):
-        monkeypatch.setattr("sys.argv", [f"nightscribe {name}", *words])
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["nightscribe", *map(str, words)])
         monkeypatch.setenv("COLUMNS", "250")
         with pytest.raises(SystemExit) as ended:
-            import_module(f"nightscribe.jobs.{name}").main()
+            cli.main()
         return ended.value.code, *capsys.readouterr()
 
-    return say
+    return run

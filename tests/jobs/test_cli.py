@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from runpy import run_module
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_wrong_command_is_one_sentence(monkeypatch, capsys):
     assert err == "nightscribe: there is no command fil; did you mean file?\n"
 
 
-def test_who_loses_patience_while_a_command_is_loaded_sees_no_stack(monkeypatch, capsys):
+def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(monkeypatch, capsys):
     def interrupted(name):
         raise KeyboardInterrupt
 
@@ -41,7 +42,44 @@ def test_who_loses_patience_while_a_command_is_loaded_sees_no_stack(monkeypatch,
     assert said(monkeypatch, capsys, "show") == (130, "", "")
 
 
-def test_help_of_the_command_loads_nothing_heavy():
+def test_the_version_is_that_of_the_distribution(monkeypatch, capsys):
+    _, printed, _ = said(monkeypatch, capsys, "--version")
+    assert printed == f"nightscribe {version('nightscribe')}\n"
+
+
+def test_a_missing_extra_is_named_with_the_words_that_install_it(monkeypatch, nightscribe):
+    for module in [name for name in sys.modules if name.startswith("nightscribe.re")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, "nightscribe.jobs.report", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, out, err = nightscribe("report", "somewhere")
+    assert (code, out) == (2, "")
+    assert err == (
+        'nightscribe: nightscribe report needs the extra "report" (jinja2 is not installed): '
+        "pip install 'nightscribe[report]'\n"
+    )
+
+
+def test_a_missing_module_of_the_core_keeps_its_traceback(monkeypatch, nightscribe):
+    monkeypatch.setitem(sys.modules, "nightscribe.jobs.status", None)
+    with pytest.raises(ModuleNotFoundError):
+        nightscribe("status", "somewhere")
+
+
+def test_the_first_help_page_is_short_and_the_other_has_every_key(nightscribe):
+    keys = import_module("nightscribe.jobs.transcribe").JOB.keys
+    pages = [nightscribe("transcribe", "--help", *more)[1] for more in ([], ["all"])]
+    common, every = (
+        {line.split()[0].split("=")[0] for line in page.splitlines() if line[:2] == "  "} & {*keys}
+        for page in pages
+    )
+    assert 20 <= len(common) <= 30
+    assert every == {path for path, key in keys.items() if not key.is_group}
+    assert "more keys: nightscribe transcribe --help all" in pages[0]
+    assert "guards.stall_s" not in pages[0]
+
+
+def test_the_list_of_commands_imports_nothing_heavy():
     script = (
         "import sys; sys.argv = ['nightscribe', '--help']; import nightscribe.jobs.cli as cli; "
         "cli.main(); "
@@ -50,8 +88,8 @@ def test_help_of_the_command_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
-    """Those that measure, fit_report and train apart, which nobody types in a hurry."""
+def test_help_errors_and_completion_import_neither_torch_nor_ray():
+    """Those that measure, diagnose and train apart, which nobody types in a hurry."""
     names = [
         f"nightscribe.jobs.{name}" for name in COMMANDS if name not in ("bench", "doctor", "train")
     ]
@@ -61,17 +99,22 @@ def test_help_errors_and_completion_wait_for_neither_torch_nor_ray():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_runs_as_a_module_too(name, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, f"nightscribe.jobs.{name}", raising=False)
-    monkeypatch.setattr("sys.argv", [f"nightscribe.jobs.{name}", "--help"])
+def test_every_command_has_a_help_page(name, nightscribe):
+    code, page, err = nightscribe(name, "--help")
+    assert (code, err) == (0, "")
+    assert page.startswith(f"usage: nightscribe {name}")
+
+
+def test_the_package_runs_as_a_module_too(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["nightscribe", "show", "--help"])
     with pytest.raises(SystemExit) as ended:
-        run_module(f"nightscribe.jobs.{name}", run_name="__main__")
+        run_module("nightscribe", run_name="__main__")
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: nightscribe {name}")
+    assert capsys.readouterr().out.startswith("usage: nightscribe show")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_key_of_every_command_says_what_it_means(name):
+def test_every_key_of_every_command_has_a_help_text(name):
     job = import_module(f"nightscribe.jobs.{name}").JOB
     assert job.name == name
     assert [path for path, key in job.keys.items() if not key.meaning] == []

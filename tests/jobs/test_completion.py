@@ -1,4 +1,4 @@
-"""Completion, asked as bash asks."""
+"""Completion in bash."""
 
 import os
 import subprocess
@@ -24,19 +24,19 @@ from nightscribe.jobs.completion import SCRIPT, candidates
         ("nightscribe file nothing=", []),
     ],
 )
-def test_the_end_of_a_line_is_completed(line, expected):
+def test_the_last_word_of_a_line_is_completed(line, expected):
     found = candidates(line)
     assert [word for word in found if word in expected] == expected
     assert all(word.startswith(line.split(" ")[-1].split("=")[-1]) for word in found)
 
 
-def test_every_command_is_offered():
+def test_every_command_is_a_completion():
     assert candidates("nightscribe ") == list(COMMANDS)
 
 
 def test_bash_completes_with_the_script(tmp_path):
     command = tmp_path / "nightscribe"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m nightscribe.jobs.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m nightscribe "$@"\n')
     command.chmod(0o755)
     ask = 'COMP_LINE="nightscribe file model=tin"; COMP_POINT=${#COMP_LINE}; _nightscribe'
     root = Path(__file__).parent.parent.parent

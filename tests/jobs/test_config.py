@@ -1,4 +1,4 @@
-"""Words of the command line become a checked configuration, or one sentence."""
+"""The words of the command line become a checked configuration, or one error message."""
 
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -8,9 +8,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.config import ConfigError, Job, configurations, defaults
-from nightscribe.jobs.help import help_of
+from nightscribe.jobs.shell.command import run_job
+from nightscribe.jobs.shell.config import ConfigError, Job, configurations, defaults
+from nightscribe.jobs.shell.help import help_of
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,15 +60,14 @@ def one(job, *words):
     return config
 
 
-def said(job, monkeypatch, capsys, *words):
+def said(job, capsys, *words):
     """Exit code and what the command wrote."""
-    monkeypatch.setattr("sys.argv", ["nightscribe probe", *words])
     with pytest.raises(SystemExit) as ended:
-        run_job(job)
+        run_job("probe", lambda: job, list(words))
     return ended.value.code, *capsys.readouterr()
 
 
-def test_a_group_and_its_keys_are_set_together(job):
+def test_a_group_and_its_keys_can_be_set_together(job):
     config = one(job, "a.wav", "engine=gpu", "engine.num_slots=7", "voice.pitch=1")
     assert config.audio == "a.wav"
     assert (config.engine.device, config.engine.dtype) == ("cuda", "bfloat16")
@@ -92,7 +91,7 @@ def test_a_group_and_its_keys_are_set_together(job):
         "-",
     ],
 )
-def test_names_of_files_are_taken_as_they_stand(job, name):
+def test_file_names_are_taken_literally(job, name):
     if "=" not in name:
         assert one(job, name).audio == name
     assert one(job, f"audio={name}").audio == name
@@ -102,13 +101,13 @@ def test_a_path_may_hold_an_equals_sign(job):
     assert one(job, "./a=b.wav").audio == "./a=b.wav"
 
 
-def test_null_lists_and_keys_of_ones_own_are_understood(job):
+def test_null_lists_and_mappings_can_be_given(job):
     config = one(job, "a", "limit_s=null", "names=[x,y]", "voice.domains.law=[1,2]")
     assert (config.limit_s, config.names) == (None, ["x", "y"])
     assert config.voice.domains == {"law": [1, 2]}
 
 
-def test_a_key_of_ones_own_may_hold_keys(job):
+def test_the_values_of_a_mapping_may_have_keys(job):
     words = ("voice.accents.east.sounds=[1,2]", "voice.accents.east.strength=3")
     assert one(job, "a", *words).voice.accents == {"east": Accent(sounds=[1, 2], strength=3)}
     with pytest.raises(ConfigError, match="strength"):
@@ -124,7 +123,7 @@ def test_a_key_of_ones_own_may_hold_keys(job):
         ("zzz=1", "there is no key zzz; see --help"),
         ("engine.num_slots=many", "engine.num_slots must be a whole number or null, not many"),
         ("engine.num_slots=2.5", "engine.num_slots must be a whole number or null, not 2.5"),
-        ("engine.num_slots=0", "engine.num_slots must be positive, not 0"),
+        ("engine.num_slots=0", "engine.num_slots must be positive, got 0"),
         ("tokens=perhaps", "tokens must be true or false, not perhaps"),
         ("limit_s=long", "limit_s must be a number or null, not long"),
         ("names=x", "names must be a list such as [a,b], not x"),
@@ -132,20 +131,20 @@ def test_a_key_of_ones_own_may_hold_keys(job):
         ("engine.dtype=float61", "engine.dtype must be one of auto, float32, bfloat16, float16"),
         ("engine=tpu", "there is no engine tpu; there are auto, cpu, gpu"),
         ("voice=high", "voice is a group of keys; set one of them, as in voice.KEY=VALUE"),
-        ("+extra=1", "+extra=1: keys can be set, not added or taken away"),
+        ("+extra=1", "+extra=1: keys can be set, but not added or removed"),
         ("+format=json", "+format=json: keys can be set"),
-        ("~format", "~format: keys can be set, not added or taken away"),
+        ("~format", "~format: keys can be set, but not added or removed"),
         ("tokens=true,false", "tokens=true,false: several values need --multirun"),
         ("names=[x", "names=[x: the value cannot be read"),
         ("format", "'format' is not of the form key=value; did you mean format?"),
-        ("b.wav", "'b.wav' is not of the form key=value; only AUDIO may stand alone"),
+        ("b.wav", "'b.wav' is not of the form key=value; the only positional arguments are AUDIO"),
         ("--format=json", "there is no option --format=json; write format=VALUE"),
         ("--multrun", "there is no option --multrun; did you mean --multirun?"),
         ("format=${nowhere}", "nowhere"),
     ],
 )
-def test_a_wrong_word_is_one_sentence_that_names_it(job, monkeypatch, capsys, word, sentence):
-    code, out, err = said(job, monkeypatch, capsys, "a.wav", word)
+def test_a_wrong_word_is_one_sentence_that_names_it(job, capsys, word, sentence):
+    code, out, err = said(job, capsys, "a.wav", word)
     assert code == 2
     assert out == ""
     assert err.startswith("nightscribe: ")
@@ -153,7 +152,7 @@ def test_a_wrong_word_is_one_sentence_that_names_it(job, monkeypatch, capsys, wo
     assert sentence in err
 
 
-def test_of_several_that_must_be_given_the_first_is_named(job):
+def test_of_several_missing_keys_the_first_is_named(job):
     @dataclass(kw_only=True, slots=True)
     class Both:
         """A job that needs two things."""
@@ -167,42 +166,42 @@ def test_of_several_that_must_be_given_the_first_is_named(job):
         configurations(both, [])
 
 
-def test_what_must_be_given_is_named(job, monkeypatch, capsys):
-    code, _, err = said(job, monkeypatch, capsys, "format=json")
+def test_a_missing_key_is_named_with_its_meaning(job, capsys):
+    code, _, err = said(job, capsys, "format=json")
     assert code == 2
     assert err == "nightscribe: audio must be given (the recording to hear)\n"
 
 
-def test_errors_of_the_work_are_one_sentence_too(job, monkeypatch, capsys):
+def test_errors_of_the_job_are_one_sentence_too(job, capsys):
     def fail(config):
         raise FileNotFoundError(2, "No such file", config.audio)
 
     failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
-    code, _, err = said(failing, monkeypatch, capsys, "a.wav")
+    code, _, err = said(failing, capsys, "a.wav")
     assert (code, err) == (2, "nightscribe: [Errno 2] No such file: 'a.wav'\n")
 
 
-def test_no_name_in_an_error_moves_the_cursor(job, monkeypatch, capsys):
+def test_errors_hold_no_control_characters(job, capsys):
     def fail(config):
         raise ValueError("s3://b/\x1b[2J\x07gone.wav: there is\nno such file")
 
     failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
-    err = said(failing, monkeypatch, capsys, "a.wav")[2]
+    err = said(failing, capsys, "a.wav")[2]
     assert err == "nightscribe: s3://b/?[2J?gone.wav: there is no such file\n"
 
 
-def test_bugs_keep_their_stack(job, monkeypatch):
+def test_bugs_keep_their_traceback():
     def fail(config):
         raise KeyError("a bug")
 
-    monkeypatch.setattr("sys.argv", ["probe", "a.wav"])
+    failing = Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",))
     with pytest.raises(KeyError):
-        run_job(Job(name="probe", config=ProbeConfig, run=fail, positional=("audio",)))
+        run_job("probe", lambda: failing, ["a.wav"])
 
 
-def test_multirun_runs_every_combination(job, ran, monkeypatch, capsys):
+def test_multirun_runs_every_combination(job, ran, capsys):
     words = ("-m", "a, b.wav", "tokens=true,false", "engine=cpu,gpu")
-    code, _, _ = said(job, monkeypatch, capsys, *words)
+    code, _, _ = said(job, capsys, *words)
     assert code == 0
     assert [(c.audio, c.tokens, c.engine.device) for c in ran] == [
         ("a, b.wav", True, "cpu"),
@@ -218,8 +217,8 @@ def test_multirun_refuses_a_bad_combination_before_anything_runs(job, ran):
     assert not ran
 
 
-def test_help_names_every_key_with_its_default_and_meaning(job, monkeypatch, capsys):
-    code, page, _ = said(job, monkeypatch, capsys, "--help")
+def test_help_names_every_key_with_its_default_and_meaning(job, capsys):
+    code, page, _ = said(job, capsys, "--help", "all")
     assert code == 0
     for key in job.keys.values():
         assert key.meaning.split()[0] in page
@@ -229,16 +228,14 @@ def test_help_names_every_key_with_its_default_and_meaning(job, monkeypatch, cap
     assert max(map(len, page.splitlines())) <= 100
 
 
-def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(
-    job, monkeypatch, capsys
-):
-    page = said(job, monkeypatch, capsys, "--help")[1]
+def test_help_shows_required_arguments_and_the_keys_of_the_job_first(job, capsys):
+    page = said(job, capsys, "--help")[1]
     assert page.startswith("usage: nightscribe probe AUDIO [key=value ...]\n")
     own = [path for path, key in job.keys.items() if "." not in path and not key.is_group]
     lines = [line.split("=")[0].split() for line in page.splitlines()]
     places = [lines.index(words) for words in lines if words and words[0] in own]
     assert len(places) == len(own)
-    assert max(places) < page.splitlines().index("voice: which voice")
+    assert max(places) < page.splitlines().index("engine=NAME of auto, cpu, gpu: where it runs")
     assert "  names=[]" in page
 
 
@@ -251,22 +248,22 @@ def test_help_tells_what_must_be_given_and_what_a_job_has_of_its_own_first(
         ("plan", "plan INPUT [key"),
     ],
 )
-def test_the_usage_is_what_has_to_be_typed(name, usage):
+def test_the_usage_line_can_be_typed(name, usage):
     page = help_of(import_module(f"nightscribe.jobs.{name}").JOB)
     assert page.startswith(f"usage: nightscribe {usage}")
     assert "model.checkpoint=null" not in page
     assert "gpus=[h200,h100,l40s]" in page or name != "plan"
 
 
-def test_the_composed_configuration_can_be_shown(job, ran, monkeypatch, capsys):
-    code, page, _ = said(job, monkeypatch, capsys, "a.wav", "--cfg", "engine.num_slots=3")
+def test_the_composed_configuration_can_be_printed(job, ran, capsys):
+    code, page, _ = said(job, capsys, "a.wav", "--cfg", "engine.num_slots=3")
     assert (code, ran) == (0, [])
     assert "num_slots: 3" in page
 
 
-def test_nothing_is_written_beside_the_user(job, monkeypatch, capsys, tmp_path):
+def test_nothing_is_written_to_the_current_folder(job, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    said(job, monkeypatch, capsys, "--multirun", "a.wav", "tokens=true,false")
+    said(job, capsys, "--multirun", "a.wav", "tokens=true,false")
     assert list(tmp_path.iterdir()) == []
 
 

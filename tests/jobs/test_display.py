@@ -1,4 +1,4 @@
-"""What a run shows on a real terminal: every test here looks at a pseudo-terminal, not a pipe."""
+"""The progress bar on a pseudo-terminal: on a pipe there is none."""
 
 import os
 import pty
@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SCRIPT = """
-from nightscribe.jobs.display import Display
+from nightscribe.jobs.shell.display import Display
 from nightscribe.cluster.progress import Progress
 
 with Display("/somewhere", quiet=False) as display:
@@ -16,7 +16,7 @@ with Display("/somewhere", quiet=False) as display:
 """
 
 
-def test_the_display_stands_on_a_terminal_before_and_after_the_plan_is_known():
+def test_the_progress_bar_works_before_and_after_the_plan_is_known():
     ours, theirs = pty.openpty()
     shown = subprocess.Popen(
         [sys.executable, "-c", SCRIPT], stderr=theirs, env=os.environ | {"TERM": "xterm"}

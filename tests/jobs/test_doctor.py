@@ -1,4 +1,4 @@
-"""The doctor tells what a device can do, present or imagined, and what is missing."""
+"""`nightscribe doctor` for this machine and for simulated GPUs."""
 
 import re
 import socket
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs import doctor, environment_checks
+from nightscribe.jobs import cli, doctor
 from nightscribe.jobs.doctor import gpu_table
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
@@ -21,13 +21,13 @@ SECRET = "sesame-open-sesame"
 
 
 def examined(monkeypatch, capsys, *words):
-    monkeypatch.setattr("sys.argv", ["nightscribe doctor", *words])
+    monkeypatch.setattr("sys.argv", ["nightscribe", "doctor", *words])
     with pytest.raises(SystemExit) as ended:
-        doctor.main()
+        cli.main()
     return ended.value.code, *capsys.readouterr()
 
 
-def test_the_table_of_the_readme_is_what_the_code_says():
+def test_the_table_of_the_readme_is_the_one_of_the_code():
     assert gpu_table() in (ROOT / "README.md").read_text()
 
 
@@ -72,7 +72,7 @@ def test_an_unknown_gpu_is_one_sentence(monkeypatch, capsys, written, complaint)
 
 
 @pytest.mark.parametrize("words", [["--simulate", "T4"], ["--simulate=T4"], ["simulate=T4"]])
-def test_a_simulated_gpu_is_told_of_alone(monkeypatch, capsys, words):
+def test_for_a_simulated_gpu_the_environment_is_not_checked(monkeypatch, capsys, words):
     code, out, err = examined(monkeypatch, capsys, *words, "model=stt-2.6b-en")
     assert (code, err) == (0, "")
     assert "T4, capability 7.5, 16 GB of memory" in out
@@ -82,16 +82,21 @@ def test_a_simulated_gpu_is_told_of_alone(monkeypatch, capsys, words):
     assert "ffmpeg" not in out
 
 
-def test_what_is_asked_of_the_engine_counts(monkeypatch, capsys):
-    asked = ["simulate=L4", "model=stt-2.6b-en", "engine.dtype=int8", "engine.cache=float8"]
+def test_the_engine_options_are_used(monkeypatch, capsys):
+    asked = [
+        "simulate=L4",
+        "model=stt-2.6b-en",
+        "engine.dtype=int8",
+        "engine.kv_cache_dtype=float8",
+    ]
     _, out, _ = examined(monkeypatch, capsys, *asked)
     assert "weights int8, computed in bfloat16, cache float8" in out
-    code, _, err = examined(monkeypatch, capsys, "simulate=T4", "engine.cache=float8")
+    code, _, err = examined(monkeypatch, capsys, "simulate=T4", "engine.kv_cache_dtype=float8")
     assert code == 2
     assert "needs a GPU of capability 8.9 or more, T4 has 7.5" in err
 
 
-def test_a_model_that_does_not_fit_is_said_not_to(monkeypatch, capsys):
+def test_a_model_that_does_not_fit_is_reported(monkeypatch, capsys):
     code, out, _ = examined(monkeypatch, capsys, "simulate=T4 5GB", "model=stt-2.6b-en")
     assert code == 0
     assert "does not fit" in out
@@ -103,16 +108,16 @@ def test_a_model_that_does_not_fit_is_said_not_to(monkeypatch, capsys):
     [
         (["engine.num_slots=60"], "60 streams at once do not fit, 50 would, 157 MB each"),
         (["engine.num_slots=50"], "50 streams at once, 157 MB each"),
-        (["engine.num_slots=50", "engine.gpu_share=0.3"], "does not fit; engine.dtype=int8"),
+        (["engine.num_slots=50", "engine.gpu_memory_share=0.3"], "does not fit; engine.dtype=int8"),
         (["engine.frames_per_pass=8"], "40 streams at once, 160 MB each"),
     ],
 )
-def test_slots_that_are_asked_for_are_held_against_the_memory(monkeypatch, capsys, words, told):
+def test_requested_slots_are_compared_with_the_memory(monkeypatch, capsys, words, told):
     _, out, _ = examined(monkeypatch, capsys, "simulate=T4", "model=stt-2.6b-en", *words)
     assert f"  {told}" in out
 
 
-def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
+def test_this_machine_is_checked_without_any_connection(monkeypatch, capsys):
     def refuse(*_, **__):
         raise AssertionError("the network was asked")
 
@@ -127,42 +132,42 @@ def test_this_machine_is_told_of_without_asking_anybody(monkeypatch, capsys):
     assert "  8 streams at once" in "\n".join(others)
     assert re.search(r"^ffmpeg \S+ at /", out, re.M)
     assert re.search(r"^Python 3.*torch .*ray ", out, re.M)
-    assert "the hub was not asked" in out
-    assert "S3 credentials are there (from env)" in out
+    assert "the hub was not contacted" in out
+    assert "S3 credentials found (from env)" in out
     assert SECRET not in out
 
 
-def test_the_slots_it_tells_are_those_that_are_loaded():
+def test_the_reported_slots_are_those_of_the_loaded_model():
     wishes = EngineConfig(device="cpu", dtype="int8")
     tiny = open_model(ModelConfig(name="tiny", checkpoint="models/tiny"))
     found = fit_report(tiny.config, local_device("cpu"), wishes)
     assert max(load_step_runner(tiny, wishes).bucket_sizes) == found.num_slots
 
 
-def test_a_missing_program_is_said_and_ends_with_1(monkeypatch, capsys):
+def test_a_missing_program_is_reported_with_exit_code_1(monkeypatch, capsys):
     def none_found(configured):
         raise ValueError("there is no ffmpeg")
 
-    monkeypatch.setattr(environment_checks, "find_ffmpeg", none_found)
+    monkeypatch.setattr(doctor, "find_ffmpeg", none_found)
     code, out, _ = examined(monkeypatch, capsys, "model=tiny", "engine.device=cpu")
     assert code == 1
     assert "MISSING: there is no ffmpeg: no recording can be decoded\n" in out
 
 
-def test_a_missing_library_is_said(monkeypatch):
-    monkeypatch.setattr(environment_checks, "LIBRARIES", ("torch", "no-such-library"))
-    finding = environment_checks._libraries()
-    assert not finding.is_well
-    assert finding.sentence.startswith("no-such-library not installed (there are torch ")
+def test_a_missing_library_is_reported(monkeypatch):
+    monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no-such-library"))
+    finding = doctor._libraries()
+    assert not finding.is_ok
+    assert finding.sentence.startswith("no-such-library not installed (installed: torch ")
 
 
-def test_only_checkpoints_at_hand_are_looked_at(monkeypatch, capsys):
+def test_only_local_checkpoints_are_checked(monkeypatch, capsys):
     code, _, err = examined(monkeypatch, capsys, "model=stt-2.6b-en-trfs", "simulate=T4")
     assert code == 2
     assert "kyutai/stt-2.6b-en-trfs is not on disk" in err
 
 
-def test_without_credentials_that_is_said(monkeypatch, tmp_path):
+def test_missing_credentials_are_reported(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG"):
@@ -172,4 +177,4 @@ def test_without_credentials_that_is_said(monkeypatch, tmp_path):
     kept.write_text(f"[default]\naws_access_key_id = name\naws_secret_access_key = {SECRET}\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(kept))
     assert source_of_credentials() == "shared-credentials-file"
-    assert SECRET not in environment_checks._credentials().sentence
+    assert SECRET not in doctor._credentials().sentence

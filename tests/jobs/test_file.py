@@ -1,4 +1,4 @@
-"""One file to words on the terminal."""
+"""`nightscribe file` as a user runs it."""
 
 import io
 import json
@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.command import run_job
-from nightscribe.jobs.file import JOB, FileConfig
-from nightscribe.jobs.hearing import FRAMES_PER_PASS, FileTranscript, engine_of, written
+from nightscribe.jobs.file import (
+    FRAMES_PER_PASS,
+    JOB,
+    FileConfig,
+    FileTranscript,
+    engine_of,
+    written,
+)
+from nightscribe.jobs.shell.command import run_job
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.records import Word
@@ -53,14 +59,13 @@ def wav(path: Path, *channels: np.ndarray) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch, capsys, checkpoint):
+def said(capsys, checkpoint):
     """Run the command: exit code, stdout, stderr."""
 
     def run(*words):
         arguments = [f"model.checkpoint={checkpoint}", "engine=cpu", *map(str, words)]
-        monkeypatch.setattr("sys.argv", ["nightscribe file", *arguments])
         with pytest.raises(SystemExit) as ended:
-            run_job(JOB)
+            run_job("file", lambda: JOB, arguments)
         return ended.value.code, *capsys.readouterr()
 
     return run
@@ -98,7 +103,7 @@ def test_json_has_the_documented_fields_and_a_token_for_every_frame(said, tmp_pa
         assert 0 <= word["confidence"] <= 1
 
 
-def test_a_channel_is_heard_as_if_it_were_alone(said, tmp_path):
+def test_a_channel_is_transcribed_as_a_file_of_its_own(said, tmp_path):
     left, right = babble(1, seed=1), babble(1, seed=2)
     both = wav(tmp_path / "both.wav", left, right)
     alone = wav(tmp_path / "right.wav", right)
@@ -110,7 +115,7 @@ def test_a_channel_is_heard_as_if_it_were_alone(said, tmp_path):
     assert "there is no channel 2" in err
 
 
-def test_words_where_nobody_speaks_are_told(said, tmp_path):
+def test_words_where_nobody_speaks_are_reported(said, tmp_path):
     path = wav(tmp_path / "a.wav", babble(1, seed=3))
     deaf = ("guards.quietest_speech_dbfs=0", "guards.loudest_noise_dbfs=0")
     code, out, err = said("format=json", "guards.min_silent_words=1", *deaf, path)
@@ -119,14 +124,14 @@ def test_words_where_nobody_speaks_are_told(said, tmp_path):
     assert f"nightscribe: {path}: hallucination at" in err
 
 
-def test_a_pipe_is_heard_as_the_file(said, tmp_path, monkeypatch):
+def test_a_pipe_gives_the_tokens_of_the_file(said, tmp_path, monkeypatch):
     path = wav(tmp_path / "a.wav", babble(1))
     piped = io.TextIOWrapper(io.BytesIO(path.read_bytes()))
     monkeypatch.setattr("sys.stdin", piped)
     assert heard(said, "-")["tokens"] == heard(said, path)["tokens"]
 
 
-def test_a_sound_heard_first_adds_frames_but_no_time(said, tmp_path, config):
+def test_an_audio_prompt_adds_frames_but_no_time(said, tmp_path, config):
     path = wav(tmp_path / "a.wav", babble(1, seed=3))
     example = wav(tmp_path / "example.wav", babble(1, seed=4))
     alone = heard(said, path)
@@ -135,7 +140,7 @@ def test_a_sound_heard_first_adds_frames_but_no_time(said, tmp_path, config):
     assert all(word["end_s"] <= 1 for word in prompted["words"])
 
 
-def test_a_text_is_said_first_and_is_not_in_the_answer(said, tmp_path):
+def test_a_text_prompt_is_not_in_the_transcript(said, tmp_path):
     path = wav(tmp_path / "a.wav", babble(1, seed=5))
     prompted = heard(said, path, "prompt.text=one two")
     assert prompted["tokens"] != heard(said, path)["tokens"]
@@ -149,14 +154,14 @@ def test_the_delay_can_be_set(said, tmp_path, config):
     assert len(late["tokens"]) > len(heard(said, path)["tokens"])
 
 
-def test_a_cut_off_file_is_transcribed_and_said_to_be_partial(said, tmp_path):
+def test_a_truncated_file_is_transcribed_and_reported_as_incomplete(said, tmp_path):
     whole = wav(tmp_path / "whole.wav", babble(2))
     cut = tmp_path / "cut.wav"
     cut.write_bytes(whole.read_bytes()[:RATE_HZ])
     code, out, err = said(cut, "format=json")
     assert code == 0
     assert json.loads(out)["duration_s"] == pytest.approx(0.5, abs=0.01)
-    assert err.startswith(f"nightscribe: {cut} is not whole: ")
+    assert err.startswith(f"nightscribe: {cut} is incomplete: ")
     assert err.count("\n") == 1
 
 
@@ -168,7 +173,7 @@ def test_a_cut_off_file_is_transcribed_and_said_to_be_partial(said, tmp_path):
         ("absent.wav", None, "there is no such file"),
     ],
 )
-def test_what_is_no_sound_is_one_sentence(said, tmp_path, name, content, reason):
+def test_a_file_that_is_not_audio_is_refused_in_one_sentence(said, tmp_path, name, content, reason):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     code, out, err = said(tmp_path / name)
@@ -178,12 +183,18 @@ def test_what_is_no_sound_is_one_sentence(said, tmp_path, name, content, reason)
     assert err.count("\n") == 1
 
 
-def test_a_folder_is_for_another_command(said, tmp_path):
+def test_for_a_folder_another_command_is_named(said, tmp_path):
     code, _, err = said(tmp_path)
     assert code == 2
     assert err == (
-        f"nightscribe: {tmp_path} is a folder: nightscribe transcribe input={tmp_path} takes it\n"
+        f"nightscribe: {tmp_path} is a folder; use nightscribe transcribe input={tmp_path}\n"
     )
+
+
+def test_for_a_file_on_s3_another_command_is_named(said):
+    code, _, err = said("s3://bucket/a.wav")
+    sentence = "s3://bucket/a.wav is not local; use nightscribe transcribe input=s3://bucket/a.wav"
+    assert (code, err) == (2, f"nightscribe: {sentence}\n")
 
 
 @pytest.mark.parametrize(
@@ -198,17 +209,16 @@ def test_a_folder_is_for_another_command(said, tmp_path):
         ("model.num_codebooks=99", "99 codebooks"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(said, tmp_path, word, sentence):
+def test_impossible_settings_are_refused_in_one_sentence(said, tmp_path, word, sentence):
     code, out, err = said(wav(tmp_path / "a.wav", babble(0.5)), word)
     assert (code, out) == (2, "")
     assert sentence in err
     assert err.count("\n") == 1
 
 
-def test_a_model_must_be_chosen(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["nightscribe file", "a.wav"])
+def test_a_model_must_be_chosen(capsys):
     with pytest.raises(SystemExit) as ended:
-        run_job(JOB)
+        run_job("file", lambda: JOB, ["a.wav"])
     assert ended.value.code == 2
     assert "or model=NAME of custom, icelandic," in capsys.readouterr().err
 
@@ -227,7 +237,7 @@ def test_every_format_has_every_word(format):
     assert all(word.text in page for word in WORDS)
 
 
-def test_json_tells_tokens_only_where_they_are_asked_for():
+def test_json_has_tokens_only_with_tokens_true():
     plain, full = json.loads(written_as("json")), json.loads(written_as("json", tokens=True))
     assert "tokens" not in plain
     assert full == {
@@ -246,26 +256,26 @@ def test_json_tells_tokens_only_where_they_are_asked_for():
     ("wished", "frames_per_pass"),
     [
         ({}, FRAMES_PER_PASS),
-        ({"dtype": "float32", "cache": "float32"}, FRAMES_PER_PASS),
+        ({"dtype": "float32", "kv_cache_dtype": "float32"}, FRAMES_PER_PASS),
         ({"frames_per_pass": 1}, 1),
         ({"frames_per_pass": 3, "dtype": "bfloat16"}, 3),
         ({"dtype": "bfloat16"}, 1),
-        ({"cache": "int8"}, 1),
+        ({"kv_cache_dtype": "int8"}, 1),
     ],
 )
-def test_several_frames_are_heard_at_once_where_no_word_can_change(wished, frames_per_pass):
+def test_several_frames_per_pass_are_used_where_no_word_can_change(wished, frames_per_pass):
     engine = engine_of(EngineConfig(device="cpu", **wished))
     assert (engine.num_slots, engine.frames_per_pass) == (1, frames_per_pass)
 
 
-def test_a_gpu_hears_a_file_frame_by_frame(monkeypatch):
+def test_on_a_gpu_a_file_is_transcribed_frame_by_frame(monkeypatch):
     monkeypatch.setattr(
-        "nightscribe.jobs.hearing.device_of", lambda name: SimpleNamespace(type="cuda")
+        "nightscribe.model.device.device_of", lambda name: SimpleNamespace(type="cuda")
     )
     assert engine_of(EngineConfig(dtype="float32")).frames_per_pass == 1
 
 
-def test_the_command_loads_no_ray():
-    script = "import sys, jobs.hearing; print('ray' in sys.modules)"
+def test_the_command_imports_no_ray():
+    script = "import sys, nightscribe; nightscribe.transcribe; print('ray' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from nightscribe.jobs import plan
-from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.jobs import cli
+from nightscribe.storage.locations import open_store
+from nightscribe.storage.s3 import S3Config
 from tests.survey.sounds import make_sound
 
 
@@ -27,10 +28,10 @@ def sounds(tmp_path_factory):
 @pytest.fixture
 def say(monkeypatch, capsys):
     def run(*words, columns="200"):
-        monkeypatch.setattr("sys.argv", ["nightscribe plan", *words])
+        monkeypatch.setattr("sys.argv", ["nightscribe", "plan", *words])
         monkeypatch.setenv("COLUMNS", columns)
         with pytest.raises(SystemExit) as ended:
-            plan.main()
+            cli.main()
         return ended.value.code, *capsys.readouterr()
 
     return run
@@ -66,7 +67,7 @@ def test_a_bucket_is_surveyed_by_ranges(say, sounds, s3_bucket):
     check(json.loads(out))
 
 
-def test_channels_that_are_split_take_twice_the_hours(say, sounds):
+def test_split_channels_take_twice_the_hours(say, sounds):
     code, out, _ = say(str(sounds / "calls/stereo.wav"), "source=split", "format=json")
     assert code == 0
     document = json.loads(out)
@@ -74,7 +75,7 @@ def test_channels_that_are_split_take_twice_the_hours(say, sounds):
     assert document["num_shards"] == 2
 
 
-def test_the_table_tells_what_it_is_based_on(say, sounds):
+def test_the_cost_table_names_its_basis(say, sounds):
     code, out, _ = say(str(sounds), "gpus=[l40s]")
     assert code == 0
     assert re.search(r"estimate, \d+ slots", out)
@@ -104,15 +105,15 @@ def test_long_names_and_small_amounts_can_be_read_in_a_narrow_window(say, tmp_pa
         (["num_gpus=0"], "num_gpus"),
     ],
 )
-def test_a_gpu_nobody_knows_is_said_before_anything_is_listed(say, words, named):
+def test_an_unknown_gpu_is_refused_before_anything_is_listed(say, words, named):
     code, out, err = say("no/such/folder", *words)
     assert (code, out) == (2, "")
     assert named in err
     assert "no/such/folder" not in err
 
 
-def test_a_model_without_figures_is_still_surveyed(say, sounds):
+def test_an_archive_is_surveyed_for_a_model_of_unknown_speed(say, sounds):
     code, out, _ = say(str(sounds), "model=tiny", "gpus=[h200]")
     assert code == 0
-    assert "how fast tiny is on h200 is not known" in out
+    assert "the speed of tiny on h200 is not known" in out
     assert "GPU-hours" not in out

@@ -35,14 +35,14 @@ def test_export_puts_subtitles_beside_the_audio(nightscribe, tmp_path):
     assert "well then" in (tmp_path / "audio/a.srt").read_text()
 
 
-def test_export_refuses_a_format_there_is_not(nightscribe, run):
+def test_export_refuses_an_unknown_format(nightscribe, run):
     code, _, err = nightscribe("export", run, "formats=[docx]")
     assert code == 2
     assert "unknown format 'docx'; choose from text, words, json" in err
 
 
 @pytest.mark.parametrize("words", [["export"], ["show", "x"], ["evaluate"], ["report"]])
-def test_what_is_no_run_is_not_read(nightscribe, tmp_path, words):
+def test_a_folder_without_a_run_is_refused(nightscribe, tmp_path, words):
     name, *more = words
     code, _, err = nightscribe(name, str(tmp_path / "none"), *more)
     assert (code, err) == (2, f"nightscribe: {tmp_path}/none: no run has written here\n")
@@ -52,13 +52,13 @@ def test_what_is_no_run_is_not_read(nightscribe, tmp_path, words):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["export", "formats=[]"], "formats is empty; choose from text, words, json"),
-        (["report", "max_pages=-1"], "max_pages must not be negative, got -1"),
-        (["evaluate", "num_worst=-1"], "num_worst must not be negative, got -1"),
+        (["export", "formats=[]"], "formats names none; there are text, words, json"),
+        (["report", "max_pages=-1"], "max_pages must be 0 or more, got -1"),
+        (["evaluate", "num_worst=-1"], "num_worst must be 0 or more, got -1"),
         (["evaluate", "reference=a.csv", "split=test"], "a.csv is a manifest"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(nightscribe, run, words, sentence):
+def test_wrong_values_are_refused(nightscribe, run, words, sentence):
     name, *more = words
     code, out, err = nightscribe(name, run, *more)
     assert (code, out) == (2, "")
@@ -66,7 +66,7 @@ def test_values_that_make_no_sense_are_refused(nightscribe, run, words, sentence
 
 
 @pytest.mark.parametrize("name", ["export", "report"])
-def test_a_run_of_which_nothing_is_finished_says_so(nightscribe, tmp_path, name):
+def test_a_run_without_finished_recordings_is_refused(nightscribe, tmp_path, name):
     publish_transcripts(open_store(str(tmp_path), S3Config()), [])
     code, _, err = nightscribe(name, str(tmp_path))
     assert code == 2
@@ -82,10 +82,10 @@ def test_show_prints_one_transcript(nightscribe, run):
     assert out == "He went by bus\n"
 
 
-def test_show_asks_back_where_a_name_is_not_one_recording(nightscribe, run):
+def test_show_refuses_an_ambiguous_name(nightscribe, run):
     code, _, err = nightscribe("show", run, "talks")
     assert code == 2
-    assert "talks names 3 recordings: /a/talks/one.mp3" in err
+    assert "talks matches 3 recordings: /a/talks/one.mp3" in err
     assert "no transcript in" in nightscribe("show", run, "zebra")[2]
 
 
@@ -100,7 +100,7 @@ def test_show_without_a_name_lists_what_is_not_ok(nightscribe, run):
         "8 recordings: 4 ok, 2 failed, 1 empty, 1 partial",
     ]
     code, _, err = nightscribe("show", run, "format=srt")
-    assert (code, "format=srt is for one recording" in err) == (2, True)
+    assert (code, "format=srt needs a recording" in err) == (2, True)
 
 
 def test_spans_of_one_file_are_told_apart_by_their_ids(nightscribe, tmp_path):
@@ -118,7 +118,7 @@ def test_show_says_why_a_recording_failed(nightscribe, run):
     assert "/a/broken.mp3 failed (decode, corrupt): not a sound" in err
 
 
-def test_evaluate_prints_and_keeps_the_scores(nightscribe, run, tmp_path):
+def test_evaluate_prints_and_stores_the_scores(nightscribe, run, tmp_path):
     code, out, _ = nightscribe("evaluate", run)
     assert code == 0
     assert "20.00%" in out
@@ -136,18 +136,18 @@ def test_evaluate_takes_references_from_a_manifest(nightscribe, run, tmp_path):
     assert "was -> is" in out
 
 
-def test_a_run_without_references_says_so(nightscribe, tmp_path):
+def test_a_run_without_references_is_refused(nightscribe, tmp_path):
     publish_transcripts(open_store(str(tmp_path), S3Config()), [transcript("/a.wav", "well")])
     code, _, err = nightscribe("evaluate", str(tmp_path))
     assert code == 2
-    assert "has no reference texts: give reference=MANIFEST with columns uri and text" in err
+    assert "has no references; give reference=MANIFEST with columns uri and text" in err
     (tmp_path / "other.csv").write_text("uri,text\nb.wav,well\n")
     code, _, err = nightscribe("evaluate", str(tmp_path), f"reference={tmp_path}/other.csv")
     assert code == 2
-    assert f"other.csv names no recording of {tmp_path}, such as /a.wav" in err
+    assert f"other.csv has no reference for any recording of {tmp_path}, such as /a.wav" in err
 
 
-def test_report_is_one_file_with_the_audio_that_can_be_read(nightscribe, tmp_path):
+def test_report_is_one_file_with_the_available_audio(nightscribe, tmp_path):
     store = open_store(str(tmp_path / "output"), S3Config())
     sound = make_sound(tmp_path / "a.wav", 3.0, 8_000)
     version = store_version(tmp_path, "a.wav")
@@ -168,7 +168,7 @@ def store_version(folder, name):
     return open_store(str(folder), S3Config()).stat(name).version
 
 
-def test_report_follows_no_list_to_other_files(nightscribe, tmp_path):
+def test_report_follows_no_playlist_to_other_files(nightscribe, tmp_path):
     make_sound(tmp_path / "secret.wav", 2.0)
     listing = tmp_path / "a.wav"
     listing.write_text("ffconcat version 1.0\nfile secret.wav\n")

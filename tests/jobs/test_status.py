@@ -1,4 +1,4 @@
-"""`nightscribe status` tells how far a run is, and when its driver has gone silent."""
+"""`nightscribe status` for runs that are alive, silent and finished."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import time
 import pytest
 
 from nightscribe.cluster.progress import Progress
-from nightscribe.jobs.status import StatusConfig, status_now, tell_status
-from nightscribe.storage.locations import S3Config
+from nightscribe.jobs.status import StatusConfig, show_status, status_now
+from nightscribe.storage.s3 import S3Config
 
 
 def written(folder, state="running", silent_s=0.0, **told):
@@ -21,16 +21,16 @@ def written(folder, state="running", silent_s=0.0, **told):
     return str(folder)
 
 
-def test_a_living_run_is_told_as_it_is(tmp_path):
+def test_a_run_with_a_fresh_heartbeat_is_running(tmp_path):
     assert status_now(written(tmp_path), S3Config())["state"] == "running"
 
 
-def test_a_wrong_clock_in_the_run_or_here_makes_no_driver_silent(tmp_path):
+def test_a_wrong_clock_makes_no_run_silent(tmp_path):
     run = written(tmp_path, updated_at="1999-12-31T23:59:59+00:00")
     assert status_now(run, S3Config())["state"] == "running"
 
 
-def test_a_driver_that_went_silent_is_told(tmp_path):
+def test_a_run_with_an_old_heartbeat_is_silent(tmp_path):
     status = status_now(written(tmp_path, silent_s=600), S3Config())
     assert status["state"] == "silent"
     assert "same command" in status["detail"]
@@ -38,10 +38,10 @@ def test_a_driver_that_went_silent_is_told(tmp_path):
 
 def test_a_finished_run_stays_finished_however_old(tmp_path, capsys):
     run = written(tmp_path, "finished", silent_s=600)
-    assert tell_status(StatusConfig(run=run)) == 0
+    assert show_status(StatusConfig(run=run)) == 0
     assert "0 of 4" in capsys.readouterr().out
 
 
-def test_where_no_run_is_one_sentence_says_so(tmp_path):
-    with pytest.raises(ValueError, match="no run has written its heartbeat here"):
+def test_a_folder_without_a_heartbeat_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no run has written a heartbeat here"):
         status_now(str(tmp_path), S3Config())

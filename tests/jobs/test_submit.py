@@ -1,4 +1,4 @@
-"""`nightscribe submit` against a cluster that `ray start --head` began on this machine."""
+"""`nightscribe submit` on a cluster that `ray start --head` started on this machine."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_a_lost_connection_is_not_the_end_of_a_job(monkeypatch, status, code, ex
     assert cluster.exit_code("job") == expected
 
 
-def test_a_head_that_has_just_begun_is_asked_again(monkeypatch):
+def test_a_head_that_is_still_starting_is_asked_again(monkeypatch):
     monkeypatch.setattr(jobs, "JobSubmissionClient", lambda _: Losing(JobStatus.PENDING, 0))
     cluster = jobs.Jobs("http://head:8265")
     assert cluster.submit(jobs.RayJob(command="x", folder=None)) == "night"
@@ -115,7 +115,7 @@ def wait_for(address: str, head: subprocess.Popen) -> None:
 def submit(head, *words: str) -> subprocess.CompletedProcess:
     address, _ = head
     return subprocess.run(
-        [sys.executable, "-m", "nightscribe.jobs.submit", f"ray.address={address}", *words],
+        [sys.executable, "-m", "nightscribe", "submit", f"ray.address={address}", *words],
         cwd=ROOT,
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
         capture_output=True,
@@ -133,7 +133,7 @@ def archive(folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_a_submitted_run_is_followed_to_its_end_and_carries_no_data(head, tmp_path):
+def test_a_submitted_run_is_followed_to_its_end_and_uploads_no_data(head, tmp_path):
     output = tmp_path / "out"
     words = (f"input={archive(tmp_path / 'in')}", f"output={output}", *ASKED)
     done = submit(head, *words)
@@ -150,7 +150,7 @@ def test_a_submitted_run_is_followed_to_its_end_and_carries_no_data(head, tmp_pa
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_a_run_that_nobody_waits_for_can_be_stopped(head, tmp_path):
+def test_a_detached_run_can_be_stopped(head, tmp_path):
     output = tmp_path / "out"
     asked = (f"input={ROOT / 'samples/ten-minutes.opus'}", f"output={output}", *ASKED)
     done = submit(head, *asked, "submit.wait=false", "submit.job_id=night")
@@ -171,7 +171,7 @@ def test_a_run_that_nobody_waits_for_can_be_stopped(head, tmp_path):
     assert json.loads(status.read_text())["state"] != "finished"
 
 
-def test_a_cluster_that_is_not_there_is_one_sentence():
+def test_an_unreachable_cluster_is_one_sentence():
     done = submit((f"http://127.0.0.1:{free_port()}", None), "input=a", "output=b", "model=tiny")
     assert done.returncode == 2
     assert "does not answer" in done.stderr

@@ -1,13 +1,14 @@
-"""What commands write is what files are called, and a reader may leave at any time."""
+"""Commands print file names literally and bear a closed pipe."""
 
 import subprocess
 import sys
 
 import pytest
 
-from nightscribe.jobs.terminal import clock
-from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.jobs.shell.terminal import clock
+from nightscribe.storage.locations import open_store
 from nightscribe.storage.result_tables import publish_transcripts
+from nightscribe.storage.s3 import S3Config
 from tests.reading.runs import transcript
 from tests.survey.sounds import make_sound
 
@@ -39,9 +40,9 @@ def test_brackets_in_names_of_an_archive_are_no_markup(nightscribe, tmp_path):
     assert out.count(ODD.replace("/", "")) == 2
 
 
-def test_a_reader_who_leaves_is_no_error():
+def test_a_closed_pipe_is_no_error():
     ended = subprocess.run(
-        f"unset PYTHONUNBUFFERED; {sys.executable} -m nightscribe.jobs.show --help | true; "
+        f"unset PYTHONUNBUFFERED; {sys.executable} -m nightscribe show --help | true; "
         "exit ${PIPESTATUS[0]}",
         shell=True,
         executable="/bin/bash",

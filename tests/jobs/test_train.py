@@ -9,8 +9,8 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.native_tensors import read
 from nightscribe.training.export import export_checkpoint
-from nightscribe.training.student import AdapterConfig
-from nightscribe.training.trainer import LOG_FILE, CourseConfig
+from nightscribe.training.trainable_model import AdapterConfig
+from nightscribe.training.trainer import LOG_FILE, ScheduleConfig
 from nightscribe.training.windows import WindowConfig
 from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer_model
 
@@ -44,13 +44,13 @@ def config(tmp_path):
         vocabulary=str(tmp_path / "pieces.txt"),
         device="cpu",
         model=ModelConfig(checkpoint=str(tmp_path / "begin")),
-        course=CourseConfig(num_steps=4, windows_per_step=2, measure_every_steps=2),
+        schedule=ScheduleConfig(num_steps=4, windows_per_step=2, evaluate_every_steps=2),
         adapter=AdapterConfig(rank=2),
         windows=WindowConfig(window_s=2.0),
     )
 
 
-def test_ten_lines_of_manifest_become_a_model_with_its_log_and_picture(config, tmp_path):
+def test_a_manifest_becomes_a_model_with_a_log_and_a_chart(config, tmp_path):
     train(config)
     taught = open_checkpoint(str(tmp_path / "out" / MODEL_FOLDER))
     assert taught.tokenizer.encode("ward") == [CONFIG.language_model.text_card]
@@ -60,7 +60,7 @@ def test_ten_lines_of_manifest_become_a_model_with_its_log_and_picture(config, t
     assert (tmp_path / "out" / PLOT_FILE).stat().st_size > 1000
 
 
-def test_a_finished_training_is_not_begun_again(config, tmp_path):
+def test_a_finished_training_is_not_repeated(config, tmp_path):
     train(config)
     before = (tmp_path / "out" / LOG_FILE).read_text()
     train(config)
@@ -69,5 +69,5 @@ def test_a_finished_training_is_not_begun_again(config, tmp_path):
 
 def test_a_file_that_cannot_be_decoded_is_named(config, tmp_path):
     (tmp_path / "0.wav").write_bytes(b"no sound")
-    with pytest.raises(ValueError, match=r"0\.wav cannot be learnt from"):
+    with pytest.raises(ValueError, match=r"0\.wav cannot be used for training"):
         train(config)

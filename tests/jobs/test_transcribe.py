@@ -1,4 +1,4 @@
-"""`nightscribe transcribe` and `submit`, as far as they can be held without Ray."""
+"""`nightscribe transcribe` and `submit`, as far as they can be tested without Ray."""
 
 import os
 import shlex
@@ -9,14 +9,14 @@ import pytest
 
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_jobs import RayJob
-from nightscribe.jobs.command import INTERRUPTED
-from nightscribe.jobs.config import ConfigError, configurations
-from nightscribe.jobs.display import Display, line, next_commands
-from nightscribe.jobs.signals import stopped_by_signals
+from nightscribe.jobs.shell.command import INTERRUPTED
+from nightscribe.jobs.shell.config import ConfigError, configurations
+from nightscribe.jobs.shell.display import Display, line, next_commands
+from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.jobs.submit import JOB as SUBMIT
 from nightscribe.jobs.submit import _upload, command
 from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
-from nightscribe.jobs.transcribing import TOO_MANY_FAILURES, engine_of, exit_code
+from nightscribe.jobs.transcribe import TOO_MANY_FAILURES, engine_of, exit_code
 
 GIVEN = ["input=a", "output=b", "model.checkpoint=c"]
 
@@ -37,9 +37,7 @@ def progress(state="finished", failures=0):
         (progress("stopped"), None, INTERRUPTED),
     ],
 )
-def test_the_exit_code_tells_failures_beyond_the_limit_and_unfinished_runs(
-    told, max_failures, code
-):
+def test_the_exit_code_shows_too_many_failures_and_unfinished_runs(told, max_failures, code):
     assert exit_code(told, max_failures) == code
 
 
@@ -58,14 +56,14 @@ def test_groups_choose_and_keys_override(job):
     [
         ([], 1.0),
         (["cluster=shared_gpu"], 0.25),
-        (["cluster=shared_gpu", "engine.gpu_share=0.1"], 0.1),
+        (["cluster=shared_gpu", "engine.gpu_memory_share=0.1"], 0.1),
         (["cluster.gpus_per_actor=2"], 1.0),
         (["cluster.gpus_per_actor=0"], 1.0),
     ],
 )
-def test_who_shares_a_gpu_shares_its_memory(words, share):
+def test_actors_that_share_a_gpu_share_its_memory(words, share):
     (config,) = configurations(TRANSCRIBE, [*GIVEN, *words])
-    assert engine_of(config).gpu_share == share
+    assert engine_of(config).gpu_memory_share == share
 
 
 def test_a_misspelt_key_names_the_right_one():
@@ -73,7 +71,7 @@ def test_a_misspelt_key_names_the_right_one():
         configurations(TRANSCRIBE, [*GIVEN, "cluster.num_actor=3"])
 
 
-def test_the_first_signal_asks_and_the_second_ends():
+def test_the_first_signal_stops_gently_and_the_second_at_once():
     with stopped_by_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(5)
@@ -81,13 +79,13 @@ def test_the_first_signal_asks_and_the_second_ends():
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_submitted_command_keeps_its_words_whole():
+def test_a_submitted_command_is_quoted():
     assert command("py", ["input=s3://a/my file", "model=tiny"]) == (
-        "py -m nightscribe.jobs.transcribe quiet=true 'input=s3://a/my file' model=tiny"
+        "py -m nightscribe transcribe quiet=true 'input=s3://a/my file' model=tiny"
     )
 
 
-def test_a_job_carries_the_package_as_real_files_and_nothing_else():
+def test_a_job_uploads_the_package_as_real_files_and_nothing_else():
     with _upload(True) as folder:
         assert [path.name for path in folder.iterdir()] == ["nightscribe"]
         for part in ("jobs/cli.py", "conf/transcribe.yaml", "models/tiny/config.json"):
@@ -98,14 +96,14 @@ def test_a_job_carries_the_package_as_real_files_and_nothing_else():
         assert folder is None
 
 
-def test_a_job_tells_ray_what_to_send(tmp_path):
+def test_a_job_has_a_runtime_environment(tmp_path):
     made = RayJob(command="x", folder=tmp_path, env={"A": "1"})
     assert made.runtime_env["working_dir"] == str(tmp_path)
     assert made.runtime_env["env_vars"] == {"A": "1"}
     assert "working_dir" not in RayJob(command="x", folder=None).runtime_env
 
 
-def test_the_summary_says_what_to_type_next():
+def test_the_summary_shows_commands_that_can_be_typed():
     assert "same command" in next_commands(progress("stopped"), "out")[0]
     for next_command in next_commands(progress(), "the out"):
         _, name, *words = shlex.split(next_command)
@@ -113,12 +111,12 @@ def test_the_summary_says_what_to_type_next():
         assert asked.run == "the out"
 
 
-def test_the_line_tells_failures_only_where_there_are_any():
+def test_the_progress_line_counts_failures_only_if_there_are_any():
     assert "failed" not in line(progress())
     assert "2 failed" in line(progress(failures=2))
 
 
-def test_the_summary_keeps_brackets_and_tells_how_to_try_again(capsys):
+def test_the_summary_keeps_brackets_and_says_how_to_retry(capsys):
     Display("out", quiet=True).summarise(progress(failures=2))
     told = capsys.readouterr().err
     assert "nightscribe export out formats=[srt] to=subtitles" in told

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nightscribe.benchmarks.moshi_peer import mimi_settings
 from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.mimi import Mimi
 from nightscribe.model.speech_to_text import SpeechToText
+from ops.benchmarks.moshi_peer import mimi_settings
 
 SMALL_MIMI = MimiConfig(
     sample_rate_hz=24000,

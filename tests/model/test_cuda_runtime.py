@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.benchmarks.random_weights import random_speech
-from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.engine.encoder_prefetch import EncodeJob, chunk_of
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.speculative import speculative_engine

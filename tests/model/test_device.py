@@ -9,8 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nightscribe.benchmarks.random_weights import random_speech
-from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.engine.encoder_prefetch import EncoderPrefetch
 from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.speculative import SlotStream, SpeculativeLayout

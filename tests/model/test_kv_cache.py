@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.engine.config import CACHES, EngineConfig
+from nightscribe.engine.config import KV_CACHE_DTYPES, EngineConfig
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model.device import CACHE_DTYPES, cache_dtype_of
@@ -143,7 +143,7 @@ def test_a_cache_takes_what_was_promised(speech, name):
 
 
 def test_every_name_is_known():
-    assert set(CACHES) == {"auto", *CACHE_DTYPES}
+    assert set(KV_CACHE_DTYPES) == {"auto", *CACHE_DTYPES}
     cpu = torch.device("cpu")
     assert cache_dtype_of("auto", torch.bfloat16, cpu) is torch.bfloat16
     assert cache_dtype_of("int8", torch.bfloat16, cpu) is torch.int8
@@ -156,5 +156,7 @@ def test_float8_is_refused_where_the_gpu_has_none(monkeypatch):
 
 
 def test_an_unknown_cache_is_named():
-    with pytest.raises(ValueError, match=r"engine\.cache must be one of auto, .*, not int7"):
-        EngineConfig(cache="int7")
+    with pytest.raises(
+        ValueError, match=r"engine\.kv_cache_dtype must be one of auto, .*, not int7"
+    ):
+        EngineConfig(kv_cache_dtype="int7")

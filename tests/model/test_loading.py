@@ -177,11 +177,12 @@ def a_gpu(monkeypatch):
 def test_engines_that_share_a_gpu_share_its_memory(tiny):
     published = replace(tiny, config=PUBLISHED["stt-1b-en_fr"])
     whole, half, quarter, tenth = (
-        loading._load(published, EngineConfig(gpu_share=share)) for share in (1, 0.5, 0.4, 0.3)
+        loading._load(published, EngineConfig(gpu_memory_share=share))
+        for share in (1, 0.5, 0.4, 0.3)
     )
     assert whole.num_slots == half.num_slots > quarter.num_slots > tenth.num_slots
     with pytest.raises(ValueError, match=r"cuda:0 has 1\.6 GB free"):
-        loading._load(published, EngineConfig(gpu_share=0.1))
+        loading._load(published, EngineConfig(gpu_memory_share=0.1))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from nightscribe.benchmarks.sizes import PUBLISHED_NAMES, config_of
+from nightscribe.benchmarks.random_weights import PUBLISHED_NAMES, config_of
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nightscribe.benchmarks.random_weights import random_speech
-from nightscribe.benchmarks.sizes import config_of
+from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream

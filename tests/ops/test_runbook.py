@@ -7,7 +7,7 @@ import pytest
 
 from nightscribe.audio import decode_outcome
 from nightscribe.jobs.cli import COMMANDS
-from nightscribe.jobs.config import configurations
+from nightscribe.jobs.shell.config import configurations
 from nightscribe.jobs.transcribe import JOB
 from nightscribe.storage import errors
 from nightscribe.storage.failure_retry import TRANSIENT_REASONS

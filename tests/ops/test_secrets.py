@@ -47,7 +47,7 @@ def _everything(server, place, temporary) -> dict[str, bytes]:
     client.put_object(Bucket=bucket, Key="in/list.jsonl", Body=_manifest(bucket).encode())
     environment = _environment(server, place, temporary)
     out, found = f"s3://{bucket}/out", {}
-    config = ["model=tiny", "quiet=true", "log.raw=true", "pace.heartbeat_s=1"]
+    config = ["model=tiny", "quiet=true", "log.raw=true", "intervals.heartbeat_s=1"]
     commands = {
         "plan": ["plan", f"s3://{bucket}/in/list.jsonl"],
         "transcribe": [
@@ -66,7 +66,7 @@ def _everything(server, place, temporary) -> dict[str, bytes]:
 
     def execute(name: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "nightscribe.jobs.cli", *commands[name]],
+            [sys.executable, "-m", "nightscribe", *commands[name]],
             env=environment,
             cwd=ROOT,
             capture_output=True,

@@ -23,7 +23,7 @@ PLAYED = {
     "scontrol": 'echo "$@" >>"$CALLS"; if [ "$1" = show ]; then echo 127.0.0.1; fi',
     "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@" $HERE',
     "ray": f'exec {sys.executable} -m ray.scripts.scripts "$@"',
-    "nightscribe": f'exec {sys.executable} -m nightscribe.jobs.cli "$@"',
+    "nightscribe": f'exec {sys.executable} -m nightscribe "$@"',
 }
 
 

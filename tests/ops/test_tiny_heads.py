@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.targets import TimedTokens
 from ops.tiny.heads import area_under_curve, measure_heads
 
 FRAME_RATE_HZ = 12.5

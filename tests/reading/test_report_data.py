@@ -2,13 +2,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from nightscribe.reading.reporting import read_word_error_rates
-from nightscribe.reading.scorecard import read_totals
 
 from nightscribe.reading.evaluation import evaluate, files_to_evaluate, write_evaluation
 from nightscribe.reading.references import References
 from nightscribe.reading.report_data import build_report, summarize_run
-from nightscribe.reading.run_status import read_status
+from nightscribe.reading.run_status import read_status, read_totals, read_word_error_rates
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import read_failures, read_transcripts
 from tests.reading.runs import STALL, failure, publish_archive, transcript

@@ -1,4 +1,4 @@
-"""A model small enough to be trained within a test, and speech that it can learn: beeps."""
+"""A model small enough to be trained within a test, and speech that it can update: beeps."""
 
 import numpy as np
 import sentencepiece
@@ -9,7 +9,7 @@ from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTe
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.mimi import Mimi
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.training.delayed_text import TimedTokens
+from nightscribe.training.targets import TimedTokens
 from nightscribe.training.windows import Utterance
 
 RATE_HZ = 24000

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.training.alignment import UnheardText, align
-from nightscribe.training.delayed_text import TextLayout, TimedTokens, delayed_text
+from nightscribe.training.alignment import AlignmentError, align
+from nightscribe.training.targets import TextLayout, TimedTokens, delayed_text
 from tests.training.models import CONFIG, FIRST_WORD_ID, small_model, spoken
 
 
@@ -24,7 +24,7 @@ def test_every_word_of_the_text_gets_a_time_in_order():
 
 
 @pytest.mark.parametrize("prefix_s", [0.0, 1.0])
-def test_the_time_of_a_word_is_when_it_was_heard_and_not_when_it_was_written(prefix_s):
+def test_the_time_of_a_word_is_when_it_is_spoken_and_not_when_it_is_written(prefix_s):
     """A model that says its text as the layout asks is understood, whatever it heard before."""
     config = replace(CONFIG, silence_prefix_s=prefix_s)
     prefix_frames = config.prefix_frames
@@ -38,8 +38,8 @@ def test_the_time_of_a_word_is_when_it_was_heard_and_not_when_it_was_written(pre
     assert [word.start_s for word in aligned] == pytest.approx([0.8, 1.6])
 
 
-def test_a_text_that_the_sound_cannot_hold_is_refused():
+def test_a_text_that_does_not_fit_the_audio_is_refused():
     model = small_model()
     samples_N = np.zeros(CONFIG.mimi.frame_samples * 2, np.int16)
-    with pytest.raises(UnheardText, match="tokens were heard"):
+    with pytest.raises(AlignmentError, match="tokens matched"):
         align(model, samples_N, [(FIRST_WORD_ID,)] * 40)

@@ -5,9 +5,13 @@ from nightscribe.training.augmentation import (
     AugmentationConfig,
     at_level,
     augmented,
+    beeps,
+    chords,
+    coloured,
+    hum,
+    knocks,
     through_channel,
 )
-from nightscribe.training.noises import beeps, chords, coloured, hum, knocks
 from tests.training.models import RATE_HZ, beep
 
 QUIET = AugmentationConfig(
@@ -19,14 +23,14 @@ def level_db(samples_N):
     return 10 * np.log10(np.mean(np.square(samples_N)))
 
 
-def test_without_anything_to_add_only_the_level_changes():
+def test_with_all_rates_at_zero_only_the_level_changes():
     sound_N = beep(440, 1.0)
     heard_N = augmented(sound_N, RATE_HZ, np.random.default_rng(0), QUIET)
     assert -20 <= level_db(heard_N) <= -15
     np.testing.assert_allclose(heard_N / heard_N.std(), sound_N / sound_N.std(), atol=1e-3)
 
 
-def test_a_channel_moves_no_sound_ahead_of_its_time():
+def test_a_channel_is_causal():
     click_N = np.zeros(RATE_HZ, dtype=np.float32)
     click_N[12000] = 1
     config = AugmentationConfig(equalise_rate=0, band_limit_rate=0, reverberate_rate=1)
@@ -35,7 +39,7 @@ def test_a_channel_moves_no_sound_ahead_of_its_time():
     assert np.abs(heard_N).argmax() == 12000
 
 
-def test_the_echo_of_the_end_is_not_heard_at_the_beginning():
+def test_the_echo_of_the_end_does_not_wrap_around_to_the_start():
     click_N = np.zeros(RATE_HZ, dtype=np.float32)
     click_N[-1] = 1
     config = AugmentationConfig(equalise_rate=0, band_limit_rate=0, reverberate_rate=1)
@@ -43,7 +47,7 @@ def test_the_echo_of_the_end_is_not_heard_at_the_beginning():
     assert np.abs(heard_N[:12000]).max() < 1e-4
 
 
-def test_noise_keeps_the_asked_distance():
+def test_noise_has_the_requested_signal_to_noise_ratio():
     config = AugmentationConfig(
         equalise_rate=0,
         band_limit_rate=0,
@@ -69,6 +73,6 @@ def test_noises_are_of_unit_level(noise):
     assert np.sqrt(np.mean(np.square(sound_N))) == pytest.approx(1, rel=1e-3)
 
 
-def test_ranges_the_wrong_way_round_are_refused():
+def test_reversed_ranges_are_refused():
     with pytest.raises(ValueError, match="min_snr_db"):
         AugmentationConfig(min_snr_db=50, max_snr_db=40)

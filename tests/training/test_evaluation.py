@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.training.evaluation import DevelopmentClip, word_error_rate, written_text
+from nightscribe.training.evaluation import EvaluationClip, word_error_rate, written_text
 from tests.training.models import CONFIG, FIRST_WORD_ID, small_model, tokenizer, tokenizer_model
 
 LOW, HIGH = FIRST_WORD_ID, FIRST_WORD_ID + 1
@@ -25,10 +25,10 @@ class Reciter:
 
 
 def clip(num_samples, text, prefix=()):
-    return DevelopmentClip(np.zeros(num_samples, np.int16), text, prefix)
+    return EvaluationClip(np.zeros(num_samples, np.int16), text, prefix)
 
 
-def test_padding_parts_words_and_is_not_written():
+def test_padding_separates_words_and_is_not_written():
     tokens = [PADDING, END_OF_PADDING, LOW, END_OF_PADDING, HIGH, PADDING]
     assert written_text(tokens, small_model(), tokenizer(tokenizer_model())) == "low high"
 
@@ -39,7 +39,7 @@ def test_errors_are_counted_over_all_words_whatever_the_order_of_the_clips():
     assert word_error_rate(reciter, tokenizer(tokenizer_model()), clips) == pytest.approx(2 / 4)
 
 
-def test_forced_tokens_are_no_words():
+def test_forced_tokens_are_not_words():
     reciter = Reciter([LOW, 0, HIGH, 3])
     clips = [clip(10, "high", prefix=(HIGH, LOW))]
     assert word_error_rate(reciter, tokenizer(tokenizer_model()), clips) == 0

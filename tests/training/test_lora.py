@@ -1,23 +1,23 @@
 import torch
 
-from nightscribe.training.lora import adapt, learn_rows, merge
+from nightscribe.training.trainable_model import add_lora, merge_lora, train_rows
 from tests.training.models import small_model
 
 CODES = torch.tensor([[[16, 16, 16], [1, 2, 3], [4, 5, 6]]])
 TEXT = torch.tensor([[34, 3, 0]])
 
 
-def test_untaught_adapters_change_nothing():
+def test_untrained_lora_changes_nothing():
     language_model = small_model().language_model
     before = language_model(CODES, TEXT).logits_STV
-    adapt(language_model, rank=2, scaling=2.0)
+    add_lora(language_model, rank=2, scaling=2.0)
     assert torch.equal(language_model(CODES, TEXT).logits_STV, before)
 
 
-def test_only_adapters_learn_and_merging_keeps_what_they_learnt():
+def test_only_lora_is_trained_and_merging_keeps_its_effect():
     language_model = small_model().language_model
     base = language_model.transformer.layers[0].attention.project_in.weight.detach().clone()
-    adapt(language_model, rank=2, scaling=2.0)
+    add_lora(language_model, rank=2, scaling=2.0)
     learnt = [name for name, p in language_model.named_parameters() if p.requires_grad]
     assert learnt
     assert all(name.endswith(("down_RD", "up_ER")) for name in learnt)
@@ -26,17 +26,17 @@ def test_only_adapters_learn_and_merging_keeps_what_they_learnt():
             if name.endswith("up_ER"):
                 parameter.normal_()
     taught = language_model(CODES, TEXT).logits_STV
-    merge(language_model)
+    merge_lora(language_model)
     assert not [name for name, _ in language_model.named_parameters() if "original" in name]
     torch.testing.assert_close(language_model(CODES, TEXT).logits_STV, taught)
     merged = language_model.transformer.layers[0].attention.project_in.weight
     assert not torch.equal(merged, base)
 
 
-def test_rows_that_do_not_learn_keep_their_values():
+def test_rows_that_are_not_trained_keep_their_values():
     table = torch.nn.Embedding(6, 3)
     before = table.weight.detach().clone()
-    learn_rows(table, slice(4, 5))
+    train_rows(table, slice(4, 5))
     optimizer = torch.optim.AdamW([table.weight], lr=0.1, weight_decay=0)
     table(torch.arange(6)).sum().backward()
     optimizer.step()

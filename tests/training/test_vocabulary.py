@@ -30,13 +30,13 @@ def test_old_tokens_keep_their_ids_and_new_pieces_come_after_them():
     assert new.decode(new.encode("low hospital ward")) == "low hospital ward"
 
 
-def test_a_new_piece_begins_as_the_mean_of_what_spelt_it():
+def test_a_new_piece_starts_as_the_mean_of_the_pieces_that_spelled_it():
     old, new, spelt = extended("text_linear.weight")
     assert len(new) == len(old) + 2
     torch.testing.assert_close(new[-2], old[spelt[0]].mean(dim=0))
 
 
-def test_the_start_row_stays_the_last():
+def test_the_start_row_stays_last():
     old, new, _ = extended("text_emb.weight")
     assert torch.equal(new[: LANGUAGE_MODEL.text_card], old[: LANGUAGE_MODEL.text_card])
     assert torch.equal(new[-1], old[-1])
@@ -44,22 +44,22 @@ def test_the_start_row_stays_the_last():
     assert (config.text_start_id, config.num_text_rows) == (36, 37) == (len(new) - 1, len(new))
 
 
-def test_other_tensors_are_left_alone():
+def test_other_tensors_do_not_change():
     old, new, _ = extended("out_norm.alpha")
     assert new is old
 
 
 @pytest.mark.parametrize("pieces", [["\u2581low"], ["ward", "ward"]])
-def test_a_piece_cannot_stand_twice(pieces):
+def test_a_piece_cannot_be_added_twice(pieces):
     with pytest.raises(ValueError, match="twice"):
         extended_tokenizer(tokenizer_model(), pieces)
 
 
-def test_a_leading_space_in_the_file_of_pieces_begins_a_word(tmp_path):
+def test_a_leading_space_in_the_file_of_pieces_marks_the_start_of_a_word(tmp_path):
     (tmp_path / "pieces.txt").write_text(" hospital\n\nward\n")
     assert read_pieces(tmp_path / "pieces.txt") == PIECES
 
 
-def test_the_mark_that_some_editors_write_is_no_piece(tmp_path):
+def test_a_byte_order_mark_is_not_a_piece(tmp_path):
     (tmp_path / "pieces.txt").write_text("\ufeffward\r\n hospital\r\n")
     assert read_pieces(tmp_path / "pieces.txt") == PIECES[::-1]

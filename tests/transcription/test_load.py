@@ -10,7 +10,7 @@ import torch
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.hearing import samples_of
+from nightscribe.jobs.file import samples_of
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.prompting import Prompt, SpeechProcessor
@@ -63,7 +63,7 @@ def test_several_frames_a_pass_change_no_token(clips, transcriber):
 def test_a_prompted_clip_and_a_sampled_one_are_transcribed_beside_others_as_alone(
     clips, checkpoint, plain, transcriber
 ):
-    spoken_N = samples_of("samples/alice.opus", None, DecodeConfig(), 24_000)
+    spoken_N, _ = samples_of("samples/alice.opus", None, DecodeConfig(), 24_000)
     text = json.loads(Path("samples/texts.json").read_text())["alice.opus"]
     prompt = Prompt(text=text, samples_N=spoken_N)
     told = replace(clips[1], prompt=prompt)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from nightscribe.engine.stepping import stepping_engine
 
+from nightscribe.engine.loop import step_engine
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Span, Word
 from nightscribe.transcription.transcriber import Clip, ClipAdapter, Transcriber
@@ -26,7 +26,7 @@ class StallingTranscriber(Transcriber):
             flush_frames=2,
             read_words=self._words,
         )
-        super().__init__(stepping_engine(HashingModel(num_slots, FRAME_SAMPLES)), adapter, guards)
+        super().__init__(step_engine(HashingModel(num_slots, FRAME_SAMPLES)), adapter, guards)
 
     def _words(self, clip, output):
         self.clips.append(clip)
@@ -111,7 +111,7 @@ def test_a_clip_that_names_no_speech_has_it_measured():
 
 @both_ways
 def test_the_third_attempt_is_drawn_at_a_temperature(transcribe):
-    transcriber = Deaf(GuardsConfig(redecoding_temperature=0.7))
+    transcriber = Deaf(GuardsConfig(retry_temperature=0.7))
     (transcript,) = transcribe(transcriber, clip())
     assert transcript.num_redecoded == 0
     assert len(transcript.words) == 40

@@ -9,8 +9,8 @@ import sentencepiece
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nightscribe.benchmarks.moshi_peer import mimi_settings
 from nightscribe.model.config import LanguageModelConfig, MimiConfig
+from ops.benchmarks.moshi_peer import mimi_settings
 from tests.model import reference
 
 TEXT_CARD = 300  # room for the 256 bytes

@@ -1,0 +1,1 @@
+"""Parts that the commands share: keys, help, error messages, the terminal, logs."""

@@ -1,0 +1,247 @@
+"""From `key=value` words to a job's configuration, checked against its dataclass.
+
+Hydra composes: the YAML files in `conf` give groups of values, the dataclass gives keys, types and
+defaults. A wrong word is refused here, in one sentence, before it reaches Hydra.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from nightscribe.errors import NightscribeError
+from nightscribe.jobs.shell.keys import Key, keys_of, nearest
+
+
+class ConfigError(NightscribeError, ValueError):
+    """A wrong word on the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A command: its name, its configuration, its function, and how keys may be written.
+
+    The values of `positional` keys may stand without a name; `options` may be `--KEY VALUE`, too.
+    Where a key of `instead` is given, that other job runs.
+    """
+
+    name: str
+    config: type
+    run: Callable[[Any], int | None]
+    positional: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    instead: Mapping[str, "Job"] = field(default_factory=dict)
+
+    def chosen_by(self, words: Sequence[str]) -> "Job":
+        """This job, or the one that a word selects instead."""
+        given = {word.partition("=")[0] for word in words if "=" in word}
+        return next((job for key, job in self.instead.items() if key in given), self)
+
+    @property
+    def keys(self) -> dict[str, Key]:
+        return {key.path: key for key in keys_of(self.config)}
+
+
+def configurations(job: Job, words: list[str], multirun: bool = False) -> list[Any]:
+    """The configuration that the words describe; with `multirun` one for each combination."""
+    overrides = list(_parsed(job, words, multirun))
+    _check_keys(job, overrides)
+    with _conf(job):
+        return [_configuration(job, list(choice)) for choice in _combinations(overrides, multirun)]
+
+
+def defaults(job: Job) -> dict[str, Any]:
+    """The default of every key; keys that must be given are left out."""
+    with _conf(job):
+        composed = compose(job.name)
+    missing = OmegaConf.missing_keys(composed)
+    return {path: OmegaConf.select(composed, path) for path in job.keys if path not in missing}
+
+
+def options_of(group: str) -> list[str]:
+    """The names that a group of `conf` can be set to."""
+    folder = files("nightscribe.conf") / group
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")
+    )
+
+
+def _conf(job: Job) -> Any:
+    schema = _unlocked(OmegaConf.structured(job.config))
+    ConfigStore.instance().store(name=f"{job.name}_schema", node=schema)
+    return initialize_config_module("nightscribe.conf", version_base="1.3", job_name=job.name)
+
+
+def _unlocked(node: DictConfig) -> DictConfig:
+    """A schema that can be merged into, although its dataclasses are frozen."""
+    OmegaConf.set_readonly(node, None)
+    for child in map(node._get_node, node):
+        if isinstance(child, DictConfig) and not child._is_missing():
+            _unlocked(child)
+    return node
+
+
+def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
+    parser = OverridesParser.create()
+    positional = iter(job.positional)
+    for word in words:
+        if word.startswith(("+", "~")):
+            raise ConfigError(f"{word}: keys can be set, but not added or removed")
+        if not re.match(r"[\w./@-]+=", word) or _is_file(word):
+            written = f"{_next_positional(job, positional, word)}={_quoted(word)}"
+        else:
+            written = word if multirun else _with_quoted_text(job, word)
+        try:
+            yield parser.parse_override(written)
+        except HydraException as error:
+            raise ConfigError(f"{word}: the value cannot be read ({error})") from None
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word is a path although it holds an equals sign: ./a=b.wav"""
+    return word.startswith((".", "/"))
+
+
+def _next_positional(job: Job, names: Iterator[str], word: str) -> str:
+    name = next(names, None)
+    if name is None:
+        hint = nearest(word, list(job.keys), _positional_arguments(job))
+        raise ConfigError(f"{word!r} is not of the form key=value; {hint}")
+    return name
+
+
+def _positional_arguments(job: Job) -> str:
+    """Which arguments a job takes without a key."""
+    if job.positional:
+        return f"the only positional arguments are {' and '.join(job.positional).upper()}"
+    first = next(iter(job.keys), "key")
+    return f"{job.name} takes no positional arguments; use {first}=..."
+
+
+def _with_quoted_text(job: Job, word: str) -> str:
+    """Keep the value of a text key literal: file names may hold commas, brackets and spaces."""
+    path, _, value = word.partition("=")
+    key = job.keys.get(path)
+    if key is None or not key.is_text or value[:1] in ("'", '"') or value in ("null", "???"):
+        return word
+    return f"{path}={_quoted(value)}"
+
+
+def _is_in_mapping(keys: dict[str, Key], path: str) -> bool:
+    holders = [path.rsplit(".", n)[0] for n in range(1, path.count(".") + 1)]
+    return any(keys[holder].is_open for holder in holders if holder in keys)
+
+
+def _quoted(value: str) -> str:
+    escaped = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", r"\'")
+    return f"'{escaped}'"
+
+
+def _check_keys(job: Job, overrides: list[Override]) -> None:
+    keys = job.keys
+    for override in overrides:
+        path = override.key_or_group
+        if path not in keys and not _is_in_mapping(keys, path):
+            raise ConfigError(f"there is no key {path}; {nearest(path, list(keys))}")
+        if path in keys and keys[path].is_group:
+            _check_option(path, override)
+
+
+def _check_option(group: str, override: Override) -> None:
+    options = options_of(group)
+    if not options:
+        raise ConfigError(f"{group} is a group of keys; set one of them, as in {group}.KEY=VALUE")
+    asked = list(override.sweep_string_iterator()) if override.is_sweep_override() else None
+    for name in asked or [str(override.value())]:
+        if name not in options:
+            hint = f"; {nearest(name, options)}" if len(options) > 5 else ""
+            raise ConfigError(f"there is no {group} {name}; there are {', '.join(options)}{hint}")
+
+
+def _combinations(overrides: list[Override], multirun: bool) -> Iterator[tuple[Override, ...]]:
+    """Every choice of one value for each key that was given several."""
+    parser = OverridesParser.create()
+    choices = []
+    for override in overrides:
+        if not override.is_sweep_override():
+            choices.append([override])
+        elif multirun:
+            values = override.sweep_string_iterator()
+            choices.append(
+                [parser.parse_override(f"{override.get_key_element()}={value}") for value in values]
+            )
+        else:
+            raise ConfigError(f"{override.input_line}: several values need --multirun")
+    return itertools.product(*choices)
+
+
+def _configuration(job: Job, overrides: list[Override]) -> Any:
+    composed = _composed(job, overrides)
+    missing = OmegaConf.missing_keys(composed)
+    if missing:
+        raise ConfigError(_missing(job, min(missing, key=[*job.keys].index)))
+    _check_choices(job, composed)
+    return OmegaConf.to_object(composed)
+
+
+def _missing(job: Job, path: str) -> str:
+    key = job.keys.get(path)
+    meaning = f" ({key.meaning})" if key and key.meaning else ""
+    group = path.partition(".")[0]
+    options = options_of(group) if "." in path else []
+    choice = f", or {group}=NAME of {', '.join(options)}" if options else ""
+    return f"{path} must be given{meaning}{choice}"
+
+
+def _composed(job: Job, overrides: list[Override]) -> DictConfig:
+    in_mappings = [
+        override for override in overrides if _is_in_mapping(job.keys, override.key_or_group)
+    ]
+    lines = [override.input_line or "" for override in overrides if override not in in_mappings]
+    try:
+        composed = compose(job.name, overrides=lines)
+        # Hydra cannot override into the values of a mapping; OmegaConf can merge into them.
+        with open_dict(composed):
+            composed.merge_with(*map(_nested, in_mappings))
+        OmegaConf.resolve(composed)
+        return composed
+    except OmegaConfBaseException as error:
+        raise ConfigError(_sentence(job, lines, error)) from None
+    except HydraException as error:
+        raise ConfigError(_sentence(job, lines, error.__cause__ or error)) from None
+
+
+def _nested(override: Override) -> dict[str, Any]:
+    value: Any = override.value()
+    for name in reversed(override.key_or_group.split(".")):
+        value = {name: value}
+    return value
+
+
+def _sentence(job: Job, lines: list[str], error: BaseException) -> str:
+    path = getattr(error, "full_key", None) or ""
+    key = job.keys.get(path)
+    values = dict(line.partition("=")[::2] for line in lines)
+    if key is not None and path in values:
+        return f"{path} must be {key.kind}, not {values[path]}"
+    reason = " ".join(str(error).split("\n    ")[0].split())
+    return f"{path}: {reason}" if path else reason
+
+
+def _check_choices(job: Job, composed: DictConfig) -> None:
+    for key in job.keys.values():
+        value = OmegaConf.select(composed, key.path) if key.choices and key.is_text else None
+        if value is not None and value not in key.choices:
+            raise ConfigError(f"{key.path} must be {key.kind}, not {value}")

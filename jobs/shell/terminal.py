@@ -1,0 +1,42 @@
+"""The terminal: texts printed as they are, durations, and Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+
+
+def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """Prints texts as they are: file names may hold brackets, which rich would take for markup.
+
+    With `soft_wrap` the terminal breaks long lines, not rich.
+    """
+    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+
+def clock(duration_s: float) -> str:
+    """Hours, minutes and seconds: 1:02:03."""
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """The first SIGINT or SIGTERM sets the event; the second raises KeyboardInterrupt."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,5 @@
+"""`python -m nightscribe COMMAND ...`"""
+
+from nightscribe.jobs.cli import main
+
+main()

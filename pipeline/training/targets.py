@@ -1,0 +1,116 @@
+"""What a model must predict at each step: delayed text, and how soon speech starts.
+
+The input of position p is frame p - 1; position 0 has no audio. A word that begins at `start_s` is
+announced by an end of padding at position `round(start_s * frame_rate) + delay - 1`, the inverse of
+the rule that gives words their times, and its tokens follow. Between words there is padding.
+
+An extra head looks ahead by its horizon. Class 0 is "no speech within the horizon"; the other
+classes divide the horizon evenly and say in which part speech starts, the first if it has started.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from nightscribe.model.config import SpeechToTextConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TimedTokens:
+    """A word as tokens, and its time in seconds of its window."""
+
+    tokens: tuple[int, ...]
+    start_s: float
+    end_s: float
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise ValueError("a word needs at least one token")
+        if self.end_s < self.start_s:
+            raise ValueError(f"a word cannot end at {self.end_s} s, before {self.start_s} s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLayout:
+    """How a checkpoint lays out its text stream."""
+
+    frame_rate_hz: float
+    delay_steps: int
+    padding_id: int
+    end_of_padding_id: int
+    start_id: int
+
+    @classmethod
+    def of(cls, config: SpeechToTextConfig) -> Self:
+        language_model = config.language_model
+        return cls(
+            frame_rate_hz=config.mimi.frame_rate_hz,
+            delay_steps=config.delay_steps,
+            padding_id=language_model.padding_id,
+            end_of_padding_id=language_model.end_of_padding_id,
+            start_id=language_model.text_start_id,
+        )
+
+    def announced_at(self, start_s: float) -> int:
+        """The position of the end of padding of a word that starts at `start_s`."""
+        return round(start_s * self.frame_rate_hz) + self.delay_steps - 1
+
+
+def delayed_text(words: Iterable[TimedTokens], num_frames: int, layout: TextLayout) -> np.ndarray:
+    """The target token of each of `num_frames + 1` positions.
+
+    A word that is due while the one before is still being written follows right after it; words
+    that do not fit before the end are left out.
+    """
+    tokens_P = np.full(num_frames + 1, layout.padding_id, dtype=np.int64)
+    free = 1
+    for word in sorted(words, key=lambda word: word.start_s):
+        written = (layout.end_of_padding_id, *word.tokens)
+        position = max(layout.announced_at(word.start_s), free)
+        free = position + len(written)
+        if free > len(tokens_P):
+            break
+        tokens_P[position:free] = written
+    return tokens_P
+
+
+def text_inputs(tokens_P: np.ndarray, layout: TextLayout) -> np.ndarray:
+    """The text inputs: the start id, then the target of the position before."""
+    return np.concatenate(([layout.start_id], tokens_P[:-1]))
+
+
+def prefixed(tokens_P: np.ndarray, prefix: Sequence[int]) -> np.ndarray:
+    """The same tokens with a domain's forced tokens at the first positions."""
+    prefixed_P = tokens_P.copy()
+    prefixed_P[: len(prefix)] = prefix[: len(prefixed_P)]
+    return prefixed_P
+
+
+# Horizons of the published heads.
+HORIZONS_S = (0.5, 1.0, 2.0, 3.0)
+
+
+def speech_classes(
+    words: Iterable[TimedTokens],
+    positions_s_P: np.ndarray,
+    num_classes: int,
+    horizons_s: Sequence[float] = HORIZONS_S,
+) -> np.ndarray:
+    """The right answer of each head at positions that have heard so many seconds: [P, H]."""
+    wait_s_P1 = _seconds_to_speech(words, positions_s_P)[:, None]
+    horizons_s_H = np.array(horizons_s)
+    num_parts = num_classes - 1
+    part_PH = np.minimum(wait_s_P1 / horizons_s_H * num_parts, num_parts - 1)
+    return np.where(wait_s_P1 >= horizons_s_H, 0, 1 + part_PH.astype(np.int64))
+
+
+def _seconds_to_speech(words: Iterable[TimedTokens], positions_s_P: np.ndarray) -> np.ndarray:
+    """Seconds until the next word starts: 0 within a word, infinite after the last."""
+    spans = sorted((word.start_s, word.end_s) for word in words)
+    starts_s = np.array([*(start_s for start_s, _ in spans), np.inf])
+    # Ends of overlapping speech must not fall behind one another for the search below.
+    ends_s = np.maximum.accumulate([*(end_s for _, end_s in spans), np.inf])
+    unfinished_P = np.searchsorted(ends_s, positions_s_P, side="right")
+    return np.maximum(starts_s[unfinished_P] - positions_s_P, 0.0)

@@ -1,0 +1,22 @@
+"""No option of a training that is a share lies outside 0 and 1."""
+
+import pytest
+
+from nightscribe.training.augmentation import AugmentationConfig
+from nightscribe.training.batches import CorruptionConfig
+from nightscribe.training.windows import WindowConfig
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1])
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (AugmentationConfig, "noise_rate"),
+        (CorruptionConfig, "window_rate"),
+        (WindowConfig, "splice_rate"),
+    ],
+)
+def test_a_share_beyond_its_limits_is_refused_by_name(config, name, rate):
+    with pytest.raises(ValueError, match=rf"{name} must be from 0 to 1, got {rate}"):
+        config(**{name: rate})
+    assert config(**{name: 1.0})

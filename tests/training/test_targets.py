@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightscribe.training.targets import (
+    TextLayout,
+    TimedTokens,
+    delayed_text,
+    prefixed,
+    text_inputs,
+)
+
+LAYOUT = TextLayout(
+    frame_rate_hz=12.5, delay_steps=6, padding_id=3, end_of_padding_id=0, start_id=8000
+)
+
+
+def test_a_word_is_announced_a_delay_after_its_start_and_then_written():
+    tokens = delayed_text([TimedTokens((7, 8), 0.8, 1.2)], 30, LAYOUT)
+    announced = 10 + 6 - 1
+    assert tokens[announced : announced + 4].tolist() == [0, 7, 8, 3]
+    assert np.count_nonzero(tokens != 3) == 3
+
+
+def test_the_time_of_a_word_is_read_back_from_the_position_of_its_end_of_padding():
+    start_s = 1.36
+    tokens = delayed_text([TimedTokens((7,), start_s, 1.5)], 40, LAYOUT)
+    position = tokens.tolist().index(0)
+    assert (position + 1 - LAYOUT.delay_steps) / 12.5 == pytest.approx(start_s)
+
+
+def test_words_that_are_due_too_early_follow_one_another():
+    words = [TimedTokens((7, 8), 0.8, 0.9), TimedTokens((9,), 0.88, 1.0)]
+    tokens = delayed_text(words, 30, LAYOUT)
+    assert tokens[15:20].tolist() == [0, 7, 8, 0, 9]
+
+
+def test_words_that_do_not_fit_before_the_end_are_left_out_whole():
+    words = [TimedTokens((7,), 0.1, 0.3), TimedTokens((8, 9), 0.9, 1.0)]
+    tokens = delayed_text(words, 17, LAYOUT)
+    assert tokens[tokens != 3].tolist() == [0, 7]
+
+
+def test_text_inputs_are_the_start_id_and_then_the_targets_shifted_by_one():
+    assert text_inputs(np.array([3, 0, 7]), LAYOUT).tolist() == [8000, 3, 0]
+
+
+def test_forced_tokens_of_a_domain_come_first():
+    assert prefixed(np.full(5, 3), (21, 22)).tolist() == [21, 22, 3, 3, 3]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 8), st.integers(1, 4)),
+        max_size=20,
+    )
+)
+def test_words_are_written_whole_and_in_the_order_of_their_starts(spoken):
+    words = [
+        TimedTokens((10 + index,) * length, start_s, start_s + 0.1)
+        for index, (start_s, length) in enumerate(spoken)
+    ]
+    tokens = delayed_text(words, 120, LAYOUT)
+    written = [token for token in tokens.tolist() if token not in (0, 3)]
+    in_order = sorted(words, key=lambda word: word.start_s)
+    expected = [token for word in in_order for token in word.tokens]
+    assert written == expected[: len(written)]
+    assert tokens.tolist().count(0) == len(set(written))
+
+
+def test_an_empty_word_is_refused():
+    with pytest.raises(ValueError, match="at least one token"):
+        TimedTokens((), 0, 1)
