@@ -76,7 +76,7 @@ def test_a_comma_ends_a_cue_in_the_second_half_of_what_fits_and_not_before(comma
     texts = [f"w{number:02}" for number in range(1, 16)]
     texts[comma_after - 1] = "so,"
     ten_words = RenderingConfig(max_line_chars=39, max_lines=1)
-    first, *_ = cues(monologue("talk", said(" ".join(texts))), ten_words)
+    first, *_ = cues(monologue("talk", speak(" ".join(texts))), ten_words)
     assert len(first.words) == cut_after
 
 
