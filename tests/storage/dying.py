@@ -21,6 +21,10 @@ class DyingStore:
         self._count_change()
         self._store.write(key, data)
 
+    def upload(self, path, key):
+        self._count_change()
+        self._store.upload(path, key)
+
     def delete(self, key):
         self._count_change()
         self._store.delete(key)

@@ -1,5 +1,6 @@
 """The same command continues a run; another command is told what differs."""
 
+import itertools
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from nightscribe.records import PlannedRecording
 from nightscribe.storage.opening import S3Config, open_store
 from nightscribe.storage.plans import write_plan
 from nightscribe.storage.run import RUN_KEY, AnotherRunError, begin, stored_plan, stored_run
+from tests.storage.dying import survives
 from tests.storage.records import recording
 
 SETTINGS = {"model": "tiny", "model_revision": "r1", "shard.max_s": 30.0, "channels": "mix"}
@@ -39,6 +41,20 @@ def test_a_new_output_gets_a_run_and_its_plan(store, tmp_path):
     run = begin(store, plan_file(tmp_path, recordings), SETTINGS)
     assert stored_run(store) == run
     assert list(stored_plan(store)) == recordings
+
+
+def test_a_run_that_can_be_read_has_its_plan_whenever_its_beginning_was_killed(folder, tmp_path):
+    recordings = planned("abc")
+    path = plan_file(tmp_path, recordings)
+    for num_changes in itertools.count():
+        store = open_store(f"{folder}/{num_changes}", S3Config())
+        began = survives(lambda it: begin(it, path, SETTINGS), store, num_changes)
+        assert stored_run(store) is None or list(stored_plan(store)) == recordings
+        begin(store, path, SETTINGS)
+        assert list(stored_plan(store)) == recordings
+        if began:
+            break
+    assert num_changes == 4  # two empty tables, the plan, the run
 
 
 def test_the_same_command_continues_the_run(store, tmp_path):
