@@ -51,6 +51,7 @@ from nightscribe.survey.costs import (
     measured_speed,
 )
 
+DEFAULT_SILENCE_S = 1.0
 KINDS = ("codec", "rate", "channels", "folder")
 
 
@@ -162,11 +163,19 @@ def _costs(
     work = ArchiveWorkload(
         duration_s=archive.transcribed_s,
         num_shards=archive.num_shards,
-        longest_s=archive.longest_s,
+        silence_per_shard_s=_silence_per_shard_s(config.model.name),
     )
     for speed in speeds:
         price = config.prices.get(speed.gpu)
-        yield estimate_cost(work, speed, config.model.name, config.num_gpus, price)
+        yield estimate_cost(work, speed, config.num_gpus, price)
+
+
+def _silence_per_shard_s(model: str) -> float:
+    """Silence that is added around each shard: an assumption where the model is not published."""
+    if model not in PUBLISHED:
+        return DEFAULT_SILENCE_S
+    config = PUBLISHED[model]
+    return config.num_frames(0) / config.mimi.frame_rate_hz
 
 
 def _document(archive: ArchiveSurvey, costs: list[CostEstimate]) -> dict[str, Any]:

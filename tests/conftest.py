@@ -22,6 +22,10 @@ from tests import s3_server as s3
 # A busy machine is no reason to fail.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
+# For ops/mutations, which only wants to know whether something fails.
+hypothesis.settings.register_profile(
+    "unshrunk", deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import publish_failures
 from nightscribe.storage.tables import files, read_rows
 from tests import made_up_run
+from tests.storage.dying import survives
 from tests.storage.records import failure, heard, heard_all, recording, shards
 
 ROOT = Path(__file__).parent.parent
@@ -212,6 +213,41 @@ def test_a_failed_shard_is_published_once_even_if_the_run_dies_before_its_transc
     assert len(rows(store, "failures")) == 2
 
 
+def test_killed_before_any_change_a_visible_transcript_has_its_failures_beside_it(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(publishing, "MAX_RECORDINGS_PER_FILE", 2)
+    for num_changes in itertools.count():
+        store = open_store(f"{folder}/{num_changes}", S3Config())
+        holed = [recording(name) for name in "abc"]
+        for one in holed:
+            first, lost = shards(one, 2)
+            parts.commit(store, [heard(first), failure(one, lost)])
+        ended = survives(publish_all, store, num_changes)
+        assert partial(store) <= told(store)
+        publish_all(store)
+        assert len(rows(store, "transcripts")) == len(rows(store, "failures")) == len(holed)
+        assert partial(store) == told(store)
+        if ended:
+            break
+    assert num_changes == 2 * 2  # two files of each table
+
+
+def publish_all(store):
+    one = publisher(store)
+    one.restore()
+    one.publish()
+
+
+def partial(store):
+    found = rows(store, "transcripts")
+    return {row["recording_id"] for row in found if row["status"] == "partial"}
+
+
+def told(store):
+    return {row["recording_id"] for row in rows(store, "failures")}
+
+
 def test_two_answers_for_one_shard_count_once(store):
     (shard,) = shards(recording(), 1)
     one = publisher(store)
@@ -255,6 +291,17 @@ def test_parts_of_published_recordings_are_merged(store, monkeypatch):
     again.receive(parts.commit(store, waiting[1:]))
     assert [t.text for t in again.publish().transcripts] == ["word0 end word1 end"]
     assert len(rows(store, "transcripts")) == 13
+
+
+def test_a_part_with_several_shards_of_a_recording_waits_for_it_once(store, monkeypatch):
+    monkeypatch.setattr(publishing, "MERGED_PARTS", 3)
+    one = publisher(store)
+    for n in range(3):
+        receipts = parts.commit(store, heard_all(recording(f"{n}"), 2))
+        one.receive(receipts)
+        one.receive(receipts)
+    one.publish()
+    assert len(list(files(store, parts.FOLDER))) == 1
 
 
 def test_many_recordings_become_several_files_of_bounded_size(store, monkeypatch):

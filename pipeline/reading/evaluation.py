@@ -7,12 +7,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
 from nightscribe.reading.conversations import conversations
-from nightscribe.reading.references import Reference, References
+from nightscribe.reading.references import FileKey, Reference, References, file_key
 from nightscribe.reading.run_status import SCORES_KEY, TOTALS_KEY, RunThroughput
 from nightscribe.records import Failure, Recording, Transcript
 from nightscribe.scoring.bleu import BleuScore, score_bleu
@@ -67,15 +68,15 @@ def files_to_evaluate(
     default_language: str,
 ) -> Iterator[EvaluatedFile]:
     """Every file or channel with a reference; the hypothesis of a failed one is empty."""
-    transcribed = set()
-    for channels in conversations(transcripts):
-        transcribed.add(channels[0].recording.source_id)
+    num_channels = references.num_channels()
+    failed = (
+        empty
+        for failure in failures
+        if failure.shard is None  # a recording with a failed shard has a transcript
+        for empty in _empty_transcripts(failure.recording, num_channels)
+    )
+    for channels in conversations(chain(transcripts, failed)):
         yield from _with_reference(channels, references, default_language)
-    for failure in failures:
-        recording = failure.recording
-        if recording.source_id not in transcribed:
-            transcribed.add(recording.source_id)
-            yield from _with_reference([_empty_transcript(recording)], references, default_language)
 
 
 def evaluate(
@@ -103,16 +104,21 @@ def evaluate(
     )
 
 
-def _empty_transcript(recording: Recording) -> Transcript:
-    return Transcript(
-        recording=recording,
-        duration_s=recording.expected_s or 0.0,
-        status="empty",
-        words=(),
-        num_shards=0,
-        model="",
-        model_revision="",
-    )
+def _empty_transcripts(
+    recording: Recording, num_channels: Mapping[FileKey, int]
+) -> Iterator[Transcript]:
+    """One for each channel with a reference of its own, or one for the file."""
+    count = num_channels.get(file_key(recording), 0) if recording.channel is None else 0
+    for one in recording.split(count) or (recording,):
+        yield Transcript(
+            recording=one,
+            duration_s=one.expected_s or 0.0,
+            status="empty",
+            words=(),
+            num_shards=0,
+            model="",
+            model_revision="",
+        )
 
 
 def _with_reference(

@@ -25,6 +25,7 @@ NAME_COLUMNS = ("file_name", "path", "file", "audio", "id")
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 Key = tuple[str, float, float | None, int | None]
+FileKey = tuple[str, float, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,15 @@ class References:
             return Reference(recording.text)
         return found
 
+    def num_channels(self) -> dict[FileKey, int]:
+        """The number of channels of each file, or span of one, that has references by channel."""
+        found: dict[FileKey, int] = {}
+        for uri, start_s, end_s, channel in self.by_key:
+            if channel is not None:
+                key = uri, start_s, end_s
+                found[key] = max(found.get(key, 0), channel + 1)
+        return found
+
 
 def read_references(source: str | None, split: str | None, s3: S3Config) -> References:
     """Those of a manifest, or of ORGANISATION/NAME on the hub; none if `source` is None."""
@@ -75,8 +85,12 @@ def read_references(source: str | None, split: str | None, s3: S3Config) -> Refe
     return References(by_name=_by_name(name, dataset_rows(name, split, columns)))
 
 
+def file_key(recording: Recording) -> FileKey:
+    return recording.uri, recording.start_s, recording.end_s
+
+
 def _key(recording: Recording, channel: int | None) -> Key:
-    return recording.uri, recording.start_s, recording.end_s, channel
+    return *file_key(recording), channel
 
 
 def _of_manifest(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Key, Reference]]:

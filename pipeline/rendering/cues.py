@@ -108,7 +108,7 @@ def _ends_clause(word: Word) -> bool:
 
 
 def _clause_break(words: list[Word], num_words: int) -> int:
-    """The last clause end at which the cue still holds at least half of the words that fit."""
+    """The last clause end at which the cue still holds more than half of the words that fit."""
     for num_clause in range(num_words, num_words // 2, -1):
         if _ends_clause(words[num_clause - 1]):
             return num_clause

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,6 @@ Benchmark = Mapping[str, Any]
 SHIPPED_RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 USER_RESULTS = str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "nightscribe" / "bench")
 
-# Silence that is added around every shard, which the model processes as well.
-SILENCE_S = {"stt-1b-en_fr": 0.6, "stt-2.6b-en": 3.6}
-DEFAULT_SILENCE_S = 1.0
 # Measured on 20 hours with 9,000 words each: transcripts took 0.13 MB per hour, and the parts
 # they are made from as much again.
 OUTPUT_BYTES_PER_H = 300_000
@@ -46,7 +45,7 @@ class ArchiveWorkload:
 
     duration_s: float
     num_shards: int
-    longest_s: float
+    silence_per_shard_s: float
 
 
 def measured_speed(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> GpuSpeed | None:
@@ -60,10 +59,10 @@ def measured_speed(gpu: str, model: str, benchmarks: Iterable[Benchmark]) -> Gpu
 
 
 def estimate_cost(
-    work: ArchiveWorkload, speed: GpuSpeed, model: str, num_gpus: int, price_per_gpu_h: float | None
+    work: ArchiveWorkload, speed: GpuSpeed, num_gpus: int, price_per_gpu_h: float | None
 ) -> CostEstimate:
-    """GPU-hours, wall hours and price of a workload."""
-    silence_s = work.num_shards * SILENCE_S.get(model, DEFAULT_SILENCE_S)
+    """GPU-hours, wall hours and price of a workload whose shards can go to any GPU."""
+    silence_s = work.num_shards * work.silence_per_shard_s
     gpu_h = (work.duration_s + silence_s) / speed.times_real_time / 3600
     price = None if price_per_gpu_h is None else gpu_h * price_per_gpu_h
     return CostEstimate(speed, gpu_h, gpu_h / num_gpus, price)
@@ -86,5 +85,11 @@ def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_of(benchmark: Benchmark, gpu: str, model: str) -> bool:
-    name = str(benchmark["gpu"]).lower()
-    return benchmark["model"] == model and gpu.lower() in (name, *name.split())
+    return benchmark["model"] == model and _is_named(str(benchmark["gpu"]), gpu)
+
+
+def _is_named(device_name: str, gpu: str) -> bool:
+    """Whether a name such as a100 stands for the device, such as NVIDIA A100-SXM4-80GB."""
+    words = re.findall("[a-z0-9.]+", device_name.lower())
+    spans = combinations(range(len(words) + 1), 2)
+    return re.sub(r"[\s_-]", "", gpu.lower()) in {"".join(words[i:j]) for i, j in spans}

@@ -74,6 +74,17 @@ def test_a_loop_is_found_by_its_shortest_phrase():
     assert num_looped_words(words, CONFIG) == 24
 
 
+@pytest.mark.parametrize(("repeats", "num_found"), [(2, 0), (3, 0), (4, 1)])
+def test_a_long_phrase_is_a_loop_from_the_fourth_time_on(repeats, num_found):
+    words = speak("first " + "we are closed on bank holidays " * repeats + "last")
+    assert len(loops(words, CONFIG)) == num_found
+
+
+@pytest.mark.parametrize(("num_words", "num_found"), [(11, 0), (12, 1)])
+def test_a_short_phrase_is_a_loop_from_twelve_words_on(num_words, num_found):
+    assert len(loops(speak("first " + "no " * num_words + "last"), CONFIG)) == num_found
+
+
 def test_case_and_punctuation_do_not_hide_a_loop():
     assert num_looped_words(speak("Yes, sir. yes sir " * 4), CONFIG) == 16
 
@@ -96,6 +107,15 @@ def test_words_over_silence_are_found_and_words_near_speech_are_not():
     (finding,) = words_over_silence(words, [Span(0, 5.2), Span(30.3, 35)], CONFIG)
     assert (finding.start_s, finding.end_s) == (20, 22)
     assert finding.detail == '4 words over silence: "w0 w1 w2 w3"'
+
+
+@pytest.mark.parametrize(("apart_s", "num_found"), [(0.45, 0), (0.55, 1)])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_words_may_lie_half_a_second_beside_the_speech_they_belong_to(side, apart_s, num_found):
+    speech = Span(10, 12)
+    start_s = speech.end_s + apart_s if side == "after" else speech.start_s - apart_s - 0.4
+    words = [Word("so", start_s, start_s + 0.4, 0.9), Word("there", start_s, start_s + 0.4, 0.9)]
+    assert len(words_over_silence(words, [speech], CONFIG)) == num_found
 
 
 def test_one_word_over_silence_is_not_reported():

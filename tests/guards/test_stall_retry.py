@@ -95,6 +95,31 @@ def test_the_better_of_two_incomplete_attempts_is_kept():
     assert result.fixed_stalls == ()
 
 
+def test_a_later_attempt_replaces_the_words_of_an_earlier_one():
+    model = StallingModel(works_at=2, wrong_words=counted(2, 8))
+    result = run(without(10, 30), model)
+    assert len(model.attempts) == 2
+    assert times(result.words) == times(WORDS)
+
+
+@pytest.mark.parametrize("known_s", [-0.4, 0.4])
+def test_a_word_at_the_edge_appears_once_though_its_two_times_are_off_in_opposite_directions(
+    known_s,
+):
+    model = StallingModel()
+
+    def early_or_late(attempt):
+        return [shifted(word, -known_s) for word in model(attempt)]
+
+    known = [shifted(word, known_s) for word in without(10, 30)]
+    assert texts_of(run(known, early_or_late).words) == texts_of(WORDS)
+
+
+def shifted(word, by_s):
+    start_s, end_s = (max(time_s + by_s, 0.0) for time_s in (word.start_s, word.end_s))
+    return Word(word.text, start_s, end_s, word.confidence)
+
+
 @pytest.mark.parametrize("shift_s", [-0.4, -0.2, 0.2, 0.4])
 def test_a_word_at_the_edge_appears_once_however_the_times_are_off(shift_s):
     shifted = [
@@ -114,6 +139,14 @@ def test_a_stretched_word_ends_where_the_words_found_after_it_begin():
 def test_retried_audio_is_limited():
     model = StallingModel()
     assert run(without(10, 30), model, GuardsConfig(max_retry_s=5.0)).num_attempts == 0
+
+
+@pytest.mark.parametrize(("limit_s", "num_fixed"), [(17.9, 0), (18.0, 1), (35.9, 1), (36.0, 2)])
+def test_stalls_are_retried_as_long_as_their_sum_is_within_the_limit(limit_s, num_fixed):
+    known = [word for word in WORDS if not 1 <= word.start_s < 20 and word.start_s < 21.5]
+    result = run(known, StallingModel(), GuardsConfig(max_retry_s=limit_s))
+    assert [span.duration_s for span in result.fixed_stalls] == pytest.approx([18.0] * num_fixed)
+    assert result.num_attempts == num_fixed
 
 
 def test_asynchronous_retries_give_the_same_words():

@@ -75,6 +75,17 @@ def test_split_channels_take_twice_the_hours(say, sounds):
     assert document["num_shards"] == 2
 
 
+@pytest.mark.parametrize(("model", "silence_s"), [("stt-1b-en_fr", 1.04), ("stt-2.6b-en", 4.08)])
+def test_the_silence_that_is_added_around_each_shard_is_paid_for(say, sounds, model, silence_s):
+    code, out, _ = say(str(sounds), f"model={model}", *WORDS)
+    assert code == 0
+    document = json.loads(out)
+    (cost,) = document["costs"]
+    paid_s = cost["gpu_h"] * 3600 * cost["speed"]["times_real_time"]
+    silence_in_all_s = paid_s - document["heard_s"]
+    assert silence_in_all_s == pytest.approx(document["num_shards"] * silence_s)
+
+
 def test_the_cost_table_names_its_basis(say, sounds):
     code, out, _ = say(str(sounds), "gpus=[l40s]")
     assert code == 0

@@ -44,6 +44,38 @@ def test_an_entry_is_off_by_half_a_step_of_its_scale_at_most(num_columns, dtype)
     assert off_4.mean() > off_8.mean() > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_codes_count_steps_of_the_scale_as_it_is_stored(dtype):
+    weight_NK = matrix(20, 256)
+    found = Int8Weight.of(weight_NK, dtype)
+    exact_NK = found.codes_NK.double() * found.scales_N.double()[:, None]
+    assert ((exact_NK - weight_NK).abs() <= 0.501 * found.scales_N.double()[:, None]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_codes_in_4_bits_count_steps_of_the_scale_from_the_zero_as_they_are_stored(dtype):
+    weight_NK = matrix(20, 256)
+    found = Int4Weight.of(weight_NK, dtype)
+    scales_NG1, zeros_NG1 = found.scales_zeros_GN2.double().permute(2, 1, 0)[..., None]
+    codes_NK = torch.stack((found.codes_NK & 15, found.codes_NK >> 4), dim=-1).flatten(1)
+    codes_NGC, weight_NGC = (
+        of_NK.double().unflatten(1, (-1, 32)) for of_NK in (codes_NK, weight_NK)
+    )
+    steps_NGC = (weight_NGC - zeros_NG1) / scales_NG1 + 8
+    assert ((codes_NGC - steps_NGC.clamp(0, 15)).abs() <= 0.501).all()
+
+
+def test_the_largest_entry_of_a_row_has_the_largest_code():
+    codes_NK = Int8Weight.of(matrix(20, 256), torch.float32).codes_NK
+    assert codes_NK.int().abs().amax(dim=1).tolist() == [127] * 20
+
+
+def test_the_ends_of_a_group_have_the_lowest_and_the_highest_of_16_codes():
+    codes_NK = Int4Weight.of(matrix(20, 32), torch.float32).codes_NK
+    halves_NK = torch.cat((codes_NK & 15, codes_NK >> 4), dim=1)
+    assert (halves_NK.amin(dim=1).tolist(), halves_NK.amax(dim=1).tolist()) == ([0] * 20, [15] * 20)
+
+
 def test_a_matrix_of_zeros_stays_one():
     for format in (Int8Weight, Int4Weight):
         assert not format.of(torch.zeros(16, 64), torch.bfloat16).dequantized().any()

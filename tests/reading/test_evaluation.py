@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,8 @@ from nightscribe.reading.references import Reference, References
 from nightscribe.reading.run_status import RunThroughput, read_totals
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import read_failures, read_transcripts
-from tests.reading.runs import failure, publish_archive, speak, transcript
+from tests.reading.runs import call, failure, publish_archive, speak, transcript
+from tests.storage.records import shards
 
 
 @pytest.fixture
@@ -134,6 +136,84 @@ def test_channels_with_their_own_references_are_scored_alone(store):
         "hello who is there",
         "it was me",
     ]
+
+
+STEREO = {"num_channels": 2}
+
+
+def evaluated(transcripts, failures=(), references=None):
+    return list(files_to_evaluate(transcripts, failures, references or References(), "en"))
+
+
+def test_a_file_with_channels_is_as_long_as_its_longest_channel():
+    one, other = call()
+    (only,) = evaluated([one, other])
+    assert only.pair.duration_s == max(one.duration_s, other.duration_s)
+
+
+def test_words_of_all_channels_stand_in_the_order_of_their_times():
+    both = [
+        transcript("/c.wav", "so well bye", channel=1, start_s=0.2, text="x", **STEREO),
+        transcript("/c.wav", "hi there you", channel=0, start_s=0.0, text="x", **STEREO),
+    ]
+    for given in (both, both[::-1]):
+        (only,) = evaluated(given)
+        assert only.pair.hypothesis == "hi so there well you bye"
+
+
+def test_a_file_whose_channels_all_failed_counts_once():
+    failures = [failure("/c.wav", channel=n, text="not a word", **STEREO) for n in (0, 1)]
+    (only,) = evaluated([], failures)
+    assert (only.pair.reference, only.pair.hypothesis) == ("not a word", "")
+
+
+BY_CHANNEL = References(
+    by_key={
+        ("/c.wav", 0.0, None, 0): Reference("hello there"),
+        ("/c.wav", 0.0, None, 1): Reference("who is it"),
+    }
+)
+
+
+@pytest.mark.parametrize("split", [STEREO, {}], ids=["split by us", "split by the manifest"])
+def test_a_channel_that_failed_beside_one_that_did_not_has_an_empty_hypothesis(split):
+    transcripts = [transcript("/c.wav", "hello there", channel=0, **split)]
+    found = evaluated(transcripts, [failure("/c.wav", channel=1, **split)], BY_CHANNEL)
+    assert [(one.pair.reference, one.pair.hypothesis) for one in found] == [
+        ("hello there", "hello there"),
+        ("who is it", ""),
+    ]
+
+
+def test_a_file_that_failed_before_it_was_split_has_an_empty_hypothesis_in_each_channel():
+    found = evaluated([], [failure("/c.wav")], BY_CHANNEL)
+    assert [(one.pair.reference, one.pair.hypothesis) for one in found] == [
+        ("hello there", ""),
+        ("who is it", ""),
+    ]
+
+
+def test_a_file_of_which_a_shard_failed_counts_once_by_its_transcript():
+    partial = transcript("/a.wav", "so we meet", text="so we meet again", status="partial")
+    (shard,) = shards(partial.recording, 1)
+    (only,) = evaluated(
+        [partial], [replace(failure("/a.wav", text="so we meet again"), shard=shard)]
+    )
+    assert only.pair.hypothesis == "so we meet"
+
+
+def test_word_times_of_translations_are_not_scored():
+    words = speak("so we meet again")
+    transcripts = [
+        transcript("/a.wav", "so we meet again", start_s=0.1),
+        transcript("/b.wav", "so we meet again", start_s=9.0, domain="fr-en"),
+    ]
+    by_key = {
+        (uri, 0.0, None, None): Reference("so we meet again", words) for uri in ("/a.wav", "/b.wav")
+    }
+    evaluation = evaluate(evaluated(transcripts, references=References(by_key=by_key)), ["fr-en"])
+    assert evaluation.times.num_words == 4
+    assert evaluation.times.median_shift_s == pytest.approx(0.1)
 
 
 def test_the_throughput_of_the_run_is_part_of_the_totals(store):

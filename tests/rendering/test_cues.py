@@ -69,6 +69,17 @@ def test_a_cue_ends_at_a_comma_rather_than_in_the_middle_of_a_clause():
     assert second.words[0].text == "nobody"
 
 
+@pytest.mark.parametrize(
+    ("comma_after", "cut_after"), [(1, 10), (2, 10), (5, 10), (6, 6), (9, 9), (11, 10)]
+)
+def test_a_comma_ends_a_cue_in_the_second_half_of_what_fits_and_not_before(comma_after, cut_after):
+    texts = [f"w{number:02}" for number in range(1, 16)]
+    texts[comma_after - 1] = "so,"
+    ten_words = RenderingConfig(max_line_chars=39, max_lines=1)
+    first, *_ = cues(monologue("talk", speak(" ".join(texts))), ten_words)
+    assert len(first.words) == cut_after
+
+
 def test_a_short_cue_stays_until_it_can_be_read_but_never_over_the_next():
     words = [Word("Yes.", 1.0, 1.2, 0.9), Word("No.", 1.5, 1.7, 0.9)]
     first, second = cues(monologue("talk", words), RenderingConfig())

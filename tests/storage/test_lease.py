@@ -103,6 +103,75 @@ def test_of_many_that_follow_a_dead_one_only_one_gets_the_lease(store):
         assert sum(lease is not None for lease in threads.map(claim, range(6))) == 1
 
 
+def test_a_holder_whose_process_id_another_process_has_now_is_followed_at_once(store, monkeypatch):
+    before_us = leases.this_process() | {"started": "1"}  # our id, and a process that is gone
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "this_process", lambda: before_us)
+        take(store, LeaseConfig(life_s=20.0))
+    started_s = time.monotonic()
+    take(store, LONG).check()
+    assert time.monotonic() - started_s < 10
+
+
+def test_a_holder_that_was_followed_writes_nothing_more(store):
+    with take(store, LeaseConfig(life_s=0.01)) as slept:
+        slept._ended.set()  # as if its machine had been asleep
+        time.sleep(1.1)
+        follower = take(store, LONG)
+        held = store.read(leases._key(2))
+        slept.renew()
+    assert [entry.key for entry in store.entries(leases.FOLDER)] == [leases._key(2)]
+    assert store.read(leases._key(2)) == held
+    follower.check()
+
+
+class Clock:
+    """The time of a machine, which passes when a test says so."""
+
+    def __init__(self, monkeypatch):
+        self.now_s = 1000.0
+        monkeypatch.setattr(leases, "_boot_clock_s", lambda: self.now_s)
+
+    def makes_slow(self, monkeypatch, lease, name, lasting_s):
+        """Let a request of the lease's store take effect at once and last this long."""
+        request = getattr(lease._store, name)
+
+        def slow(*given):
+            answer = request(*given)
+            self.now_s += lasting_s
+            return answer
+
+        monkeypatch.setattr(lease._store, name, slow)
+
+
+def test_the_last_quarter_of_its_life_is_left_for_what_a_holder_has_begun(store, monkeypatch):
+    clock = Clock(monkeypatch)
+    lease = take(store, LONG)
+    clock.now_s += 0.74 * LONG.life_s
+    lease.check()
+    clock.now_s += 0.02 * LONG.life_s
+    with pytest.raises(LeaseLostError, match="could not renew its lease for 46 s"):
+        lease.check()
+    lease.renew()
+    lease.check()
+
+
+def test_a_life_begins_when_its_claim_is_sent_and_not_when_that_is_answered(store, monkeypatch):
+    clock, lease = Clock(monkeypatch), leases.Lease(store, 1, 60.0)
+    clock.makes_slow(monkeypatch, lease, "write_if_absent", 50.0)
+    assert lease.claim()
+    with pytest.raises(LeaseLostError):
+        lease.check()
+
+
+def test_a_life_begins_again_when_a_renewal_is_sent_and_not_when_it_is_answered(store, monkeypatch):
+    clock, lease = Clock(monkeypatch), take(store, LONG)
+    clock.makes_slow(monkeypatch, lease, "write", 50.0)
+    lease.renew()
+    with pytest.raises(LeaseLostError):
+        lease.check()
+
+
 def test_a_holder_that_was_followed_learns_it_and_leaves_its_follower_alone(store):
     with take(store, LeaseConfig(life_s=0.01)) as slept:
         slept._ended.set()  # as if its machine had been asleep

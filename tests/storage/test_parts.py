@@ -1,5 +1,7 @@
 """What is committed is committed whole, once, and comes back as it was."""
 
+import itertools
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from nightscribe.storage import parts
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.rows import outcome_of, outcome_row
 from nightscribe.storage.schema import PARTS_SCHEMA
+from tests.storage.dying import survives
 from tests.storage.records import failure, heard, heard_all, recording, shards
 
 seconds = st.floats(0, 1e5)
@@ -87,6 +90,25 @@ def test_merging_the_merged_loses_nothing(store):
     parts.commit(store, heard_all(recording("late"), 1))
     parts.merge(store, [once, *[k for k in parts.small_parts(store) if k != once]])
     assert len(list(parts.receipts(store))) == 7
+
+
+def test_a_merge_killed_before_any_change_loses_no_outcome_and_can_be_repeated(folder):
+    for num_changes in itertools.count():
+        store = open_store(f"{folder}/{num_changes}", S3Config())
+        for n in range(3):
+            parts.commit(store, heard_all(recording(f"r{n}"), 2))
+        committed = shard_ids(store)
+        ended = survives(lambda it: parts.merge(it, parts.small_parts(it)), store, num_changes)
+        assert set(shard_ids(store)) == set(committed)
+        parts.merge(store, parts.small_parts(store))
+        assert shard_ids(store) == committed
+        if ended:
+            break
+    assert num_changes == 1 + 3
+
+
+def shard_ids(store):
+    return sorted((one.recording_id, one.shard_index) for one in parts.receipts(store))
 
 
 def test_merging_a_single_part_keeps_it(store):

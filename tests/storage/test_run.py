@@ -1,5 +1,6 @@
 """The same command resumes a run; another command is refused with what differs."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from nightscribe.storage.run import (
     stored_run,
     write_plan,
 )
+from tests.storage.dying import survives
 from tests.storage.records import recording
 
 SETTINGS = {"model": "tiny", "model_revision": "r1", "shard.max_s": 30.0, "channels": "mix"}
@@ -50,6 +52,19 @@ def test_a_new_output_gets_a_run_and_its_plan(store, tmp_path):
     assert stored_run(store) == run
     assert store.read(PLAN_KEY) == path.read_bytes()
     assert list(read_plan(path)) == recordings
+
+
+def test_a_run_that_can_be_read_has_its_plan_whenever_its_beginning_was_killed(folder, tmp_path):
+    path = plan_file(tmp_path, planned("abc"))
+    for num_changes in itertools.count():
+        store = open_store(f"{folder}/{num_changes}", S3Config())
+        began = survives(lambda it: begin(it, path, SETTINGS), store, num_changes)
+        assert stored_run(store) is None or store.read(PLAN_KEY) == path.read_bytes()
+        begin(store, path, SETTINGS)
+        assert store.read(PLAN_KEY) == path.read_bytes()
+        if began:
+            break
+    assert num_changes == 4  # two empty tables, the plan, the run
 
 
 def test_the_same_command_resumes_the_run(store, tmp_path):

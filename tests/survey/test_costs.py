@@ -23,16 +23,35 @@ def test_the_newest_measurement_of_this_model_on_that_gpu_counts():
     assert measured_speed("h200", "somebody-elses", [NEW]) is None
 
 
+@pytest.mark.parametrize(
+    ("device_name", "gpu", "is_named"),
+    [
+        ("NVIDIA L40S", "l4", False),
+        ("NVIDIA L40S", "l40s", True),
+        ("NVIDIA L4", "L4", True),
+        ("NVIDIA H200", "NVIDIA H200", True),
+        ("NVIDIA H200", "h20", False),
+        ("NVIDIA A100-SXM4-80GB", "a100", True),
+        ("NVIDIA A100-SXM4-80GB", "a10", False),
+        ("NVIDIA GeForce RTX 3090", "rtx3090", True),
+    ],
+)
+def test_a_measurement_is_of_the_gpu_whose_whole_name_stands_in_the_device_s(
+    device_name, gpu, is_named
+):
+    assert (measured_speed(gpu, "tiny", [NEW | {"gpu": device_name}]) is not None) == is_named
+
+
 def test_hours_and_money():
-    work = ArchiveWorkload(duration_s=3600_000.0, num_shards=0, longest_s=1.0)
-    cost = estimate_cost(work, GpuSpeed("h200", 500.0, "x"), "tiny", 4, 3.5)
+    work = ArchiveWorkload(duration_s=3600_000.0, num_shards=0, silence_per_shard_s=1.0)
+    cost = estimate_cost(work, GpuSpeed("h200", 500.0, "x"), 4, 3.5)
     assert (cost.gpu_h, cost.wall_h, cost.price) == (2.0, 0.5, 7.0)
-    assert estimate_cost(work, GpuSpeed("h200", 500.0, "x"), "tiny", 4, None).price is None
+    assert estimate_cost(work, GpuSpeed("h200", 500.0, "x"), 4, None).price is None
 
 
 def test_silence_around_many_short_shards_is_paid_for():
-    short = ArchiveWorkload(duration_s=3600.0, num_shards=1000, longest_s=3.6)
-    cost = estimate_cost(short, GpuSpeed("h200", 1.0, "x"), "stt-2.6b-en", 1, None)
+    short = ArchiveWorkload(duration_s=3600.0, num_shards=1000, silence_per_shard_s=3.6)
+    cost = estimate_cost(short, GpuSpeed("h200", 1.0, "x"), 1, None)
     assert cost.gpu_h == pytest.approx(2.0)
 
 

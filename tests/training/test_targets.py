@@ -30,6 +30,13 @@ def test_the_time_of_a_word_is_read_back_from_the_position_of_its_end_of_padding
     assert (position + 1 - LAYOUT.delay_steps) / 12.5 == pytest.approx(start_s)
 
 
+@given(st.floats(0, 8))
+def test_a_word_is_written_at_the_frame_nearest_to_its_beginning(start_s):
+    tokens = delayed_text([TimedTokens((7,), start_s, start_s)], 120, LAYOUT)
+    read_back_s = (tokens.tolist().index(0) + 1 - LAYOUT.delay_steps) / 12.5
+    assert abs(read_back_s - start_s) <= 0.04 + 1e-9
+
+
 def test_words_that_are_due_too_early_follow_one_another():
     words = [TimedTokens((7, 8), 0.8, 0.9), TimedTokens((9,), 0.88, 1.0)]
     tokens = delayed_text(words, 30, LAYOUT)
@@ -40,6 +47,12 @@ def test_words_that_do_not_fit_before_the_end_are_left_out_whole():
     words = [TimedTokens((7,), 0.1, 0.3), TimedTokens((8, 9), 0.9, 1.0)]
     tokens = delayed_text(words, 17, LAYOUT)
     assert tokens[tokens != 3].tolist() == [0, 7]
+
+
+@pytest.mark.parametrize(("num_frames", "written"), [(17, []), (18, [0, 7, 8, 9])])
+def test_a_word_that_fills_the_end_exactly_is_written_and_a_longer_one_is_not(num_frames, written):
+    tokens = delayed_text([TimedTokens((7, 8, 9), 0.8, 1.2)], num_frames, LAYOUT)
+    assert tokens[tokens != 3].tolist() == written
 
 
 def test_text_inputs_are_the_start_id_and_then_the_targets_shifted_by_one():
