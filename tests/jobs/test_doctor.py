@@ -28,7 +28,7 @@ def examined(monkeypatch, capsys, *words):
 
 
 def test_the_table_of_the_readme_is_what_the_code_says():
-    assert gpu_table() in (ROOT / "README.md").read_text()
+    assert gpu_table() in (ROOT / "docs/gpus.md").read_text()
 
 
 def test_the_table_has_every_gpu_and_more_memory_never_means_fewer_slots():
