@@ -1,4 +1,4 @@
-"""What the documents show of commands, keys, files and Python exists and runs as it stands there."""
+"""Commands, keys, files and Python of the documents exist and run as they stand there."""
 
 import importlib
 import re
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from nightscribe.jobs.cli import COMMANDS, main
 from nightscribe.jobs.shell.config import Job
 from nightscribe.storage.locations import S3Config, open_store
+
+from nightscribe.jobs.cli import COMMANDS, main
 from tests.documents import (
     DOCUMENTS,
     ROOT,

@@ -3,10 +3,10 @@
 import re
 
 import pytest
+from nightscribe.jobs.shell.config import configurations
 
 from nightscribe.audio import decode_outcome
 from nightscribe.jobs.cli import COMMANDS
-from nightscribe.jobs.shell.config import configurations
 from nightscribe.jobs.submit import JOB
 from nightscribe.storage import errors, failure_retry
 from tests.documents import ROOT, quoted
