@@ -1,5 +1,6 @@
 """A file, a channel of it or a span of it as one waveform."""
 
+import time
 import wave
 
 import numpy as np
@@ -38,6 +39,18 @@ def test_a_span_of_a_channel_is_those_samples(stereo):
 def test_a_span_behind_the_end_is_empty(stereo):
     heard_N, _ = read_waveform(stereo[0], DecodeConfig(), RATE_HZ, start_s=3.0)
     assert heard_N.shape == (0,)
+
+
+def test_a_span_is_read_without_waiting_for_the_rest_of_the_file(tmp_path):
+    path, config = tmp_path / "long.wav", DecodeConfig(block_s=0.3, stall_s=30.0)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 300 * RATE_HZ))
+    began_s = time.monotonic()
+    span_N, outcome = read_waveform(path, config, RATE_HZ, end_s=1.0)
+    assert len(span_N) == RATE_HZ
+    assert (outcome.status, outcome.duration_s) == ("ok", 1.0)
+    assert time.monotonic() - began_s < config.stall_s / 2
 
 
 @given(

@@ -1,10 +1,10 @@
-"""Ray Data reads the tables as the README shows."""
+"""Ray Data reads the tables as the outputs page shows."""
 
 import warnings
 
 import pytest
 
-from tests.storage.test_readme import output, result_of, snippet
+from tests.storage.test_outputs_page import output, result_of, snippet
 
 __all__ = ["output"]
 

@@ -27,8 +27,8 @@ def examined(monkeypatch, capsys, *words):
     return ended.value.code, *capsys.readouterr()
 
 
-def test_the_table_of_the_readme_is_the_one_of_the_code():
-    assert gpu_table() in (ROOT / "README.md").read_text()
+def test_the_table_of_the_documents_is_the_one_of_the_code():
+    assert gpu_table() in (ROOT / "docs/gpus.md").read_text()
 
 
 def test_the_table_has_every_gpu_and_more_memory_never_means_fewer_slots():

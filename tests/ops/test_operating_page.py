@@ -1,23 +1,22 @@
-"""What the runbook names exists: commands, keys, panels, reasons."""
+"""What the operating page names exists: commands, keys, panels, reasons."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from nightscribe.audio import decode_outcome
 from nightscribe.jobs.cli import COMMANDS
 from nightscribe.jobs.shell.config import configurations
-from nightscribe.jobs.transcribe import JOB
+from nightscribe.jobs.submit import JOB
 from nightscribe.storage import errors
 from nightscribe.storage.failure_retry import TRANSIENT_REASONS
+from tests.documents import ROOT, quoted
 from tests.ops.test_watch import panels
 
-ROOT = Path(__file__).parent.parent.parent
-RUNBOOK = (ROOT / "ops/runbook.md").read_text()
-QUOTED = sorted(set(re.findall(r"`([^`\n]+)`", RUNBOOK)))
+PAGE = (ROOT / "docs/operating.md").read_text()
+QUOTED = sorted(set(quoted(ROOT / "docs/operating.md")))
 SETTINGS = [text for text in QUOTED if re.fullmatch(r"([a-z]+[.=][\w.=]+ ?)+", text)]
-ROWS = re.findall(r"^\| (fetch|decode|transcribe) \| ([^|]+) \| ([^|]+) \|", RUNBOOK, re.MULTILINE)
+ROWS = re.findall(r"^\| (fetch|decode|transcribe) \| ([^|]+) \| ([^|]+) \|", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -32,7 +31,7 @@ def test_the_commands_exist():
 
 
 def test_the_panels_exist():
-    named = re.findall(r'[Pp]anel "([^"]+)"', RUNBOOK)
+    named = re.findall(r'[Pp]anel "([^"]+)"', PAGE)
     assert len(named) >= 2
     assert set(named) <= {panel["title"] for panel in panels()}
 
@@ -46,11 +45,11 @@ def test_every_reason_has_its_row():
     assert judged - outside_of_ffmpeg <= {one for stage, one in of if stage == "decode"}
 
 
-def test_the_rows_tell_what_is_tried_again():
+def test_the_rows_say_what_is_retried():
     again = {
         (stage, one)
         for stage, named, meaning in ROWS
         for one in re.findall(r"`(\w+)`", named)
-        if "tried again" in meaning
+        if "retried" in meaning
     }
     assert again == {(stage, one) for stage, some in TRANSIENT_REASONS.items() for one in some}

@@ -1,19 +1,20 @@
-"""What the README shows to readers of the tables works as it stands there."""
+"""What the outputs page shows to readers of the tables works as it stands there."""
 
 import re
-from pathlib import Path
+from dataclasses import fields
 
 import duckdb
 import pytest
 
+from nightscribe.records import Inspection
 from nightscribe.stitching import stitch
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import publish_failures, publish_transcripts
 from nightscribe.storage.schema import FAILURES, TRANSCRIPTS
+from tests.documents import ROOT, code_blocks
 from tests.storage.records import failure, heard, heard_all, recording, shards
 
-ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text()
+PAGE = ROOT / "docs/outputs.md"
 
 
 @pytest.fixture
@@ -30,9 +31,7 @@ def output(tmp_path):
 
 
 def snippet(language, word, output):
-    section = README.partition("## What comes out")[2].partition("\n## ")[0]
-    blocks = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    (block,) = [block for block in blocks if word in block]
+    (block,) = [block for block in code_blocks(PAGE, language) if word in block]
     return block.replace("OUTPUT", str(output))
 
 
@@ -61,10 +60,15 @@ def test_pandas_counts_the_failures(output):
     assert result_of(snippet("python", "pandas", output)).to_dict() == {("decode", "no_audio"): 2}
 
 
-def test_the_readme_names_columns_that_exist():
-    section = README.partition("| column of transcripts |")[2].partition("\n\n")[0]
+def test_the_page_names_columns_that_exist():
+    section = PAGE.read_text().partition("| column of transcripts |")[2].partition("\n\n")[0]
     cells = [row.split("|")[1] for row in section.splitlines()[2:]]
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert named
     assert named <= {*TRANSCRIPTS}
     assert {"stage", "reason", "detail", "attempts", "shard"} <= {*FAILURES}
+
+
+def test_the_page_names_every_column_of_the_guards():
+    named = set(re.findall(r"`(\w+)`", PAGE.read_text()))
+    assert {field.name for field in fields(Inspection)} - {"speech_s"} <= named
