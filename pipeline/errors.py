@@ -3,7 +3,7 @@
     NightscribeError
     |- ConfigError (ValueError)      user         jobs.shell.config: a wrong command line
     |- CheckpointError (ValueError)  user         model.checkpoints: no usable checkpoint
-    |- UnheardText (ValueError)      user         training.alignment: text and sound do not fit
+    |- AlignmentError (ValueError)   user         training.alignment: text and sound do not fit
     |- UnreadableError               user         survey.archive: a file without a usable header
     |- AnotherRunError               user         storage.run: the output belongs to another run
     |- LeaseHeldError                user         storage.lease: another process writes there

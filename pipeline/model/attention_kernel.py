@@ -89,20 +89,18 @@ def attend_span(
 ):
     """One query over one span: its weighted sum of values, highest score and sum of weights."""
     head, query, part, first = _program(num_queries, num_spans, span)
-    newest = tl.load(newest_ptr + head // num_heads).to(tl.int32)
+    newest, column_E = tl.load(newest_ptr + head // num_heads).to(tl.int32), tl.arange(0, width)
     end = tl.minimum(tl.minimum(first + span, newest + 1), capacity)
-    column_E = tl.arange(0, width)
-    query_at = (head * num_queries + query) * width
-    query_E = tl.load(queries_ptr + query_at + column_E).to(tl.float32) * scale
+    query_at_E = (head * num_queries + query) * width + column_E
+    query_E = tl.load(queries_ptr + query_at_E).to(tl.float32) * scale
     highest_C, weight_C, sum_CE = _empty_sums(block, width)
     for start in tl.range(first, end, block, num_stages=num_prefetched + 1):
         entry_C = start + tl.arange(0, block)
         at_C, is_valid_C = head * capacity + entry_C, entry_C < end
         key_CE = _load(keys_ptr, at_C, is_valid_C, column_E, width)
         value_CE = _load(values_ptr, at_C, is_valid_C, column_E, width)
-        visible_C = is_valid_C & _is_visible(
-            newest - entry_C, num_queries - 1 - query, capacity, context
-        )
+        back_C, back = newest - entry_C, num_queries - 1 - query
+        visible_C = is_valid_C & _is_visible(back_C, back, capacity, context)
         score_C = _scaled(tl.sum(key_CE * query_E[None, :], 1), key_scales_ptr, at_C, is_valid_C)
         highest_C, rescale_C, new_C = _update_softmax(score_C, visible_C, highest_C)
         weight_C = weight_C * rescale_C + new_C

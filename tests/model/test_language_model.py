@@ -66,7 +66,7 @@ def reference(moshi, codes_STK, text_ST, position: int = 0):
         for input_SK1 in inputs_SKT.split(1, dim=-1):
             hidden_S1D, logits_S11V = moshi.forward_text(input_SK1)
             logits.append(logits_S11V[:, 0].float())
-            heads = [head(hidden_S1D).softmax(-1) for head in moshi.vad_heads]
+            heads = [head(hidden_S1D).softmax(-1) for head in moshi.extra_heads]
             extra.append(torch.stack(heads, dim=2))
     return torch.cat(logits, dim=1), torch.cat(extra, dim=1)
 

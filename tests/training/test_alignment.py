@@ -33,7 +33,7 @@ def test_the_time_of_a_word_is_when_it_is_spoken_and_not_when_it_is_written(pref
     moved = [replace(w, start_s=w.start_s + moved_s, end_s=w.end_s + moved_s) for w in words]
     said = delayed_text(moved, 60 + prefix_frames, TextLayout.of(config))[1:]
     model = Mock(config=config)
-    model.hear.return_value.tokens_SF = torch.from_numpy(said)[None]
+    model.transcribe.return_value.tokens_SF = torch.from_numpy(said)[None]
     aligned = align(model, np.zeros(4 * 24000, np.int16), [(7,), (8, 9)])
     assert [word.start_s for word in aligned] == pytest.approx([0.8, 1.6])
 

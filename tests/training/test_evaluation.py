@@ -18,10 +18,10 @@ class Reciter:
         self.lines = list(lines)
         self.scripts = []
 
-    def hear(self, samples_SN, scripts):
+    def transcribe(self, samples_SN, scripts):
         self.scripts += scripts
         said, self.lines = self.lines[: len(samples_SN)], self.lines[len(samples_SN) :]
-        return type("Heard", (), {"tokens_SF": torch.tensor(said)})
+        return type("FrameOutputs", (), {"tokens_SF": torch.tensor(said)})
 
 
 def clip(num_samples, text, prefix=()):

@@ -49,7 +49,7 @@ def transcriber():
 def test_a_loaded_transcriber_gives_what_the_plain_model_gives(clips, plain, transcriber):
     heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
     for clip in clips:
-        expected = plain.hear(clip.samples_N[None]).tokens_SF[0].tolist()
+        expected = plain.transcribe(clip.samples_N[None]).tokens_SF[0].tolist()
         assert heard[clip.clip_id].tokens_T[1:].tolist() == expected
 
 
@@ -72,9 +72,9 @@ def test_a_prompted_clip_and_a_sampled_one_are_transcribed_beside_others_as_alon
     interpreter = SpeechProcessor(config=checkpoint.config, tokenizer=checkpoint.tokenizer)
     sound_N = interpreter.input_samples(told.samples_N, prompt)
     script = interpreter.constraints(prompt)
-    scripted = plain.hear(sound_N[None], [script])
-    warm = plain.hear(drawn.samples_N[None], sampling=Sampling(temperature=0.8, seed=3))
-    greedy = plain.hear(clips[0].samples_N[None])
+    scripted = plain.transcribe(sound_N[None], [script])
+    warm = plain.transcribe(drawn.samples_N[None], sampling=Sampling(temperature=0.8, seed=3))
+    greedy = plain.transcribe(clips[0].samples_N[None])
     for clip, expected in ((clips[0], greedy), (told, scripted), (drawn, warm)):
         assert heard[clip.clip_id].tokens_T[1:].tolist() == expected.tokens_SF[0].tolist()
     said = [int(t) for t in heard["clip-1"].tokens_T if int(t) not in plain.silent_tokens]

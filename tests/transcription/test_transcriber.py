@@ -101,7 +101,7 @@ def test_a_clip_whose_constraints_cannot_be_made_fails_alone():
         return TokenConstraints()
 
     transcriber = hashing_transcriber(2)
-    object.__setattr__(transcriber._adapter, "script", unspeakable)
+    object.__setattr__(transcriber._adapter, "constraints", unspeakable)
     clips = clips_of(3)
     first, second, third = map(transcriber.submit, clips)
     with pytest.raises(ValueError, match="unspeakable"):

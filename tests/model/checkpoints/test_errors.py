@@ -47,7 +47,7 @@ def test_a_missing_tensor_is_named_with_its_file_and_shape(directory, file_name)
         "mimi.safetensors": ("downsample.conv.conv.conv.weight", [32, 32, 4]),
     }[file_name]
     change_weights(directory, lambda tensors: tensors.pop(name), file_name)
-    assert refusal(directory) == f"{directory / file_name} lacks tensor {name!r} of shape {shape}"
+    assert refusal(directory) == f"{directory / file_name} has no tensor {name!r} of shape {shape}"
 
 
 @pytest.mark.parametrize("file_name", ["model.safetensors", "mimi.safetensors"])
@@ -60,7 +60,7 @@ def test_a_surplus_tensor_is_named(directory, file_name):
 
 def test_two_names_for_one_tensor_are_refused(directory):
     change_weights(directory, lambda t: t.update({"out_norm.weight": torch.ones(64)}))
-    assert "'out_norm.alpha' and 'out_norm.weight' are one tensor" in refusal(directory)
+    assert "'out_norm.alpha' and 'out_norm.weight' are the same tensor" in refusal(directory)
 
 
 def test_a_misshapen_tensor_is_named_with_both_shapes(directory):
@@ -83,7 +83,7 @@ def test_integers_are_not_taken_for_weights(directory):
 def test_a_truncated_file_is_named(directory, file_name, num_left):
     path = directory / file_name
     path.write_bytes(path.read_bytes()[:num_left])
-    assert f"{path} is not a whole safetensors file" in refusal(directory)
+    assert f"{path} is not a complete safetensors file" in refusal(directory)
 
 
 @pytest.mark.parametrize("num_left", [2, 20, 500, -100])
@@ -115,28 +115,28 @@ def test_a_pickle_is_never_opened(directory, name):
 
 def test_a_pickle_under_another_name_is_not_opened_either(directory):
     torch.save({"a": torch.zeros(2)}, directory / "model.safetensors")
-    assert "not a whole safetensors file" in refusal(directory)
+    assert "not a complete safetensors file" in refusal(directory)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("dim", "absent", "lacks 'dim'"),
+        ("dim", "absent", "has no 'dim'"),
         ("dim", "2048", "'dim' is \"2048\", expected a whole number above 0"),
-        ("num_heads", 5, "'num_heads' is 5, expected a number that parts 64"),
-        ("context", None, "lacks 'context'"),
+        ("num_heads", 5, "'num_heads' is 5, expected a number that divides 64"),
+        ("context", None, "has no 'context'"),
         ("max_period", -1, "'max_period' is -1, expected a number above 0"),
         ("norm", "layer_norm", '\'norm\' is "layer_norm", expected "rms_norm_f32"'),
         ("dep_q", 8, "'dep_q' is 8, expected 0"),
         ("model_type", "tts", "'model_type' is \"tts\", expected"),
         ("stt_config", [], None),
         ("stt_config", {"audio_delay_seconds": "long"}, "'stt_config.audio_delay_seconds'"),
-        ("stt_config", {}, "does not say 'audio_delay_seconds': set model.delay_steps"),
-        ("mimi_name", "absent", "lacks 'mimi_name'"),
+        ("stt_config", {}, "does not set 'audio_delay_seconds': set model.delay_steps"),
+        ("mimi_name", "absent", "has no 'mimi_name'"),
         ("mimi_name", "nowhere.safetensors", "has no file 'nowhere.safetensors'"),
-        ("num_layers", 4, "lacks tensor 'transformer.layers.3."),
+        ("num_layers", 4, "has no tensor 'transformer.layers.3."),
         ("num_layers", 2, "'transformer.layers.2."),
-        ("card", 32, "the codec has 64 entries a codebook, the language model hears 32"),
+        ("card", 32, "the codec has 64 entries a codebook, the language model takes 32"),
         ("text_card", 299, "has shape [301, 64], expected [300, 64]"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_location_that_is_nothing_is_named():
 
 
 def test_too_many_codebooks_are_refused(directory):
-    assert "6 codebooks cannot be heard: this checkpoint has 5" in refusal(
+    assert "model.num_codebooks must be from 2 to 5 for this checkpoint, not 6" in refusal(
         directory, num_codebooks=6
     )
 

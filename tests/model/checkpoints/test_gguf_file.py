@@ -44,7 +44,7 @@ def header(*values: bytes, magic: bytes = b"GGUF", version: int = 3, num_tensors
     return magic + struct.pack("<IQQ", version, num_tensors, len(values)) + b"".join(values)
 
 
-BROKEN = "broken or cut GGUF header"
+BROKEN = "broken or truncated GGUF header"
 TENSOR = text("a") + struct.pack("<I", 1)
 
 
@@ -62,9 +62,9 @@ TENSOR = text("a") + struct.pack("<I", 1)
         (header(text(ALIGNMENT_KEY) + struct.pack("<II", 4, 0)), BROKEN),
         (header(text(ALIGNMENT_KEY) + struct.pack("<I", 8) + text("32")), BROKEN),
         (header(num_tensors=1) + text("a") + struct.pack("<I", 5), BROKEN),
-        (header(num_tensors=1) + TENSOR + struct.pack("<QIQ", 1, 77, 0), "is of GGUF type 77"),
+        (header(num_tensors=1) + TENSOR + struct.pack("<QIQ", 1, 77, 0), "has GGUF type 77"),
         (header(num_tensors=1) + TENSOR + struct.pack("<QIQ", 31, 8, 0), "does not fill Q8_0"),
-        (header(num_tensors=1) + TENSOR + struct.pack("<QIQ", 9, 0, 0), "is cut short"),
+        (header(num_tensors=1) + TENSOR + struct.pack("<QIQ", 9, 0, 0), "is truncated"),
     ],
 )
 def test_a_header_that_no_program_writes_is_one_sentence(tmp_path, content, sentence):

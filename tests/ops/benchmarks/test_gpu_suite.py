@@ -41,7 +41,7 @@ def test_everything_is_measured(suite):
         (cache, slots) for cache in ("float32", "float8", "int8") for slots in ("8", "16")
     ]
     assert [(row["cache"], row["backend"]) for row in attention] == [
-        (cache, way) for cache in ("float32", "float8", "int8") for way in ("products", "masked")
+        (cache, way) for cache in ("float32", "float8", "int8") for way in ("cpu", "sdpa")
     ]
     assert all(float(row["ms"]) > 0 for row in attention)
     assert [row["precision"] for row in codec] == ["fp32", "TF32 convolutions", "TF32"]
