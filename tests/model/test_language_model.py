@@ -166,7 +166,7 @@ def test_neighbours_never_change_a_slot(model):
 def test_reading_only_as_far_as_anyone_has_heard_changes_nothing(model):
     inputs = random_inputs(CONFIG, num_slots=2, num_positions=10)
     whole_ring, _ = stepped(model, *inputs)
-    read, _ = stepped(model, *inputs, reach=10)
+    read, _ = stepped(model, *inputs, kv_lengths=10)
     assert torch.allclose(whole_ring, read, rtol=0, atol=TOLERANCE)
 
 

@@ -179,5 +179,5 @@ def test_the_codec_makes_only_the_codes_that_are_heard(pair):
 def test_codecs_and_language_models_that_do_not_fit_are_refused(pair):
     config = replace(SMALL_MIMI, num_codebooks=3)
     other = random_pair(config, replace(SMALL_LANGUAGE_MODEL, num_codebooks=3)).ours
-    with pytest.raises(ValueError, match="makes 3 codes a frame, the language model hears 5"):
+    with pytest.raises(ValueError, match="makes 3 codes a frame, the language model takes 5"):
         SpeechToText(pair.ours.config, other.mimi, pair.ours.language_model)
