@@ -58,7 +58,7 @@ def _table(status: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False, title=f"run {status['run_id']} {status['state']}")
     table.add_row("recordings", f"{status['num_done']:,} of {status['num_recordings']:,}")
     table.add_row("failed", f"{status['num_failures']:,}")
-    table.add_row("transcribed in this run", clock(status["heard_s"]))
+    table.add_row("transcribed in this run", clock(status["transcribed_s"]))
     table.add_row("speed", f"{status['speed']:.1f} x real time")
     if status["occupancy"] is not None:
         table.add_row("slot occupancy", f"{status['occupancy']:.0%}")

@@ -52,7 +52,7 @@ def test_a_folder_without_a_run_is_refused(nightscribe, tmp_path, words):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["export", "formats=[]"], "formats names none; there are text, words, json"),
+        (["export", "formats=[]"], "formats is empty; choose from text, words, json"),
         (["report", "max_pages=-1"], "max_pages must be 0 or more, got -1"),
         (["evaluate", "num_worst=-1"], "num_worst must be 0 or more, got -1"),
         (["evaluate", "reference=a.csv", "split=test"], "a.csv is a manifest"),
