@@ -183,7 +183,7 @@ def _document(archive: ArchiveSurvey, costs: list[CostEstimate]) -> dict[str, An
         "num_recordings": archive.num_recordings,
         "num_duplicates": archive.num_duplicates,
         "duration_s": archive.duration_s,
-        "heard_s": archive.transcribed_s,
+        "transcribed_s": archive.transcribed_s,
         "size_bytes": archive.size_bytes,
         "num_shards": archive.num_shards,
         "output_bytes": _output_bytes(archive),

@@ -3,7 +3,7 @@
     NightscribeError
     |- ConfigError (ValueError)      user         jobs.shell.config: a wrong command line
     |- CheckpointError (ValueError)  user         model.checkpoints: no usable checkpoint
-    |- AlignmentError (ValueError)   user         training.alignment: text and sound do not fit
+    |- AlignmentError (ValueError)   user         training.alignment: text and audio do not fit
     |- UnreadableError               user         survey.archive: a file without a usable header
     |- AnotherRunError               user         storage.run: the output belongs to another run
     |- LeaseHeldError                user         storage.lease: another process writes there
@@ -15,7 +15,7 @@
     |- ClusterLacksError             environment  cluster.resources: the cluster is too small
     |- ClusterUnreachableError       environment  cluster.ray_session: no Ray at that address
     |- StalledError                  environment  cluster.watchdog: nothing finished for too long
-    `- RunBrokenError                environment  cluster.driver:  the cluster could not go on
+    `- RunBrokenError                environment  cluster.driver: the cluster could not go on
 
 A plain ValueError is a value that the user can change, too, and an OSError is a matter of the
 environment: both carry a sentence. Anything else is a bug and keeps its traceback.

@@ -105,12 +105,12 @@ def logged(config: LogConfig) -> Iterator[Log]:
     root = logging.getLogger()
     before = root.level, root.handlers[:]
     with tempfile.TemporaryDirectory(prefix="nightscribe-log-") as folder:
-        kept = logging.FileHandler(Path(folder) / name)
-        kept.setFormatter(JsonLines())
+        stored = logging.FileHandler(Path(folder) / name)
+        stored.setFormatter(JsonLines())
         shown = logging.StreamHandler(sys.stderr)
         shown.setFormatter(JsonLines() if config.format == "json" else logging.Formatter(TEXT))
         shown.setLevel(config.shown)
-        root.handlers[:] = [shown, kept]
+        root.handlers[:] = [shown, stored]
         # On lower levels libraries log their requests, and with them credentials.
         root.setLevel(logging.WARNING)
         logging.getLogger("nightscribe").setLevel(min(logging.INFO, shown.level))
@@ -119,7 +119,7 @@ def logged(config: LogConfig) -> Iterator[Log]:
         finally:
             root.setLevel(before[0])
             root.handlers[:] = before[1]
-            kept.close()
+            stored.close()
 
 
 def _raw(session: Path) -> dict[str, Path]:

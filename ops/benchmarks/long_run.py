@@ -285,7 +285,7 @@ def page(looks: list[dict], words: str, took_s: float, wrong: list[str]) -> str:
         "and output in a real S3 server; a hashing model listens, everything else is real. "
         f"Short recordings have {shortest} to {longest} s of noise. The machine was shared.",
         "",
-        f"- {last['num_done']:,} recordings, {last.get('heard_s', 0.0) / 3600:.1f} hours, "
+        f"- {last['num_done']:,} recordings, {last.get('transcribed_s', 0.0) / 3600:.1f} hours, "
         f"{last.get('num_words', 0):,} words in {took_s:.0f} s",
         f"- temporary files: {max(one['num_temporary'] for one in looks)} at most, "
         f"{last['num_temporary']} at the end",

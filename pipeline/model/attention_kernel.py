@@ -99,10 +99,9 @@ def attend_span(
         at_C, is_valid_C = head * capacity + entry_C, entry_C < end
         key_CE = _load(keys_ptr, at_C, is_valid_C, column_E, width)
         value_CE = _load(values_ptr, at_C, is_valid_C, column_E, width)
-        back_C, back = newest - entry_C, num_queries - 1 - query
-        visible_C = is_valid_C & _is_visible(back_C, back, capacity, context)
+        visible_C = _is_visible(newest - entry_C, num_queries - 1 - query, capacity, context)
         score_C = _scaled(tl.sum(key_CE * query_E[None, :], 1), key_scales_ptr, at_C, is_valid_C)
-        highest_C, rescale_C, new_C = _update_softmax(score_C, visible_C, highest_C)
+        highest_C, rescale_C, new_C = _update_softmax(score_C, is_valid_C & visible_C, highest_C)
         weight_C = weight_C * rescale_C + new_C
         new_C = _scaled(new_C, value_scales_ptr, at_C, is_valid_C)
         sum_CE = sum_CE * rescale_C[:, None] + value_CE * new_C[:, None]

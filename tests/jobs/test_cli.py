@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from runpy import run_module
 
 import pytest
 
 from nightscribe.jobs.cli import COMMANDS, main
+from nightscribe.jobs.shell.extras import EXTRA_OF_MODULE
 
 
 def said(monkeypatch, capsys, *words):
@@ -58,6 +61,16 @@ def test_a_missing_extra_is_named_with_the_words_that_install_it(monkeypatch, ni
         'nightscribe: nightscribe report needs the extra "report" (jinja2 is not installed): '
         "pip install 'nightscribe[report]'\n"
     )
+
+
+def test_the_extras_that_errors_name_are_those_of_the_distribution():
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    distributions = {"google": "protobuf", "whisper_normalizer": "whisper-normalizer"}
+    for module, extra in EXTRA_OF_MODULE.items():
+        name = distributions.get(module, module)
+        assert any(one.startswith(name) for one in extras[extra]), module
+        assert not any(one.startswith(name) for one in project["dependencies"]), module
 
 
 def test_a_missing_module_of_the_core_keeps_its_traceback(monkeypatch, nightscribe):

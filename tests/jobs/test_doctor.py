@@ -62,7 +62,10 @@ def test_gpus_are_known_by_name_and_capability(written, expected):
 
 @pytest.mark.parametrize(
     ("written", "complaint"),
-    [("T5", "there is no GPU 'T5' in the table (V100, T4, "), ("sm61", "how much memory it has")],
+    [
+        ("T5", "there is no GPU 'T5' in the table (V100, T4, "),
+        ("sm61", "does not say how much memory it has"),
+    ],
 )
 def test_an_unknown_gpu_is_one_sentence(monkeypatch, capsys, written, complaint):
     code, out, err = examined(monkeypatch, capsys, f"simulate={written}")

@@ -206,7 +206,10 @@ def test_for_a_file_on_s3_another_command_is_named(said):
         ("domain=law", "the model knows no domain 'law'"),
         ("tokens=true", "tokens=true needs format=json"),
         ("channel=-1", "channel counts from 0"),
-        ("model.num_codebooks=99", "not 99"),
+        (
+            "model.num_codebooks=99",
+            "model.num_codebooks must be from 2 to 5 for this checkpoint, not 99",
+        ),
     ],
 )
 def test_impossible_settings_are_refused_in_one_sentence(said, tmp_path, word, sentence):

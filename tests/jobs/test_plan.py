@@ -71,7 +71,7 @@ def test_split_channels_take_twice_the_hours(say, sounds):
     code, out, _ = say(str(sounds / "calls/stereo.wav"), "source=split", "format=json")
     assert code == 0
     document = json.loads(out)
-    assert document["heard_s"] == pytest.approx(2 * document["duration_s"])
+    assert document["transcribed_s"] == pytest.approx(2 * document["duration_s"])
     assert document["num_shards"] == 2
 
 
@@ -82,7 +82,7 @@ def test_the_silence_that_is_added_around_each_shard_is_paid_for(say, sounds, mo
     document = json.loads(out)
     (cost,) = document["costs"]
     paid_s = cost["gpu_h"] * 3600 * cost["speed"]["times_real_time"]
-    silence_in_all_s = paid_s - document["heard_s"]
+    silence_in_all_s = paid_s - document["transcribed_s"]
     assert silence_in_all_s == pytest.approx(document["num_shards"] * silence_s)
 
 

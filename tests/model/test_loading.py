@@ -109,7 +109,7 @@ def test_a_cpu_is_not_asked_for_slots_that_its_memory_does_not_hold(tiny, monkey
     assert 1 <= taken < 100
     (line,) = [record.message for record in caplog.records]
     assert line.startswith("200 slots take ")
-    assert line.endswith(f" GB, cpu has 0.2 GB free; using {taken}")
+    assert line.endswith(f" GB, cpu has 0.2 GB free; using {taken} slots")
 
 
 def test_where_not_even_one_slot_fits_the_error_is_told(tiny, room_for):
