@@ -77,7 +77,7 @@ def test_a_prompted_clip_and_a_sampled_one_are_transcribed_beside_others_as_alon
     greedy = plain.transcribe(clips[0].samples_N[None])
     for clip, expected in ((clips[0], greedy), (told, scripted), (drawn, warm)):
         assert heard[clip.clip_id].tokens_T[1:].tolist() == expected.tokens_SF[0].tolist()
-    said = [int(t) for t in heard["clip-1"].tokens_T if int(t) not in plain.silent_tokens]
+    said = [int(t) for t in heard["clip-1"].tokens_T if int(t) not in plain.padding_tokens]
     assert said[:3] == list(script.prompt_tokens[:3])
 
 
