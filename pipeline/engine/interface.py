@@ -1,4 +1,4 @@
-"""The engine's interface to a model: what it hands over for a round and what it gets back.
+"""The engine's interface to a model: the input of a round and its output.
 
 Numpy only. `nightscribe.model` imports these types; the engine imports nothing of the model.
 A call may return before the device has done the work: results are read by `PendingRound.wait`.
@@ -64,7 +64,7 @@ class SlotModel(Protocol):
     def num_vad_heads(self) -> int: ...
 
     def encode(self, chunk: Chunk) -> Any:
-        """Codes of shape (jobs, frames, ...), in whatever form the model keeps them."""
+        """Codes of shape (jobs, frames, ...), in a form of the model's own."""
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy the state of slots `sources` over that of slots `targets`, which are idle."""

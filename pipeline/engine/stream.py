@@ -26,7 +26,7 @@ class Stream:
     stream_id: Any  # the caller's name for it
     samples: Samples
     num_frames: int
-    forced_tokens: tuple[int, ...] = ()  # output of the first steps, whatever the model predicts
+    forced_tokens: tuple[int, ...] = ()  # the output of the first steps, instead of the model's
     prompt_tokens: tuple[int, ...] = ()  # output in this order before any other text
     temperature: float = 0.0  # 0 always takes the most likely token
     seed: int = 0

@@ -56,7 +56,7 @@ class CudaRuntime:
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
-        """Work queued inside runs on this device, whatever the calling thread's current one is."""
+        """Work queued inside runs on this device, not on the calling thread's current one."""
         if not self.is_cuda:
             yield
             return

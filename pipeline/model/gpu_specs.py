@@ -73,12 +73,12 @@ def _of_capability(name: str, written: str, has_size: bool) -> GpuSpec | None:
     if not found:
         return None
     capability = int(found[1]), int(found[2])
-    alike = [gpu for gpu in GPUS if gpu.capability == capability]
-    if not alike and not has_size:
+    same = [gpu for gpu in GPUS if gpu.capability == capability]
+    if not same and not has_size:
         raise ValueError(
             f"{written!r} does not say how much memory it has; add it, as in 'sm90 80GB'"
         )
-    smallest = min((gpu.memory_gb for gpu in alike), default=0)
+    smallest = min((gpu.memory_gb for gpu in same), default=0)
     return GpuSpec(f"sm{found[1]}{found[2]}", capability, smallest)
 
 

@@ -1,4 +1,4 @@
-"""Which dtypes a device computes and stores in, by `engine.dtype` and `engine.cache`: no torch."""
+"""Which dtypes a device computes and stores in, by the options of the engine: no torch."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Precision:
 
 
 def precision_of(dtype: str, cache: str, capability: Capability, device: str) -> Precision:
-    """What `engine.dtype` and `engine.cache` mean on a device."""
+    """What `engine.dtype` and `engine.kv_cache_dtype` mean on a device."""
     activations = _activations_of(dtype, capability)
     weights = dtype if dtype in WEIGHT_BITS else activations
     cache = cache_of(cache, activations, capability, device)

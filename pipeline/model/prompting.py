@@ -24,7 +24,7 @@ SEPARATOR_FRAMES = 10  # of silence between a prompt's audio and the recording
 
 
 class PromptDomain(Protocol):
-    """A kind of recordings that the model was trained to be told about."""
+    """A kind of recording that the model was trained to distinguish by first tokens."""
 
     def first_tokens(self, padding_id: int) -> tuple[int, ...]: ...
 
@@ -73,7 +73,7 @@ class SpeechProcessor:
         num_samples: int,
         prompt: Prompt | None = None,
     ) -> list[Word]:
-        """The words of a recording of so many samples, in seconds of it; none of the prompt's."""
+        """The words of a recording of `num_samples`, timed from its start; none of the prompt's."""
         prompt = prompt or self.prompt()
         return self._reader(prompt).read(
             tokens_T,

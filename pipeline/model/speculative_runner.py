@@ -168,7 +168,7 @@ class SpeculativeRunner(ModelRunner[SpeculativeTables]):
             return self._runtime.download(output, SpeculativeOutput)
 
     def _kv_lengths(self, inputs: SpeculativeInput, num_passes: int) -> KVLengths:
-        """Ring entries of each slot after so many passes, at most; an idle one stays."""
+        """An upper bound of each slot's ring entries after this many passes; idle slots stay."""
         passes_S = np.where(inputs.ends_S > 0, num_passes, 1)
         lengths_S = inputs.max_positions_S + passes_S * self.frames_per_pass
         return tuple(np.minimum(lengths_S, self._cache.capacity).tolist())

@@ -15,7 +15,7 @@ from huggingface_hub import errors, hf_hub_download
 from nightscribe.model.checkpoints.errors import CheckpointError
 
 HUB = "hf://"
-SHIPPED = Path(__file__).parents[2]  # the package, in which models/tiny lies
+SHIPPED = Path(__file__).parents[2]  # the package, which contains models/tiny
 _REPOSITORY = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 

@@ -75,7 +75,7 @@ def _mimi_config(location: Location, settings: Settings) -> MimiConfig:
 
 
 def _with_vad_heads(config: LanguageModelConfig, tensors: StoredTensors) -> LanguageModelConfig:
-    """The VAD heads in the file, whatever the config says of them."""
+    """The VAD heads in the file, even if the config has another number."""
     heads = [name for name in tensors.names() if re.fullmatch(r"extra_heads\.\d+\.weight", name)]
     if not heads:
         return config
