@@ -1,5 +1,5 @@
-"""A model whose every answer depends on everything its own slot has heard and was told, and on
-nothing else, and a transcriber over it."""
+"""A model whose output depends on all input of its own slot and on nothing else, and a
+transcriber over it."""
 
 # T steps of a round, S slots, J jobs of a chunk, F frames, N samples
 
@@ -24,7 +24,7 @@ class HashingModel:
     def __init__(self, num_slots: int, frame_samples: int = 4, num_vad_heads: int = 1) -> None:
         self.frame_samples, self.num_vad_heads = frame_samples, num_vad_heads
         self.bucket_sizes = [num_slots, -(-num_slots // 2), -(-num_slots // 4)]
-        self.codec_S = np.full(num_slots, 77)  # not zero: a fresh stream must not hear it
+        self.codec_S = np.full(num_slots, 77)  # not zero: a fresh stream must not use it
         self.language_S = np.full(num_slots, 88)
         self.prompted_S = np.full(num_slots, 66)
 
@@ -40,13 +40,13 @@ class HashingModel:
         self.codec_S[chunk.slots_J[chunk.continues_J]] = state_J[chunk.continues_J]
         return codes_JF
 
-    def run(self, steps: RoundInput, codes: Sequence[np.ndarray]) -> "HashingSaid":
+    def run(self, steps: RoundInput, codes: Sequence[np.ndarray]) -> "HashingRound":
         codes_F = np.concatenate([*(chunk_JF.ravel() for chunk_JF in codes), [0]])
         tokens_TS = np.empty((steps.num_steps, steps.num_slots), np.int32)
         for step in range(steps.num_steps):
             now = Now(steps, step)
             tokens_TS[step] = self.step(codes_F[steps.code_rows_TS[step]], now)
-        return HashingSaid(tokens_TS, self.num_vad_heads)
+        return HashingRound(tokens_TS, self.num_vad_heads)
 
     def step(self, heard_S: np.ndarray, now: "Now"):
         state_S, prompted_S = self.language_S[: len(heard_S)], self.prompted_S[: len(heard_S)]
@@ -69,7 +69,7 @@ class HashingModel:
 
 
 class Now:
-    """What the slots are told at one step."""
+    """The input of the slots at one step."""
 
     def __init__(self, steps: RoundInput, step: int) -> None:
         self.positions_S, self.forced_S = steps.positions_TS[step], steps.forced_TS[step]
@@ -80,7 +80,7 @@ class Now:
         self.whims_S = np.where(temperatures_S > 0, whims_S, 0)
 
 
-class HashingSaid:
+class HashingRound:
     def __init__(self, tokens_TS: np.ndarray, num_vad_heads: int) -> None:
         self._tokens_TS, self._num_vad_heads = tokens_TS, num_vad_heads
 
@@ -101,7 +101,7 @@ def whim(temperature, seed):
 
 
 def tokens_alone(stream: Stream, frame_samples: int) -> list[int]:
-    """What the hashing model says of a stream, worked out without slots, chunks or rounds."""
+    """The hashing model's output for a stream, computed without slots, chunks or rounds."""
     samples_N = np.zeros(stream.num_frames * frame_samples, np.int64)
     samples_N[: len(stream.samples)] = stream.samples[:]
     codec = language = 0
@@ -139,7 +139,7 @@ def hashing_transcriber(
 
 
 def _words(clip: Clip, heard: StreamOutput) -> list[Word]:
-    """One word for each of the clip's own frames, on the 80 ms it was heard in."""
+    """One word for each of the clip's own frames, on the 80 ms of that frame."""
     tokens = heard.tokens_T[2:-2].tolist()
     return [
         Word(f"w{token}", frame * 0.08, (frame + 1) * 0.08, token / PRIME)

@@ -1,4 +1,4 @@
-"""What an engine keeps to, however its model makes a round."""
+"""Laws of the engine with either kind of round loop."""
 
 import random
 from functools import partial
@@ -9,13 +9,21 @@ from nightscribe.engine import loop as engines
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.scheduler import IterableSource
 from nightscribe.engine.speculative import speculative_engine
-from tests.engine.test_speculative import LENGTHS, LeapingHashes, assert_as_alone, streams_of
+from tests.engine.test_speculative import (
+    LENGTHS,
+    SpeculativeHashingModel,
+    assert_as_alone,
+    streams_of,
+)
 from tests.fakes import HashingModel
 
 MODELS = {
-    "stepping": (partial(HashingModel, 8), partial(step_engine, round_steps=6)),
-    "leaping": (partial(LeapingHashes, 8, 2, 3), speculative_engine),
-    "leaping ahead": (partial(LeapingHashes, 8, 2, 3, rounds_ahead=1), speculative_engine),
+    "single steps": (partial(HashingModel, 8), partial(step_engine, round_steps=6)),
+    "speculative": (partial(SpeculativeHashingModel, 8, 2, 3), speculative_engine),
+    "speculative, a round ahead": (
+        partial(SpeculativeHashingModel, 8, 2, 3, rounds_ahead=1),
+        speculative_engine,
+    ),
 }
 
 

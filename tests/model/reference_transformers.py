@@ -101,7 +101,7 @@ def _spread_codec(codec, samples_B1N: torch.Tensor) -> None:
 
 @torch.no_grad()
 def say(model, samples_SN: np.ndarray) -> torch.Tensor:
-    """Its tokens, the first text heard left out; every frame is encoded once."""
+    """Its tokens without the start token; every frame is encoded once."""
     samples_S1N = torch.from_numpy(samples_SN)[:, None].float() / 32768
     return model.generate(input_values=samples_S1N, audio_window_size=None)[:, 1:]
 

@@ -1,4 +1,4 @@
-"""Which way attention takes where, and that on a CPU the ways agree."""
+"""Which attention backend serves what, and that the CPU's agree."""
 
 from inspect import signature
 
@@ -12,8 +12,8 @@ from nightscribe.model.transformer import Window, ring_mask
 
 
 @pytest.fixture
-def took(monkeypatch):
-    """The names of the ways that were taken."""
+def used_backends(monkeypatch):
+    """The names of the backends that were called."""
     taken = []
     for name in ("_attend_sdpa", "_attend_on_cpu", "_attend_flash"):
         monkeypatch.setattr(attention_backends, name, lambda *args, name=name: taken.append(name))
@@ -25,7 +25,7 @@ def took(monkeypatch):
     return taken
 
 
-def mix_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
+def attend_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
     """Attention as a model asks for it, on a device that only knows shapes."""
     cache = KVCache.empty((1, 2, 3, 32 + num_queries - 1, 16), torch.device(device), dtype)
     sight = ring_mask(cache.advance(num_queries), Window(32, block), num_heads=3)
@@ -33,20 +33,20 @@ def mix_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
     attention_backends.attend(queries, cache.keys.layer(0), cache.values.layer(0), sight)
 
 
-def test_one_query_of_sixteen_bits_goes_to_flash(took):
-    mix_on("meta")
-    assert took == ["_attend_flash"]
+def test_one_query_of_sixteen_bits_goes_to_flash(used_backends):
+    attend_on("meta")
+    assert used_backends == ["_attend_flash"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8, torch.float8_e4m3fn])
-def test_numbers_that_flash_does_not_know_go_to_our_kernel(took, dtype):
-    mix_on("meta", dtype)
-    assert took == ["own kernel"]
+def test_numbers_that_flash_does_not_know_go_to_our_kernel(used_backends, dtype):
+    attend_on("meta", dtype)
+    assert used_backends == ["own kernel"]
 
 
-def test_a_ring_with_entries_to_hide_goes_to_our_kernel(took):
-    mix_on("meta", num_queries=4)
-    assert took == ["own kernel"]
+def test_a_ring_with_entries_to_mask_goes_to_the_triton_kernel(used_backends):
+    attend_on("meta", num_queries=4)
+    assert used_backends == ["own kernel"]
 
 
 @pytest.mark.parametrize(
@@ -105,33 +105,33 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
     torch.testing.assert_close(found, plain, rtol=0, atol=1e-2)
 
 
-def test_without_triton_torch_serves(took, monkeypatch):
+def test_without_triton_torch_serves(used_backends, monkeypatch):
     monkeypatch.setattr(attention_backends, "_has_triton", lambda: False)
-    mix_on("meta", torch.int8)
-    assert took == ["_attend_sdpa"]
+    attend_on("meta", torch.int8)
+    assert used_backends == ["_attend_sdpa"]
 
 
-def test_many_queries_and_blocks_of_them_go_to_torch(took):
-    mix_on("meta", num_queries=9)
-    mix_on("cpu", num_queries=9)
-    mix_on("meta", num_queries=2, block=2)
-    assert took == ["_attend_sdpa"] * 3
+def test_many_queries_and_blocks_of_them_go_to_torch(used_backends):
+    attend_on("meta", num_queries=9)
+    attend_on("cpu", num_queries=9)
+    attend_on("meta", num_queries=2, block=2)
+    assert used_backends == ["_attend_sdpa"] * 3
 
 
-def test_a_cpu_never_asks_for_a_gpus_ways(took):
+def test_a_cpu_never_uses_a_gpus_backends(used_backends):
     for dtype in (torch.float32, torch.bfloat16, torch.int8):
-        mix_on("cpu", dtype)
-    mix_on("cpu", num_queries=4)
-    assert took == ["_attend_on_cpu"] * 4
+        attend_on("cpu", dtype)
+    attend_on("cpu", num_queries=4)
+    assert used_backends == ["_attend_on_cpu"] * 4
 
 
-def test_what_is_missing_for_our_kernel_is_told(monkeypatch, caplog):
+def test_what_the_triton_kernel_lacks_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(attention_backends, "find_spec", lambda name: None)
     assert not attention_backends._has_triton.__wrapped__()
     assert "Triton is not installed" in caplog.text
 
 
-def test_our_kernel_needs_a_compiler(monkeypatch, caplog):
+def test_the_triton_kernel_needs_a_compiler(monkeypatch, caplog):
     monkeypatch.setattr(attention_backends, "find_spec", lambda name: name)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
@@ -158,7 +158,7 @@ def few_queries(dtype, num_queries, lengths_B):
 @pytest.mark.parametrize("num_queries", [1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("near", [0, attention_backends.MAX_CACHED_NUMBERS])
-def test_few_queries_are_mixed_as_many_are(monkeypatch, near, dtype, num_queries):
+def test_few_queries_give_the_same_as_sdpa(monkeypatch, near, dtype, num_queries):
     monkeypatch.setattr(attention_backends, "MAX_CACHED_NUMBERS", near)
     asked = few_queries(dtype, num_queries, (40, 40))
     tolerance = 1e-6 if dtype == torch.float32 else 2e-2

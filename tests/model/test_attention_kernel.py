@@ -1,4 +1,4 @@
-"""Our own kernel says what the plain way says; without a GPU it runs in Triton's interpreter."""
+"""The Triton kernel agrees with SDPA; without a GPU it runs in Triton's interpreter."""
 
 import os
 import subprocess
@@ -119,7 +119,7 @@ def test_neighbours_change_no_bit_of_a_row():
     assert torch.equal(together, torch.cat(alone))
 
 
-def test_what_another_stream_left_is_not_heard():
+def test_entries_of_a_previous_stream_are_masked():
     cache, places = ring([4, 4], 32, 1)
     keys, values = cache.keys.layer(0), cache.values.layer(0)
     values.data_BHCE[1] = values.data_BHCE[0]
@@ -130,7 +130,7 @@ def test_what_another_stream_left_is_not_heard():
     assert torch.equal(mixed[0], mixed[1])
 
 
-def test_a_model_that_uses_it_says_the_same_across_the_wrap(monkeypatch):
+def test_a_model_that_uses_it_outputs_the_same_tokens_across_the_wrap(monkeypatch):
     torch.manual_seed(0)
     model = LanguageModel(SMALL_LANGUAGE_MODEL).eval()
     codes_STK, text_ST = torch.randint(0, 50, (2, 6, 5)), torch.randint(0, 50, (2, 6))

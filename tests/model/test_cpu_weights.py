@@ -1,4 +1,4 @@
-"""Layers that lie as a CPU reads best say what they said before."""
+"""Layers packed for a CPU compute the same as before."""
 
 from copy import deepcopy
 

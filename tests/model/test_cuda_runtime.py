@@ -21,7 +21,7 @@ from nightscribe.model.cuda_runtime import CudaRuntime
 from nightscribe.model.model_runner import RunnerOptions
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.step_runner import StepRunner
-from tests.model.pretended_cuda import Race, pretended_cuda
+from tests.model.fake_cuda import Race, fake_cuda
 
 CPU = torch.device("cpu")
 FRAMES = (12, 1, 30, 4, 5, 2, 7, 3, 9, 41, 50)  # the ring wraps twice; slots move to fewer
@@ -48,7 +48,7 @@ def streams(**manner):
         yield Stream(index, sound_N, num_frames, **(manner if index % 2 else {}))
 
 
-def heard_by(model, wanted):
+def outputs_of(model, wanted):
     if isinstance(model, SpeculativeRunner):
         engine = speculative_engine(model)
     else:
@@ -63,31 +63,31 @@ MANNERS = [{}, {"temperature": 0.8, "seed": 3, "prompt_tokens": (5, 9, 31)}]
 def plain(request):
     """On a plain CPU."""
     wanted = list(streams(**request.param))
-    return wanted, heard_by(StepRunner(speech(), NUM_SLOTS, ROUND_STEPS), wanted)
+    return wanted, outputs_of(StepRunner(speech(), NUM_SLOTS, ROUND_STEPS), wanted)
 
 
 @pytest.mark.parametrize("use_graphs", [True, False])
-def test_queues_race_nowhere_and_recorded_steps_say_the_same(plain, use_graphs, monkeypatch):
+def test_streams_never_race_and_captured_steps_output_the_same(plain, use_graphs, monkeypatch):
     wanted, expected = plain
-    with pretended_cuda(monkeypatch) as watching:
+    with fake_cuda(monkeypatch) as watching:
         model = StepRunner(speech(), NUM_SLOTS, ROUND_STEPS, RunnerOptions(use_graphs=use_graphs))
-        assert heard_by(model, wanted) == expected
+        assert outputs_of(model, wanted) == expected
     assert watching.num_calls > 10_000
     assert len({token for tokens in expected.values() for token in tokens}) > 5
 
 
 @pytest.mark.parametrize("use_graphs", [True, False])
 @pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(2, 2), (4, 1)])
-def test_leaps_race_nowhere_and_say_what_single_steps_say(
+def test_speculative_rounds_never_race_and_output_what_single_steps_do(
     plain, frames_per_pass, num_passes, use_graphs, monkeypatch
 ):
     wanted, expected = plain
-    with pretended_cuda(monkeypatch):
+    with fake_cuda(monkeypatch):
         model = SpeculativeRunner(
             speech(), NUM_SLOTS, frames_per_pass, num_passes, RunnerOptions(use_graphs=use_graphs)
         )
         assert model.rounds_ahead == 1
-        assert heard_by(model, wanted) == expected
+        assert outputs_of(model, wanted) == expected
 
 
 def called():
@@ -107,13 +107,13 @@ def codes_around_a_move(model):
 def test_a_slot_moves_between_what_the_codec_does_before_and_after(monkeypatch):
     expected = codes_around_a_move(called())
     assert expected[0] != expected[1]
-    with pretended_cuda(monkeypatch):
+    with fake_cuda(monkeypatch):
         assert codes_around_a_move(called()) == expected
 
 
 @pytest.mark.parametrize("skipped", [0, 1])
 def test_a_move_that_does_not_wait_for_the_codec_or_lets_it_pass_is_caught(monkeypatch, skipped):
-    with pretended_cuda(monkeypatch):
+    with fake_cuda(monkeypatch):
         model = called()
         join, joins = CudaRuntime.sync_streams, itertools.count()
         monkeypatch.setattr(
@@ -126,7 +126,7 @@ def test_a_move_that_does_not_wait_for_the_codec_or_lets_it_pass_is_caught(monke
 
 @pytest.mark.parametrize(("is_cuda", "num_together"), [(True, 11), (False, 1)])
 def test_a_gpu_encodes_many_streams_at_once(monkeypatch, is_cuda, num_together):
-    with pretended_cuda(monkeypatch) if is_cuda else contextlib.nullcontext():
+    with fake_cuda(monkeypatch) if is_cuda else contextlib.nullcontext():
         model, sizes = called(), []
         encode = model._mimi.mimi.encode
         monkeypatch.setattr(
@@ -145,13 +145,13 @@ def test_the_host_hands_everything_over_in_pinned_memory_and_does_not_wait(monke
             handed.append((any(tensor is one for one in pinned), non_blocking))
         return to(tensor, *args, **kwargs)
 
-    with pretended_cuda(monkeypatch):
+    with fake_cuda(monkeypatch):
         model, pin = called(), torch.Tensor.pin_memory
         monkeypatch.setattr(
             torch.Tensor, "pin_memory", lambda x: (pinned.append(pin(x)), pinned[-1])[1]
         )
         monkeypatch.setattr(torch.Tensor, "to", to_device)
-        heard_by(model, streams())
+        outputs_of(model, streams())
     assert len(handed) > 50
     assert set(handed) == {(True, True)}
 
@@ -165,8 +165,8 @@ def test_the_host_hands_everything_over_in_pinned_memory_and_does_not_wait(monke
 )
 @pytest.mark.parametrize("make", [StepRunner, partial(SpeculativeRunner, num_passes=2)])
 @pytest.mark.parametrize("use_graphs", [True, False])
-def test_a_queue_that_does_not_wait_is_caught(monkeypatch, name, broken, make, use_graphs):
+def test_a_cuda_stream_that_does_not_wait_is_caught(monkeypatch, name, broken, make, use_graphs):
     monkeypatch.setattr(CudaRuntime, name, broken)
     options = RunnerOptions(use_graphs=use_graphs)
-    with pretended_cuda(monkeypatch), pytest.raises(Race):
-        heard_by(make(speech(), NUM_SLOTS, ROUND_STEPS, options=options), streams())
+    with fake_cuda(monkeypatch), pytest.raises(Race):
+        outputs_of(make(speech(), NUM_SLOTS, ROUND_STEPS, options=options), streams())

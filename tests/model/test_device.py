@@ -20,7 +20,7 @@ from nightscribe.model.model_runner import RunnerOptions
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.step_runner import StepRunner
 from nightscribe.model.weight_quantization import QuantizedLinear, quantize_linears
-from tests.model import pretended_cuda as pretended
+from tests.model import fake_cuda as pretended
 
 AWAY = torch.device("meta")
 NUM_SLOTS, ROUND_STEPS, FRAMES_PER_PASS = 16, 9, 3
@@ -48,7 +48,7 @@ def apart(monkeypatch, has_kernel):
     monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: False)
     monkeypatch.setattr(attention_backends, "_has_triton", lambda: has_kernel)
     monkeypatch.setattr(attention_backends, "_attend_triton", pretended_kernel)
-    with pretended.pretended_queues(monkeypatch), Apart():
+    with pretended.fake_streams(monkeypatch), Apart():
         # What is there can not be read.
         monkeypatch.setattr(cuda_runtime.CudaRuntime, "_pinned_copy", lambda self, tensor: tensor)
         yield
@@ -75,8 +75,8 @@ def round_of(model):
 
 def leap_of(model):
     held = [SlotStream(slot, one, OutputBuffer(one, 0)) for slot, one in enumerate(streams())]
-    chunk, leaps = SpeculativeLayout(model).lay_out(held, num_slots=8)
-    return model.run(leaps, model.encode(chunk))
+    chunk, inputs = SpeculativeLayout(model).lay_out(held, num_slots=8)
+    return model.run(inputs, model.encode(chunk))
 
 
 def speech_in(dtype):
@@ -115,7 +115,7 @@ def test_a_round_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monke
 
 @pytest.mark.parametrize("use_graphs", [True, False])
 @pytest.mark.parametrize(("dtype", "cache", "has_kernel"), EVERYTHING)
-def test_a_leap_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkeypatch):
+def test_a_speculative_round_stays_on_the_device(dtype, cache, has_kernel, use_graphs, monkeypatch):
     with apart(monkeypatch, has_kernel):
         model = SpeculativeRunner(
             speech_in(dtype),

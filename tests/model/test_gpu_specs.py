@@ -1,4 +1,4 @@
-"""Estimates where nothing is measured: what memory gives, and how many share the weights."""
+"""Throughput estimates follow from memory bandwidth and the slots that share the weights."""
 
 import subprocess
 import sys

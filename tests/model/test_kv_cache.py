@@ -1,4 +1,4 @@
-"""Keys and values in fewer bits: the laws of the ring hold, and little is lost."""
+"""The KV cache in fewer bits: the laws of the ring hold, and little precision is lost."""
 
 import numpy as np
 import pytest

@@ -72,7 +72,7 @@ def reference(moshi, codes_STK, text_ST, position: int = 0):
 
 
 def _start_at(moshi, position: int) -> None:
-    """Make the reference believe that it has heard so many positions of zeros."""
+    """Set the reference to a state after this many positions of zeros."""
     for module in moshi.modules():
         state = getattr(module, "_streaming_state", None)
         for counter in ("offset", "offsets"):
@@ -163,7 +163,7 @@ def test_neighbours_never_change_a_slot(model):
     assert not torch.equal(logits[1], among_others[1])
 
 
-def test_reading_only_as_far_as_anyone_has_heard_changes_nothing(model):
+def test_reading_only_the_entries_in_use_changes_nothing(model):
     inputs = random_inputs(CONFIG, num_slots=2, num_positions=10)
     whole_ring, _ = stepped(model, *inputs)
     read, _ = stepped(model, *inputs, kv_lengths=10)

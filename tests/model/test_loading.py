@@ -1,4 +1,4 @@
-"""A checkpoint comes onto its device with as many slots as there is room for."""
+"""A checkpoint is loaded onto its device with as many slots as fit."""
 
 import logging
 from dataclasses import replace
@@ -94,7 +94,7 @@ def test_want_of_memory_is_known_by_whatever_name(tiny, room_for, error):
     assert tried == [4, 2]
 
 
-def test_what_is_no_want_of_memory_is_told_at_once(tiny, room_for):
+def test_other_errors_than_out_of_memory_are_raised_at_once(tiny, room_for):
     tried = room_for(2, RuntimeError("expected a different shape"))
     with pytest.raises(RuntimeError, match="expected a different shape"):
         loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=4))
@@ -112,7 +112,7 @@ def test_a_cpu_is_not_asked_for_slots_that_its_memory_does_not_hold(tiny, monkey
     assert line.endswith(f" GB, cpu has 0.2 GB free; using {taken} slots")
 
 
-def test_where_not_even_one_slot_fits_the_error_is_told(tiny, room_for):
+def test_where_not_even_one_slot_fits_the_error_is_raised(tiny, room_for):
     tried = room_for(0)
     with pytest.raises(torch.OutOfMemoryError):
         loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=3))
@@ -128,7 +128,7 @@ def test_several_frames_a_pass_are_paid_for(tiny):
     assert told[0] < told[1]
 
 
-def test_the_log_says_what_goes_where(tiny, caplog):
+def test_the_log_gives_precision_slots_and_memory(tiny, caplog):
     with caplog.at_level(logging.INFO, logger="nightscribe.model.loading"):
         loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=2, dtype="int8"))
     (line,) = [record.message for record in caplog.records]
@@ -153,7 +153,7 @@ def test_a_model_that_cannot_fit_is_refused_before_a_weight_is_read(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
-def test_every_precision_hears_to_the_end(tiny, dtype):
+def test_every_precision_transcribes_to_the_end(tiny, dtype):
     exact = tokens_of(loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=2)))
     config = EngineConfig(device="cpu", num_slots=2, dtype=dtype)
     assert len(tokens_of(loading.load_step_runner(tiny, config))) == len(exact)

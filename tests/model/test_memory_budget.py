@@ -1,4 +1,4 @@
-"""The bill of a model's memory is what it really takes, and slots follow from it."""
+"""The memory budget of a model is what it really takes, and slots follow from it."""
 
 import itertools
 from dataclasses import fields, replace
@@ -59,7 +59,7 @@ def test_no_slots_where_the_model_itself_does_not_fit():
     assert needs.num_slots(needs.fixed / 0.9 + 10 * needs.per_slot / 0.9) >= SMALLEST_BUCKET
 
 
-def test_the_told_bill_adds_up():
+def test_the_described_budget_adds_up():
     needs = budget_for()
     parts = [float(part.split()[-2]) for part in needs.describe(64).split(", ")]
     assert len(parts) == 5
@@ -123,7 +123,7 @@ def matrices_of(module):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_loaded_model_takes_what_its_bill_says(tiny, kind):
+def test_a_loaded_model_takes_the_memory_of_its_budget(tiny, kind):
     numbers = precision_of(kind, "auto", None, "cpu")
     speech = SpeechToText.load(
         tiny.config,
@@ -139,7 +139,7 @@ def test_a_loaded_model_takes_what_its_bill_says(tiny, kind):
 
 
 @pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(1, 25), (4, 7), (8, 4)])
-def test_slots_take_what_their_bill_says_however_many_frames_they_hear_at_once(
+def test_slots_take_the_memory_of_their_budget_for_any_frames_per_pass(
     tiny, frames_per_pass, num_passes
 ):
     """Of the codec's memory the ring, which is nearly all of it."""

@@ -1,4 +1,4 @@
-"""Mimi says the codes of the reference, in whatever samples it hears a recording."""
+"""Mimi outputs the codes of the reference, in whatever pieces it gets a recording."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_codes_equal_the_reference_in_pieces_of_any_length(mimi, moshi, frames_p
 
 
 @pytest.mark.parametrize("frames_per_piece", [1, 7, 60])
-def test_a_packed_codec_says_the_codes_of_the_reference(mimi, moshi, frames_per_piece):
+def test_a_packed_codec_outputs_the_codes_of_the_reference(mimi, moshi, frames_per_piece):
     samples_BN = noise(num_rows=2, num_frames=60)
     packed = deepcopy(mimi)
     pack(packed, num_rows=50)
@@ -110,7 +110,7 @@ def test_no_part_of_the_codec_sees_more_than_a_piece(mimi):
     assert most_numbers_seen(80) == most_numbers_seen(8)
 
 
-def test_a_fresh_row_hears_as_if_it_were_new_and_its_neighbour_goes_on(mimi):
+def test_a_fresh_row_starts_anew_and_its_neighbour_goes_on(mimi):
     first, second = noise(2, 30, seed=1), noise(2, 30, seed=2)
     state = mimi.initial_state(2)
     mimi.encode(first, state, fresh(2))

@@ -1,4 +1,4 @@
-"""What both kinds of models with slots keep to."""
+"""Laws of both kinds of runners."""
 
 from functools import partial
 

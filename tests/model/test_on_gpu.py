@@ -47,7 +47,7 @@ def streams():
         yield Stream(index, noise_N.clip(-32768, 32767).astype(np.int16), num_frames)
 
 
-def heard_by(model, wanted, reproducible=True):
+def outputs_of(model, wanted, reproducible=True):
     engine = step_engine(model, round_steps=ROUND_STEPS, reproducible=reproducible)
     return tokens_of(engine, wanted)
 
@@ -57,10 +57,10 @@ def tokens_of(engine, wanted):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_recorded_step_says_what_a_called_one_says(dtype):
+def test_a_captured_step_outputs_what_a_called_one_does(dtype):
     speech = speech_in(dtype)
     recorded, called = (
-        heard_by(
+        outputs_of(
             StepRunner(speech, 16, ROUND_STEPS, RunnerOptions(use_graphs=use_graphs)), streams()
         )
         for use_graphs in (True, False)
@@ -78,15 +78,15 @@ def test_alone_is_together_over_as_many_slots(cache):
         ROUND_STEPS,
         RunnerOptions(encode_rows=1, cache_dtype=CACHE_DTYPES[cache]),
     )
-    together = heard_by(model, streams())
+    together = outputs_of(model, streams())
     for stream in streams():
-        assert heard_by(model, [stream]) == {stream.stream_id: together[stream.stream_id]}
+        assert outputs_of(model, [stream]) == {stream.stream_id: together[stream.stream_id]}
 
 
 def test_alone_is_together_over_any_slots_in_fp32():
     speech = speech_in(torch.float32)
     one, many = (
-        heard_by(
+        outputs_of(
             StepRunner(speech, slots, ROUND_STEPS, RunnerOptions(encode_rows=1)), streams(), False
         )
         for slots in (1, 16)
@@ -95,7 +95,7 @@ def test_alone_is_together_over_any_slots_in_fp32():
 
 
 def ring(dtype, num_queries):
-    """Rows that have heard little, much, and all that the ring holds; width of the 1B model."""
+    """Rows with few, many and all entries of the ring in use; width of the 1B model."""
     torch.manual_seed(0)
     shape = (1, 4, 16, 750 + num_queries - 1, 128)
     cache = KVCache.empty(shape, GPU, dtype)
@@ -109,7 +109,7 @@ def ring(dtype, num_queries):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_flash_attention_says_what_the_plain_way_says(dtype):
+def test_flash_attention_agrees_with_sdpa(dtype):
     queries, keys, values, sight = ring(dtype, num_queries=1)
     if not attention_backends._has_flash(keys):
         pytest.skip("this torch or this GPU has no flash attention by length")
@@ -120,7 +120,7 @@ def test_flash_attention_says_what_the_plain_way_says(dtype):
 
 @pytest.mark.parametrize("num_queries", [1, 4])
 @pytest.mark.parametrize("cache", CACHE_DTYPES)
-def test_our_kernel_says_what_the_plain_way_says(cache, num_queries):
+def test_the_triton_kernel_agrees_with_sdpa(cache, num_queries):
     capable_of(cache)
     queries, keys, values, sight = ring(CACHE_DTYPES[cache], num_queries)
     assert attention_backends._has_triton()
@@ -154,7 +154,7 @@ def test_the_host_never_waits_inside_a_round(cache, use_graphs):
         ROUND_STEPS,
         RunnerOptions(use_graphs=use_graphs, cache_dtype=CACHE_DTYPES[cache]),
     )
-    heard_by(model, streams())  # what is chosen or compiled once, is before
+    outputs_of(model, streams())  # what is chosen or compiled once, is before
     planned = Scheduler(model.bucket_sizes, ROUND_STEPS).plan(IterableSource(streams()), wait=True)
     chunk, steps = EncoderPrefetch(model.frame_samples, ROUND_STEPS).prepare(planned)
     torch.cuda.set_sync_debug_mode("error")
@@ -166,8 +166,8 @@ def test_the_host_never_waits_inside_a_round(cache, use_graphs):
 
 
 @pytest.mark.parametrize("use_graphs", [True, False])
-def test_several_frames_a_pass_say_what_single_steps_say(use_graphs):
+def test_speculative_rounds_output_what_single_steps_do(use_graphs):
     speech = speech_in(torch.float32)
     leaping = SpeculativeRunner(speech, 4, 3, 3, RunnerOptions(use_graphs=use_graphs))
-    single = heard_by(StepRunner(speech, 4, ROUND_STEPS, RunnerOptions(encode_rows=1)), streams())
+    single = outputs_of(StepRunner(speech, 4, ROUND_STEPS, RunnerOptions(encode_rows=1)), streams())
     assert tokens_of(speculative_engine(leaping), streams()) == single

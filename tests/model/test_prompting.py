@@ -1,4 +1,4 @@
-"""What a model is told before a recording is said or heard, and is no part of the answer."""
+"""A prompt is output or comes before the recording, and is not part of the transcript."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ def texts(interpreter, tokens, prompt):
     return [word.text for word in words]
 
 
-def test_a_domain_is_told_by_tokens_that_are_no_words(interpreter):
+def test_a_domain_is_set_by_tokens_that_are_not_words(interpreter):
     prompt = Prompt(domain="law")
     assert interpreter.constraints(prompt).forced_tokens == (9, 8, PAD, PAD)
     assert interpreter.constraints(prompt).prompt_tokens == ()
@@ -72,7 +72,7 @@ def test_an_unknown_domain_is_named_with_the_known_ones(interpreter):
         interpreter.constraints(Prompt(domain="sports"))
 
 
-def test_a_text_is_said_before_the_answer_begins(interpreter):
+def test_a_prompt_text_is_output_before_the_transcript_begins(interpreter):
     prompt = Prompt(text="a b a")
     assert interpreter.constraints(prompt).prompt_tokens == (A, B, A)
     said = [*[PAD] * 8, END, A, END, B, PAD, PAD, END, A, END, A, PAD, END, B]
@@ -83,7 +83,7 @@ def test_a_text_that_was_never_finished_leaves_no_answer(interpreter):
     assert texts(interpreter, [*[PAD] * 8, END, A, END, B], Prompt(text="a b a")) == []
 
 
-def test_a_sound_is_heard_in_whole_frames_before_a_silence_and_the_recording(interpreter):
+def test_prompt_audio_comes_in_whole_frames_before_a_silence_and_the_recording(interpreter):
     prompt = Prompt(samples_N=np.full(FRAME + 1, 5, np.int16))
     heard_N = interpreter.input_samples(np.full(7, 9, np.int16), prompt)
     lead = (2 + SEPARATOR_FRAMES) * FRAME
@@ -93,7 +93,7 @@ def test_a_sound_is_heard_in_whole_frames_before_a_silence_and_the_recording(int
     assert heard_N[lead:].tolist() == [9] * 7
 
 
-def test_without_a_sound_the_recording_is_heard_as_it_is(interpreter):
+def test_without_prompt_audio_the_input_is_the_recording(interpreter):
     samples_N = np.arange(5, dtype=np.int16)
     assert interpreter.input_samples(samples_N, Prompt(text="a")).tolist() == samples_N.tolist()
 

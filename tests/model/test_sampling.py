@@ -76,7 +76,7 @@ def test_a_probability_is_the_model_s_own():
     assert torch.allclose(probabilities, torch.tensor([0.25, 0.0]))
 
 
-def test_a_prompt_moves_on_only_when_its_token_is_said():
+def test_a_prompt_moves_on_only_when_its_token_is_output():
     scripts = BatchConstraints.of(
         [TokenConstraints(prompt_tokens=(5, 6)), TokenConstraints()], (0, 3), torch.device("cpu")
     )

@@ -1,4 +1,4 @@
-"""Several frames in one pass say what one frame at a time says, however far each pass comes."""
+"""Speculative rounds output what single steps do, however many draft tokens are accepted."""
 
 import random
 from copy import deepcopy
@@ -24,7 +24,7 @@ FRAMES = (58, 3, 47, 1, 60, 29, 12, 40)  # the ring of 24 positions wraps twice
 
 @pytest.fixture(scope="module")
 def speech():
-    """A random model that minds what it hears more than what it said: some guesses are right."""
+    """A random model that depends more on audio than on text: some draft tokens are right."""
     speech = deepcopy(random_pair().ours)
     embedding = speech.language_model.embedding
     embedding.table.weight.data[embedding.first_text_row :] *= 0.2
@@ -59,10 +59,10 @@ def leaping(speech, num_slots=3, frames_per_pass=4, num_passes=3):
     return SpeculativeRunner(deepcopy(speech), num_slots, frames_per_pass, num_passes)
 
 
-def assert_alike(leapt, single):
-    assert leapt.keys() == single.keys()
+def assert_alike(accepted, single):
+    assert accepted.keys() == single.keys()
     for stream_id, plain in single.items():
-        found = leapt[stream_id]
+        found = accepted[stream_id]
         assert found.tokens_T.tolist() == plain.tokens_T.tolist()
         for table in ("confidences_T", "vad_TH"):
             np.testing.assert_allclose(
@@ -77,16 +77,18 @@ class Progress:
         self.rounds = []
         self._run, model.run = model.run, self
 
-    def __call__(self, leaps, codes):
-        leaping = self._run(leaps, codes)
-        self.rounds.append(leaping.wait().num_steps_S[leaps.ends_S - leaps.bases_S >= 12])
+    def __call__(self, inputs, codes):
+        leaping = self._run(inputs, codes)
+        self.rounds.append(leaping.wait().num_steps_S[inputs.ends_S - inputs.bases_S >= 12])
         return leaping
 
 
 @pytest.mark.parametrize(
     ("num_slots", "frames_per_pass", "num_passes"), [(1, 2, 7), (3, 4, 3), (5, 8, 1), (10, 3, 4)]
 )
-def test_leaps_say_what_single_steps_say(speech, single, num_slots, frames_per_pass, num_passes):
+def test_speculative_output_is_that_of_single_steps(
+    speech, single, num_slots, frames_per_pass, num_passes
+):
     model = leaping(speech, num_slots, frames_per_pass, num_passes)
     shuffled = random.Random(num_slots).sample(list(streams_of()), len(FRAMES))
     assert_alike(by_leaps(model, shuffled), single)
@@ -102,7 +104,7 @@ def test_slots_advance_by_different_amounts_side_by_side(speech, single):
     assert every.mean() > 1.2 * model.num_passes
 
 
-def test_wrong_guesses_cost_time_and_change_nothing(speech, single):
+def test_wrong_draft_tokens_cost_time_and_change_nothing(speech, single):
     model, wrong_ST = leaping(speech), torch.full((3, 4), 49)
     model._write_draft = lambda tables, said_ST, num_steps_S: tables.text_ST.copy_(
         torch.cat((said_ST.gather(1, (num_steps_S[:, None] - 1).clamp_min(0)), wrong_ST[:, 1:]), 1)
@@ -112,7 +114,7 @@ def test_wrong_guesses_cost_time_and_change_nothing(speech, single):
     assert np.concatenate(progress.rounds).mean() < 1.2 * model.num_passes
 
 
-def test_a_guess_that_is_taken_unseen_is_caught(speech, single, monkeypatch):
+def test_a_draft_token_accepted_unchecked_is_caught(speech, single, monkeypatch):
     plain = torch.Tensor.cumprod
     monkeypatch.setattr(torch.Tensor, "cumprod", lambda x, dim: torch.ones_like(plain(x, dim)))
     with pytest.raises(AssertionError):
@@ -126,7 +128,7 @@ def test_a_ring_without_room_to_be_wrong_in_is_refused(speech):
         by_leaps(model, streams_of())
 
 
-def test_forced_tokens_are_said_and_heard(speech):
+def test_forced_tokens_are_output_and_fed_back(speech):
     forced = (7, 8, 9, 3, 3, 11)
     held = [
         Stream(s.stream_id, s.samples, s.num_frames, forced[: s.num_steps]) for s in streams_of()
@@ -151,7 +153,7 @@ def test_a_slot_remembers_nothing_of_the_stream_before(speech, single):
     assert_alike(by_leaps(model, reversed(list(streams_of()))), single)
 
 
-def test_prompts_are_said_at_the_times_of_single_steps(speech, single):
+def test_prompts_are_output_at_the_steps_of_single_stepping(speech, single):
     prompted = [
         replace(stream, prompt_tokens=tuple(range(20, 20 + 3 * (stream.stream_id % 3))))
         for stream in streams_of()
@@ -168,9 +170,9 @@ def test_the_host_never_waits_inside_a_round(speech, manner):
         SlotStream(slot, stream, OutputBuffer(stream, model.num_vad_heads))
         for slot, stream in enumerate(list(streams_of(**manner))[:3])
     ]
-    chunk, leaps = SpeculativeLayout(model).lay_out(held, 3)
-    assert leaps.is_greedy == (not manner)
+    chunk, inputs = SpeculativeLayout(model).lay_out(held, 3)
+    assert inputs.is_greedy == (not manner)
     with WatchOperators() as watch:
-        model.run(leaps, model.encode(chunk))
+        model.run(inputs, model.encode(chunk))
     assert watch.num_calls > 1000
     assert watch.waits == []

@@ -1,4 +1,4 @@
-"""Waveforms become the tokens that the reference's own inference program says."""
+"""Waveforms become the tokens that the reference's own inference program outputs."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -35,7 +35,7 @@ def noise(num_rows: int, num_samples: int, seed: int = 0) -> np.ndarray:
 
 
 def reference_tokens(pair, samples_SN: np.ndarray) -> torch.Tensor:
-    """What `run_inference` of the reference says at every step, its start step included."""
+    """Output of the reference's `run_inference` at every step, its start step included."""
     from moshi.run_inference import InferenceState
 
     said = []
@@ -72,7 +72,7 @@ def test_tokens_equal_the_reference_program(pair, num_samples):
 
 
 @pytest.mark.slow
-def test_the_published_width_says_the_tokens_of_the_reference():
+def test_the_published_width_outputs_the_tokens_of_the_reference():
     wide = {"dim": 2048, "ffn_dim": 5632, "num_heads": 16, "num_layers": 2, "text_card": 400}
     language_model = replace(SMALL_LANGUAGE_MODEL, **wide, text_start_id=400, num_text_rows=401)
     pair = random_pair(language_model=language_model, seed=7)
@@ -91,7 +91,7 @@ def test_neighbours_never_change_a_stream(ours):
     assert torch.allclose(among_others.probabilities_SF[2:3], alone.probabilities_SF, atol=1e-5)
 
 
-def test_probabilities_are_those_of_the_said_tokens(ours):
+def test_probabilities_are_those_of_the_output_tokens(ours):
     samples_SN = noise(1, 20 * 1920)
     heard = ours.transcribe(samples_SN)
     codes_SFK = torch.cat(list(ours.encode(samples_SN)), dim=1)
@@ -107,7 +107,7 @@ def test_probabilities_are_those_of_the_said_tokens(ours):
 
 
 def reference_inputs(ours, codes_STK, tokens_SF):
-    """Text heard at every step: the start id, what the start step said, then what followed."""
+    """Text input of every step: the start id, the output of the start step, and so on."""
     config = ours.language_model.config
     start = torch.full((len(codes_STK), 1), config.text_start_id)
     with torch.no_grad():
@@ -127,14 +127,14 @@ def test_prefix_and_flush_are_whole_frames_rounded_up(ours):
     assert of_the_1b.num_frames(1921) == 15
 
 
-def test_forced_tokens_are_said_and_heard(ours):
+def test_forced_tokens_are_output_and_fed_back(ours):
     samples_SN = noise(2, 30 * 1920)
     forced = (7, 8, NO_TOKEN, 9, *[3] * 6)
     scripted = ours.transcribe(
         samples_SN, [TokenConstraints(forced_tokens=forced), TokenConstraints()]
     )
     free = ours.transcribe(samples_SN)
-    # The first forced token is what the start step says, which no frame shows.
+    # The first forced token is the output of the start step, which belongs to no frame.
     assert scripted.start_tokens_S.tolist() == [7, free.start_tokens_S[1]]
     assert scripted.tokens_SF[0, :9].tolist()[0] == 8
     assert scripted.tokens_SF[0, 2:9].tolist() == [9, *[3] * 6]
@@ -142,7 +142,7 @@ def test_forced_tokens_are_said_and_heard(ours):
     assert torch.equal(scripted.tokens_SF[1], free.tokens_SF[1])
 
 
-def test_a_prompt_is_said_in_order_before_anything_else(ours):
+def test_a_prompt_is_output_in_order_before_anything_else(ours):
     samples_SN = noise(2, 60 * 1920)
     prompt = (11, 12, 13, 12)
     silent = {0, 3}
@@ -165,7 +165,7 @@ def test_drawn_tokens_depend_on_seed_and_position_alone(ours):
     assert not torch.equal(ours.transcribe(samples_SN, sampling=other).tokens_SF, drawn)
 
 
-def test_the_codec_makes_only_the_codes_that_are_heard(pair):
+def test_the_codec_makes_only_the_codes_that_are_used(pair):
     config = pair.ours.config
     few = replace(config, language_model=replace(config.language_model, num_codebooks=3))
     mimi = native(pair.moshi_mimi.state_dict())

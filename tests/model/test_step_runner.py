@@ -1,4 +1,4 @@
-"""A real small model with slots hears every stream as the plain, lockstep way hears it alone."""
+"""A small model with slots outputs for every stream what the lockstep one outputs for it alone."""
 
 import random
 from dataclasses import replace
@@ -45,7 +45,7 @@ def stream_of(speech, index):
 
 @pytest.fixture(scope="module")
 def alone(speech, streams):
-    """What the plain way says of each stream, prefix included, from the first frame on."""
+    """The lockstep output for each stream, prefix included, from the first frame on."""
     plain = {}
     for stream in streams:
         sound_N = stream.samples[speech.config.prefix_frames * FRAME :]
@@ -53,7 +53,7 @@ def alone(speech, streams):
     return plain
 
 
-def heard_by(model, streams, **config):
+def outputs_of(model, streams, **config):
     engine = step_engine(model, **config)
     return {heard.stream.stream_id: heard for heard in engine.run(streams)}
 
@@ -77,16 +77,16 @@ def assert_as_alone(heard, alone):
 def test_alone_is_together(speech, streams, alone, num_slots, round_steps, encode_rows):
     model = StepRunner(speech, num_slots, round_steps, RunnerOptions(encode_rows=encode_rows))
     shuffled = random.Random(num_slots).sample(streams, len(streams))
-    assert_as_alone(heard_by(model, shuffled, round_steps=round_steps), alone)
-    assert_as_alone(heard_by(model, streams, round_steps=round_steps, reproducible=True), alone)
+    assert_as_alone(outputs_of(model, shuffled, round_steps=round_steps), alone)
+    assert_as_alone(outputs_of(model, streams, round_steps=round_steps, reproducible=True), alone)
 
 
-def test_a_new_stream_hears_nothing_of_its_slots_past(speech, streams, alone):
+def test_a_new_stream_is_not_affected_by_its_slots_past(speech, streams, alone):
     model = StepRunner(speech, 4, 25)
     # Large and finite: a masked weight of 0 times NaN would be NaN and condemn a right mask.
     for memory in model.state_tensors():
         memory.fill_(1e4)
-    assert_as_alone(heard_by(model, streams), alone)
+    assert_as_alone(outputs_of(model, streams), alone)
 
 
 def test_what_a_slot_does_not_hold_yet_is_not_even_read(speech, streams, alone):
@@ -96,7 +96,7 @@ def test_what_a_slot_does_not_hold_yet_is_not_even_read(speech, streams, alone):
     short = [
         stream for stream in streams if stream.num_steps < speech.language_model.config.context
     ]
-    (heard,) = heard_by(model, short[:1]).items()
+    (heard,) = outputs_of(model, short[:1]).items()
     assert_as_alone(dict([heard]), {heard[0]: alone[heard[0]]})
 
 
@@ -111,14 +111,14 @@ def test_garbage_does_reach_a_codec_that_forgets_to_forget(speech, streams, alon
         lambda samples, state, fresh: plain(samples, state, torch.zeros_like(fresh)),
     )
     with pytest.raises(AssertionError):
-        assert_as_alone(heard_by(model, streams), alone)
+        assert_as_alone(outputs_of(model, streams), alone)
 
 
-def test_forced_tokens_are_said_and_heard(speech, streams):
+def test_forced_tokens_are_output_and_fed_back(speech, streams):
     forced = (7, 8, 9, 3, 3)
     held = [Stream(s.stream_id, s.samples, s.num_frames, forced[: s.num_steps]) for s in streams]
-    heard = heard_by(StepRunner(speech, 5, 7), held, round_steps=7)
-    free = heard_by(StepRunner(speech, 5, 7), streams, round_steps=7)
+    heard = outputs_of(StepRunner(speech, 5, 7), held, round_steps=7)
+    free = outputs_of(StepRunner(speech, 5, 7), streams, round_steps=7)
     for stream in streams:
         tokens_T = heard[stream.stream_id].tokens_T
         assert tokens_T[: len(forced)].tolist() == list(forced[: stream.num_steps])
@@ -165,7 +165,7 @@ def test_prompts_and_draws_in_slots_are_those_of_the_plain_way(
     model = StepRunner(speech, num_slots, round_steps)
     shuffled = random.Random(num_slots).sample(streams, len(streams))
     mixed = in_manner(shuffled, manners_of(streams))
-    assert_as_alone(heard_by(model, mixed, round_steps=round_steps), alone_in_manner)
+    assert_as_alone(outputs_of(model, mixed, round_steps=round_steps), alone_in_manner)
     changed = [
         index
         for index in alone
@@ -180,7 +180,7 @@ def test_a_stream_that_draws_never_changes_its_greedy_neighbours(speech, streams
     mixed = [
         replace(stream, temperature=warm.get(stream.stream_id, 0.0), seed=1) for stream in streams
     ]
-    heard = heard_by(model, mixed)
+    heard = outputs_of(model, mixed)
     greedy = alone.keys() - warm.keys()
     assert_as_alone({i: heard[i] for i in greedy}, {i: alone[i] for i in greedy})
     assert any(heard[i].tokens_T[1:].tolist() != alone[i].tokens_SF[0].tolist() for i in warm)

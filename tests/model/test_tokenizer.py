@@ -29,7 +29,7 @@ def test_both_kinds_give_the_same_tokens(tmp_path):
         assert json_kind.encode(text) == model_kind.encode(text)
 
 
-def test_unknown_and_control_tokens_say_nothing(tokenizer):
+def test_unknown_and_control_tokens_have_no_text(tokenizer):
     tokens = tokenizer.encode("the night")
     assert tokenizer.decode([0, 3, *tokens, 1, 2, 3, 0]) == "the night"
     assert tokenizer.decode([]) == ""

@@ -1,4 +1,4 @@
-"""A checkpoint in the transformers layout says what transformers says."""
+"""A checkpoint in the transformers layout outputs what transformers does."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def test_tokens_equal_transformers_past_the_window(tmp_path, start_row):
     ours = load(tmp_path)
     samples_SN = noise(2, NUM_FRAMES * 1920)
     expected = reference_transformers.say(theirs, samples_SN)
-    # Theirs stops one step early: the last frame is never heard.
+    # Theirs stops one step early: the last frame is never used.
     said = ours.transcribe(samples_SN)
     first = torch.cat((start_tokens(ours, samples_SN), said.tokens_SF), dim=1)
     assert torch.equal(first[:, : expected.shape[1]], expected)
@@ -49,7 +49,7 @@ def noise(num_rows: int, num_samples: int) -> np.ndarray:
 
 
 def start_tokens(ours: SpeechToText, samples_SN: np.ndarray) -> torch.Tensor:
-    """What the start step says, which no frame shows."""
+    """The output of the start step, which belongs to no frame."""
     num_slots = len(samples_SN)
     fresh_S = torch.ones(num_slots, dtype=torch.bool)
     nothing_SK = torch.zeros(num_slots, ours.mimi.config.num_codebooks, dtype=torch.int64)

@@ -1,12 +1,14 @@
-"""What a stream said becomes words with times."""
+"""Tokens become words with times, VAD probabilities the ends of turns."""
 
 from math import exp, log
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightscribe.model.words import TokenTimes, WordReader
+from nightscribe.model.words import TokenTimes, VadTimes, WordReader, turn_ends_s
+from nightscribe.records import Word
 
 PAD, END = 3, 0
 # Said on a recording of 5.855 s by the published 2.6b-en: its start step is not in the list.
@@ -184,7 +186,7 @@ def test_times_never_decrease_and_never_leave_the_recording(tokens, duration_s, 
 
 
 @given(tokens=TOKENS)
-def test_no_piece_is_lost_or_said_twice(tokens):
+def test_no_piece_is_lost_or_repeated(tokens):
     spelled = "".join(text for text, *_ in read(tokens, delay_steps=0))
     heard = [token for token in tokens if token in (A, B, C)]
     assert [letter for letter in spelled if letter in "abc"] == [" abc"[t - 3] for t in heard]
@@ -247,3 +249,39 @@ def test_the_mean_does_not_underflow():
     tokens = [*[PAD] * 5, END, A, *[C] * 300]
     [word] = reader(Pieces("\u2581a", "\u2581b", "c")).read(tokens, [1e-8] * len(tokens), 99.0)
     assert word.confidence == pytest.approx(exp(log(1e-8)))
+
+
+TIMES = VadTimes(frame_rate_hz=10.0, lead_frames=5)
+WORDS = [Word("one", 2.0, 2.3, 0.9), Word("two", 2.5, 2.8, 0.9), Word("three", 6.0, 6.4, 0.9)]
+
+
+def vad(*pause_spans, num_steps=120, num_vad_heads=4):
+    """A pause predicted in these spans of steps, by the head of two seconds alone."""
+    vad_TH = np.full((num_steps, num_vad_heads), 0.1)
+    for first, end in pause_spans:
+        vad_TH[first:end, 2] = 0.9
+    return vad_TH
+
+
+def test_a_turn_ends_when_a_pause_is_predicted_after_words():
+    vad_TH = vad((35, 60), (72, 110))
+    assert turn_ends_s(vad_TH, WORDS, TIMES, 12.0) == pytest.approx([3.0, 6.7])
+
+
+def test_pauses_before_words_and_repeated_ones_end_no_turn():
+    vad_TH = vad((12, 20), (35, 40), (45, 60))
+    assert turn_ends_s(vad_TH, WORDS[:2], TIMES, 12.0) == pytest.approx([3.0])
+
+
+def test_the_vad_heads_are_ignored_in_the_first_second():
+    words = [Word("one", 0.0, 0.2, 0.9)]
+    assert turn_ends_s(vad((8, 30)), words, TIMES, 12.0) == []
+    assert turn_ends_s(vad((14, 30)), words, TIMES, 12.0) == pytest.approx([0.9])
+
+
+def test_a_turn_end_after_the_recording_is_dropped():
+    assert turn_ends_s(vad((80, 110)), WORDS, TIMES, 7.0) == []
+
+
+def test_a_model_without_vad_heads_finds_no_turn_ends():
+    assert turn_ends_s(np.zeros((50, 0)), WORDS, TIMES, 5.0) == []

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a checkpoint is said in one sentence that names it."""
+"""Every error of a checkpoint is one sentence that names what is wrong."""
 
 import json
 import re

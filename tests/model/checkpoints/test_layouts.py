@@ -97,7 +97,7 @@ def test_the_rotation_is_read_from_either_place(tmp_path, theta):
     assert config.language_model.context == random_weights().config.context
 
 
-def test_an_unsaid_rotation_is_that_of_the_old_files(tmp_path):
+def test_a_missing_rope_theta_is_that_of_the_old_files(tmp_path):
     directory = write_transformers(tmp_path, random_weights(), rope_theta=None)
     assert open_checkpoint(str(directory)).config.language_model.rope_max_period == 1e5
 
@@ -200,7 +200,7 @@ def reference_adapter(weights):
 
 
 @pytest.mark.parametrize("layout", ["transformers", "mlx", "gguf"])
-def test_every_layout_says_the_tokens_of_the_native_one(tmp_path, layout):
+def test_every_layout_outputs_the_tokens_of_the_native_one(tmp_path, layout):
     write = {"transformers": write_transformers, "mlx": write_mlx, "gguf": write_gguf_fp32}[layout]
     weights = random_weights()
     native = write_native(tmp_path / "native", weights)

@@ -156,7 +156,7 @@ def test_a_download_goes_on_where_the_connection_was_cut(hub, folder, monkeypatc
     assert [wanted for *_, wanted in hub.requests if wanted] == [f"bytes={1 << 16}-"]
 
 
-def test_what_the_hub_refuses_is_said_in_one_sentence(hub):
+def test_an_error_of_the_hub_becomes_one_sentence(hub):
     assert refusal("night/gated") == (
         "night/gated@main is gated: accept its terms on the hub, then set HF_TOKEN"
     )

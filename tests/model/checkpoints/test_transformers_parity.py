@@ -1,4 +1,4 @@
-"""A checkpoint in the transformers layout says what transformers itself makes it say."""
+"""A checkpoint in the transformers layout outputs what transformers itself does."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ NUM_FRAMES = 40  # past the language model's context of 24
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     weights = random_weights()
-    # Within Mimi's context: transformers hears past it as the codec's offline form does.
+    # Within Mimi's context: transformers handles longer input as the codec's offline form does.
     codec = replace(weights.mimi_config, context=250)
     return write_transformers(tmp_path_factory.mktemp("trfs"), replace(weights, mimi_config=codec))
 
@@ -49,7 +49,7 @@ def test_tokens_equal_those_of_transformers_generate(directory, theirs):
     samples_1N = (noise * 3000).astype(np.int16)[None]
     ours_F = ours.transcribe(samples_1N).tokens_SF[0]
     theirs_T = _generated(theirs, samples_1N, len(ours_F))
-    # Theirs: the first text heard, what was said at the start step, then a token for each frame.
+    # Theirs: the start token, the output of the start step, then a token for each frame.
     assert theirs_T[2:].tolist() == ours_F[: len(theirs_T) - 2].tolist()
     assert len(set(theirs_T[2:].tolist())) > 5
 

@@ -1,8 +1,8 @@
-"""A pretended GPU: queues that may overtake each other, and recorded steps, on a CPU.
+"""A fake GPU on a CPU: CUDA streams that may overtake each other, and captured graphs.
 
-Every operator runs when it is called. But each queue keeps count of what it has waited for, and to
-touch what another queue may still be at work on is a race, which is told. What is recorded is the
-operators of a step with their tensors; a replay runs these again, and nothing of Python.
+Every operator runs when it is called. But each stream counts what it has waited for; using a tensor
+that another stream may still write or read raises `Race`. A graph records the operators of a step
+with their tensors; a replay runs these again, without the Python around them.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Event:
 
 
 class Stream:
-    """Knows how many operators of each queue are over before its next one begins."""
+    """Knows how many operators of each stream are done before its next one begins."""
 
     numbers = itertools.count()
     host: ClassVar[Counter]
@@ -165,7 +165,7 @@ class Watching(TorchDispatchMode):
 
     def check(self, func, moment):
         if moment is not None and not Stream.present.has_seen(moment):
-            raise Race(f"{func} on queue {Stream.present.number} does not wait for {moment}")
+            raise Race(f"{func} on stream {Stream.present.number} does not wait for {moment}")
 
     @property
     def pinned(self):
@@ -183,7 +183,7 @@ class Watching(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def pretended_queues(monkeypatch):
+def fake_streams(monkeypatch):
     """Let another device pass for a GPU to all that asks `nightscribe.model.cuda_runtime`."""
     Stream.host, Stream.present = Counter(), Stream()
     monkeypatch.setattr(queues, "has_streams", lambda device: True)
@@ -204,11 +204,11 @@ def pretended_queues(monkeypatch):
 
 
 @contextlib.contextmanager
-def pretended_cuda(monkeypatch):
+def fake_cuda(monkeypatch):
     """A CPU that passes for a GPU; gives what watches."""
     watching = Watching()
     plain_empty, plain_numpy = torch.empty, torch.Tensor.numpy
-    with pretended_queues(monkeypatch), watching:
+    with fake_streams(monkeypatch), watching:
         monkeypatch.setattr(torch.Tensor, "pin_memory", watching.pinned)
         monkeypatch.setattr(
             torch, "empty", lambda *shape, pin_memory=False, **kwargs: plain_empty(*shape, **kwargs)
