@@ -56,8 +56,8 @@ def guess_padding(model: SpeculativeRunner) -> None:
     """Let a model guess nothing but padding."""
     plain = model._write_draft
 
-    def guess(tables, said_ST, num_steps_S):
-        plain(tables, said_ST, num_steps_S)
+    def guess(tables, tokens_ST, num_steps_S):
+        plain(tables, tokens_ST, num_steps_S)
         tables.text_ST[:, 1:] = model._language_model.config.padding_id
 
     model._write_draft = guess

@@ -106,8 +106,10 @@ def test_slots_advance_by_different_amounts_side_by_side(speech, single):
 
 def test_wrong_draft_tokens_cost_time_and_change_nothing(speech, single):
     model, wrong_ST = leaping(speech), torch.full((3, 4), 49)
-    model._write_draft = lambda tables, said_ST, num_steps_S: tables.text_ST.copy_(
-        torch.cat((said_ST.gather(1, (num_steps_S[:, None] - 1).clamp_min(0)), wrong_ST[:, 1:]), 1)
+    model._write_draft = lambda tables, tokens_ST, num_steps_S: tables.text_ST.copy_(
+        torch.cat(
+            (tokens_ST.gather(1, (num_steps_S[:, None] - 1).clamp_min(0)), wrong_ST[:, 1:]), 1
+        )
     )
     progress = Progress(model)
     assert_alike(by_leaps(model, streams_of()), single)
