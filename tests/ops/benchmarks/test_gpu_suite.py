@@ -84,6 +84,12 @@ def test_eight_bits_are_read_as_fewer_bytes(suite):
     assert float(read["int8"]) < float(read["float32"])
 
 
+def test_a_step_reads_the_weights_once_and_the_cache_of_every_slot(suite):
+    rows = [row for row in parsed(suite.tables[0].markdown()) if row["cache"] == "float32"]
+    of_8, of_16 = (float(row["GB read a step"]) for row in rows)
+    assert of_8 < of_16 < 2 * of_8
+
+
 def test_a_copy_is_read_and_written(monkeypatch):
     monkeypatch.setattr("nightscribe.benchmarks.timing.COPY_REPEATS", 1)
     assert 1e8 < copy_bytes_per_s(CPU) < 1e13
