@@ -1,10 +1,10 @@
 """Transcribes stalled spans again and keeps the better words.
 
 `retry_stalls` is a generator: it yields the audio to transcribe next and is sent the words, so that
-the same steps serve a plain loop, an asynchronous actor and a test.
+the transcriber can queue each attempt like any other clip.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,9 +34,6 @@ class RetryResult:
     num_attempts: int = 0
 
 
-Transcribe = Callable[[RetryAttempt], Sequence[Word]]
-
-
 def retry_stalls(
     samples_N: NDArray[np.int16],
     sample_rate_hz: int,
@@ -57,31 +54,6 @@ def retry_stalls(
                 fixed.append(stall)
                 break
     return RetryResult(best, tuple(fixed), num_attempts)
-
-
-def run_retries(
-    attempts: Generator[RetryAttempt, Sequence[Word], RetryResult], transcribe: Transcribe
-) -> RetryResult:
-    """Run the generator to its end with a function that transcribes."""
-    try:
-        attempt = next(attempts)
-        while True:
-            attempt = attempts.send(transcribe(attempt))
-    except StopIteration as finished:
-        return finished.value
-
-
-async def run_retries_async(
-    attempts: Generator[RetryAttempt, Sequence[Word], RetryResult],
-    transcribe: Callable[[RetryAttempt], Awaitable[Sequence[Word]]],
-) -> RetryResult:
-    """As `run_retries`, for a model that serves many callers at once."""
-    try:
-        attempt = next(attempts)
-        while True:
-            attempt = attempts.send(await transcribe(attempt))
-    except StopIteration as finished:
-        return finished.value
 
 
 def _stalls_to_retry(

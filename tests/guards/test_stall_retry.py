@@ -1,11 +1,10 @@
-import asyncio
-
 import numpy as np
 import pytest
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.stall_retry import retry_stalls, run_retries, run_retries_async
+from nightscribe.guards.stall_retry import retry_stalls
 from nightscribe.records import Span, Word
+from tests.guards.retries import run_retries
 from tests.guards.sounds import RATE_HZ, counted, speak
 
 CONFIG = GuardsConfig(retry_temperature=0.4)
@@ -147,17 +146,6 @@ def test_stalls_are_retried_as_long_as_their_sum_is_within_the_limit(limit_s, nu
     result = run(known, StallingModel(), GuardsConfig(max_retry_s=limit_s))
     assert [span.duration_s for span in result.fixed_stalls] == pytest.approx([18.0] * num_fixed)
     assert result.num_attempts == num_fixed
-
-
-def test_asynchronous_retries_give_the_same_words():
-    model = StallingModel(works_at=3)
-
-    async def transcribe(attempt):
-        return model(attempt)
-
-    attempts = retry_stalls(CLOCK_N, RATE_HZ, without(10, 30), SPEECH, CONFIG)
-    result = asyncio.run(run_retries_async(attempts, transcribe))
-    assert result == run(without(10, 30), StallingModel(works_at=3))
 
 
 def test_no_temperature_means_two_attempts():

@@ -10,7 +10,7 @@ import webvtt
 
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.inspection import add_inspection
-from nightscribe.guards.stall_retry import retry_stalls, run_retries
+from nightscribe.guards.stall_retry import retry_stalls
 from nightscribe.reading.evaluation import evaluate, files_to_evaluate
 from nightscribe.reading.export import ExportNames, ExportOptions, export_files
 from nightscribe.reading.references import References
@@ -25,6 +25,7 @@ from nightscribe.storage.result_tables import (
     read_failures,
     read_transcripts,
 )
+from tests.guards.retries import run_retries
 from tests.reading.runs import recording, speak
 from tests.scoring.test_word_errors import edit_distance
 
