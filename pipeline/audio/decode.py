@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -209,7 +211,7 @@ def read_header_text(path: str | Path, config: DecodeConfig) -> str:
 def start_ffmpeg(command: list[str], config: DecodeConfig) -> subprocess.Popen[bytes]:
     """Start ffmpeg on two pipes, with resource limits and a minimal environment."""
     process = subprocess.Popen(
-        command,
+        [*ending_with_parent(), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -219,6 +221,17 @@ def start_ffmpeg(command: list[str], config: DecodeConfig) -> subprocess.Popen[b
     )
     _limit(process.pid, config)
     return process
+
+
+@cache
+def ending_with_parent() -> tuple[str, ...]:
+    """Words before a command that make the kernel kill it when the thread that started it ends.
+
+    An ffmpeg that writes nothing would not notice that its reader was killed. `setpriv` sets the
+    signal in the child itself: code between fork and exec is not safe beside other threads.
+    """
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
 
 def kill_ffmpeg(process: subprocess.Popen[bytes]) -> None:

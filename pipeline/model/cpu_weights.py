@@ -66,4 +66,4 @@ def pack(module: nn.Module, num_rows: int) -> None:
 
 def _is_packable(weight: Tensor) -> bool:
     is_on_cpu = weight.device.type == "cpu"
-    return is_on_cpu and weight.dtype in DTYPES and torch_private.has_packed_layers()
+    return is_on_cpu and weight.dtype in DTYPES and torch_private.has_packed_layers(weight.dtype)

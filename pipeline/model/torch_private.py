@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 
-def has_packed_layers() -> bool:
-    """Whether oneDNN can pack linear layers and convolutions."""
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_reorder_linear_weight"
+def has_packed_layers(dtype: torch.dtype) -> bool:
+    """Whether oneDNN can pack linear layers and convolutions of this dtype on this CPU."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    # A CPU without AVX-512 packs no bfloat16.
+    is_bfloat16 = dtype == torch.bfloat16
+    return hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and (
+        not is_bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
 
 

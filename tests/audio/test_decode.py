@@ -1,8 +1,10 @@
 """Every format to samples, and every kind of damage to a status with its reason."""
 
 import os
+import shutil
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -284,3 +286,28 @@ def test_one_speaker_among_silent_channels_is_mixed():
     many = np.zeros((RATE_HZ, 8), np.int16)
     many[:, 3] = 8000
     assert np.concatenate(list(mix([many], RATE_HZ))).tolist() == [1000] * RATE_HZ
+
+
+STARTS_A_SILENT_DECODER = """
+import sys, time
+from nightscribe.audio import decode, ffmpeg
+command = ffmpeg.decoding_command(ffmpeg.find_ffmpeg(None), sys.argv[1], 24000)
+print(decode.start_ffmpeg(command, decode.DecodeConfig()).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
+def test_a_decoder_ends_with_its_killed_reader(tmp_path):
+    endless = tmp_path / "endless.mp3"
+    endless.write_bytes(b"ID3")
+    os.truncate(endless, 1 << 40)  # sparse: ffmpeg looks for sound for hours and writes nothing
+    command = [sys.executable, "-c", STARTS_A_SILENT_DECODER, str(endless)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+        decoder = Path(f"/proc/{int(reader.stdout.readline())}")
+        assert decoder.exists()
+        reader.kill()
+    deadline_s = time.monotonic() + 10
+    while decoder.exists() and "zombie" not in (decoder / "status").read_text():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

@@ -166,6 +166,8 @@ def _is_foreign(one: TracedCall, run: HostileRun) -> bool:
     """Whether ffmpeg opens anything but its libraries and files of the corpus."""
     if _is_ours(one):
         return one.reached.startswith("/dev/zero") or one.reached.endswith("/environ")
+    if one.program == "setpriv" and one.call == "execve":  # it becomes ffmpeg
+        return not Path(one.path).name.startswith("ffmpeg")
     if one.call in ("socket", "execve", "creat") or one.reached in (
         "/dev/zero",
         "/proc/self/environ",

@@ -1,5 +1,8 @@
 """Layers packed for a CPU compute the same as before."""
 
+import os
+import subprocess
+import sys
 from copy import deepcopy
 
 import pytest
@@ -31,3 +34,17 @@ def test_for_a_single_row_a_matrix_lies_transposed_and_may_still_be_packed_for_m
     pack(layers, 8)
     assert isinstance(layers[0], PackedLinear)
     torch.testing.assert_close(layers(x), said, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
+def test_a_cpu_without_avx512_transcribes_at_every_precision(dtype):
+    older = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    words = ["file", "samples/bella.opus", "model=tiny", "engine.device=cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nightscribe", *words, f"engine.dtype={dtype}"],
+        env=os.environ | older,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "play this" in done.stdout
