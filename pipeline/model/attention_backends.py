@@ -6,13 +6,9 @@ engine does at every step, have backends of their own.
 B rows (slots), H heads, N = B x H, T queries, C keys, E head dimension.
 """
 
-import logging
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.util import find_spec
 from inspect import signature
 from typing import NamedTuple
 
@@ -21,13 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nightscribe.model.kv_cache import LayerKV
+from nightscribe.model.triton_support import has_triton
 
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # older torch
     varlen_attn = None  # type: ignore[assignment]
-
-log = logging.getLogger(__name__)
 
 MAX_FEW_QUERIES = 8  # per row; more are faster by torch's own masked attention
 # Reading every row's own entries takes a few calls per row. If that skips fewer numbers than this
@@ -40,7 +35,7 @@ ALL_ROWS = slice(None)
 FLASH_CAPABILITY = (8, 0)
 FLASH_PARAMETERS = {"seqused_k", "num_splits"}
 FLASH_HEAD_DIM_MULTIPLE = 8
-C_COMPILERS = ("gcc", "clang")
+MIN_TRITON_HEAD_DIM = 32
 
 
 class VarlenSequences(NamedTuple):
@@ -53,14 +48,18 @@ class VarlenSequences(NamedTuple):
 
 @dataclass(frozen=True)  # without slots: cached properties need a dictionary
 class AttentionMask:
-    """Which entries of a ring each query sees."""
+    """Which entries of a ring each query sees; what a backend does not read is not computed."""
 
-    visible_BTC: Tensor
+    visible: Callable[[], Tensor]
     lengths_B: tuple[int, ...] = ()  # entries to read of each row, where the host knows
     # Set where the queries are the last positions of a ring and each sees `context` entries:
     newest_B: Tensor | None = None  # the last of these positions
     context: int = 0
     num_heads: int = 1
+
+    @cached_property
+    def visible_BTC(self) -> Tensor:
+        return self.visible()
 
     @cached_property
     def sequences(self) -> VarlenSequences:
@@ -114,7 +113,7 @@ def backends(keys: LayerKV, mask: AttentionMask) -> Iterator[tuple[str, Backend]
     elif mask.newest_B is not None:
         if mask.context == keys.data_BHCE.shape[2] and _has_flash(keys):
             yield "flash", _attend_flash
-        if _has_triton():
+        if has_triton() and keys.data_BHCE.shape[3] >= MIN_TRITON_HEAD_DIM:
             yield "triton", _attend_triton
     yield "sdpa", _attend_sdpa
 
@@ -126,17 +125,6 @@ def _attend_triton(
 
     assert mask.newest_B is not None
     return attend_ring(queries_BHTE, keys, values, mask.newest_B, mask.context)
-
-
-@cache
-def _has_triton() -> bool:
-    if find_spec("triton") is None:
-        log.warning("Triton is not installed: attention reads whole rings")
-        return False
-    if "CC" not in os.environ and not any(map(shutil.which, C_COMPILERS)):
-        log.warning("Triton finds no C compiler (gcc): attention reads whole rings")
-        return False
-    return True
 
 
 def _attend_sdpa(

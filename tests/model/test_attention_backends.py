@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nightscribe.model import attention_backends
+from nightscribe.model import attention_backends, triton_support
 from nightscribe.model.kv_cache import KVCache, LayerKV
 from nightscribe.model.transformer import Window, ring_mask
 
@@ -20,16 +20,16 @@ def used_backends(monkeypatch):
     monkeypatch.setattr(
         attention_backends, "_attend_triton", lambda *args: taken.append("own kernel")
     )
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: True)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: True)
     monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
     return taken
 
 
 def attend_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
     """Attention as a model asks for it, on a device that only knows shapes."""
-    cache = KVCache.empty((1, 2, 3, 32 + num_queries - 1, 16), torch.device(device), dtype)
+    cache = KVCache.empty((1, 2, 3, 32 + num_queries - 1, 32), torch.device(device), dtype)
     sight = ring_mask(cache.advance(num_queries), Window(32, block), num_heads=3)
-    queries = torch.zeros(2, 3, num_queries, 16, device=device)
+    queries = torch.zeros(2, 3, num_queries, 32, device=device)
     attention_backends.attend(queries, cache.keys.layer(0), cache.values.layer(0), sight)
 
 
@@ -106,7 +106,7 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
 
 
 def test_without_triton_torch_serves(used_backends, monkeypatch):
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: False)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: False)
     attend_on("meta", torch.int8)
     assert used_backends == ["_attend_sdpa"]
 
@@ -126,16 +126,16 @@ def test_a_cpu_never_uses_a_gpus_backends(used_backends):
 
 
 def test_what_the_triton_kernel_lacks_is_logged(monkeypatch, caplog):
-    monkeypatch.setattr(attention_backends, "find_spec", lambda name: None)
-    assert not attention_backends._has_triton.__wrapped__()
+    monkeypatch.setattr(triton_support, "find_spec", lambda name: None)
+    assert not triton_support.has_triton.__wrapped__()
     assert "Triton is not installed" in caplog.text
 
 
 def test_the_triton_kernel_needs_a_compiler(monkeypatch, caplog):
-    monkeypatch.setattr(attention_backends, "find_spec", lambda name: name)
+    monkeypatch.setattr(triton_support, "find_spec", lambda name: name)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert not attention_backends._has_triton.__wrapped__()
+    assert not triton_support.has_triton.__wrapped__()
     assert "no C compiler" in caplog.text
 
 
@@ -151,7 +151,7 @@ def few_queries(dtype, num_queries, lengths_B):
         queries_BHTE,
         keys,
         values,
-        attention_backends.AttentionMask(visible_BTC, lengths_B=lengths_B, num_heads=3),
+        attention_backends.AttentionMask(lambda: visible_BTC, lengths_B=lengths_B, num_heads=3),
     )
 
 
