@@ -13,11 +13,16 @@ from rich.text import Text
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import check_options, group, option
-from nightscribe.reading.conversations import conversations, document
+from nightscribe.reading.export import conversations, document
 from nightscribe.records import Transcript, path_of
-from nightscribe.rendering.document import Document, RenderingConfig, one_line
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    SpeakerUtterance,
+    one_line,
+    utterances,
+)
 from nightscribe.rendering.formats import FORMATS, render
-from nightscribe.rendering.utterances import SpeakerUtterance, utterances
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.result_tables import (
     Ending,

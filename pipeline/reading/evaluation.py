@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nightscribe.reading.conversations import conversations
+from nightscribe.reading.export import conversations
 from nightscribe.reading.references import FileKey, Reference, References, file_key
 from nightscribe.reading.run_status import SCORES_KEY, TOTALS_KEY, RunThroughput
 from nightscribe.records import Failure, Recording, Transcript

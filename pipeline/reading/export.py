@@ -1,13 +1,15 @@
-"""Renders the transcripts of a run as files, named like the audio and in the same folders."""
+"""Renders the transcripts of a run as files, named like the audio and in the same folders.
+
+The channels of one file are one document: each channel is a speaker.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nightscribe.reading.conversations import conversations, document
 from nightscribe.records import Recording, Transcript, path_of
-from nightscribe.rendering.document import RenderingConfig
+from nightscribe.rendering.document import Document, RenderingConfig, Speaker
 from nightscribe.rendering.formats import FORMATS, SUBTITLES, SUFFIXES, render
 
 
@@ -95,3 +97,44 @@ def _common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 def _without_suffix(uri: str) -> str:
     folder, slash, name = uri.rpartition("/")
     return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def conversations(transcripts: Iterable[Transcript]) -> Iterator[list[Transcript]]:
+    """The transcripts of each file, in channel order, as soon as all its channels are there.
+
+    Files of which a channel failed come last, with the channels that did not.
+    """
+    waiting: dict[str, list[Transcript]] = {}
+    for transcript in transcripts:
+        recording = transcript.recording
+        if recording.num_channels is None:
+            yield [transcript]
+            continue
+        channels = waiting.setdefault(recording.source_id, [])
+        channels.append(transcript)
+        if len(channels) == recording.num_channels:
+            yield _in_order(waiting.pop(recording.source_id))
+    yield from map(_in_order, waiting.values())
+
+
+def document(name: str, channels: Sequence[Transcript], speakers: Sequence[str]) -> Document:
+    """One document of all channels of a file; speakers without a name get a number."""
+    return Document(
+        name,
+        tuple(
+            Speaker(_speaker(one.recording, speakers), one.words, one.turn_ends_s, one.speech)
+            for one in channels
+        ),
+    )
+
+
+def _in_order(channels: list[Transcript]) -> list[Transcript]:
+    return sorted(channels, key=lambda one: one.recording.channel or 0)
+
+
+def _speaker(recording: Recording, speakers: Sequence[str]) -> str:
+    if recording.channel is None:
+        return ""
+    if recording.channel < len(speakers):
+        return speakers[recording.channel]
+    return f"Speaker {recording.channel + 1}"

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nightscribe.records import Word
-from nightscribe.rendering.document import Document, RenderingConfig, one_line, written_words
-from nightscribe.rendering.subtitles import render_srt, render_vtt
-from nightscribe.rendering.utterances import SpeakerUtterance, paragraphs, utterances
+from nightscribe.rendering.cues import render_srt, render_vtt
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    SpeakerUtterance,
+    one_line,
+    paragraphs,
+    utterances,
+    written_words,
+)
 
 Renderer = Callable[[Document, RenderingConfig], str]
 TIME_DECIMALS = 3

@@ -8,9 +8,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.shell.command import run_job
+from nightscribe.jobs.shell.command import help_of, run_job
 from nightscribe.jobs.shell.config import ConfigError, Job, configurations, defaults
-from nightscribe.jobs.shell.help import help_of
 
 
 @dataclass(kw_only=True, slots=True)

@@ -4,8 +4,7 @@ import os
 import pytest
 import srt
 
-from nightscribe.reading.conversations import conversations
-from nightscribe.reading.export import ExportNames, ExportOptions, export_files
+from nightscribe.reading.export import ExportNames, ExportOptions, conversations, export_files
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import published_uris, read_transcripts
