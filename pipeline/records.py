@@ -201,7 +201,7 @@ class Inspection:
     num_looped_words: int
     num_silent_words: int
     num_simultaneous_words: int
-    language_heard: str | None
+    detected_language: str | None
     is_language_mismatched: bool
     findings: tuple[Finding, ...]
 

@@ -28,10 +28,10 @@ RECORDING: Columns = {
     "num_channels": (pa.int32(), "recordings the file became, where its channels were split"),
     "start_s": (pa.float64(), "where in the file the recording starts"),
     "end_s": (pa.float64(), "where in the file the recording was asked to end; null: at its end"),
-    "expected_s": (pa.float64(), "how long the manifest says the recording lasts"),
+    "expected_s": (pa.float64(), "duration of the recording by the manifest"),
     "language": (pa.string(), "language the manifest names"),
     "domain": (pa.string(), "domain the manifest names"),
-    "reference": (pa.string(), "what is really said, where the manifest knows"),
+    "reference": (pa.string(), "reference transcript, where the manifest has one"),
     "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
 }
 
@@ -44,7 +44,10 @@ TRANSCRIPTS: Columns = {
     "text": (pa.string(), "the words, joined by spaces"),
     "words": (pa.list_(WORD), "words in order, in seconds from the beginning of the file"),
     "speech": (pa.list_(SPAN), "where somebody speaks, by loudness"),
-    "turn_ends_s": (pa.list_(pa.float64()), "where the model hears a speaker finish"),
+    "turn_ends_s": (
+        pa.list_(pa.float64()),
+        "where end-of-turn detection finds that a speaker finishes",
+    ),
     "speech_s": (pa.float64(), "how long somebody speaks"),
     "uncovered_speech_s": (pa.float64(), "how much of it has no words"),
     "num_stalls": (pa.int32(), "stretches of speech on which the model fell silent"),
@@ -52,7 +55,7 @@ TRANSCRIPTS: Columns = {
     "num_looped_words": (pa.int32(), "words inside repeated phrases"),
     "num_silent_words": (pa.int32(), "words where nobody speaks"),
     "num_simultaneous_words": (pa.int32(), "words that share one moment"),
-    "language_heard": (pa.string(), "language of the words"),
+    "detected_language": (pa.string(), "language of the words"),
     "is_language_mismatched": (pa.bool_(), "surely another language than the manifest names"),
     "findings": (pa.list_(FINDING), "what the guards object to, and where"),
     "shards": (pa.int32(), "spans the recording was cut into"),
@@ -78,7 +81,7 @@ PLAN: Columns = {
     "recording_id": (pa.string(), "unique; the same for the same content in any plan"),
     **RECORDING,
     "window": (pa.int32(), "recordings of one window are worked on together, longest first"),
-    "estimated_s": (pa.float64(), "how long it probably lasts: as the manifest says, or by size"),
+    "estimated_s": (pa.float64(), "expected duration: by the manifest, or by size"),
     "duplicate_of": (pa.string(), "earlier recording with the same bytes"),
 }
 
@@ -98,12 +101,18 @@ PARTS: Columns = {
     "shard_index": (pa.int32(), "which of its shards; null: the whole recording failed"),
     "is_last": (pa.bool_(), "whether no shard follows"),
     "recording": (_struct(**{name: kind for name, (kind, _) in RECORDING.items()}), "its file"),
-    "shard": (SHARD, "what was heard and what is answered for, in samples of the recording"),
+    "shard": (
+        SHARD,
+        "the transcribed span and the span it counts for, in samples of the recording",
+    ),
     "words": (pa.list_(WORD), "in seconds of the shard"),
     "tokens": (pa.list_(pa.int32()), "one for each step, where the run keeps them"),
     "token_confidences": (pa.list_(pa.float32()), "of the tokens"),
     "speech": (pa.list_(SPAN), "where somebody speaks, in seconds of the shard"),
-    "turn_ends_s": (pa.list_(pa.float64()), "where the model hears a speaker finish"),
+    "turn_ends_s": (
+        pa.list_(pa.float64()),
+        "where end-of-turn detection finds that a speaker finishes",
+    ),
     "num_redecoded": (pa.int32(), "spans that were decoded again"),
     "model": (pa.string(), "name of the model"),
     "model_revision": (pa.string(), "revision of its weights"),
