@@ -22,6 +22,7 @@ from nightscribe.jobs.shell.config import (
     Key,
     configurations,
     defaults,
+    labelled_configurations,
     nearest,
     options_of,
 )
@@ -67,9 +68,16 @@ def _run(job: Job, words: list[str]) -> int:
     if set(HELP) & set(flags):
         sys.stdout.write(help_of(job, every_key=ALL in pairs))
         return 0
-    chosen = configurations(job, pairs, multirun=bool(set(MULTIRUN) & set(flags)))
     run = _show if "--cfg" in flags else job.run
-    return max([run(config) or 0 for config in chosen])
+    if not set(MULTIRUN) & set(flags):
+        (config,) = configurations(job, pairs)
+        return run(config) or 0
+    codes = []
+    for label, config in labelled_configurations(job, pairs):
+        sys.stdout.flush()
+        sys.stderr.write(f"# {label}\n")  # stdout may be read by a program
+        codes.append(run(config) or 0)
+    return max(codes)
 
 
 def _as_keys(job: Job, words: list[str]) -> Iterator[str]:

@@ -143,10 +143,22 @@ class Job:
 
 def configurations(job: Job, words: list[str], multirun: bool = False) -> list[Any]:
     """The configuration that the words describe; with `multirun` one for each combination."""
+    return [config for _, config in _configurations(job, words, multirun)]
+
+
+def labelled_configurations(job: Job, words: list[str]) -> list[tuple[str, Any]]:
+    """One configuration for each combination of values, with the words that choose it."""
+    return _configurations(job, words, multirun=True)
+
+
+def _configurations(job: Job, words: list[str], multirun: bool) -> list[tuple[str, Any]]:
     overrides = list(_parsed(job, words, multirun))
     _check_keys(job, overrides)
     with _conf(job):
-        return [_configuration(job, list(choice)) for choice in _combinations(overrides, multirun)]
+        return [
+            (" ".join(one.input_line or "" for one in choice), _configuration(job, list(choice)))
+            for choice in _combinations(overrides, multirun)
+        ]
 
 
 def defaults(job: Job) -> dict[str, Any]:
@@ -206,17 +218,19 @@ def _is_file(word: str) -> bool:
 def _next_positional(job: Job, names: Iterator[str], word: str) -> str:
     name = next(names, None)
     if name is None:
-        hint = nearest(word, list(job.keys), _positional_arguments(job))
+        hint = _positional_arguments(job, word)
+        if job.positional:
+            hint = nearest(word, list(job.keys), hint)
         raise ConfigError(f"{word!r} is not of the form key=value; {hint}")
     return name
 
 
-def _positional_arguments(job: Job) -> str:
+def _positional_arguments(job: Job, word: str) -> str:
     """Which arguments a job takes without a key."""
     if job.positional:
         return f"the only positional arguments are {' and '.join(job.positional).upper()}"
     first = next(iter(job.keys), "key")
-    return f"{job.name} takes no positional arguments; use {first}=..."
+    return f"{job.name} takes no positional arguments; use {first}={word}"
 
 
 def _with_quoted_text(job: Job, word: str) -> str:

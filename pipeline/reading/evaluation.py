@@ -38,6 +38,7 @@ class EvaluatedFile:
     """One file with a reference, or one channel of it: both texts and where they come from."""
 
     pair: TextPair
+    reference: Reference
     name: str
     language: str
     domain: str | None
@@ -148,6 +149,7 @@ def _evaluated_file(
     duration_s = max(one.duration_s for one in channels)
     return EvaluatedFile(
         pair=TextPair(name, reference.text, hypothesis, duration_s),
+        reference=reference,
         name=recording.uri,
         language=recording.language or default_language,
         domain=recording.domain,

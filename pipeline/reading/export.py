@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nightscribe.records import Recording, Transcript
+from nightscribe.records import Recording, Transcript, path_of
 from nightscribe.rendering.document import Document, RenderingConfig, Speaker
-from nightscribe.rendering.formats import FORMATS, SUFFIXES, render
+from nightscribe.rendering.formats import FORMATS, SUBTITLES, SUFFIXES, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,14 @@ class ExportNames:
         self._root: tuple[str, ...] | None = None
         self._stems: Counter[str] = Counter()
         for uri in dict.fromkeys(uris):
-            parents = PurePosixPath(uri).parts[:-1]
+            parents = PurePosixPath(path_of(uri)).parts[:-1]
             self._root = parents if self._root is None else _common(self._root, parents)
             self._stems[_without_suffix(uri)] += 1
 
     def relative(self, recording: Recording) -> str:
         """The name relative to the folder that holds all recordings."""
-        parts = PurePosixPath(self.beside(recording)).parts[len(self._root or ()) :]
+        path = PurePosixPath(path_of(self.beside(recording)))
+        parts = path.parts[len(self._root or ()) :]
         # Two dots are an ordinary name in a bucket, but leave the folder on a disk.
         return "/".join("__" if part == ".." else part for part in parts)
 
@@ -71,12 +72,17 @@ class ExportNames:
 def export_files(
     transcripts: Iterable[Transcript], options: ExportOptions, names: ExportNames
 ) -> Iterator[ExportedFile]:
-    """Every transcript in every format; the channels of one file are its speakers."""
+    """Every transcript in every format; the channels of one file are its speakers.
+
+    A recording without words has no subtitles: players refuse an empty file.
+    """
     for channels in conversations(transcripts):
         recording = channels[0].recording
         name = PurePosixPath(names.relative(recording)).name
         rendered = document(name, channels, options.speakers)
         for format in options.formats:
+            if format in SUBTITLES and not any(one.words for one in channels):
+                continue
             text = render(rendered, format, options.rendering)
             yield ExportedFile(recording, SUFFIXES[format], text)
 
