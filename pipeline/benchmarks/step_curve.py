@@ -17,6 +17,7 @@ from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.step_runner import StepRunner
 
 ROUND_STEPS = 25
+NUM_SINGLE_STEPS = 25
 
 
 class HasFrames(Protocol):
@@ -61,10 +62,17 @@ def one_chunk(model: HasFrames, num_frames: int, num_jobs: int = 1) -> Chunk:
 def fill_memory(model: StepRunner) -> None:
     """Write to all of the model's state: memory that was never written is read too quickly."""
     for tensor in model.state_tensors():
-        if tensor.is_floating_point() and tensor.element_size() > 1:
-            tensor.normal_()
-        else:
-            tensor.view(torch.int8).random_(-100, 100)
+        fill_with_noise(tensor)
+
+
+def fill_with_noise(tensor: torch.Tensor) -> None:
+    """Finite numbers in any dtype of a KV cache."""
+    if tensor.dtype == torch.float8_e4m3fn:
+        tensor.view(torch.int8).random_(0, 100)  # the bits of -1 are a NaN
+    elif tensor.is_floating_point():
+        tensor.normal_()
+    else:
+        tensor.random_(-100, 100)
 
 
 def round_of(model: StepRunner, num_slots: int, history: int, num_steps: int) -> Callable:
@@ -112,7 +120,7 @@ def step_curve(
         for action in (rounds, single):
             action()
         several = [timed(rounds, device).wall_s / ROUND_STEPS for _ in range(num_rounds)]
-        singles = [timed(single, device).wall_s for _ in range(num_rounds * ROUND_STEPS)]
+        singles = [timed(single, device).wall_s for _ in range(NUM_SINGLE_STEPS)]
         yield StepCost(
             num_slots=num_slots,
             in_rounds_s=median(several),

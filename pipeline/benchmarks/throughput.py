@@ -1,7 +1,10 @@
 """Hours of audio per hour, from samples in host memory to tokens in host memory."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +36,60 @@ class Throughput:
     audio_s: float  # without prefix, flush and overlap
     wall_s: float
     occupancy: float
+    # Of a GPU; a CPU computes in the time of the host.
+    host_round_s: float | None = None  # what the host does for a round, without waiting for it
+    device_round_s: float | None = None  # from the first step of a round to its last
 
     @property
     def times_real_time(self) -> float:
         return self.audio_s / self.wall_s
+
+
+@dataclass(slots=True)
+class WatchedRunner:
+    """A model that counts how long its rounds run, and how long the host waits for them."""
+
+    runner: StepRunner
+    waited_s: float = 0.0
+    _spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.runner, name)
+
+    def run(self, *round_input: Any) -> "WatchedRound":
+        with self._on_device():
+            return WatchedRound(self, self.runner.run(*round_input))
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        if self.runner.device.type != "cuda":
+            yield
+            return
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        stream = torch.cuda.current_stream(self.runner.device)
+        first.record(stream)
+        yield
+        last.record(stream)
+        self._spans.append((first, last))
+
+    def device_round_s(self) -> float | None:
+        """Per round, once all are done; None on a CPU."""
+        spans_ms = [first.elapsed_time(last) for first, last in self._spans]
+        return sum(spans_ms) / len(spans_ms) / 1e3 if spans_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedRound:
+    """A round under way; counts how long the host waits for it."""
+
+    watched: WatchedRunner
+    pending: Any
+
+    def wait(self) -> Any:
+        began_s = time.perf_counter()
+        output = self.pending.wait()
+        self.watched.waited_s += time.perf_counter() - began_s
+        return output
 
 
 def measure_throughput(
@@ -45,14 +98,19 @@ def measure_throughput(
     """Transcribe all clips, longest first, each with its prefix and flush."""
     lengths = _lengths(workload, config.mimi.sample_rate_hz)
     streams = _streams(lengths, config)
-    engine = step_engine(model)
+    watched = WatchedRunner(model)
+    engine = step_engine(watched)
     elapsed = timed(lambda: [None for _ in engine.run(streams)], device)
+    device_round_s, stats = watched.device_round_s(), engine.stats
+    host_s = (stats.busy_s - watched.waited_s) / stats.num_rounds
     overlap = workload.overlap_s * config.mimi.sample_rate_hz
     return Throughput(
         workload=workload,
         audio_s=sum(length - overlap for length in lengths) / config.mimi.sample_rate_hz,
         wall_s=elapsed.wall_s,
-        occupancy=engine.stats.occupancy,
+        occupancy=stats.occupancy,
+        host_round_s=None if device_round_s is None else host_s,
+        device_round_s=device_round_s,
     )
 
 

@@ -57,9 +57,19 @@ def synchronize(device: torch.device) -> None:
 
 def copy_bytes_per_s(device: torch.device) -> float:
     """Bytes read and written per second by a copy that is larger than any cache."""
-    most_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
-    size_bytes = min(most_bytes, free_bytes_of(device) // 4)
-    source = torch.ones(size_bytes // 4, device=device)
+    source = _large(device)
     target = torch.empty_like(source)
     elapsed = in_turns({"copy": lambda: target.copy_(source)}, COPY_REPEATS, device)
-    return 2 * size_bytes / medians(elapsed["copy"]).wall_s
+    return 2 * source.nbytes / medians(elapsed["copy"]).wall_s
+
+
+def read_bytes_per_s(device: torch.device) -> float:
+    """Bytes per second of a sum over numbers that are larger than any cache."""
+    source = _large(device)
+    elapsed = in_turns({"sum": source.sum}, COPY_REPEATS, device)
+    return source.nbytes / medians(elapsed["sum"]).wall_s
+
+
+def _large(device: torch.device) -> torch.Tensor:
+    most_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
+    return torch.ones(min(most_bytes, free_bytes_of(device) // 4) // 4, device=device)
