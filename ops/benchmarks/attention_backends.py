@@ -9,8 +9,7 @@ from functools import partial
 
 import torch
 
-from nightscribe.benchmarks.step_curve import fill_with_noise
-from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.benchmarks.measurements import fill_with_noise, in_turns, medians
 from nightscribe.model.attention_backends import backends
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.device import name_of

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterator
 
+from nightscribe.benchmarks.measurements import copy_bytes_per_s
 from nightscribe.benchmarks.random_weights import config_of
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.timing import copy_bytes_per_s
 from nightscribe.model.device import cache_dtype_of, dtype_of
 from ops.benchmarks.attention_backends import BackendCost, measure_backends
 from ops.benchmarks.gpu.stage import Stage

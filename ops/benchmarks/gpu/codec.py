@@ -4,10 +4,9 @@ import sys
 import time
 
 from nightscribe.benchmarks.machine_speed import step_runner
+from nightscribe.benchmarks.measurements import in_turns, medians, one_chunk, synchronize
 from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import one_chunk
-from nightscribe.benchmarks.timing import in_turns, medians, synchronize
 from nightscribe.model.device import dtype_of
 from nightscribe.model.model_runner import ModelRunner
 from ops.benchmarks.codec_precisions import measure_precisions

@@ -4,9 +4,9 @@ import sys
 from dataclasses import replace
 
 from nightscribe.benchmarks.machine_speed import BenchLimits, ModelSpeed, curve_table
+from nightscribe.benchmarks.measurements import copy_bytes_per_s
 from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.timing import copy_bytes_per_s
 from nightscribe.model.device import dtype_of
 from ops.benchmarks.gpu.stage import Stage
 

@@ -7,9 +7,14 @@ from functools import partial
 
 import torch
 
+from nightscribe.benchmarks.measurements import (
+    copy_bytes_per_s,
+    in_turns,
+    medians,
+    read_bytes_per_s,
+)
 from nightscribe.benchmarks.random_weights import config_of
 from nightscribe.benchmarks.report import Table, machine_name
-from nightscribe.benchmarks.timing import copy_bytes_per_s, in_turns, medians, read_bytes_per_s
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.device import dtype_of, name_of, set_tf32
 from ops.benchmarks.gpu.stage import Stage

@@ -4,10 +4,9 @@ import sys
 from statistics import median
 
 from nightscribe.benchmarks.machine_speed import release_memory, step_runner
+from nightscribe.benchmarks.measurements import ROUND_STEPS, fill_memory, round_of, timed
 from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import ROUND_STEPS, fill_memory, round_of
-from nightscribe.benchmarks.timing import timed
 from nightscribe.model.device import dtype_of
 from nightscribe.model.speech_to_text import SpeechToText
 from ops.benchmarks.gpu.stage import Stage

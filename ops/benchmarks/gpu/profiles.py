@@ -7,10 +7,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from nightscribe.benchmarks.machine_speed import release_memory, step_runner
+from nightscribe.benchmarks.measurements import fill_memory, one_chunk, round_of, synchronize
 from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import fill_memory, one_chunk, round_of
-from nightscribe.benchmarks.timing import synchronize
 from nightscribe.model.device import dtype_of
 from nightscribe.model.step_runner import StepRunner
 from ops.benchmarks.gpu.stage import Stage

@@ -9,10 +9,10 @@ from nightscribe.benchmarks.machine_speed import (
     step_runner,
     throughput_table,
 )
+from nightscribe.benchmarks.measurements import Throughput, Workload, measure_throughput
 from nightscribe.benchmarks.random_weights import PUBLISHED_NAMES, config_of, random_speech
 from nightscribe.benchmarks.report import Table
 from nightscribe.benchmarks.roofline import DeviceRates, limit_times_real_time
-from nightscribe.benchmarks.throughput import Throughput, Workload, measure_throughput
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.device import dtype_of, name_of
 from ops.benchmarks.gpu.machine import BANDWIDTH, PRODUCTS

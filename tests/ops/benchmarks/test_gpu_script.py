@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from nightscribe.benchmarks.measurements import (
+    StepCost,
+    copy_bytes_per_s,
+    fill_with_noise,
+    read_bytes_per_s,
+)
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import StepCost, fill_with_noise
-from nightscribe.benchmarks.timing import copy_bytes_per_s, read_bytes_per_s
 from nightscribe.survey.costs import read_benchmarks
 from ops.benchmarks.gpu.stage import Stage, failures_of, tables_of
 from ops.benchmarks.gpu.summary import summary_lines
@@ -167,7 +171,7 @@ def test_noise_is_finite_in_every_dtype_of_a_cache():
 
 
 def test_a_copy_is_read_and_written(monkeypatch):
-    monkeypatch.setattr("nightscribe.benchmarks.timing.COPY_REPEATS", 1)
+    monkeypatch.setattr("nightscribe.benchmarks.measurements.COPY_REPEATS", 1)
     assert 1e8 < copy_bytes_per_s(CPU) < 1e13
     assert 1e8 < read_bytes_per_s(CPU) < 1e13
 
