@@ -3,7 +3,9 @@
 Ray and torch take seconds to import: functions do it once the command line is known to be right.
 """
 
+import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +39,7 @@ from nightscribe.storage.locations import open_store
 from nightscribe.storage.plan_changes import MISSING_FILES, Revision
 from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
-from nightscribe.storage.sources import recordings
+from nightscribe.storage.sources import describe_skipped, recordings
 from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from nightscribe.storage.run import Night
 
 TOO_MANY_FAILURES = 1
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,13 +153,14 @@ def _transcribe(config: TranscribeConfig, log: Log) -> int:
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
     # What is wrong is said before Ray is started.
-    found = recordings(config.input, config.s3)
+    skipped = Counter[str]()
+    found = recordings(config.input, config.s3, skipped)
     revision = Revision(config.revise.where) if config.revise.on else None
     check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
     with connected(config.ray, config.cluster):
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
-            _compared(store, found, config) as (path, night),
+            _compared(store, found, config, skipped) as (path, night),
             stopped_by_signals() as stop,
             Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
@@ -206,7 +211,7 @@ def settings(
 
 @contextmanager
 def _compared(
-    store: Store, found: Iterable[Recording], config: TranscribeConfig
+    store: Store, found: Iterable[Recording], config: TranscribeConfig, skipped: Counter[str]
 ) -> Iterator[tuple[Path, "Night"]]:
     """What is new in the archive, planned, as a file, and the plan that it was compared with."""
     from nightscribe.storage.current_plan import read_current
@@ -216,6 +221,13 @@ def _compared(
         path = Path(folder) / "plan.parquet"
         before = read_current(store, path.parent)
         write_plan(plan(before.unseen(found), ContentHasher(), config.planning), path)
+        if skipped:
+            log.warning(
+                "%d files were skipped, by suffix: %s; a pattern such as input='FOLDER/**' takes "
+                "every file",
+                skipped.total(),
+                describe_skipped(skipped),
+            )
         night = Night(
             missing=config.missing,
             max_dropped_share=config.max_dropped_share,
