@@ -33,17 +33,21 @@ from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.failure_retry import RETRIES
+from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
-from nightscribe.storage.run import Settings
+from nightscribe.storage.plan_changes import MISSING_FILES, Revision
+from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
 from nightscribe.storage.sources import describe_skipped, recordings
+from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
     from nightscribe.cluster.dataset import Stages
     from nightscribe.cluster.driver import RunSpec
     from nightscribe.cluster.progress import Progress
     from nightscribe.model.checkpoints.open import Checkpoint
+    from nightscribe.storage.run import Night
 
 TOO_MANY_FAILURES = 1
 
@@ -70,13 +74,45 @@ class FailuresConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReviseConfig:
+    """Whether to transcribe anew what is there."""
+
+    on: bool = option(
+        False,
+        "transcribe anew what is there, with other settings, as a new revision",
+        common=True,
+    )
+    where: str | None = option(
+        None,
+        "only the transcripts for which this holds, as in \"status != 'ok' or confidence < 0.8\"",
+        common=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.where is not None and not self.on:
+            raise ValueError("revise.where chooses what to transcribe anew: add revise=true")
+        if self.where is not None:
+            Revision(self.where)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TranscribeConfig:
-    """Transcribe an archive. Run the same command again to resume after any interruption."""
+    """Transcribe an archive. The same command resumes, and on a later night adds what is new."""
 
     input: str = option(MISSING, "file, folder, glob pattern or manifest; local or s3://")
     output: str = option(MISSING, "folder for the results; local or s3://")
     tokens: bool = option(False, "store the token of every frame with the shards")
     quiet: bool = option(False, "print a line every 30 s instead of a progress bar")
+    missing: str = option(
+        "keep",
+        "what happens to transcripts whose file is not found any more: keep or drop",
+        choices=MISSING_FILES,
+        common=True,
+    )
+    max_dropped_share: float = option(
+        0.5, "refuse missing=drop if more of the archive is missing", minimum=0, maximum=1
+    )
+    revise: ReviseConfig = group(ReviseConfig, "whether to transcribe anew what is there")
     log: LogConfig = group(LogConfig, "logging")
     model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
     engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
@@ -96,6 +132,9 @@ class TranscribeConfig:
     intervals: IntervalsConfig = group(IntervalsConfig, "how often results and status are written")
     lease: LeaseConfig = group(LeaseConfig, "one writer at a time to an output")
 
+    def __post_init__(self) -> None:
+        check_options(self)
+
 
 def transcribe_archive(config: TranscribeConfig) -> int:
     """Do what is left to do; the exit code."""
@@ -113,13 +152,15 @@ def _transcribe(config: TranscribeConfig, log: Log) -> int:
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
+    # What is wrong is said before Ray is started.
     skipped = Counter[str]()
-    # Raises for a wrong input before Ray is started.
     found = recordings(config.input, config.s3, skipped)
+    revision = Revision(config.revise.where) if config.revise.on else None
+    check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
     with connected(config.ray, config.cluster):
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
-            _plan(found, config.planning, skipped) as path,
+            _compared(store, found, config, skipped) as (path, night),
             stopped_by_signals() as stop,
             Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
@@ -129,7 +170,7 @@ def _transcribe(config: TranscribeConfig, log: Log) -> int:
                 log.publish_when_due(store, session_folder())
 
             try:
-                spec = run_spec(config, checkpoint, prompts, path)
+                spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
                 progress = transcribe(spec, pool, stop, report)
             finally:
                 log.publish(store, session_folder())
@@ -169,15 +210,17 @@ def settings(
 
 
 @contextmanager
-def _plan(
-    found: Iterable[Recording], planning: PlanningConfig, skipped: Counter[str]
-) -> Iterator[Path]:
-    """The archive as it is now, as a file; the driver compares it with the plan of the run."""
-    from nightscribe.storage.run import write_plan
+def _compared(
+    store: Store, found: Iterable[Recording], config: TranscribeConfig, skipped: Counter[str]
+) -> Iterator[tuple[Path, "Night"]]:
+    """What is new in the archive, planned, as a file, and the plan that it was compared with."""
+    from nightscribe.storage.current_plan import read_current
+    from nightscribe.storage.run import Night, write_plan
 
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         path = Path(folder) / "plan.parquet"
-        write_plan(plan(found, ContentHasher(), planning), path)
+        before = read_current(store, path.parent)
+        write_plan(plan(before.unseen(found), ContentHasher(), config.planning), path)
         if skipped:
             log.warning(
                 "%d files were skipped, by suffix: %s; a pattern such as input='FOLDER/**' takes "
@@ -185,7 +228,13 @@ def _plan(
                 skipped.total(),
                 describe_skipped(skipped),
             )
-        yield path
+        night = Night(
+            missing=config.missing,
+            max_dropped_share=config.max_dropped_share,
+            revision=Revision(config.revise.where) if config.revise.on else None,
+            compared=before,
+        )
+        yield path, night
 
 
 def engine_of(config: TranscribeConfig) -> EngineConfig:

@@ -53,6 +53,7 @@ class Recording:
     domain: str | None = None
     text: str | None = None  # the reference transcript, where the manifest has it
     cuts_s: tuple[float, ...] = ()  # additional cuts in the file, where the manifest has them
+    revision: int = 1  # number of the generation of the plan that asks for this transcript
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 0:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Columns = Mapping[str, tuple[pa.DataType, str]]
 
@@ -19,6 +19,9 @@ def _struct(**fields: pa.DataType) -> pa.DataType:
 WORD = _struct(text=pa.string(), start_s=pa.float64(), end_s=pa.float64(), confidence=pa.float32())
 FINDING = _struct(guard=pa.string(), start_s=pa.float64(), end_s=pa.float64(), detail=pa.string())
 SPAN = _struct(start_s=pa.float64(), end_s=pa.float64())
+
+# Where a recording lies, whatever the bytes of its file are.
+PLACE_COLUMNS = ["uri", "start_s", "end_s", "channel"]
 
 RECORDING: Columns = {
     "uri": (pa.string(), "name of the file"),
@@ -33,6 +36,7 @@ RECORDING: Columns = {
     "domain": (pa.string(), "domain the manifest names"),
     "reference": (pa.string(), "reference transcript, where the manifest has one"),
     "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
+    "revision": (pa.int32(), "generation that asked for it; the highest of a place is the newest"),
 }
 
 TRANSCRIPTS: Columns = {
@@ -83,7 +87,23 @@ PLAN: Columns = {
     "window": (pa.int32(), "recordings of one window are worked on together, longest first"),
     "estimated_s": (pa.float64(), "expected duration: by the manifest, or by size"),
     "duplicate_of": (pa.string(), "earlier recording with the same bytes"),
+    "change": (pa.string(), "added, changed, asked, back, corrected, gone or dropped; see CHANGES"),
+    "replaces": (pa.string(), "recording of the same place that a changed file replaces"),
 }
+
+# What one generation of the plan says about a recording.
+CHANGES = {
+    "added": "its file is new",
+    "changed": "its file has other bytes than before",
+    "asked": "it is transcribed anew, with other settings",
+    "back": "its file was missing and is there again",
+    "corrected": "a person corrected its words",
+    "gone": "its file is missing, and its transcript is kept",
+    "dropped": "its file is missing, and its transcript is removed",
+}
+# The transcript that stands for a place in the archive is replaced after them.
+REPLACING = ("changed", "asked", "back", "corrected", "dropped")
+LEAVING = ("gone", "dropped")
 
 SHARD = _struct(
     index=pa.int32(),

@@ -75,7 +75,7 @@ def test_files_carry_the_version_of_the_schema_and_the_meaning_of_their_columns(
     key = result_tables.publish_transcripts(store, [stitch(heard_all(recording(), 1))])
     with store.open(key) as file:
         schema = pq.read_schema(file)
-    assert schema.metadata[b"nightscribe.schema"] == b"transcripts/1"
+    assert schema.metadata[b"nightscribe.schema"] == b"transcripts/2"
     assert schema.field("text").metadata[b"description"] == b"the words, joined by spaces"
 
 
@@ -97,15 +97,15 @@ def test_rows_are_sorted_compressed_and_the_same_bytes_in_any_order(store):
 def test_the_columns_are_these_and_change_only_with_the_version():
     assert " ".join(TRANSCRIPTS_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
-        "language domain reference cuts_s duration_s status reasons text words speech turn_ends_s "
-        "speech_s uncovered_speech_s num_stalls num_redecoded num_looped_words num_silent_words "
-        "num_simultaneous_words detected_language is_language_mismatched findings shards "
-        "duplicate_of model model_revision"
+        "language domain reference cuts_s revision duration_s status reasons text words speech "
+        "turn_ends_s speech_s uncovered_speech_s num_stalls num_redecoded num_looped_words "
+        "num_silent_words num_simultaneous_words detected_language is_language_mismatched findings "
+        "shards duplicate_of model model_revision"
     )
     assert " ".join(FAILURES_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
-        "language domain reference cuts_s shard failed_start_s failed_end_s stage reason detail "
-        "attempts duplicate_of"
+        "language domain reference cuts_s revision shard failed_start_s failed_end_s stage "
+        "reason detail attempts duplicate_of"
     )
 
 
