@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 STATUSES = ("ok", "redecoded", "empty", "partial")
@@ -30,10 +30,38 @@ class Word:
     start_s: float
     end_s: float
     confidence: float
+    speaker: str | None = None  # where speakers are told apart
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_s <= self.end_s:
             raise ValueError(f"word {self.text!r} spans {self.start_s}..{self.end_s} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice within a few seconds: where it speaks, and what it sounds like."""
+
+    spans: tuple[Span, ...]  # in order
+    clean_s: float  # how much of them it speaks alone
+    vector: bytes = field(repr=False)  # float16, of length 1
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerSpan:
+    """A span in which one speaker speaks; spans of different speakers may overlap."""
+
+    speaker: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A speaker of one recording, and how much it speaks."""
+
+    name: str
+    duration_s: float
+    num_words: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
