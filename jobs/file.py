@@ -26,7 +26,7 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.records import Finding, Word
 from nightscribe.rendering.document import RenderingConfig, monologue
-from nightscribe.rendering.formats import FORMATS, render
+from nightscribe.rendering.formats import FORMATS, TIME_DECIMALS, json_word, render
 
 if TYPE_CHECKING:
     from nightscribe.model.prompting import Prompt
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 SAMPLE_RATE_HZ = 24_000  # of every published model
 FRAMES_PER_PASS = 6  # 8 are hardly faster
-TIME_DECIMALS = 3
-CONFIDENCE_DECIMALS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +136,8 @@ def run_file(config: FileConfig) -> int:
     for one in transcript.findings:
         where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
         sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
+    if not transcript.words:
+        sys.stderr.write(f"nightscribe: {config.audio}: no words were recognised\n")
     sys.stdout.write(written(transcript, config))
     return 0
 
@@ -208,20 +208,11 @@ def _json(transcript: FileTranscript, with_tokens: bool) -> str:
         "uri": transcript.uri,
         "duration_s": round(transcript.duration_s, TIME_DECIMALS),
         "text": transcript.text,
-        "words": [_rounded(word) for word in transcript.words],
+        "words": [json_word(word) for word in transcript.words],
     }
     if with_tokens:
         content["tokens"] = transcript.tokens
     return json.dumps(content, ensure_ascii=False) + "\n"
-
-
-def _rounded(word: Word) -> dict[str, str | float]:
-    return {
-        "text": word.text,
-        "start_s": round(word.start_s, TIME_DECIMALS),
-        "end_s": round(word.end_s, TIME_DECIMALS),
-        "confidence": round(word.confidence, CONFIDENCE_DECIMALS),
-    }
 
 
 def _prompt(config: FileConfig, rate_hz: int) -> "Prompt":

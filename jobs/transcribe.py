@@ -3,7 +3,9 @@
 Ray and torch take seconds to import: functions do it once the command line is known to be right.
 """
 
+import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +37,7 @@ from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.run import Settings
 from nightscribe.storage.s3 import S3Config
-from nightscribe.storage.sources import recordings
+from nightscribe.storage.sources import describe_skipped, recordings
 
 if TYPE_CHECKING:
     from nightscribe.cluster.dataset import Stages
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from nightscribe.model.checkpoints.open import Checkpoint
 
 TOO_MANY_FAILURES = 1
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,11 +113,13 @@ def _transcribe(config: TranscribeConfig, log: Log) -> int:
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
-    found = recordings(config.input, config.s3)  # raises for a wrong input before Ray is started
+    skipped = Counter[str]()
+    # Raises for a wrong input before Ray is started.
+    found = recordings(config.input, config.s3, skipped)
     with connected(config.ray, config.cluster):
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
-            _plan(found, config.planning) as path,
+            _plan(found, config.planning, skipped) as path,
             stopped_by_signals() as stop,
             Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
@@ -163,13 +169,22 @@ def settings(
 
 
 @contextmanager
-def _plan(found: Iterable[Recording], planning: PlanningConfig) -> Iterator[Path]:
+def _plan(
+    found: Iterable[Recording], planning: PlanningConfig, skipped: Counter[str]
+) -> Iterator[Path]:
     """The archive as it is now, as a file; the driver compares it with the plan of the run."""
     from nightscribe.storage.run import write_plan
 
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         path = Path(folder) / "plan.parquet"
         write_plan(plan(found, ContentHasher(), planning), path)
+        if skipped:
+            log.warning(
+                "%d files were skipped, by suffix: %s; a pattern such as input='FOLDER/**' takes "
+                "every file",
+                skipped.total(),
+                describe_skipped(skipped),
+            )
         yield path
 
 

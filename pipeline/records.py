@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 STATUSES = ("ok", "redecoded", "empty", "partial")
 
@@ -85,7 +86,20 @@ class Recording:
         if self.channel is not None and self.channel < 0:
             raise ValueError(f"{self.uri}: channels count from 0, got channel {self.channel}")
         if not 0 <= self.start_s < (float("inf") if self.end_s is None else self.end_s):
-            raise ValueError(f"{self.uri}: nothing lies between {self.start_s} and {self.end_s} s")
+            raise ValueError(
+                f"{self.uri}: start is {self.start_s:g} and end is {self.end_s}; expected "
+                "0 <= start < end"
+            )
+
+    @property
+    def path(self) -> str:
+        """The location as people know it: a path for a file:// name, else the uri."""
+        return path_of(self.uri)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the file; of a bucket with its s3://."""
+        return self.path.rpartition("/")[0] or "/"
 
     @property
     def source_id(self) -> str:
@@ -161,6 +175,16 @@ class Shard:
     def owned_s(self) -> float:
         """The seconds of the recording that this shard owns."""
         return (self.owned_end_sample - self.owned_start_sample) / self.sample_rate_hz
+
+
+def path_of(uri: str) -> str:
+    """The path that a file:// name stands for, as text that can be stored; any other uri as it is.
+
+    Bytes that are not UTF-8 are escaped, so only the uri itself opens every file.
+    """
+    if not uri.startswith("file://"):
+        return uri
+    return unquote_to_bytes(uri.removeprefix("file://")).decode(errors="backslashreplace")
 
 
 def shard_id(recording_id: str, index: int) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.benchmarks.measurements import in_turns, medians
 from nightscribe.model.attention_backends import backends
 from nightscribe.model.device import name_of
 from nightscribe.model.kv_cache import KVCache

@@ -25,10 +25,9 @@ from nightscribe.benchmarks.machine_speed import (
     summary_table,
     throughput_table,
 )
+from nightscribe.benchmarks.measurements import ROUND_STEPS, copy_bytes_per_s
 from nightscribe.benchmarks.random_weights import PUBLISHED_NAMES, config_of, random_speech
 from nightscribe.benchmarks.report import Table, conditions, file_name
-from nightscribe.benchmarks.step_curve import ROUND_STEPS
-from nightscribe.benchmarks.timing import copy_bytes_per_s
 from nightscribe.model.device import cache_dtype_of, device_of, dtype_of, name_of
 from nightscribe.model.speech_to_text import SpeechToText
 from ops.benchmarks.attention_backends import measure_backends

@@ -12,8 +12,8 @@ from statistics import median
 
 import torch
 
+from nightscribe.benchmarks.measurements import in_turns
 from nightscribe.benchmarks.random_weights import draw
-from nightscribe.benchmarks.timing import in_turns
 from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.cpu_weights import pack

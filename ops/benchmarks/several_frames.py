@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nightscribe.benchmarks.measurements import in_turns, medians
 from nightscribe.benchmarks.random_weights import config_of, draw
-from nightscribe.benchmarks.timing import in_turns, medians
 from nightscribe.engine.loop import Engine, step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.model.checkpoints.open import Checkpoint, open_checkpoint

@@ -12,8 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from nightscribe.benchmarks.step_curve import one_chunk
-from nightscribe.benchmarks.timing import timed
+from nightscribe.benchmarks.measurements import one_chunk, timed
 from nightscribe.engine.interface import SpeculativeInput
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText

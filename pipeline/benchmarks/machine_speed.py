@@ -7,14 +7,16 @@ from typing import Any, Self
 
 import torch
 
-from nightscribe.benchmarks.report import Cell, Table, machine_name, today
-from nightscribe.benchmarks.step_curve import (
+from nightscribe.benchmarks.measurements import (
     ROUND_STEPS,
     StepCost,
+    Throughput,
+    Workload,
+    measure_throughput,
     step_curve,
     step_weights_bytes,
 )
-from nightscribe.benchmarks.throughput import Throughput, Workload, measure_throughput
+from nightscribe.benchmarks.report import Cell, Table, machine_name, today
 from nightscribe.model.device import free_bytes_of, name_of
 from nightscribe.model.memory_budget import SMALLEST_BUCKET, memory_budget
 from nightscribe.model.model_runner import RunnerOptions

@@ -7,11 +7,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nightscribe.records import Word
-from nightscribe.rendering.document import Document, RenderingConfig, one_line, written_words
-from nightscribe.rendering.subtitles import render_srt, render_vtt
-from nightscribe.rendering.utterances import SpeakerUtterance, paragraphs, utterances
+from nightscribe.rendering.cues import render_srt, render_vtt
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    SpeakerUtterance,
+    one_line,
+    paragraphs,
+    utterances,
+    written_words,
+)
 
 Renderer = Callable[[Document, RenderingConfig], str]
+TIME_DECIMALS = 3
+CONFIDENCE_DECIMALS = 4
 
 
 def render_text(document: Document, config: RenderingConfig) -> str:
@@ -24,7 +33,7 @@ def render_text(document: Document, config: RenderingConfig) -> str:
 
 
 def render_json(document: Document, config: RenderingConfig) -> str:
-    """Utterances with their words, times and confidences at full precision."""
+    """Utterances with their words, times and confidences, as in every JSON of Nightscribe."""
     parts = utterances(document, config)
     content = {
         "name": document.name,
@@ -83,6 +92,7 @@ FORMATS: dict[str, Renderer] = {
     "ctm": render_ctm,
     "tsv": render_tsv,
 }
+SUBTITLES = ("srt", "vtt")
 SUFFIXES = {name: f".{name}" for name in FORMATS} | {"text": ".txt", "words": ".words.txt"}
 
 
@@ -93,21 +103,23 @@ def render(document: Document, format: str, config: RenderingConfig | None = Non
     return FORMATS[format](document, config or RenderingConfig())
 
 
+def json_word(word: Word) -> dict[str, str | float]:
+    """A word with times in milliseconds: binary fractions would print as 0.5600000000000001."""
+    return {
+        "text": word.text,
+        "start_s": round(word.start_s, TIME_DECIMALS),
+        "end_s": round(word.end_s, TIME_DECIMALS),
+        "confidence": round(word.confidence, CONFIDENCE_DECIMALS),
+    }
+
+
 def _utterance(utterance: SpeakerUtterance) -> dict[str, Any]:
     return {
         "speaker": utterance.speaker,
-        "start_s": utterance.start_s,
-        "end_s": utterance.end_s,
+        "start_s": round(utterance.start_s, TIME_DECIMALS),
+        "end_s": round(utterance.end_s, TIME_DECIMALS),
         "text": utterance.text,
-        "words": [
-            {
-                "text": word.text,
-                "start_s": word.start_s,
-                "end_s": word.end_s,
-                "confidence": word.confidence,
-            }
-            for word in utterance.words
-        ],
+        "words": [json_word(word) for word in utterance.words],
     }
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import logging
 import math
@@ -92,7 +93,16 @@ def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     is_segment = "offset" in row or typed.get("start_s", 0.0) > 0
     if is_segment and "expected_s" in typed:
         typed.setdefault("end_s", typed.get("start_s", 0.0) + typed["expected_s"])
+    _check_span(typed, where)
     return typed
+
+
+def _check_span(row: Mapping[str, Any], where: str) -> None:
+    start_s, end_s = row.get("start_s", 0.0), row.get("end_s")
+    if start_s < 0:
+        raise ValueError(f"{where}: start ({start_s:g}) is negative")
+    if end_s is not None and end_s <= start_s:
+        raise ValueError(f"{where}: end ({end_s:g}) is not after start ({start_s:g})")
 
 
 def timed_words(value: Any, where: str) -> tuple[Word, ...]:
@@ -119,21 +129,35 @@ def _value(name: str, value: Any, where: str) -> Any:
     if name == "cuts_s":
         return _cuts(value, where)
     kind: Callable[[Any], Any] = (
-        float if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
+        _seconds if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
     )
     try:
         typed = kind(value)
     except (TypeError, ValueError):
         typed = math.nan
     if isinstance(typed, float) and not math.isfinite(typed):
-        raise ValueError(f"{where}: {name} is {value!r}, expected a number") from None
+        expected = "seconds or hh:mm:ss" if name in SECONDS else "a number"
+        raise ValueError(f"{where}: {name} is {value!r}, expected {expected}") from None
     return typed
 
 
+def _seconds(value: Any) -> float:
+    """Seconds, or mm:ss or hh:mm:ss, with a point or a comma before the fraction."""
+    if not isinstance(value, str):
+        return float(value)
+    *larger, last_s = value.strip().replace(",", ".").split(":")
+    if len(larger) > 2 or not all(unit.isdigit() for unit in larger):
+        raise ValueError
+    if larger and not 0 <= float(last_s) < 60:
+        raise ValueError
+    larger_s = sum(int(unit) * 60**power for power, unit in enumerate(reversed(larger), start=1))
+    return larger_s + float(last_s)
+
+
 def _cuts(value: Any, where: str) -> tuple[float, ...]:
-    """Seconds, as a list or as text with spaces between."""
+    """Times, as a list or as text with spaces between."""
     try:
-        cuts_s = tuple(map(float, value.split() if isinstance(value, str) else value))
+        cuts_s = tuple(map(_seconds, value.split() if isinstance(value, str) else value))
     except (TypeError, ValueError):
         cuts_s = (math.nan,)
     if not all(map(math.isfinite, cuts_s)):
@@ -150,7 +174,11 @@ def _whole(value: Any) -> int:
 
 def _csv_rows(file: BinaryIO) -> Iterator[Any]:
     with _text(file) as lines:
-        yield from csv.DictReader(lines, restkey="(too many)")
+        header = lines.readline()
+        # Spreadsheets of countries with a decimal comma write semicolons; others may write tabs.
+        mark = max(",;\t", key=header.count)
+        first_rows = itertools.chain([header], lines)
+        yield from csv.DictReader(first_rows, restkey="(too many)", delimiter=mark)
 
 
 def _json_rows(file: BinaryIO) -> Iterator[Any]:

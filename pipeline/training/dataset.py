@@ -20,8 +20,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
-from nightscribe.training.alignment import AlignmentError, align
-from nightscribe.training.targets import TimedTokens
+from nightscribe.training.targets import AlignmentError, TimedTokens, align
 from nightscribe.training.windows import Utterance
 
 

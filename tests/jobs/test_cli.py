@@ -11,7 +11,7 @@ from runpy import run_module
 import pytest
 
 from nightscribe.jobs.cli import COMMANDS, main
-from nightscribe.jobs.shell.extras import EXTRA_OF_MODULE
+from nightscribe.jobs.shell.command import EXTRA_OF_MODULE
 
 
 def said(monkeypatch, capsys, *words):

@@ -10,6 +10,7 @@ from nightscribe.stitching import stitch
 from nightscribe.storage import result_tables
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
+from nightscribe.storage.tables import open_table, read_rows
 from tests.storage.records import failure, heard_all, recording, shards
 
 INSPECTION = Inspection(
@@ -31,8 +32,7 @@ def store(folder):
 
 
 def table_of(store, key):
-    with store.open(key) as file:
-        return pq.read_table(file)
+    return read_rows(store, key)
 
 
 def test_a_transcript_is_one_row_with_its_words(store):
@@ -86,8 +86,8 @@ def test_rows_are_sorted_compressed_and_the_same_bytes_in_any_order(store):
     assert result_tables.publish_transcripts(store, transcripts[::-1]) == key
     assert store.read(key) == before
     with store.open(key) as file:
-        parquet = pq.ParquetFile(file)
-        ids = parquet.read(["recording_id"])["recording_id"].to_pylist()
+        parquet = open_table(file)
+        ids = parquet.read(["recording_id"], use_threads=False)["recording_id"].to_pylist()
         column = parquet.metadata.row_group(0).column(0)
         assert parquet.metadata.row_group(0).sorting_columns == (pq.SortingColumn(0),)
     assert ids == sorted(ids)

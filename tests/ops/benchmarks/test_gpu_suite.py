@@ -8,10 +8,8 @@ import torch
 
 from nightscribe.benchmarks import machine_speed
 from nightscribe.benchmarks.machine_speed import BenchLimits, fitting_slots
+from nightscribe.benchmarks.measurements import StepCost, Throughput, Workload, copy_bytes_per_s
 from nightscribe.benchmarks.random_weights import config_of, random_speech
-from nightscribe.benchmarks.step_curve import StepCost
-from nightscribe.benchmarks.throughput import Throughput, Workload
-from nightscribe.benchmarks.timing import copy_bytes_per_s
 from nightscribe.model.memory_budget import memory_budget
 from nightscribe.model.precision import Precision
 from nightscribe.survey.costs import read_benchmarks
@@ -91,7 +89,7 @@ def test_a_step_reads_the_weights_once_and_the_cache_of_every_slot(suite):
 
 
 def test_a_copy_is_read_and_written(monkeypatch):
-    monkeypatch.setattr("nightscribe.benchmarks.timing.COPY_REPEATS", 1)
+    monkeypatch.setattr("nightscribe.benchmarks.measurements.COPY_REPEATS", 1)
     assert 1e8 < copy_bytes_per_s(CPU) < 1e13
 
 

@@ -1,8 +1,14 @@
 from hypothesis import given
 
 from nightscribe.records import Word
-from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
-from nightscribe.rendering.utterances import paragraphs, utterances
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    Speaker,
+    monologue,
+    paragraphs,
+    utterances,
+)
 from tests.rendering.test_cues import speak
 from tests.rendering.test_formats import spoken_words
 

@@ -1,9 +1,10 @@
-"""The time of a step over more and more slots, every KV cache full, and the bytes it reads.
+"""What a benchmark measures: times of actions, the cost of a step, the throughput of a workload.
 
-T steps, S slots.
+The cost of a step is measured with every KV cache full. T steps, S slots.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Protocol
@@ -11,12 +12,68 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from nightscribe.benchmarks.timing import timed
 from nightscribe.engine.interface import Chunk, RoundInput
+from nightscribe.engine.loop import step_engine
+from nightscribe.engine.stream import Stream
 from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.device import free_bytes_of
 from nightscribe.model.step_runner import StepRunner
 
+Action = Callable[[], object]
+
+COPY_REPEATS = 7
 ROUND_STEPS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """Wall time, and CPU time of this process."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def timed(action: Action, device: torch.device) -> Elapsed:
+    """Run once; the device is idle before and after."""
+    synchronize(device)
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    action()
+    synchronize(device)
+    return Elapsed(time.perf_counter() - wall_s, time.process_time() - cpu_s)
+
+
+def in_turns(
+    actions: Mapping[str, Action], repeats: int, device: torch.device
+) -> dict[str, list[Elapsed]]:
+    """Each action's times over `repeats` turns, after one warm-up turn."""
+    elapsed: dict[str, list[Elapsed]] = {name: [] for name in actions}
+    for turn in range(repeats + 1):
+        for name, action in actions.items():
+            time_taken = timed(action, device)
+            if turn:
+                elapsed[name].append(time_taken)
+    return elapsed
+
+
+def medians(elapsed: Sequence[Elapsed]) -> Elapsed:
+    """Median wall time and median CPU time."""
+    return Elapsed(median(s.wall_s for s in elapsed), median(s.cpu_s for s in elapsed))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device is idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def copy_bytes_per_s(device: torch.device) -> float:
+    """Bytes read and written per second by a copy that is larger than any cache."""
+    most_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
+    size_bytes = min(most_bytes, free_bytes_of(device) // 4)
+    source = torch.ones(size_bytes // 4, device=device)
+    target = torch.empty_like(source)
+    elapsed = in_turns({"copy": lambda: target.copy_(source)}, COPY_REPEATS, device)
+    return 2 * size_bytes / medians(elapsed["copy"]).wall_s
 
 
 class HasFrames(Protocol):
@@ -127,3 +184,60 @@ def step_weights_bytes(language_model: torch.nn.Module) -> int:
     """Bytes of weights that a step reads: all but the embedding tables."""
     read = (tensor for name, tensor in language_model.named_parameters() if "embedding" not in name)
     return sum(tensor.nbytes for tensor in read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Clips whose lengths are drawn uniformly from a range."""
+
+    name: str
+    shortest_s: float
+    longest_s: float
+    num_clips: int
+    overlap_s: float = 0.0  # of neighbouring shards: transcribed twice, counted once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """The time a workload took."""
+
+    workload: Workload
+    audio_s: float  # without prefix, flush and overlap
+    wall_s: float
+    occupancy: float
+
+    @property
+    def times_real_time(self) -> float:
+        return self.audio_s / self.wall_s
+
+
+def measure_throughput(
+    model: StepRunner, config: SpeechToTextConfig, workload: Workload, device: torch.device
+) -> Throughput:
+    """Transcribe all clips, longest first, each with its prefix and flush."""
+    lengths = _lengths(workload, config.mimi.sample_rate_hz)
+    streams = _streams(lengths, config)
+    engine = step_engine(model)
+    elapsed = timed(lambda: [None for _ in engine.run(streams)], device)
+    overlap = workload.overlap_s * config.mimi.sample_rate_hz
+    return Throughput(
+        workload=workload,
+        audio_s=sum(length - overlap for length in lengths) / config.mimi.sample_rate_hz,
+        wall_s=elapsed.wall_s,
+        occupancy=engine.stats.occupancy,
+    )
+
+
+def _lengths(workload: Workload, rate_hz: int) -> Sequence[int]:
+    draws = np.random.default_rng(3).uniform(
+        workload.shortest_s, workload.longest_s, workload.num_clips
+    )
+    return sorted((int(length_s * rate_hz) for length_s in draws), reverse=True)
+
+
+def _streams(lengths: Sequence[int], config: SpeechToTextConfig) -> list[Stream]:
+    audio_N = noise(max(lengths))
+    return [
+        Stream(index, audio_N[:length], config.num_frames(length))
+        for index, length in enumerate(lengths)
+    ]
