@@ -63,6 +63,7 @@ class Speaker:
     name: str
     duration_s: float
     num_words: int
+    vector: bytes = field(default=b"", repr=False)  # float32, of length 1; empty: not known here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +206,7 @@ class ShardTranscript:
     speech: tuple[Span, ...] = ()  # spans of speech, by loudness
     turn_ends_s: tuple[float, ...] = ()  # where the model detects the end of a turn
     num_redecoded: int = 0  # stalled spans whose words come from a retry
+    voices: tuple[Voice, ...] = ()  # where speakers are told apart
 
     @property
     def recording(self) -> Recording:
@@ -274,6 +276,9 @@ class Transcript:
     turn_ends_s: tuple[float, ...] = ()
     num_redecoded: int = 0
     duplicate_of: str | None = None  # the recording with the same bytes that was transcribed
+    voices: tuple[Voice, ...] = ()  # until the speakers are told apart
+    speakers: tuple[Speaker, ...] = ()  # in the order in which they first speak
+    speaker_spans: tuple[SpeakerSpan, ...] = ()  # who speaks when, by start
     inspection: Inspection | None = None  # None: not inspected by the guards
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Clips of known speakers: from a Debian package of a game, and from the synthetic corpus of `tiny`.
+"""Clips of known speakers: from a Debian package of a game, and from the corpus of `tiny`.
 
 The game is Flight of the Amazon Queen: 3,984 clips of its dialogues, MP3 at 11 kHz and 16 kb/s. Its
 licence allows to pass the data on, not to sell it; here it is read and nothing of it is kept.
@@ -123,9 +123,7 @@ def _decoded(encoded: bytes, speaker: str, text: str) -> Clip | None:
     return _prepared(samples_N, rate_hz, speaker, text)
 
 
-def _prepared(
-    samples_N: NDArray[np.float32], rate_hz: int, speaker: str, text: str
-) -> Clip | None:
+def _prepared(samples_N: NDArray[np.float32], rate_hz: int, speaker: str, text: str) -> Clip | None:
     """At 16 kHz and the common level, without silent edges; None if all is silent."""
     from nightscribe.speakers.features import at_16_khz
 

@@ -67,9 +67,9 @@ def in_order(labels_V: Labels) -> Labels:
 
 def _compressed(
     vectors_VD: Vectors, seconds_V: NDArray, same_voice: float
-) -> tuple[Labels, Vectors, NDArray]:
+) -> tuple[Labels, NDArray, NDArray]:
     """At most MAX_ROWS clusters, their means and seconds, and the cluster of each vector."""
-    labels_V = np.arange(len(vectors_VD))
+    labels_V = np.arange(len(vectors_VD), dtype=np.int64)
     means_CD, seconds_C = vectors_VD.astype(np.float64), np.maximum(seconds_V, 1e-3)
     surely = min(same_voice + SURELY, 1.0)
     while len(means_CD) > MAX_ROWS:
@@ -81,7 +81,7 @@ def _compressed(
     return labels_V, means_CD, seconds_C
 
 
-def _merged_in_blocks(means_CD: Vectors, seconds_C: NDArray, same_voice: float) -> Labels:
+def _merged_in_blocks(means_CD: NDArray, seconds_C: NDArray, same_voice: float) -> Labels:
     limits = ClusteringLimits(same_voice=same_voice)
     labels, num_before = [], 0
     for first in range(0, len(means_CD), MAX_ROWS):
@@ -92,9 +92,7 @@ def _merged_in_blocks(means_CD: Vectors, seconds_C: NDArray, same_voice: float) 
     return np.concatenate(labels)
 
 
-def _means(
-    vectors_VD: Vectors, seconds_V: NDArray, labels_V: Labels
-) -> tuple[NDArray, NDArray]:
+def _means(vectors_VD: NDArray, seconds_V: NDArray, labels_V: Labels) -> tuple[NDArray, NDArray]:
     """The mean of each cluster, shorter the more its members differ, and its seconds."""
     seconds_C = np.bincount(labels_V, weights=np.maximum(seconds_V, 1e-3))
     sums_CD = np.zeros((len(seconds_C), vectors_VD.shape[1]))
@@ -129,9 +127,7 @@ def _agglomerated(means_CD: NDArray, seconds_C: NDArray, limits: ClusteringLimit
     return labels_C
 
 
-def _merge(
-    alike_CC: NDArray, seconds_C: NDArray, best_C: NDArray, kept: int, gone: int
-) -> None:
+def _merge(alike_CC: NDArray, seconds_C: NDArray, best_C: NDArray, kept: int, gone: int) -> None:
     """Average the rows of two clusters by their seconds, and close the second one."""
     share = seconds_C[kept] / (seconds_C[kept] + seconds_C[gone])
     row_C = share * alike_CC[kept] + (1 - share) * alike_CC[gone]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nightscribe.records import Span, Speaker, SpeakerSpan, Voice, Word
+from nightscribe.records import Span, Speaker, SpeakerSpan, Transcript, Voice, Word
 from nightscribe.speakers.clustering import (
     ClusteringLimits,
     Labels,
@@ -37,6 +37,19 @@ class Diarization:
 
     spans: tuple[SpeakerSpan, ...]  # by start; those of different speakers may overlap
     vectors: dict[str, Vectors]  # of length 1
+
+
+def add_speakers(transcript: Transcript, config: SpeakersConfig) -> Transcript:
+    """The transcript with its speakers, and without the voices that they were found by."""
+    if not config.is_on:
+        return transcript
+    found = diarize(transcript.voices, config)
+    words = with_speakers(transcript.words, found.spans)
+    speakers = tuple(
+        replace(one, vector=found.vectors[one.name].astype(np.float32).tobytes())
+        for one in speakers_of(words, found.spans)
+    )
+    return replace(transcript, voices=(), words=words, speakers=speakers, speaker_spans=found.spans)
 
 
 def diarize(voices: Sequence[Voice], config: SpeakersConfig) -> Diarization:
@@ -87,9 +100,7 @@ def speakers_of(words: Iterable[Word], spans: Sequence[SpeakerSpan]) -> tuple[Sp
 
 def overlaps(spans: Sequence[SpeakerSpan]) -> list[Span]:
     """Where at least two speakers speak at once."""
-    edges = sorted(
-        edge for span in spans for edge in ((span.start_s, 1), (span.end_s, -1))
-    )
+    edges = sorted(edge for span in spans for edge in ((span.start_s, 1), (span.end_s, -1)))
     found: list[Span] = []
     num_speaking, began_s = 0, 0.0
     for time_s, change in edges:

@@ -112,9 +112,7 @@ class _ResidualBlock:
         self._second = _FoldedConvolution(weights, f"{name}.conv2", f"{name}.bn2")
         self._shortcut = None
         if f"{name}.shortcut.0.weight" in weights:
-            self._shortcut = _FoldedConvolution(
-                weights, f"{name}.shortcut.0", f"{name}.shortcut.1"
-            )
+            self._shortcut = _FoldedConvolution(weights, f"{name}.shortcut.0", f"{name}.shortcut.1")
 
     def __call__(self, x_BCHT: Tensor) -> Tensor:
         stride = (2, 1) if self._shortcut else (1, 1)

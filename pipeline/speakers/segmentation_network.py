@@ -75,9 +75,7 @@ class SegmentationNetwork:
 
     def _pooled(self, x_BCT: Tensor, layer: int) -> Tensor:
         pooled_BCT = F.max_pool1d(x_BCT, POOL, POOL)
-        normed_BCT = F.instance_norm(
-            pooled_BCT, None, None, *self._pair(f"sincnet.norm1d.{layer}")
-        )
+        normed_BCT = F.instance_norm(pooled_BCT, None, None, *self._pair(f"sincnet.norm1d.{layer}"))
         return F.leaky_relu(normed_BCT)
 
     def _pair(self, name: str) -> tuple[Tensor, Tensor]:

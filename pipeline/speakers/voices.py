@@ -9,8 +9,9 @@ N samples, W windows, T frames of segmentation, K local speakers, F mel bins, M 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nightscribe.records import Span, Voice
+from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.features import FRAME_STEP_S, at_16_khz, log_mel
 from nightscribe.speakers.segmentation_network import (
     FIRST_FRAME_S,
@@ -27,7 +29,7 @@ from nightscribe.speakers.segmentation_network import (
     SAMPLE_RATE_HZ,
     WINDOW_S,
 )
-from nightscribe.speakers.weights import SpeakerNetworks
+from nightscribe.speakers.weights import SpeakerNetworks, load_networks
 
 STEP_S = 5.0
 WINDOWS_PER_BATCH = 16
@@ -56,6 +58,16 @@ class _LocalSpeaker:
     spans: tuple[Span, ...]
     clean_s: float
     features_MF: Tensor
+
+
+def load_listener(
+    config: SpeakersConfig | None, device: torch.device, sample_rate_hz: int
+) -> Callable[[NDArray[np.int16]], tuple[Voice, ...]] | None:
+    """A function from the samples of a shard to its voices; None where speakers are off."""
+    if config is None or not config.is_on:
+        return None
+    networks = load_networks(config.checkpoint, device)
+    return partial(voices_of, sample_rate_hz=sample_rate_hz, networks=networks)
 
 
 def voices_of(
@@ -120,16 +132,16 @@ def _speakers_of(
         yield _LocalSpeaker(spans, round(clean_s, TIME_DECIMALS), _chosen(features_MF, chosen_T))
 
 
-def _spans(
-    is_active_T: NDArray[np.bool_], middles_T: NDArray, owned: Span
-) -> tuple[Span, ...]:
+def _spans(is_active_T: NDArray[np.bool_], middles_T: NDArray, owned: Span) -> tuple[Span, ...]:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], is_active_T.astype(np.int8), [0]])))
     spans = []
     for first, end in zip(edges[::2], edges[1::2], strict=True):
         start_s = max(middles_T[first] - FRAME_S / 2, owned.start_s)
         end_s = min(middles_T[end - 1] + FRAME_S / 2, owned.end_s)
         if end_s - start_s >= MIN_SPAN_S:
-            spans.append(Span(round(float(start_s), TIME_DECIMALS), round(float(end_s), TIME_DECIMALS)))
+            spans.append(
+                Span(round(float(start_s), TIME_DECIMALS), round(float(end_s), TIME_DECIMALS))
+            )
     return tuple(spans)
 
 

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nightscribe.model.checkpoints.errors import CheckpointError
 from nightscribe.model.checkpoints.locations import fetch, locate
+from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.speakers.embedding_network import CamPlusPlus
 from nightscribe.speakers.segmentation_network import SegmentationNetwork
 
