@@ -30,7 +30,9 @@ from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.records import Recording
+from nightscribe.records import Recording, Transcript
+from nightscribe.speakers.config import SpeakersConfig
+from nightscribe.speakers.diarization import add_speakers
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.generations import generations
@@ -128,6 +130,7 @@ class TranscribeConfig:
     s3: S3Config = group(S3Config, "access to object stores")
     planning: PlanningConfig = group(PlanningConfig, "order of the work")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    speakers: SpeakersConfig = group(SpeakersConfig, "who speaks: speakers=on")
     failures: FailuresConfig = group(FailuresConfig, "what counts as a success")
     intervals: IntervalsConfig = group(IntervalsConfig, "how often results and status are written")
     lease: LeaseConfig = group(LeaseConfig, "one writer at a time to an output")
@@ -206,7 +209,15 @@ def settings(
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
         **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
+        **_speaker_settings(config.speakers),
     }
+
+
+def _speaker_settings(speakers: SpeakersConfig) -> Settings:
+    """None where speakers are off, as in runs of earlier versions."""
+    if not speakers.is_on:
+        return {}
+    return {f"speakers_{name}": value for name, value in asdict(speakers).items()}
 
 
 @contextmanager
@@ -254,12 +265,16 @@ def run_spec(
         settings=settings(config, checkpoint, prompts),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
         stages=_stages(config, checkpoint, prompts),
-        examine=partial(add_inspection, config=config.guards),
+        examine=partial(_examined, guards=config.guards, speakers=config.speakers),
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
         retry=config.failures.retry,
     )
+
+
+def _examined(transcript: Transcript, guards: GuardsConfig, speakers: SpeakersConfig) -> Transcript:
+    return add_inspection(add_speakers(transcript, speakers), guards)
 
 
 def _stages(
@@ -280,7 +295,9 @@ def _stages(
     )
     return Stages(
         read=reader,
-        make_transcriber=partial(Transcriber.load, config.model, engine_of(config), config.guards),
+        make_transcriber=partial(
+            Transcriber.load, config.model, engine_of(config), config.guards, config.speakers
+        ),
         output=config.output,
         s3=config.s3,
         shards=ShardOptions(

@@ -16,9 +16,18 @@ def _struct(**fields: pa.DataType) -> pa.DataType:
     return pa.struct(list(fields.items()))
 
 
-WORD = _struct(text=pa.string(), start_s=pa.float64(), end_s=pa.float64(), confidence=pa.float32())
+WORD = _struct(
+    text=pa.string(),
+    start_s=pa.float64(),
+    end_s=pa.float64(),
+    confidence=pa.float32(),
+    speaker=pa.string(),
+)
 FINDING = _struct(guard=pa.string(), start_s=pa.float64(), end_s=pa.float64(), detail=pa.string())
 SPAN = _struct(start_s=pa.float64(), end_s=pa.float64())
+SPEAKER = _struct(name=pa.string(), duration_s=pa.float64(), num_words=pa.int64())
+SPEAKER_SPAN = _struct(speaker=pa.string(), start_s=pa.float64(), end_s=pa.float64())
+VOICE = _struct(spans=pa.list_(SPAN), clean_s=pa.float64(), vector=pa.binary())
 
 # Where a recording lies, whatever the bytes of its file are.
 PLACE_COLUMNS = ["uri", "start_s", "end_s", "channel"]
@@ -52,6 +61,8 @@ TRANSCRIPTS: Columns = {
         pa.list_(pa.float64()),
         "where end-of-turn detection finds that a speaker finishes",
     ),
+    "speakers": (pa.list_(SPEAKER), "who speaks, how long and how many words; empty: not asked"),
+    "speaker_spans": (pa.list_(SPEAKER_SPAN), "who speaks when; spans of two speakers may overlap"),
     "speech_s": (pa.float64(), "how long somebody speaks"),
     "uncovered_speech_s": (pa.float64(), "how much of it has no words"),
     "num_stalls": (pa.int32(), "stretches of speech on which the model fell silent"),
@@ -133,6 +144,7 @@ PARTS: Columns = {
         pa.list_(pa.float64()),
         "where end-of-turn detection finds that a speaker finishes",
     ),
+    "voices": (pa.list_(VOICE), "vectors of voices, where speakers are told apart"),
     "num_redecoded": (pa.int32(), "spans that were decoded again"),
     "model": (pa.string(), "name of the model"),
     "model_revision": (pa.string(), "revision of its weights"),
