@@ -43,7 +43,13 @@ def test_a_transcript_is_one_row_with_its_words(store):
     assert row["recording_id"] == whole.recording_id
     assert (row["uri"], row["channel"], row["language"]) == (whole.uri, None, "is")
     assert (row["reference"], row["text"]) == ("what is said", "word0 end word1 end")
-    assert row["words"][2] == {"text": "word1", "start_s": 11.0, "end_s": 11.5, "confidence": 0.5}
+    assert row["words"][2] == {
+        "text": "word1",
+        "start_s": 11.0,
+        "end_s": 11.5,
+        "confidence": 0.5,
+        "speaker": None,
+    }
     assert (row["duration_s"], row["shards"], row["status"]) == (20.0, 2, "ok")
     assert (row["model"], row["model_revision"]) == ("tiny", "r1")
     assert row["speech"] == [{"start_s": 0.5, "end_s": 9.0}, {"start_s": 10.5, "end_s": 19.0}]
@@ -98,9 +104,9 @@ def test_the_columns_are_these_and_change_only_with_the_version():
     assert " ".join(TRANSCRIPTS_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
         "language domain reference cuts_s revision duration_s status reasons text words speech "
-        "turn_ends_s speech_s uncovered_speech_s num_stalls num_redecoded num_looped_words "
-        "num_silent_words num_simultaneous_words detected_language is_language_mismatched findings "
-        "shards duplicate_of model model_revision"
+        "turn_ends_s speakers speaker_spans speech_s uncovered_speech_s num_stalls num_redecoded "
+        "num_looped_words num_silent_words num_simultaneous_words detected_language "
+        "is_language_mismatched findings shards duplicate_of model model_revision"
     )
     assert " ".join(FAILURES_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
