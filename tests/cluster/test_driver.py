@@ -228,3 +228,20 @@ def test_an_attempt_indexes_its_plan_once_and_reads_nothing_of_the_stored_one(
         assert progress.state == "finished"
         assert len(indexed) == attempt
     assert CountingStore.num_plan_reads == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            "ray::MapBatches(write_part)() (pid=7)\n  File x, line 1\n"
+            "nightscribe.storage.errors.StorageError: /d/x: there is no space left\n\n"
+            "To change retry attempts, configure `ray.data.DataContext`.",
+            "/d/x: there is no space left",
+        ),
+        ("Traceback\nValueError: odd", "ValueError: odd"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_the_cause_of_a_failed_task_is_our_own_error(error, cause):
+    assert driver.cause_of(RuntimeError(error)) == cause
