@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from nightscribe.storage.run import Night
 
 TOO_MANY_FAILURES = 1
+RESUME = "run the same command to resume"
 
 log = logging.getLogger(__name__)
 
@@ -141,11 +142,11 @@ class TranscribeConfig:
 
 def transcribe_archive(config: TranscribeConfig) -> int:
     """Do what is left to do; the exit code."""
-    with logged(config.log) as log:
-        return _transcribe(config, log)
+    with logged(config.log) as run_log:
+        return _transcribe(config, run_log)
 
 
-def _transcribe(config: TranscribeConfig, log: Log) -> int:
+def _transcribe(config: TranscribeConfig, run_log: Log) -> int:
     from nightscribe.cluster.driver import transcribe
     from nightscribe.cluster.ray_session import connected, session_folder
     from nightscribe.cluster.resources import pool_for
@@ -170,13 +171,16 @@ def _transcribe(config: TranscribeConfig, log: Log) -> int:
 
             def report(progress: "Progress") -> None:
                 display.show(progress)
-                log.publish_when_due(store, session_folder())
+                run_log.publish_when_due(store, session_folder())
 
             try:
                 spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
                 progress = transcribe(spec, pool, stop, report)
+            except KeyboardInterrupt:
+                log.warning("recordings in progress are not finished; %s", RESUME)
+                raise
             finally:
-                log.publish(store, session_folder())
+                run_log.publish(store, session_folder())
     display.summarise(progress)
     return exit_code(progress, config.failures.max)
 
