@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, read_prompts
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
+from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
@@ -33,6 +35,7 @@ from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import add_speakers
+from nightscribe.stopping import CURRENCIES, Limits, limits_of
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.generations import generations
@@ -116,6 +119,24 @@ class TranscribeConfig:
         0.5, "refuse missing=drop if more of the archive is missing", minimum=0, maximum=1
     )
     revise: ReviseConfig = group(ReviseConfig, "whether to transcribe anew what is there")
+    order: str | None = option(
+        None,
+        "what comes first: longest, newest or a number column of the manifest, highest first",
+        common=True,
+    )
+    deadline: str | None = option(
+        None,
+        "begin nothing that would not end by then: 07:00, or a date and time such as "
+        "2026-12-01T07:00, by the clock of this machine",
+        common=True,
+    )
+    budget: float | None = option(
+        None, "most to spend in one night; needs price_per_gpu_hour", above=0, common=True
+    )
+    price_per_gpu_hour: float | None = option(
+        None, "price of an hour of one GPU, or of one worker without a GPU", above=0, common=True
+    )
+    currency: str = option("USD", "currency of budget and price", choices=CURRENCIES)
     log: LogConfig = group(LogConfig, "logging")
     model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
     engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
@@ -138,6 +159,12 @@ class TranscribeConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        _limits(self, num_gpus=1.0)  # says what is wrong before anything is started
+
+
+def _limits(config: TranscribeConfig, num_gpus: float) -> Limits:
+    price, currency = config.price_per_gpu_hour, config.currency
+    return limits_of(config.deadline, config.budget, price, currency, num_gpus, datetime.now())
 
 
 def transcribe_archive(config: TranscribeConfig) -> int:
@@ -168,25 +195,33 @@ def _transcribe(config: TranscribeConfig, run_log: Log) -> int:
             stopped_by_signals() as stop,
             Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
+            num_gpus = pool.num_actors * (pool.gpus_per_actor or 1.0)
+            night_log = NightLog(store, pool, _limits(config, num_gpus), config.currency, stop)
 
             def report(progress: "Progress") -> None:
                 display.show(progress)
                 run_log.publish_when_due(store, session_folder())
+                night_log.show(progress)
 
             try:
                 spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
                 progress = transcribe(spec, pool, stop, report)
+                receipt = night_log.end(progress)
             except KeyboardInterrupt:
                 log.warning("recordings in progress are not finished; %s", RESUME)
                 raise
+            except Exception as error:
+                night_log.fail(" ".join(str(error).split()))
+                raise
             finally:
                 run_log.publish(store, session_folder())
-    display.summarise(progress)
-    return exit_code(progress, config.failures.max)
+    display.summarise(progress, describe_receipt(receipt))
+    return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
 
 
-def exit_code(progress: "Progress", max_failures: int | None) -> int:
-    if progress.state != "finished":
+def exit_code(progress: "Progress", max_failures: int | None, is_limited: bool = False) -> int:
+    """A night that stopped at its deadline or budget has done what it was asked for."""
+    if progress.state != "finished" and not is_limited:
         return INTERRUPTED
     too_many = max_failures is not None and progress.num_failures > max_failures
     return TOO_MANY_FAILURES if too_many else 0
@@ -247,6 +282,7 @@ def _compared(
             missing=config.missing,
             max_dropped_share=config.max_dropped_share,
             revision=Revision(config.revise.where) if config.revise.on else None,
+            order=config.order,
             compared=before,
         )
         yield path, night

@@ -83,6 +83,10 @@ class Recording:
     text: str | None = None  # the reference transcript, where the manifest has it
     cuts_s: tuple[float, ...] = ()  # additional cuts in the file, where the manifest has them
     revision: int = 1  # number of the generation of the plan that asks for this transcript
+    prompt: str | None = None  # text that the model gets ahead of it
+    prompt_audio: str | None = None  # file that the model hears ahead of it
+    terms: tuple[str, ...] = ()  # names and rare words that probably occur
+    extra: str | None = None  # other columns of the manifest, as JSON
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 0:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nightscribe.records import Recording
 from nightscribe.storage.generations import Generation, download_rows, generations
+from nightscribe.storage.plan_order import ordered
 from nightscribe.storage.schema import LEAVING, PLACE_COLUMNS, PLAN_SCHEMA
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import open_table, open_writer
@@ -102,7 +103,7 @@ class CurrentPlan:
         """The recordings that were missing before and whose transcripts are kept."""
         return self._rows(self._is_gone_R)
 
-    def write(self, path: Path, keys: Sequence[str]) -> None:
+    def write(self, path: Path, keys: Sequence[str], order: str | None = None) -> None:
         """All rows that count, as one file, and where each is stored, with the keys of the files.
 
         A copy whose original left becomes an original.
@@ -110,7 +111,7 @@ class CurrentPlan:
         live = pa.array(self._ids_N[self._is_live_N]).cast(pa.string())
         schema = CURRENT_SCHEMA.with_metadata({KEYS: json.dumps(keys)})
         with path.open("wb") as file, open_writer(file, schema) as writer:
-            for table in self._rows(self._is_live_R, is_placed=True):
+            for table in ordered(self._rows(self._is_live_R, is_placed=True), order):
                 whole = _without_lost_originals(table, live)
                 writer.write_table(whole.replace_schema_metadata(schema.metadata))
 

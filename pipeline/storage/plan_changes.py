@@ -112,7 +112,9 @@ def _changed_rows(
     for table in missing if wanted.missing == "keep" else [*missing, *gone]:
         yield _marked(_without(table, left), change)
     if wanted.revision is not None:
-        yield from _asked(store, before, wanted.revision, wanted.number)
+        left |= {name for table in missing for name in table["recording_id"].to_pylist()}
+        for table in _asked(store, before, wanted.revision, wanted.number):
+            yield _without(table, left)
 
 
 def _news(before: CurrentPlan, found: Path) -> Iterator[pa.Table]:

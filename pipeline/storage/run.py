@@ -59,6 +59,7 @@ class Night:
     missing: str = "keep"  # the transcripts of files that are not found any more
     max_dropped_share: float = 0.5
     revision: Revision | None = None  # None: other settings are refused
+    order: str | None = None  # longest, newest or a number column of the manifest, highest first
     # The plan that was compared with the listing; None: the plan file holds all of the listing.
     compared: CurrentPlan | None = None
 
@@ -84,7 +85,7 @@ def begin(store: Store, plan: Path, settings: Settings, night: Night | None = No
         publish_failures(store, [])
     _check_unchanged(store, before)
     made, after = _with_news(store, before, plan, asked, night)
-    after.write(plan, [one.rows_key for one in made])
+    after.write(plan, [one.rows_key for one in made], night.order)
     run = _run_of(made)
     store.write(RUN_KEY, _document(run))
     return run

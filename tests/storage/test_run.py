@@ -232,6 +232,14 @@ def test_a_revision_asks_for_everything_again_once(store, tmp_path):
     assert (run.generation, run.revision, listed(path)["d"]) == (3, 2, 3)
 
 
+def test_a_revision_does_not_ask_for_what_is_missing_or_replaced_tonight(store, tmp_path):
+    begin(store, plan_file(tmp_path, planned("abc")), SETTINGS)
+    path = plan_file(tmp_path, planned("a") + planned("b", version="new"))
+    begin(store, path, SETTINGS | {"model": "large"}, Night(revision=Revision()))
+    assert listed(path) == {"a": 2, "b": 2}
+    assert changes(store)[1] == {"changed": 1, "gone": 1, "asked": 1}
+
+
 def test_a_revision_needs_a_reason(store, tmp_path):
     begin(store, plan_file(tmp_path, planned("abc")), SETTINGS)
     with pytest.raises(AnotherRunError, match="revise=true has no reason"):
