@@ -17,7 +17,7 @@ from tempfile import gettempdir
 
 import ray
 from ray._private import services
-from ray._raylet import Config
+from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
@@ -139,11 +139,11 @@ def _own_process_groups() -> Iterator[None]:
     recordings in progress are finished. Its processes still end with this one.
     """
     before = services.ConsolePopen
-    services.ConsolePopen = partial(before, process_group=0)
+    services.ConsolePopen = partial(before, process_group=0)  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        services.ConsolePopen = before  # type: ignore[misc]
 
 
 def _job_config() -> JobConfig:
