@@ -4,6 +4,7 @@ import logging
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -66,11 +67,13 @@ class Display:
         counted = f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
         self._console.print(f"{counted} · {line(progress)}", soft_wrap=True)
 
-    def summarise(self, progress: Progress) -> None:
-        """Print the end of the run, and the commands that may follow."""
+    def summarise(self, progress: Progress, receipt: Sequence[str] = ()) -> None:
+        """Print the end of the run, what the night cost and left, and what may follow."""
         if self._is_logged:
             return
         self._console.print(_table(progress))
+        for about in receipt:
+            self._console.print(about, soft_wrap=True)
         for command in next_commands(progress, self._output):
             self._console.print(f"  {command}", soft_wrap=True)
 
