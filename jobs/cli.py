@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score a run against reference transcripts",
     "bench": "measure the speed of this machine for a model",
     "live": "show the words of a file or a microphone as a server hears them",
+    "speak": "speak a text with a text-to-speech model",
     "serve": "live speech-to-text over sockets",
     "doctor": "check this machine, or what another GPU could do",
     "report": "write one HTML report of a run, with playable audio",
