@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
+from unittest.mock import patch
 
 import ray
 from ray._private import services
-from ray._raylet import Config
+from ray._raylet import Config  # type: ignore[attr-defined] # compiled
 from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
@@ -138,12 +139,8 @@ def _own_process_groups() -> Iterator[None]:
     `timeout`, a shell that ends and others send SIGTERM to the group: Ray would be gone before the
     recordings in progress are finished. Its processes still end with this one.
     """
-    before = services.ConsolePopen
-    services.ConsolePopen = partial(before, process_group=0)
-    try:
+    with patch.object(services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)):
         yield
-    finally:
-        services.ConsolePopen = before
 
 
 def _job_config() -> JobConfig:
