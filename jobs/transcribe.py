@@ -99,11 +99,13 @@ class TranscribeConfig:
 
 def transcribe_archive(config: TranscribeConfig) -> int:
     """Do what is left to do; the exit code."""
-    with logged(config.log) as log:
-        return _transcribe(config, log)
+    is_logged = config.log.format == "json"
+    with logged(config.log) as log, Display(config.output, config.quiet, is_logged) as display:
+        return _transcribe(config, log, display)
 
 
-def _transcribe(config: TranscribeConfig, log: Log) -> int:
+def _transcribe(config: TranscribeConfig, log: Log, display: Display) -> int:
+    display.begin("reading the model")
     from nightscribe.cluster.driver import transcribe
     from nightscribe.cluster.ray_session import connected, session_folder
     from nightscribe.cluster.resources import pool_for
@@ -116,13 +118,15 @@ def _transcribe(config: TranscribeConfig, log: Log) -> int:
     skipped = Counter[str]()
     # Raises for a wrong input before Ray is started.
     found = recordings(config.input, config.s3, skipped)
+    display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
+        display.begin("listing recordings")
         pool = pool_for(config.cluster, config.engine.num_slots)
         with (
             _plan(found, config.planning, skipped) as path,
             stopped_by_signals() as stop,
-            Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
+            display.begin("comparing with earlier results")
 
             def report(progress: "Progress") -> None:
                 display.show(progress)
