@@ -171,6 +171,9 @@ def _quiet_logs() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     _set_log_levels(logging.WARNING)
+    # Ray prints what it logs itself; the log of the run is the place for it.
+    logging.getLogger("ray").handlers.clear()
+    logging.getLogger("ray").propagate = True
     # It warns that its progress bars are disabled, which is intended.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
