@@ -11,6 +11,7 @@ COMMANDS = {
     "transcribe": "transcribe an archive, on this machine or a cluster",
     "submit": "run transcribe as a job on a cluster",
     "status": "show the progress of a run",
+    "history": "list the nights of a run: what each added, changed, failed and cost",
     "plan": "survey an archive and estimate time and cost",
     "show": "print one transcript of a run",
     "export": "write the transcripts of a run as subtitles, text or tables",
