@@ -20,7 +20,10 @@ class SpeakersConfig:
         "ORGANISATION/NAME@REVISION on the hub",
     )
     same_voice: float = option(
-        0.5, "voices more alike than this, by cosine, are one speaker", above=0, maximum=1
+        0.45,
+        "in recordings with less than a minute of speech: more alike than this, by cosine, is the same",
+        above=0,
+        maximum=1,
     )
     min_speaker_s: float = option(
         2.0, "a voice with less speech than this joins the most alike speaker", minimum=0
