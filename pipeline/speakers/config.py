@@ -21,7 +21,8 @@ class SpeakersConfig:
     )
     same_voice: float = option(
         0.45,
-        "in recordings with less than a minute of speech: more alike than this, by cosine, is the same",
+        "where there is less than a minute of speech: voices more alike than this, by cosine, "
+        "are the same",
         above=0,
         maximum=1,
     )
