@@ -82,6 +82,11 @@ class Recording:
     domain: str | None = None
     text: str | None = None  # the reference transcript, where the manifest has it
     cuts_s: tuple[float, ...] = ()  # additional cuts in the file, where the manifest has them
+    revision: int = 1  # number of the generation of the plan that asks for this transcript
+    prompt: str | None = None  # text that the model gets ahead of it
+    prompt_audio: str | None = None  # file that the model hears ahead of it
+    terms: tuple[str, ...] = ()  # names and rare words that probably occur
+    extra: str | None = None  # other columns of the manifest, as JSON
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 0:
@@ -255,7 +260,7 @@ class Inspection:
     num_looped_words: int
     num_silent_words: int
     num_simultaneous_words: int
-    language_heard: str | None
+    detected_language: str | None
     is_language_mismatched: bool
     findings: tuple[Finding, ...]
 

@@ -34,7 +34,7 @@ def stitch(transcripts: Iterable[ShardTranscript], failed: Iterable[Failure] = (
     shards = [transcript_at[index] for index in sorted(transcript_at)]
     holes = [hole for index, hole in holes_at.items() if index not in transcript_at]
     reasons = _what_is_missing(last, holes)
-    words = _in_file_time([word for shard in shards for word in _owned_words(shard)], last)
+    words = _in_file_time([word for shard in shards for word in owned_words(shard)], last)
     return Transcript(
         recording=last.recording,
         duration_s=_rounded(last.owned_end_sample / last.sample_rate_hz),
@@ -67,7 +67,7 @@ def _what_is_missing(last: Shard, holes: Iterable[Shard]) -> tuple[str, ...]:
     return (*([last.damage] if last.damage else []), *spans)
 
 
-def _owned_words(transcript: ShardTranscript) -> Iterator[Word]:
+def owned_words(transcript: ShardTranscript) -> Iterator[Word]:
     """The words that the shard owns, in seconds of the recording."""
     start_s, (first_s, end_s) = transcript.shard.start_s, _owned(transcript.shard)
     for word in transcript.words:
