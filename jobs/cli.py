@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": "survey an archive and estimate time and cost",
     "show": "print one transcript of a run",
     "export": "write the transcripts of a run as subtitles, text or tables",
+    "cast": "group and name the voices of a run with speakers=on",
     "evaluate": "score a run against reference transcripts",
     "bench": "measure the speed of this machine for a model",
     "live": "show the words of a file or a microphone as a server hears them",
