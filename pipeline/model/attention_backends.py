@@ -8,21 +8,16 @@ B rows (slots), H heads, N = B x H, T queries, C keys, E head dimension.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
-from inspect import signature
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nightscribe.model import torch_private
 from nightscribe.model.kv_cache import LayerKV
 from nightscribe.model.triton_support import has_triton
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # older torch
-    varlen_attn = None  # type: ignore[assignment]
 
 MAX_FEW_QUERIES = 8  # per row; more are faster by torch's own masked attention
 # Reading every row's own entries takes a few calls per row. If that skips fewer numbers than this
@@ -33,7 +28,6 @@ MIN_SKIPPED_PER_ROW = 1 << 17
 MAX_CACHED_NUMBERS = 1 << 20
 ALL_ROWS = slice(None)
 FLASH_CAPABILITY = (8, 0)
-FLASH_PARAMETERS = {"seqused_k", "num_splits"}
 FLASH_HEAD_DIM_MULTIPLE = 8
 MIN_TRITON_HEAD_DIM = 32
 
@@ -56,6 +50,7 @@ class AttentionMask:
     newest_B: Tensor | None = None  # the last of these positions
     context: int = 0
     num_heads: int = 1
+    backend: str | None = None  # the fastest on this GPU, if it was measured
 
     @cached_property
     def visible_BTC(self) -> Tensor:
@@ -98,23 +93,31 @@ def attend(queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: Attention
     """
     if queries_BHTE.shape[2] > MAX_FEW_QUERIES or queries_BHTE.requires_grad:
         return _attend_sdpa(queries_BHTE, keys, values, mask)
-    _, backend = next(backends(keys, mask))
-    return backend(queries_BHTE, keys, values, mask)
+    return _backend(keys, mask)(queries_BHTE, keys, values, mask)
+
+
+def _backend(keys: LayerKV, mask: AttentionMask) -> Backend:
+    """The one that was measured to be the fastest, where it is at hand; else the first."""
+    if mask.backend is None:
+        return next(backends(keys, mask))[1]
+    at_hand = dict(backends(keys, mask))
+    return at_hand.get(mask.backend, next(iter(at_hand.values())))
 
 
 def backends(keys: LayerKV, mask: AttentionMask) -> Iterator[tuple[str, Backend]]:
-    """What can serve a few queries of this ring, the best first.
+    """What can serve a few queries of this ring, in the order in which it is used if not measured.
 
-    On a CPU plain matrix products. On a GPU flash attention over the valid entries of each row, if
-    it supports the dtype and no entry of the ring has to be masked; then our own Triton kernel.
+    On a CPU plain matrix products. On a GPU our own Triton kernel, and flash attention over the
+    valid entries of each row, if it supports the dtype and no entry of the ring has to be masked.
+    `attention_ranking` measures which is the fastest.
     """
     if keys.data_BHCE.device.type == "cpu":
         yield "cpu", _attend_on_cpu
     elif mask.newest_B is not None:
-        if mask.context == keys.data_BHCE.shape[2] and _has_flash(keys):
-            yield "flash", _attend_flash
         if has_triton() and keys.data_BHCE.shape[3] >= MIN_TRITON_HEAD_DIM:
             yield "triton", _attend_triton
+        if mask.context == keys.data_BHCE.shape[2] and _has_flash(keys):
+            yield "flash", _attend_flash
     yield "sdpa", _attend_sdpa
 
 
@@ -220,19 +223,10 @@ def _scaled(x_BHTC: Tensor, kv: LayerKV) -> Tensor:
 
 def _has_flash(keys: LayerKV) -> bool:
     return (
-        _supports_lengths(varlen_attn)
+        torch_private.has_flash_by_length()
         and keys.dtype in (torch.bfloat16, torch.float16)
         and keys.data_BHCE.shape[3] % FLASH_HEAD_DIM_MULTIPLE == 0
         and torch.cuda.get_device_capability(keys.data_BHCE.device) >= FLASH_CAPABILITY
-    )
-
-
-@cache
-def _supports_lengths(varlen_attention: Callable | None) -> bool:
-    """Older versions of torch have it without some of the parameters used here."""
-    return (
-        varlen_attention is not None
-        and signature(varlen_attention).parameters.keys() >= FLASH_PARAMETERS
     )
 
 
@@ -242,16 +236,13 @@ def _attend_flash(
     """Flash attention that reads the valid entries alone."""
     num_rows, num_heads, capacity, head_dim = keys.data_BHCE.shape
     sequences = mask.sequences
-    output_NTE = varlen_attn(
+    output_NTE = torch_private.flash_attention(
         queries_BHTE.to(keys.dtype).reshape(-1, 1, head_dim),
         keys.data_BHCE.reshape(-1, 1, head_dim),
         values.data_BHCE.reshape(-1, 1, head_dim),
         sequences.query_starts,
         sequences.key_starts,
-        max_q=1,
-        max_k=capacity,
-        seqused_k=sequences.lengths,
-        num_splits=1,  # a row's rounding must not depend on the other rows
+        capacity,
+        sequences.lengths,
     )
-    assert isinstance(output_NTE, Tensor)  # no statistics were asked for
     return output_NTE.view(num_rows, num_heads, 1, head_dim).to(queries_BHTE.dtype)

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nightscribe.engine.interface import HOLD
 from nightscribe.model.kv_cache import SMALLEST_SCALE, LayerKV, limit_of
 
 MAX_COLUMNS = 1024  # of a program that needs no whole row
@@ -244,7 +245,7 @@ def write_likeliest(
     tokens_TS: Tensor,
     confidences_TS: Tensor,
 ) -> None:
-    """The forced token, or where that is negative the likeliest, and its probability.
+    """The forced token, on `HOLD` the last one, else the likeliest; and its probability.
 
     Written to the rows of the current step, and the token also to `last_tokens_S`.
     """
@@ -257,6 +258,7 @@ def write_likeliest(
         tokens_TS,
         confidences_TS,
         tokens_TS.shape[1],
+        HOLD,
         num_tokens,
         triton.next_power_of_2(num_tokens),
         num_warps=8,
@@ -272,6 +274,7 @@ def write_likeliest_kernel(
     tokens_ptr,
     confidences_ptr,
     table_width,
+    hold: tl.constexpr,
     num_tokens: tl.constexpr,
     columns: tl.constexpr,
 ):
@@ -282,6 +285,7 @@ def write_likeliest_kernel(
     highest, best = tl.max(logit_V, 0), tl.argmax(logit_V, 0)  # of equal ones the first
     forced = tl.load(forced_ptr + slot)
     token = tl.where(forced < 0, best.to(tl.int64), forced)
+    token = tl.where(forced == hold, tl.load(last_tokens_ptr + slot), token)
     weight = tl.exp(tl.load(logits_ptr + token).to(tl.float32) - highest)
     tl.store(last_tokens_ptr + slot, token)
     at = tl.load(step_ptr) * table_width + slot

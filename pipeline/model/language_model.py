@@ -29,10 +29,7 @@ from nightscribe.model.weight_quantization import QuantizedLinear, quantize_line
 
 
 class Prediction(NamedTuple):
-    """The prediction at each position: logits, and the VAD heads' probabilities.
-
-    Logits are in fp32, or on a GPU as the head gives them, for kernels that widen them.
-    """
+    """The prediction at each position: logits in fp32, and the VAD heads' probabilities."""
 
     logits_STV: Tensor
     vad_STHA: Tensor | None
@@ -106,6 +103,11 @@ class LanguageModel(nn.Module):
         vad_dim = config.num_vad_heads * config.vad_head_dim
         self.vad_heads = nn.Linear(config.dim, vad_dim, bias=False) if vad_dim else None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of activations."""
+        return next(self.transformer.layers[0].attention_norm.parameters()).dtype
+
     @classmethod
     def load(
         cls,
@@ -162,9 +164,7 @@ class LanguageModel(nn.Module):
 
     def predict(self, x_STD: Tensor) -> Prediction:
         x_STD = self.norm(x_STD)
-        logits_STV = self.text_head(x_STD)
-        if not uses_kernels(logits_STV):
-            logits_STV = logits_STV.float()
+        logits_STV = self.text_head(x_STD).float()
         if self.vad_heads is None:
             return Prediction(logits_STV, None)
         heads = (self.config.num_vad_heads, self.config.vad_head_dim)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.engine.interface import Chunk
+from nightscribe.model.attention_ranking import fastest_backend
 from nightscribe.model.cpu_weights import pack
 from nightscribe.model.cuda_runtime import CudaRuntime, GraphKey
 from nightscribe.model.kv_cache import KVLengths
@@ -36,6 +37,7 @@ class RunnerOptions:
     encode_rows: int | None = None  # streams encoded at once; None: what suits the device
     use_graphs: bool = True  # CUDA graphs, on a GPU
     cache_dtype: torch.dtype | None = None  # of keys and values; None: as they are computed
+    measures_attention: bool = False  # and uses the fastest backend; else always the same one
 
 
 DEFAULT_OPTIONS = RunnerOptions()
@@ -88,6 +90,9 @@ class ModelRunner(ABC, Generic[Tables]):
         self._cache = self._language_model.empty_cache(
             num_slots, frames_per_pass, options.cache_dtype
         )
+        if options.measures_attention:
+            transformer, dtype = self._language_model.transformer, speech.language_model.dtype
+            transformer.backend = fastest_backend(transformer, self._cache, frames_per_pass, dtype)
         self._padding_tokens = torch.tensor(speech.padding_tokens, device=speech.device)
 
     @property
@@ -196,11 +201,15 @@ class MimiRunner:
         """Jobs that are encoded at once: of similar length, so that little is padding.
 
         The last chunk of a stream comes before the first of its successor, which overwrites the
-        state of their slot.
+        state of their slot. A stream that goes on is not padded, which would change its state.
         """
         order_J = np.lexsort((-chunk.frames_J, chunk.continues_J))
-        for first in range(0, len(order_J), self._encode_rows):
-            yield order_J[first : first + self._encode_rows]
+        longest_end = chunk.frames_J[~chunk.continues_J].max(initial=0)
+        frames_J = np.where(chunk.continues_J, chunk.frames_J, longest_end)[order_J]
+        ends = np.flatnonzero(np.diff(frames_J) < 0) + 1
+        for jobs in np.split(order_J, ends):
+            for first in range(0, len(jobs), self._encode_rows):
+                yield jobs[first : first + self._encode_rows]
 
     def _encode_group(self, chunk: Chunk, jobs: np.ndarray, codes_JFK: Tensor) -> None:
         num_frames = chunk.frames_J[jobs].max()

@@ -191,7 +191,6 @@ class SpeculativeRunner(ModelRunner[SpeculativeTables]):
         prediction = self._language_model.extend(
             inputs.codes_STK, inputs.text_ST, cache, kv_lengths=kv_lengths
         )
-        prediction = prediction._replace(logits_STV=prediction.logits_STV.float())
         tables.num_prompted_S.masked_fill_(is_fresh_S, 0)
         due_S = self._prompt_tokens_P.index_select(0, tables.prompts_S + tables.num_prompted_S)
         tokens_ST = self._next_tokens(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightscribe.engine.interface import NO_TOKEN, RoundInput, RoundOutput
+from nightscribe.engine.interface import HOLD, NO_TOKEN, RoundInput, RoundOutput
 from nightscribe.model.cuda_runtime import GraphKey, PendingCopy, Upload
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.model_runner import DEFAULT_OPTIONS, Codes, ModelRunner, RunnerOptions
@@ -143,7 +143,12 @@ class StepTables:
             outputs = self.last_tokens_S, self.tokens_TS, self.confidences_TS
             kernels().write_likeliest(logits_SV, forced_S, self.step_1, *outputs)
         else:
-            self.write(_unless_forced(logits_SV.argmax(dim=-1), forced_S), logits_SV)
+            self.write(self.unless_forced(logits_SV.argmax(dim=-1), forced_S), logits_SV)
+
+    def unless_forced(self, chosen_S: Tensor, forced_S: Tensor) -> Tensor:
+        """The forced token; on `HOLD` the last one; else the chosen one."""
+        tokens_S = torch.where(forced_S == HOLD, self.last_tokens_S[: len(forced_S)], chosen_S)
+        return torch.where(forced_S < 0, tokens_S, forced_S)
 
     def write(self, tokens_S: Tensor, logits_SV: Tensor) -> None:
         """Write the tokens of the current step, and their probabilities."""
@@ -192,7 +197,9 @@ class StepRunner(ModelRunner[StepTables]):
             no_code = self._language_model.config.audio_card
             self._tables.load(inputs, codes, no_code, self._runtime.upload)
             key = GraphKey(inputs.num_slots, inputs.is_greedy)
-            for lengths_S in np.minimum(inputs.positions_TS + 1, self._cache.capacity).tolist():
+            lengths_TS = np.minimum(inputs.positions_TS + 1, self._cache.capacity)
+            lengths_TS[inputs.forced_TS == HOLD] = 1  # their output is dropped
+            for lengths_S in lengths_TS.tolist():
                 self._replay_or_step(key, tuple(lengths_S))
             copies = self._tables.output(inputs.num_steps, inputs.num_slots)
             return self._runtime.download(copies, RoundOutput)
@@ -213,7 +220,6 @@ class StepRunner(ModelRunner[StepTables]):
         if key.is_greedy:
             self._tables.write_likeliest(logits_SV, inputs.forced_S)
         else:
-            logits_SV = logits_SV.float()
             self._tables.write(self._sampled(logits_SV, inputs, key), logits_SV)
         self._tables.end_step(prediction.vad_STHA)
 
@@ -226,10 +232,6 @@ class StepRunner(ModelRunner[StepTables]):
         sampled_S = sample_each(
             constrained_SV, sampling.temperatures_S, sampling.seeds_S, inputs.positions_S
         )
-        tokens_S = _unless_forced(sampled_S, inputs.forced_S)
-        num_prompted_S += tokens_S == due_S
+        tokens_S = self._tables.unless_forced(sampled_S, inputs.forced_S)
+        num_prompted_S += (tokens_S == due_S) & (inputs.forced_S != HOLD)
         return tokens_S
-
-
-def _unless_forced(chosen_S: Tensor, forced_S: Tensor) -> Tensor:
-    return torch.where(forced_S < 0, chosen_S, forced_S)

@@ -72,7 +72,11 @@ class Window:
 
 
 def ring_mask(
-    ring: RingPositions, window: Window, num_heads: int, kv_lengths: KVLengths = None
+    ring: RingPositions,
+    window: Window,
+    num_heads: int,
+    kv_lengths: KVLengths = None,
+    backend: str | None = None,
 ) -> AttentionMask:
     """What queries at the ring's new positions see of it; nothing beyond `kv_lengths`."""
     longest = max(kv_lengths) if isinstance(kv_lengths, tuple) else kv_lengths
@@ -82,6 +86,7 @@ def ring_mask(
         ring.positions_BT[:, -1].contiguous() if window.block == 1 else None,
         window.context,
         num_heads,
+        backend,
     )
 
 
@@ -198,6 +203,9 @@ class Layer(nn.Module):
         self.feed_forward_norm, self.feed_forward_scale = new_norm(), new_scale()
         self.feed_forward = feed_forward
 
+    def add_feed_forward(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD + self.feed_forward_scale(self.feed_forward(self.feed_forward_norm(x_BTD)))
+
     def add_branches(self, x_BTD: Tensor, attended_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """The residual with the attention's output, and the feed-forward's, to be added to it."""
         x_BTD, normed_BTD = add_norm(
@@ -232,6 +240,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = cast(list[Layer], nn.ModuleList(layers))
         self.geometry = geometry
+        self.backend: str | None = None  # of attention to a ring, where it was measured
         self._frequencies: dict[torch.device, Frequencies] = {}
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -244,8 +253,7 @@ class Transformer(nn.Module):
             queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), rotations)
             kv = LayerKV(keys.transpose(1, 2)), LayerKV(values.transpose(1, 2))
             attended = layer.attention.attend(queries, *kv, mask)
-            x_BTD, branch_BTD = layer.add_branches(x_BTD, attended)
-            x_BTD = x_BTD + branch_BTD
+            x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(attended))
         return x_BTD
 
     def extend(self, x_BTD: Tensor, cache: KVCache, kv_lengths: KVLengths = None) -> Tensor:
@@ -256,7 +264,8 @@ class Transformer(nn.Module):
         assert x_BTD.shape[1] <= cache.capacity - self.geometry.window.context + 1
         ring = cache.advance(x_BTD.shape[1])
         rotations = self._rotations(ring.positions_BT)
-        mask = ring_mask(ring, self.geometry.window, self.geometry.num_heads, kv_lengths)
+        geometry = self.geometry
+        mask = ring_mask(ring, geometry.window, geometry.num_heads, kv_lengths, self.backend)
         normed_BTD = self.layers[0].attention_norm(x_BTD)
         for index, layer in enumerate(self.layers):
             queries, keys, values = layer.attention.project_into(

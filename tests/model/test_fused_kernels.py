@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nightscribe.benchmarks.random_weights import config_of, random_speech
+from nightscribe.engine.interface import HOLD, NO_TOKEN
 from nightscribe.model import (
     attention_backends,
     cpu_weights,
@@ -113,12 +114,14 @@ def test_embeddings(dtype):
 def test_the_likeliest_or_the_forced_token_and_its_probability():
     logits = 4 * noise(5, 300)
     logits[1, 17] = logits[1, 250] = logits.max() + 1  # of equal ones the first
-    forced = torch.tensor([-1, -1, 9, -1, 299], device=DEVICE)
-    last_tokens, tokens = torch.zeros_like(forced), torch.zeros(3, 6, dtype=torch.int32)
+    forced = torch.tensor([NO_TOKEN, NO_TOKEN, 9, HOLD, 299])
+    last_tokens, tokens = torch.full_like(forced, 8), torch.zeros(3, 6, dtype=torch.int32)
     confidences, step = torch.zeros(3, 6), torch.tensor([1])
     outputs = [x.to(DEVICE) for x in (last_tokens, tokens, confidences)]
+    forced = forced.to(DEVICE)
     fused_kernels.write_likeliest(logits, forced, step.to(DEVICE), *outputs)
     wanted = torch.where(forced < 0, logits.argmax(-1), forced)
+    wanted[3] = 8
     assert wanted[1] == 17
     assert torch.equal(outputs[0], wanted)
     assert torch.equal(outputs[1][1, :5], wanted.int())
