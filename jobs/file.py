@@ -24,8 +24,8 @@ from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
-from nightscribe.records import Finding, Word
-from nightscribe.rendering.document import RenderingConfig, monologue
+from nightscribe.records import Finding, Span, Word
+from nightscribe.rendering.document import RenderingConfig, monologue, without_pauses
 from nightscribe.rendering.formats import FORMATS, TIME_DECIMALS, json_word, render
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class FileTranscript:
     words: list[Word]
     tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
     findings: tuple[Finding, ...] = ()  # of the guards
+    speech: tuple[Span, ...] = ()  # where voice activity was detected
     damage: str | None = None  # why only a part of the file could be decoded
 
     @property
@@ -161,7 +162,8 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     return FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=list(transcript.words),
+        words=list(without_pauses(transcript.words, transcript.speech, config.rendering)),
+        speech=transcript.speech,
         tokens=transcript.tokens_T[1:].tolist(),
         findings=inspection.findings,
         damage=damage,
@@ -200,7 +202,9 @@ def written(transcript: FileTranscript, config: FileConfig) -> str:
     if config.format == "json":
         return _json(transcript, with_tokens=config.tokens)
     name = Path(transcript.uri).name
-    return render(monologue(name, transcript.words), config.format, config.rendering)
+    return render(
+        monologue(name, transcript.words, transcript.speech), config.format, config.rendering
+    )
 
 
 def _json(transcript: FileTranscript, with_tokens: bool) -> str:
