@@ -4,9 +4,10 @@ Stalls are retried in here, so that a worker of the cluster and a single file ge
 from the same call.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -29,6 +30,11 @@ from nightscribe.transcription.clips import Clip, ClipTranscript, PaddedSamples
 from nightscribe.transcription.requests import ListedRequests, Pass, RequestQueue, Retries
 
 __all__ = ["Clip", "ClipAdapter", "ClipTranscript", "Transcriber", "clip_adapter"]
+
+
+# How long the thread of the engine waits for the interpreter while another thread is busy in it; it
+# lets go of the interpreter at every call into CUDA. Python's default is 0.005.
+SWITCH_INTERVAL_S = 0.0005
 
 
 class Transcriber:
@@ -121,9 +127,12 @@ class Transcriber:
             self._thread.join()
 
     def _serve(self) -> None:
+        """Words are read in another thread: the engine's has the next round to plan meanwhile."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
-            for output in self.engine.run_source(self._queue):
-                self._deliver(output)
+            with ThreadPoolExecutor(1, "nightscribe-words") as words:
+                for output in self.engine.run_source(self._queue):
+                    words.submit(self._deliver, output)
         except BaseException as error:
             self._queue.fail(error)
 
