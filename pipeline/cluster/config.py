@@ -27,8 +27,8 @@ class ClusterConfig:
     )
     cpus_per_actor: float | None = option(
         None,
-        "CPUs per actor, and its number of threads; null: 1 beside a GPU; without GPUs all CPUs "
-        "that the audio workers leave",
+        "CPUs per actor, and its number of threads; null: 2 beside a GPU of a machine with 8 CPUs "
+        "or more per GPU, else 1; without GPUs all CPUs that the audio workers leave",
         minimum=0,
     )
     num_audio_workers: int | None = option(
@@ -86,6 +86,9 @@ class IntervalsConfig:
 
     publish_s: float = option(30.0, "seconds between two files of transcripts", above=0)
     heartbeat_s: float = option(10.0, "seconds between two updates of status.json", above=0)
+    retire_s: float = option(
+        30.0, "seconds that replaced table files stay for readers that have listed them", minimum=0
+    )
 
     def __post_init__(self) -> None:
         check_options(self, "intervals")

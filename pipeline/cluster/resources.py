@@ -21,6 +21,7 @@ POLL_S = 1.0
 # Ray may take this long to free the resources of a job that has ended.
 RELEASE_S = 30.0
 MIN_FREE_CPUS = 0.25
+SHARED_CPU = 0.5
 
 Made = TypeVar("Made")
 
@@ -31,6 +32,9 @@ class ClusterLacksError(NightscribeError):
     """The cluster is too small for what was asked."""
 
     fault = "environment"
+
+
+ROOMY_CPUS_PER_GPU = 8  # from here on a second CPU for a transcriber is not missed by decoders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +145,23 @@ def _cpus_per_actor(
 ) -> float:
     if config.cpus_per_actor is not None:
         return config.cpus_per_actor
-    if gpus_per_actor or not nodes:
+    if not nodes:
         return 1.0
-    actors_per_node = -(-(config.num_actors or 1) // len(nodes))
     most_cpus = max(node.get("CPU", 0.0) for node in nodes)
     left = most_cpus - config.cpus_per_audio_worker - MIN_FREE_CPUS
-    return float(max(int(left / actors_per_node), 1))
+    # On two CPUs both have to share one; Ray only counts.
+    least = SHARED_CPU if SHARED_CPU <= left < 1 else 1.0
+    if gpus_per_actor:
+        with_gpus = [node for node in nodes if node.get("GPU", 0.0)]
+        is_roomy = bool(with_gpus) and all(map(_has_room, with_gpus))
+        return 2.0 if gpus_per_actor >= 1 and is_roomy else least
+    actors_per_node = -(-(config.num_actors or 1) // len(nodes))
+    return max(float(int(left / actors_per_node)), least)
+
+
+def _has_room(node: Mapping[str, float]) -> bool:
+    """Whether the engine's thread can have a CPU of its own, beside one for all other threads."""
+    return node.get("CPU", 0.0) >= ROOMY_CPUS_PER_GPU * node["GPU"]
 
 
 def _places(node: Mapping[str, float], gpus: float, cpus: float) -> int:

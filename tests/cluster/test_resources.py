@@ -33,6 +33,8 @@ def test_without_gpus_one_transcriber_runs_on_the_cpu():
         ([CPU_NODE, CPU_NODE], 2, 14, 3),
         ([{"CPU": 4.0}], None, 2, 1),
         ([{"CPU": 2.5}], None, 1, 1),
+        ([{"CPU": 2.0}], None, 0.5, 1),
+        ([{"CPU": 2.0, "GPU": 1.0}], None, 0.5, 1),
         ([GPU_NODE], None, 1, 23),
     ],
 )
@@ -41,6 +43,14 @@ def test_transcribers_without_gpus_take_the_cpus_that_decoding_leaves(
 ):
     pool = plan_pool(nodes, ClusterConfig(num_actors=num_actors), 8)
     assert (pool.cpus_per_actor, pool.num_audio_workers) == (cpus_per_actor, num_audio_workers)
+
+
+@pytest.mark.parametrize(("cpus_per_gpu", "cpus_per_actor"), [(4, 1), (7, 1), (8, 2), (24, 2)])
+def test_an_engine_has_a_cpu_of_its_own_where_decoding_can_spare_it(cpus_per_gpu, cpus_per_actor):
+    node = {"CPU": 2.0 * cpus_per_gpu, "GPU": 2.0}
+    assert plan_pool([node], ClusterConfig(), 8).cpus_per_actor == cpus_per_actor
+    shared = plan_pool([node], ClusterConfig(gpus_per_actor=0.5), 8)
+    assert shared.cpus_per_actor == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def used_backends(monkeypatch):
     monkeypatch.setattr(
         attention_backends, "_attend_triton", lambda *args: taken.append("own kernel")
     )
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: True)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: True)
     monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
     return taken
 
@@ -52,10 +52,16 @@ def test_a_ring_with_entries_to_mask_goes_to_the_triton_kernel(used_backends):
 @pytest.mark.parametrize(
     ("name", "replaced"),
     [
-        ("varlen_attn", None),
+        ("varlen_attention", lambda: None),
         # As in torch 2.9, and in a torch whose rounding would depend on the neighbours.
-        ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None),
-        ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None),
+        (
+            "varlen_attention",
+            lambda: lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None,
+        ),
+        (
+            "varlen_attention",
+            lambda: lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None,
+        ),
         ("FLASH_CAPABILITY", (9, 1)),
         ("FLASH_HEAD_DIM_MULTIPLE", 12),
     ],
@@ -68,7 +74,7 @@ def test_flash_is_asked_only_for_what_it_knows(monkeypatch, name, replaced):
     assert not attention_backends._has_flash(keys)
 
 
-REAL = attention_backends.varlen_attn
+REAL = attention_backends.varlen_attention()
 
 
 def by_the_book(*args, **kwargs):
@@ -90,7 +96,7 @@ def by_the_book(*args, **kwargs):
 
 
 def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
-    monkeypatch.setattr(attention_backends, "varlen_attn", by_the_book)
+    monkeypatch.setattr(attention_backends, "varlen_attention", lambda: by_the_book)
     torch.manual_seed(0)
     cache = KVCache.empty((2, 5, 3, 32, 16), torch.device("cpu"), torch.bfloat16)
     everywhere = torch.arange(5)[:, None], torch.arange(32).expand(5, -1)
@@ -106,7 +112,7 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
 
 
 def test_without_triton_torch_serves(used_backends, monkeypatch):
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: False)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: False)
     attend_on("meta", torch.int8)
     assert used_backends == ["_attend_sdpa"]
 
@@ -127,7 +133,7 @@ def test_a_cpu_never_uses_a_gpus_backends(used_backends):
 
 def test_what_the_triton_kernel_lacks_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(attention_backends, "find_spec", lambda name: None)
-    assert not attention_backends._has_triton.__wrapped__()
+    assert not attention_backends.has_triton.__wrapped__()
     assert "Triton is not installed" in caplog.text
 
 
@@ -135,7 +141,7 @@ def test_the_triton_kernel_needs_a_compiler(monkeypatch, caplog):
     monkeypatch.setattr(attention_backends, "find_spec", lambda name: name)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert not attention_backends._has_triton.__wrapped__()
+    assert not attention_backends.has_triton.__wrapped__()
     assert "no C compiler" in caplog.text
 
 
