@@ -19,6 +19,8 @@ COMMANDS = {
     "export": "write the transcripts of a run as subtitles, text or tables",
     "evaluate": "score a run against reference transcripts",
     "bench": "measure the speed of this machine for a model",
+    "live": "show the words of a file or a microphone as a server hears them",
+    "serve": "live speech-to-text over sockets",
     "doctor": "check this machine, or what another GPU could do",
     "report": "write one HTML report of a run, with playable audio",
     "train": "fine-tune a model",

@@ -5,6 +5,7 @@ Ray and torch take seconds to import: functions do it once the command line is k
 
 import logging
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,13 +33,16 @@ from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.records import Recording
+from nightscribe.records import Recording, Transcript
+from nightscribe.speakers.config import SpeakersConfig
+from nightscribe.speakers.diarization import add_speakers
 from nightscribe.stopping import CURRENCIES, Limits, limits_of
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
+from nightscribe.storage.nights import NightReceipt
 from nightscribe.storage.plan_changes import MISSING_FILES, Revision
 from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from nightscribe.storage.run import Night
 
 TOO_MANY_FAILURES = 1
+RESUME = "run the same command to resume"
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +154,7 @@ class TranscribeConfig:
     s3: S3Config = group(S3Config, "access to object stores")
     planning: PlanningConfig = group(PlanningConfig, "order of the work")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    speakers: SpeakersConfig = group(SpeakersConfig, "who speaks: speakers=on")
     failures: FailuresConfig = group(FailuresConfig, "what counts as a success")
     intervals: IntervalsConfig = group(IntervalsConfig, "how often results and status are written")
     lease: LeaseConfig = group(LeaseConfig, "one writer at a time to an output")
@@ -165,14 +171,14 @@ def _limits(config: TranscribeConfig, num_gpus: float) -> Limits:
 
 def transcribe_archive(config: TranscribeConfig) -> int:
     """Do what is left to do; the exit code."""
-    with logged(config.log) as log:
-        return _transcribe(config, log)
+    is_logged = config.log.format == "json"
+    with logged(config.log) as run_log, Display(config.output, config.quiet, is_logged) as display:
+        return _transcribe(config, run_log, display)
 
 
-def _transcribe(config: TranscribeConfig, log: Log) -> int:
-    from nightscribe.cluster.driver import transcribe
-    from nightscribe.cluster.ray_session import connected, session_folder
-    from nightscribe.cluster.resources import pool_for
+def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int:
+    display.begin("reading the model")
+    from nightscribe.cluster.ray_session import connected
     from nightscribe.model.checkpoints.open import open_model
 
     checkpoint = open_model(config.model)
@@ -184,32 +190,53 @@ def _transcribe(config: TranscribeConfig, log: Log) -> int:
     found = recordings(config.input, config.s3, skipped)
     revision = Revision(config.revise.where) if config.revise.on else None
     check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
+    display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
-        pool = pool_for(config.cluster, config.engine.num_slots)
+        display.begin("listing recordings")
         with (
             _compared(store, found, config, skipped) as (path, night),
             stopped_by_signals() as stop,
-            Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
-            num_gpus = pool.num_actors * (pool.gpus_per_actor or 1.0)
-            night_log = NightLog(store, pool, _limits(config, num_gpus), config.currency, stop)
-
-            def report(progress: "Progress") -> None:
-                display.show(progress)
-                night_log.show(progress)
-                log.publish_when_due(store, session_folder())
-
-            try:
-                spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
-                progress = transcribe(spec, pool, stop, report)
-                receipt = night_log.end(progress)
-            except Exception as error:
-                night_log.fail(" ".join(str(error).split()))
-                raise
-            finally:
-                log.publish(store, session_folder())
+            display.begin("comparing with earlier results")
+            spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
+            progress, receipt = _attempt(config, store, spec, stop, run_log, display)
     display.summarise(progress, describe_receipt(receipt))
     return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
+
+
+def _attempt(
+    config: TranscribeConfig,
+    store: Store,
+    spec: "RunSpec",
+    stop: threading.Event,
+    run_log: Log,
+    display: Display,
+) -> tuple["Progress", NightReceipt]:
+    """Work until the run is finished or stopped; what the night did is stored in any case."""
+    from nightscribe.cluster.driver import transcribe
+    from nightscribe.cluster.ray_session import session_folder
+    from nightscribe.cluster.resources import pool_for
+
+    pool = pool_for(config.cluster, config.engine.num_slots)
+    num_gpus = pool.num_actors * (pool.gpus_per_actor or 1.0)
+    night_log = NightLog(store, pool, _limits(config, num_gpus), config.currency, stop)
+
+    def report(progress: "Progress") -> None:
+        display.show(progress)
+        run_log.publish_when_due(store, session_folder())
+        night_log.show(progress)
+
+    try:
+        progress = transcribe(spec, pool, stop, report)
+        return progress, night_log.end(progress)
+    except KeyboardInterrupt:
+        log.warning("recordings in progress are not finished; %s", RESUME)
+        raise
+    except Exception as error:
+        night_log.fail(" ".join(str(error).split()))
+        raise
+    finally:
+        run_log.publish(store, session_folder())
 
 
 def exit_code(progress: "Progress", max_failures: int | None, is_limited: bool = False) -> int:
@@ -241,7 +268,15 @@ def settings(
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
         **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
+        **_speaker_settings(config.speakers),
     }
+
+
+def _speaker_settings(speakers: SpeakersConfig) -> Settings:
+    """None where speakers are off, as in runs of earlier versions."""
+    if not speakers.is_on:
+        return {}
+    return {f"speakers_{name}": value for name, value in asdict(speakers).items()}
 
 
 @contextmanager
@@ -290,12 +325,16 @@ def run_spec(
         settings=settings(config, checkpoint, prompts),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
         stages=_stages(config, checkpoint, prompts),
-        examine=partial(add_inspection, config=config.guards),
+        examine=partial(_examined, guards=config.guards, speakers=config.speakers),
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
         retry=config.failures.retry,
     )
+
+
+def _examined(transcript: Transcript, guards: GuardsConfig, speakers: SpeakersConfig) -> Transcript:
+    return add_inspection(add_speakers(transcript, speakers), guards)
 
 
 def _stages(
@@ -316,7 +355,9 @@ def _stages(
     )
     return Stages(
         read=reader,
-        make_transcriber=partial(Transcriber.load, config.model, engine_of(config), config.guards),
+        make_transcriber=partial(
+            Transcriber.load, config.model, engine_of(config), config.guards, config.speakers
+        ),
         output=config.output,
         s3=config.s3,
         shards=ShardOptions(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
 from nightscribe.cluster.dataset import Stages, receipts
 from nightscribe.cluster.metrics import count_published, count_retries
 from nightscribe.cluster.progress import Progress, StageTime, Stopwatch
+from nightscribe.cluster.ray_session import own_ray_has_ended
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_of
 from nightscribe.cluster.watchdog import Watchdog
@@ -40,6 +42,7 @@ PUBLISH_STAGE = "publish"
 TICK_S = 0.5
 MAX_NAMES = 200
 REGISTRY_TIMEOUT_S = 10.0
+OWN_ERROR = re.compile(r"nightscribe\.[\w.]+: (.+)")
 # An attempt that found nothing left to do updates these; the rest of status.json stays.
 RESULT_FIELDS = (
     "run_id",
@@ -167,6 +170,7 @@ class Attempt:
         self._beat(registry)
         for batch in _with_ticks(self._receipts(pool, registry)):
             self._receive(batch)
+            _check_ray(stop)
             self._drain_if_asked(stop, registry)
             self._publish_and_beat(registry)
             show(self.progress)
@@ -328,7 +332,7 @@ def _with_ticks(rows: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str,
         if batch is None:
             return
         if isinstance(batch, BaseException):
-            raise RunBrokenError(_last_line(batch)) from batch
+            raise RunBrokenError(f"{cause_of(batch)}; run the same command to resume") from batch
         yield batch
 
 
@@ -341,7 +345,24 @@ def _pull(rows: Iterator[list[dict[str, Any]]], arrived: SimpleQueue) -> None:
         arrived.put(error)
 
 
-def _last_line(error: BaseException) -> str:
-    """Ray's errors hold the stack traces of several machines; the cause is in the last line."""
+def _check_ray(stop: threading.Event) -> None:
+    """End at once when the Ray of this run is gone; its client would wait a minute and abort.
+
+    A supervisor or `kill -- -GROUP` sends SIGTERM to the processes of Ray, too.
+    """
+    if not own_ray_has_ended():
+        return
+    if stop.is_set():
+        log.warning("the signal has ended Ray, too")
+        raise KeyboardInterrupt
+    raise RunBrokenError("the Ray of this run has ended; run the same command to resume")
+
+
+def cause_of(error: BaseException) -> str:
+    """One sentence of an error of Ray, which holds the stacks of several machines as text.
+
+    Our own error, wherever it stands: Ray puts advice on its settings behind it.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    own = [found[1] for found in map(OWN_ERROR.match, lines) if found]
+    return own[-1] if own else lines[-1] if lines else type(error).__name__

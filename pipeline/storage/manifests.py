@@ -17,7 +17,7 @@ from nightscribe.storage.tables import open_table
 
 # Our names, and the names under which common tools write the same.
 COLUMNS = {
-    "uri": ("uri", "path", "audio_filepath"),
+    "uri": ("uri", "path", "audio_filepath", "audio"),
     "start_s": ("start_s", "start", "offset"),
     "end_s": ("end_s", "end"),
     "expected_s": ("expected_s", "duration"),

@@ -256,3 +256,20 @@ def test_nights_that_add_replace_and_drop_end_like_one_run(local_ray, tmp_path):
 
 def without_revision(row: dict) -> dict:
     return row | {"revision": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            "ray::MapBatches(write_part)() (pid=7)\n  File x, line 1\n"
+            "nightscribe.storage.errors.StorageError: /d/x: there is no space left\n\n"
+            "To change retry attempts, configure `ray.data.DataContext`.",
+            "/d/x: there is no space left",
+        ),
+        ("Traceback\nValueError: odd", "ValueError: odd"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_the_cause_of_a_failed_task_is_our_own_error(error, cause):
+    assert driver.cause_of(RuntimeError(error)) == cause

@@ -11,7 +11,7 @@ from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_jobs import RayJob
 from nightscribe.jobs.shell.command import INTERRUPTED
 from nightscribe.jobs.shell.config import ConfigError, configurations
-from nightscribe.jobs.shell.display import Display, line, next_commands
+from nightscribe.jobs.shell.display import Display, next_commands
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.jobs.submit import JOB as SUBMIT
 from nightscribe.jobs.submit import _upload, command
@@ -138,11 +138,6 @@ def test_the_summary_shows_commands_that_can_be_typed():
         _, name, *words = shlex.split(next_command)
         (asked,) = configurations(import_module(f"nightscribe.jobs.{name}").JOB, words)
         assert asked.run == "the out"
-
-
-def test_the_progress_line_counts_failures_only_if_there_are_any():
-    assert "failed" not in line(progress())
-    assert "2 failed" in line(progress(failures=2))
 
 
 def test_the_summary_keeps_brackets_and_says_how_to_retry(capsys):

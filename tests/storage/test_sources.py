@@ -206,9 +206,9 @@ def test_what_a_manifest_knows_is_not_asked_again(store, folder):
         ('{"uri": "a", "start": NaN}', "row 2: start_s is nan, expected seconds"),
         ('{"uri": "a", "channel": 0.5}', r"row 2: channel is 0\.5, expected a number"),
         (
-            '{"audio": "a", "x": 1}',
-            "row 2: no file is named; expected a column uri or path or audio_filepath with its "
-            "name, got audio, x$",
+            '{"sound": "a", "x": 1}',
+            "row 2: no file is named; expected a column uri or path or audio_filepath or audio "
+            "with its name, got sound, x$",
         ),
         ('{"uri": "a", "start": 5, "end": 3}', r"row 2: end \(3\) is not after start \(5\)"),
         ('{"uri": "a", "start": -1}', r"row 2: start \(-1\) is negative"),
