@@ -83,8 +83,9 @@ def count_changes(diffs: Iterable[TranscriptDiff]) -> Counter[tuple[str, str]]:
 
 
 def word_changes(before: Sequence[Word], after: Sequence[Word]) -> Iterator[WordChange]:
-    texts = [[word.text for word in words] for words in (before, after)]
-    for kind, old_start, old_end, start, end in SequenceMatcher(None, *texts).get_opcodes():
+    old_texts, texts = ([word.text for word in words] for words in (before, after))
+    matcher = SequenceMatcher(None, old_texts, texts)
+    for kind, old_start, old_end, start, end in matcher.get_opcodes():
         if kind != "equal":
             old, new = before[old_start:old_end], after[start:end]
             both = [*old, *new]

@@ -10,6 +10,7 @@ twice, which the next call mends and readers tell apart.
 """
 
 import json
+import re
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -23,7 +24,7 @@ import pyarrow.compute as pc
 from nightscribe.storage.current_plan import read_current
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import Generation, download_rows, generations
-from nightscribe.storage.parts import FOLDER as PARTS_FOLDER
+from nightscribe.storage.parts import FOLDER as PARTS
 from nightscribe.storage.result_tables import (
     FAILURES_FOLDER,
     REPLACED_FOLDER,
@@ -33,6 +34,7 @@ from nightscribe.storage.result_tables import (
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import files, in_parallel, open_table, read_rows, write_table
 
+OF_REVISION = re.compile(rf"{PARTS}/(\d+)/")
 RETIRED_KEY = "_run/retired.json"
 SPAN_COLUMNS = ["uri", "start_s", "end_s"]
 KEY_COLUMNS = ["recording_id", *SPAN_COLUMNS, "channel", "num_channels", "revision"]
@@ -274,11 +276,7 @@ def _settled_through(store: Store) -> int:
 
 def _remove_old_parts(store: Store, revision: int) -> None:
     """The shards of earlier settings: their transcripts are in the tables or not wanted."""
-    current = f"{PARTS_FOLDER}/{revision:05d}/"
-    old = [
-        entry.key
-        for entry in store.entries(f"{PARTS_FOLDER}/")
-        if not entry.key.startswith(current)
-    ]
+    found = ((OF_REVISION.match(entry.key), entry.key) for entry in store.entries(f"{PARTS}/"))
+    old = [key for match, key in found if match and int(match[1]) < revision]
     for _ in in_parallel(store.delete, old):
         pass
