@@ -96,6 +96,7 @@ def line(progress: Progress) -> str:
         "finishing recordings in progress, Ctrl-C again to stop now"
         if progress.state == "draining"
         else "",
+        f"waiting for {progress.waits_for}" if progress.waits_for else "",
         f"{progress.transcribed_s / HOUR_S:.1f} h transcribed",
         f"{progress.speed:.0f} x real time",
         "" if progress.occupancy is None else f"{progress.occupancy:.0%} slot occupancy",

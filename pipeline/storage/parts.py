@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightscribe.storage.errors import StorageError
 from nightscribe.storage.rows import Outcome, outcome_of, outcome_row
 from nightscribe.storage.schema import PARTS_SCHEMA
 from nightscribe.storage.store import Store
@@ -39,10 +40,20 @@ def commit(store: Store, outcomes: Sequence[Outcome]) -> list[Receipt]:
 
 
 def receipts(store: Store) -> Iterator[Receipt]:
-    """Everything committed so far; only three small columns are read."""
-    keys = (entry.key for entry in files(store, FOLDER))
-    for found in in_parallel(lambda key: _receipts_of(store, key), keys):
-        yield from found
+    """Everything committed so far; only three small columns are read.
+
+    A worker of an attempt that has died may still be merging parts: what it removes is in a part
+    that was written before, which is then found by listing again.
+    """
+    seen: set[str] = set()
+    is_complete = False
+    while not is_complete:
+        keys = [entry.key for entry in files(store, FOLDER) if entry.key not in seen]
+        seen.update(keys)
+        is_complete = True
+        for found in in_parallel(lambda key: _receipts_if_there(store, key), keys):
+            is_complete &= found is not None
+            yield from found or ()
 
 
 def outcomes_of(
@@ -67,6 +78,15 @@ def merge(store: Store, keys: Sequence[str]) -> str:
 
 def small_parts(store: Store) -> list[str]:
     return [entry.key for entry in files(store, FOLDER) if entry.size_bytes < SMALL_BYTES]
+
+
+def _receipts_if_there(store: Store, part: str) -> list[Receipt] | None:
+    try:
+        return _receipts_of(store, part)
+    except StorageError as error:
+        if error.reason == "not_found":
+            return None
+        raise
 
 
 def _receipts_of(store: Store, part: str) -> list[Receipt]:

@@ -155,7 +155,9 @@ class PlanIndex:
 
     num_recordings: int  # including duplicates
     duplicates: Mapping[str, list[Recording]]  # by the id of the recording they repeat
-    batches: tuple[pa.RecordBatch, ...]  # of the recordings that repeat no other
+    # Of the recordings that repeat no other: id, estimated duration, and the place in the plan.
+    batches: tuple[pa.RecordBatch, ...]
+    keys: tuple[str, ...]  # of the stored files of the plan, by their number in `batches`
 
     def originals(self) -> Iterator[tuple[str, float]]:
         """The id and the estimated duration of every recording that repeats no other."""
@@ -172,9 +174,18 @@ def index_plan(path: Path) -> PlanIndex:
         is_duplicate = pc.is_valid(batch["duplicate_of"])
         for row in batch.filter(is_duplicate).to_pylist():
             duplicates.setdefault(row["duplicate_of"], []).append(planned_of(row).recording)
+        first_row = num_recordings - len(batch)
         columns = batch.select(["recording_id", "estimated_s"])
+        columns = columns.append_column("file", pa.array([0] * len(batch), pa.int32()))
+        rows = pa.array(range(first_row, num_recordings), pa.int64())
+        columns = columns.append_column("row", rows)
         originals.append(columns.filter(pc.invert(is_duplicate)))
-    return PlanIndex(num_recordings=num_recordings, duplicates=duplicates, batches=tuple(originals))
+    return PlanIndex(
+        num_recordings=num_recordings,
+        duplicates=duplicates,
+        batches=tuple(originals),
+        keys=(PLAN_KEY,),
+    )
 
 
 def _plan_batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -87,6 +87,21 @@ def test_ray_gives_word_for_word_what_the_transcriber_gives(local_ray, tmp_path)
     assert progress.num_done == 20
 
 
+@pytest.mark.parametrize("num_executors", [2, 3])
+def test_several_executors_give_the_tables_of_one(local_ray, tmp_path, num_executors):
+    recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(30)]
+    recordings += [recording(n, 1.0, "bad") for n in range(2)]
+    asked = order(recordings, tmp_path)
+    asked = replace(asked, cluster=ClusterConfig(drivers=num_executors))
+    progress = run(asked, num_actors=3)
+    said = {r["recording_id"]: [w["text"] for w in r["words"]] for r in table(tmp_path / "out")}
+    assert said == spoken_directly(recordings)
+    assert len(table(tmp_path / "out", "failures")) == 2
+    assert (progress.state, progress.num_done, progress.num_left) == ("finished", 32, 32)
+    num_shards = sum(len(list(read(one))) for one in recordings)
+    assert progress.num_shards == num_shards
+
+
 def test_one_bad_file_among_a_hundred_costs_one_transcript(local_ray, tmp_path):
     recordings = [recording(n, 1.0) for n in range(99)] + [recording(99, 1.0, "bad")]
     progress = run(order(recordings, tmp_path))
