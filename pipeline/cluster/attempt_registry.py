@@ -117,10 +117,14 @@ class AttemptRegistry:
         for name in names:
             self.open_attempts.pop(name, None)
 
-    def end_packet(self, worker: str, steps: EngineSteps) -> None:
+    def end_packet(
+        self, names: Sequence[str], worker: str, steps: EngineSteps, stage: str, time: StageTime
+    ) -> None:
         """The receipts of one more packet are on their way to the driver."""
+        self.end(names)
         self.num_packets_ended += 1
         self.engines[worker] = steps
+        self.add_stage_time(stage, time)
 
     def report_engine(self, worker: str, steps: EngineSteps) -> bool:
         """Store the last report of an engine; whether the run drains."""

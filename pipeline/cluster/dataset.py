@@ -26,6 +26,7 @@ from nightscribe.cluster.worker import (
 from nightscribe.storage.locations import S3Config
 
 ACTOR_INIT_DEATHS = 3
+READER_MEMORY_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,8 @@ def _dataset(graph: Graph, tasks: ray.ObjectRef) -> ray.data.Dataset:
         batch_format="pyarrow",
         fn_args=(task,),
         num_cpus=graph.config.cpus_per_audio_worker,
-        # Without it, Ray would run stages with equal resources in one process.
-        ray_remote_args_fn=_no_other_args,
+        # Ray would run stages with equal resources in one process.
+        memory=READER_MEMORY_BYTES,
         compute=TaskPoolStrategy(size=graph.pool.num_audio_workers),
     )
     return _transcribed(cut, graph)
@@ -112,15 +113,13 @@ def _transcribed(cut: ray.data.Dataset, graph: Graph) -> ray.data.Dataset:
     )
 
 
-def _no_other_args() -> dict[str, Any]:
-    return {}
-
-
 def _set_up_context() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     # Every row is a block of its own: a packet, or the receipts of one.
     context.target_max_block_size = 1
+    # They warn of workers that take more memory than was asked for.
+    context.issue_detectors_config.detectors = []
     # The watchdog knows more about a run that has stalled.
     context.execution_no_progress_timeout_s = -1
     context.max_consecutive_actor_init_deaths = ACTOR_INIT_DEATHS

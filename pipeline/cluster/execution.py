@@ -33,7 +33,8 @@ from nightscribe.cluster.read_tasks import task_list
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipts_of
 from nightscribe.errors import NightscribeError
-from nightscribe.publishing import Examine, NewResults, Publisher
+from nightscribe.publishing import Publisher
+from nightscribe.results import Examine, NewResults
 from nightscribe.storage.run import PlanIndex
 
 PUBLISH_STAGE = "publish"

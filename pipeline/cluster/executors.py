@@ -19,8 +19,9 @@ from nightscribe.cluster.execution import Execution, RunBrokenError, Work
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import ResultWriter
 from nightscribe.cluster.resources import Pool
-from nightscribe.publishing import Publisher, PublisherShare, ResultFiles
+from nightscribe.publishing import Publisher, PublisherShare
 from nightscribe.records import Recording
+from nightscribe.results import ResultFiles
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.run import PlanIndex
 

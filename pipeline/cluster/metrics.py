@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from nightscribe.publishing import NewResults
+from nightscribe.results import NewResults
 
 COUNTERS = {
     "nightscribe_audio_seconds_total": "Seconds of audio transcribed",

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from nightscribe.publishing import NewResults
+from nightscribe.results import NewResults
 
 # The speed is that of the recent past: after a resume or the loss of a machine, the average of
 # the run would say little about what comes.

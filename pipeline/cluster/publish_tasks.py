@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import ray
 
 from nightscribe.cluster.watchdog import dump_stacks_on_signal
-from nightscribe.publishing import (
+from nightscribe.publishing import Publisher
+from nightscribe.results import (
     Examine,
     NewResults,
-    Publisher,
     PublishOrder,
     ResultFiles,
     make_results,

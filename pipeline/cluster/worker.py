@@ -155,17 +155,29 @@ class TranscribingActor:
     async def __call__(self, table: pa.Table) -> pa.Table:
         self._reporting = self._reporting or asyncio.create_task(self._report_regularly())
         with self._watch:
-            outcomes, receipts = await self._transcribe_packet(list(cuts_of(table)))
-        self._registry.add_stage_time.remote(STAGE, self._watch.take())
-        self._registry.end_packet.remote(self._name, self._steps())
+            done = await self._transcribe_packet(list(cuts_of(table)))
         count_transcribed(*self._heard.take_counts())
+        outcomes, receipts = [one for one, _ in done], [receipt for _, receipt in done]
         return receipts_table(receipts, outcomes)
 
-    async def _transcribe_packet(self, cuts: list[Cut]) -> tuple[list[Outcome], list[Receipt]]:
+    async def _transcribe_packet(self, cuts: list[Cut]) -> list[Committed]:
         names = [_name(cut) for cut in cuts]
         deaths = await self._registry.begin.remote(names, self._node)
         if deaths is None:
-            return [], []
+            done: list[Committed] = []
+        elif any(deaths):
+            done = await self._retried(cuts, deaths)
+        else:
+            async with self._isolation.shared():
+                done = await self._all_done(cuts)
+        # One call for everything, because each costs more than what it does.
+        self._registry.end_packet.remote(
+            () if deaths and any(deaths) else names,
+            *(self._name, self._steps(), STAGE, self._watch.take()),
+        )
+        return done
+
+    async def _retried(self, cuts: list[Cut], deaths: list[int]) -> list[Committed]:
         of_deaths: dict[int, list[Cut]] = defaultdict(list)
         for cut, num_deaths in zip(cuts, deaths, strict=True):
             of_deaths[0 if isinstance(cut, Failure) else num_deaths].append(cut)
@@ -176,8 +188,7 @@ class TranscribingActor:
             *(self._suspected(suspects[start : start + size]) for start in starts),
             *(self._alone(cut, n) for n, some in of_deaths.items() for cut in some),
         )
-        done = [one for group in groups for one in group]
-        return [outcome for outcome, _ in done], [receipt for _, receipt in done]
+        return [one for group in groups for one in group]
 
     async def _suspected(self, cuts: list[Cut]) -> list[Committed]:
         async with self._suspects:
@@ -206,8 +217,12 @@ class TranscribingActor:
 
     async def _group(self, cuts: list[Cut]) -> list[Committed]:
         """What has begun together, and ends together in the registry."""
-        done = await asyncio.gather(*map(self._done, cuts))
+        done = await self._all_done(cuts)
         self._registry.end.remote([_name(cut) for cut in cuts])
+        return done
+
+    async def _all_done(self, cuts: list[Cut]) -> list[Committed]:
+        done = await asyncio.gather(*map(self._done, cuts))
         return [one for one in done if one is not None]
 
     async def _done(self, cut: Cut) -> Committed | None:

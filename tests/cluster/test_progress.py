@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from nightscribe.cluster.progress import MAX_HISTORY, Progress
-from nightscribe.publishing import NewResults, PublishedTranscript
+from nightscribe.results import NewResults, PublishedTranscript
 from tests.storage.records import channels_of, failure, heard_all, recording
 
 
