@@ -20,9 +20,9 @@ from nightscribe.benchmarks.machine_speed import (
     summary_table,
     throughput_table,
 )
+from nightscribe.benchmarks.measurements import copy_bytes_per_s
 from nightscribe.benchmarks.random_weights import random_speech
 from nightscribe.benchmarks.report import Table, conditions, file_name
-from nightscribe.benchmarks.timing import copy_bytes_per_s
 from nightscribe.jobs.shell.config import Job
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native_config import PUBLISHED

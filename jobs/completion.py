@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from nightscribe.jobs.cli import COMMANDS
-from nightscribe.jobs.shell.config import Job, options_of
-from nightscribe.jobs.shell.keys import Key
+from nightscribe.jobs.shell.config import Job, Key, options_of
 from nightscribe.options import option
 
 SCRIPT = """\

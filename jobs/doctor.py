@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, constants
 from nightscribe.audio.ffmpeg import find_ffmpeg
 from nightscribe.engine.config import EngineConfig
 from nightscribe.jobs.shell.config import Job
+from nightscribe.model.checkpoints.locations import Repository, locate
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
@@ -120,7 +121,7 @@ def _models(model: ModelConfig) -> dict[str, SpeechToTextConfig]:
         return PUBLISHED
     if model.name in PUBLISHED:
         return {model.name: PUBLISHED[model.name]}
-    if not Path(model.checkpoint).exists():
+    if isinstance(locate(model.checkpoint)[0], Repository):
         known = ", ".join(PUBLISHED)
         raise ValueError(
             f"{model.checkpoint} is not on disk, and doctor checks local files only; "

@@ -17,7 +17,7 @@ from nightscribe.reading.evaluation import (
     totals,
     write_evaluation,
 )
-from nightscribe.reading.references import read_references
+from nightscribe.reading.references import References, read_references
 from nightscribe.reading.run_status import read_status, throughput_of
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.result_tables import (
@@ -26,6 +26,8 @@ from nightscribe.storage.result_tables import (
     read_failures,
     read_transcripts,
 )
+
+MAX_NAMES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +67,18 @@ def evaluate_run(config: EvaluateConfig) -> int:
     terminal = console()
     for table in _tables(totals(evaluation), rows(evaluation), config):
         terminal.print(table)
+    for sentence in _unused(references, references.not_used(one.reference for one in compared)):
+        terminal.print(sentence, soft_wrap=True)
     return 0
+
+
+def _unused(references: References, names: Sequence[str]) -> Iterator[str]:
+    """What of the references was not compared with anything."""
+    if names:
+        listed = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+        yield f"references of files that are not in this run: {len(names):,} ({listed})"
+    if references.num_without_text:
+        yield f"rows without a text or words: {references.num_without_text:,}"
 
 
 def _nothing_to_score(config: EvaluateConfig, uri: str | None) -> str:
@@ -122,7 +135,7 @@ def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
         Column("worst files", overflow="fold"), "WER", "words", "hypothesis", title_justify="left"
     )
     for row in worst:
-        text = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
+        text = row["hypothesis"] if len(row["hypothesis"]) < 60 else row["hypothesis"][:57] + "..."
         table.add_row(
             row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), text
         )

@@ -24,9 +24,10 @@ from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
-from nightscribe.records import Finding, Word
-from nightscribe.rendering.document import RenderingConfig, monologue
-from nightscribe.rendering.formats import FORMATS, render
+from nightscribe.records import Finding, SpeakerSpan, Word
+from nightscribe.rendering.document import Document, RenderingConfig, speakers_in
+from nightscribe.rendering.formats import FORMATS, TIME_DECIMALS, json_word, render
+from nightscribe.speakers.config import SpeakersConfig
 
 if TYPE_CHECKING:
     from nightscribe.model.prompting import Prompt
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 SAMPLE_RATE_HZ = 24_000  # of every published model
 FRAMES_PER_PASS = 6  # 8 are hardly faster
-TIME_DECIMALS = 3
-CONFIDENCE_DECIMALS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +66,7 @@ class FileConfig:
     engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
     decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    speakers: SpeakersConfig = group(SpeakersConfig, "who speaks: speakers=on")
     rendering: RenderingConfig = group(RenderingConfig, "paragraphs and subtitles")
 
     def __post_init__(self) -> None:
@@ -86,6 +86,7 @@ class FileTranscript:
     words: list[Word]
     tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
     findings: tuple[Finding, ...] = ()  # of the guards
+    speaker_spans: tuple[SpeakerSpan, ...] = ()  # who speaks when, with speakers=on
     damage: str | None = None  # why only a part of the file could be decoded
 
     @property
@@ -110,7 +111,7 @@ def load_transcriber(model: str, *, settings: Mapping[str, Any] | None = None) -
     from nightscribe.transcription.transcriber import Transcriber
 
     config = _config(STANDARD_INPUT, model, settings)
-    return Transcriber.load(config.model, config.engine, config.guards)
+    return Transcriber.load(config.model, config.engine, config.guards, config.speakers)
 
 
 def read_audio(
@@ -138,6 +139,8 @@ def run_file(config: FileConfig) -> int:
     for one in transcript.findings:
         where = f"{one.start_s:.1f}-{one.end_s:.1f} s"
         sys.stderr.write(f"nightscribe: {config.audio}: {one.guard} at {where}: {one.detail}\n")
+    if not transcript.words:
+        sys.stderr.write(f"nightscribe: {config.audio}: no words were recognised\n")
     sys.stdout.write(written(transcript, config))
     return 0
 
@@ -146,6 +149,7 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     """Transcribe as configured; raises ValueError where nothing can be decoded."""
     from nightscribe.guards.inspection import inspect
     from nightscribe.model.checkpoints.open import open_model
+    from nightscribe.speakers.diarization import diarize, with_speakers
     from nightscribe.transcription.transcriber import Clip, Transcriber
 
     checkpoint = open_model(config.model)
@@ -154,14 +158,16 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     samples_N, damage = samples_of(config.audio, config.channel, config.decode, rate_hz)
     clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
     transcriber = Transcriber.from_checkpoint(
-        checkpoint, config.model, engine_of(config.engine), config.guards
+        checkpoint, config.model, engine_of(config.engine), config.guards, config.speakers
     )
     (transcript,) = transcriber.transcribe([clip])
     inspection = inspect(transcript.words, transcript.speech, None, config.guards)
+    spans = diarize(transcript.voices, config.speakers).spans
     return FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=list(transcript.words),
+        words=list(with_speakers(transcript.words, spans)),
+        speaker_spans=spans,
         tokens=transcript.tokens_T[1:].tolist(),
         findings=inspection.findings,
         damage=damage,
@@ -200,7 +206,8 @@ def written(transcript: FileTranscript, config: FileConfig) -> str:
     if config.format == "json":
         return _json(transcript, with_tokens=config.tokens)
     name = Path(transcript.uri).name
-    return render(monologue(name, transcript.words), config.format, config.rendering)
+    document = Document(name, speakers_in(transcript.words, transcript.speaker_spans))
+    return render(document, config.format, config.rendering)
 
 
 def _json(transcript: FileTranscript, with_tokens: bool) -> str:
@@ -208,20 +215,11 @@ def _json(transcript: FileTranscript, with_tokens: bool) -> str:
         "uri": transcript.uri,
         "duration_s": round(transcript.duration_s, TIME_DECIMALS),
         "text": transcript.text,
-        "words": [_rounded(word) for word in transcript.words],
+        "words": [json_word(word) for word in transcript.words],
     }
     if with_tokens:
         content["tokens"] = transcript.tokens
     return json.dumps(content, ensure_ascii=False) + "\n"
-
-
-def _rounded(word: Word) -> dict[str, str | float]:
-    return {
-        "text": word.text,
-        "start_s": round(word.start_s, TIME_DECIMALS),
-        "end_s": round(word.end_s, TIME_DECIMALS),
-        "confidence": round(word.confidence, CONFIDENCE_DECIMALS),
-    }
 
 
 def _prompt(config: FileConfig, rate_hz: int) -> "Prompt":

@@ -25,10 +25,11 @@ from nightscribe.model.gpu_specs import GPUS, estimate_throughput, gpu_named, pl
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
+from nightscribe.rendering.document import one_line
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.locations import S3Config, open_file
-from nightscribe.storage.sources import recordings
+from nightscribe.storage.sources import describe_skipped, recordings
 from nightscribe.storage.store import OUTSIDE
 from nightscribe.storage.tables import in_parallel
 from nightscribe.survey.archive import (
@@ -52,6 +53,7 @@ from nightscribe.survey.costs import (
 )
 
 DEFAULT_SILENCE_S = 1.0
+TIME_DECIMALS = 3
 KINDS = ("codec", "rate", "channels", "folder")
 
 
@@ -85,18 +87,20 @@ class PlanConfig:
 
 def run_plan(config: PlanConfig) -> int:
     speeds = list(_speeds(config))
-    archive = _surveyed(config)
+    skipped = Counter[str]()
+    archive = _surveyed(config, skipped)
     costs = list(_costs(archive, config, speeds))
     if config.format == "json":
-        sys.stdout.write(json.dumps(_document(archive, costs), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_document(archive, costs, skipped), indent=2) + "\n")
     else:
-        _print(archive, costs, config)
+        _print(archive, costs, config, skipped)
     return 0
 
 
-def _surveyed(config: PlanConfig) -> ArchiveSurvey:
+def _surveyed(config: PlanConfig, skipped: Counter[str]) -> ArchiveSurvey:
     """What the headers of all files but duplicates say."""
-    planned = list(plan(recordings(config.input, config.s3), ContentHasher(), config.planning))
+    found = recordings(config.input, config.s3, skipped)
+    planned = list(plan(found, ContentHasher(), config.planning))
     originals = [one.recording for one in planned if one.duplicate_of is None]
     looked = track(
         in_parallel(lambda recording: _look_at(recording, config.s3), originals),
@@ -178,28 +182,37 @@ def _silence_per_shard_s(model: str) -> float:
     return config.num_frames(0) / config.mimi.frame_rate_hz
 
 
-def _document(archive: ArchiveSurvey, costs: list[CostEstimate]) -> dict[str, Any]:
+def _document(
+    archive: ArchiveSurvey, costs: list[CostEstimate], skipped: Counter[str]
+) -> dict[str, Any]:
     return {
         "num_recordings": archive.num_recordings,
         "num_duplicates": archive.num_duplicates,
-        "duration_s": archive.duration_s,
-        "transcribed_s": archive.transcribed_s,
+        "duration_s": round(archive.duration_s, TIME_DECIMALS),
+        "transcribed_s": round(archive.transcribed_s, TIME_DECIMALS),
         "size_bytes": archive.size_bytes,
         "num_shards": archive.num_shards,
         "output_bytes": _output_bytes(archive),
-        "seconds_by": {kind: dict(archive.seconds_by[kind]) for kind in KINDS},
+        "seconds_by": {kind: _rounded(archive.seconds_by[kind]) for kind in KINDS},
         "unreadable": {one.recording.uri: one.error for one in archive.unreadable},
+        "skipped": dict(skipped),
         "costs": [asdict(cost) for cost in costs],
     }
+
+
+def _rounded(seconds: Counter[str]) -> dict[str, float]:
+    return {name: round(duration_s, TIME_DECIMALS) for name, duration_s in seconds.items()}
 
 
 def _output_bytes(archive: ArchiveSurvey) -> int:
     return round(archive.transcribed_s / 3600 * OUTPUT_BYTES_PER_H)
 
 
-def _print(archive: ArchiveSurvey, costs: list[CostEstimate], config: PlanConfig) -> None:
+def _print(
+    archive: ArchiveSurvey, costs: list[CostEstimate], config: PlanConfig, skipped: Counter[str]
+) -> None:
     terminal = console()
-    terminal.print(_totals_table(archive))
+    terminal.print(_totals_table(archive, skipped))
     terminal.print(_hours_table(archive, config.num_rows))
     if archive.unreadable:
         terminal.print(_trouble_table(archive, config.num_rows))
@@ -210,7 +223,7 @@ def _print(archive: ArchiveSurvey, costs: list[CostEstimate], config: PlanConfig
         terminal.print(f"the speed of {config.model.name} on {', '.join(unknown)} is not known")
 
 
-def _totals_table(archive: ArchiveSurvey) -> Table:
+def _totals_table(archive: ArchiveSurvey, skipped: Counter[str]) -> Table:
     table = Table(show_header=False, box=None)
     table.add_row("recordings", f"{archive.num_recordings:,}")
     table.add_row("hours", clock(archive.duration_s))
@@ -220,6 +233,8 @@ def _totals_table(archive: ArchiveSurvey) -> Table:
     table.add_row("size", decimal(archive.size_bytes))
     table.add_row("duplicates", f"{archive.num_duplicates:,} (transcribed once)")
     table.add_row("unreadable", f"{len(archive.unreadable):,}")
+    if skipped:
+        table.add_row("skipped", f"{skipped.total():,} ({describe_skipped(skipped)})")
     table.add_row("shards", f"about {archive.num_shards:,}")
     table.add_row("output", f"about {decimal(_output_bytes(archive))}")
     return table
@@ -247,7 +262,7 @@ def _hours_rows(seconds: Counter[str], num_rows: int) -> Iterator[tuple[str, flo
 def _trouble_table(archive: ArchiveSurvey, num_rows: int) -> Table:
     table = Table(Column("unreadable", overflow="fold"), "reason")
     for one in archive.unreadable[:num_rows]:
-        table.add_row(one.recording.uri, one.error)
+        table.add_row(one_line(one.recording.path), one.error)
     if len(archive.unreadable) > num_rows:
         table.add_row(f"{len(archive.unreadable) - num_rows} more", "")
     return table

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import starmap
+from pathlib import PurePosixPath
 
 from omegaconf import MISSING
 from rich.text import Text
@@ -12,11 +13,16 @@ from rich.text import Text
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import check_options, group, option
-from nightscribe.reading.conversations import conversations, document
-from nightscribe.records import Transcript
-from nightscribe.rendering.document import Document, RenderingConfig, one_line
+from nightscribe.reading.export import conversations, document
+from nightscribe.records import Transcript, path_of
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    SpeakerUtterance,
+    one_line,
+    utterances,
+)
 from nightscribe.rendering.formats import FORMATS, render
-from nightscribe.rendering.utterances import SpeakerUtterance, utterances
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.result_tables import (
     Ending,
@@ -80,7 +86,7 @@ def _endings(found: Iterable[Ending]) -> Iterator[str]:
         counts[one.status] += 1
         if one.status != "ok":
             channel = "" if one.channel is None else f" [{one.channel}]"
-            about = f"{one_line(one.uri)}{channel}", one_line("; ".join(one.reasons))
+            about = f"{one_line(path_of(one.uri))}{channel}", one_line("; ".join(one.reasons))
             lines.append("  ".join([f"{one.status:<9}", *filter(None, about)]) + "\n")
     yield from sorted(lines)
     amounts = ", ".join(f"{amount:,} {status}" for status, amount in counts.most_common())
@@ -92,16 +98,24 @@ def _found(store: Store, run: str, name: str) -> list[Transcript]:
     files = list(conversations(find_transcripts(store, name)))
     if not files:
         raise ValueError(_why_missing(store, run, name))
+    # call-1 is that file, although call-1-copy matches, too.
+    files = [channels for channels in files if _is_exactly(channels, name)] or files
     if len(files) > 1:
         names = ", ".join(map(_name, files[:5])) + (", ..." if len(files) > 5 else "")
         raise ValueError(f"{name} matches {len(files)} recordings: {names}")
     return files[0]
 
 
+def _is_exactly(channels: list[Transcript], name: str) -> bool:
+    """Whether a file has this name or path, with or without its suffix."""
+    path = PurePosixPath(channels[0].recording.path)
+    return name in (path.name, path.stem, str(path), channels[0].recording.uri)
+
+
 def _name(channels: list[Transcript]) -> str:
     """With the id, because spans of one file have the same name."""
     recording = channels[0].recording
-    return f"{recording.uri} ({recording.recording_id})"
+    return f"{recording.path} ({recording.recording_id})"
 
 
 def _why_missing(store: Store, run: str, name: str) -> str:
@@ -114,7 +128,7 @@ def _why_missing(store: Store, run: str, name: str) -> str:
 
 def _heading(channels: list[Transcript]) -> Text:
     first = channels[0]
-    heading = Text(first.recording.uri, style="bold")
+    heading = Text(one_line(first.recording.path), style="bold")
     heading.append(f"  {first.duration_s:.1f} s, {first.model}", style="dim")
     for one in channels:
         heading.append(f"\n{one.recording.recording_id}  {one.status}", style="dim")

@@ -67,6 +67,7 @@ class PublisherShare:
     published: set[str]  # channels
     names_of_source: dict[str, set[str]]
     duplicates: Mapping[str, list[Recording]]
+    asked: Mapping[str, int]
     published_failed_shards: set[tuple[str, int]]
 
 
@@ -79,9 +80,16 @@ class Publisher:
         check_lease: Callable[[], None],
         duplicates: Mapping[str, list[Recording]],
         examine: Examine,
+        asked: Mapping[str, int] | None = None,
+        revision: int = 1,
     ) -> None:
-        self._store, self._check_lease = store, check_lease
+        """`asked`: the revision of recordings of which there may be an older transcript.
+
+        `revision`: the settings of the run, by the first generation that has them.
+        """
+        self._store, self._check_lease, self._revision = store, check_lease, revision
         self._duplicates, self._examine = duplicates, examine
+        self._asked = asked or {}
         self._published = IdSet()
         self._published_failed_shards: set[tuple[str, int]] = set()
         # Of sources that are not published as a whole.
@@ -96,15 +104,15 @@ class Publisher:
     def restore(self, retry: str = "passing") -> None:
         """Load what earlier attempts have done, without the failures that are to be retried."""
         remove_failures(self._store, retry)
-        for row in published_transcripts(self._store):
+        for row in published_transcripts(self._store, self._asked):
             self._add_published(row.recording_id, row.num_channels)
-        for row in published_failures(self._store):
+        for row in published_failures(self._store, self._asked):
             if row.failed_shard is None:
                 self._add_published(row.recording_id, row.num_channels)
             else:
                 self._published_failed_shards.add((row.recording_id, row.failed_shard))
-        self._published_parts |= set(small_parts(self._store))
-        committed = receipts(self._store)
+        self._published_parts |= set(small_parts(self._store, self._revision))
+        committed = receipts(self._store, self._revision)
         while some := list(islice(committed, RESTORED_AT_ONCE)):
             is_done_N = self._published.contains([one.recording_id for one in some])
             self.receive(one for one, is_done in zip(some, is_done_N, strict=True) if not is_done)
@@ -191,6 +199,9 @@ class Publisher:
                 for name, copies in self._duplicates.items()
                 if is_ours(_source_of(name))
             },
+            asked={
+                name: number for name, number in self._asked.items() if is_ours(_source_of(name))
+            },
             published_failed_shards={
                 one for one in self._published_failed_shards if is_ours(_source_of(one[0]))
             },
@@ -200,7 +211,7 @@ class Publisher:
         """Go on with the sources of a share; parts that others may need are never merged."""
         self._committed, self._duplicates = share.committed, share.duplicates
         self._names_of_source = defaultdict(set, share.names_of_source)
-        self._published_failed_shards = share.published_failed_shards
+        self._published_failed_shards, self._asked = share.published_failed_shards, share.asked
         self._published.update(share.published)
         self._complete = {name: None for name, one in share.committed.items() if one.is_complete}
         for known in share.committed.values():
@@ -221,12 +232,13 @@ class Publisher:
         for name in names:
             del self._complete[name]
         self._ordered.update(names)
-        planned = {*names, *map(_source_of, names)} & self._duplicates.keys()
+        planned = {*names, *map(_source_of, names)}
         failed = self._published_failed_shards
         return PublishOrder(
             names=tuple(names),
             parts=tuple(sorted({part for name in names for part in self._committed[name].parts})),
-            duplicates={name: self._duplicates[name] for name in planned},
+            duplicates={name: self._duplicates[name] for name in planned & self._duplicates.keys()},
+            revisions={name: self._asked[name] for name in planned & self._asked.keys()},
             published_failed_shards=frozenset(failed) if failed else frozenset(),
         )
 

@@ -5,12 +5,12 @@ Without state, so that any worker may do it. Only the holder of the lease writes
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nightscribe.records import Failure, Recording, ShardTranscript, Transcript
 from nightscribe.stitching import is_complete, stitch
 from nightscribe.storage.parts import outcomes_of
-from nightscribe.storage.result_tables import failures_file, transcripts_file
+from nightscribe.storage.result_tables import failures_file, planned_id, transcripts_file
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import File, in_parallel
@@ -48,6 +48,8 @@ class PublishOrder:
     names: tuple[str, ...]
     parts: tuple[str, ...]  # with everything committed of them, in the order of their names
     duplicates: Mapping[str, Sequence[Recording]]  # by the planned name of the original
+    # What the plan asks for, where that may be later than the revision of the shards.
+    revisions: Mapping[str, int] = field(default_factory=dict)
     # Published by an earlier attempt that died before the transcript: as (name, shard).
     published_failed_shards: frozenset[tuple[str, int]] = frozenset()
 
@@ -70,7 +72,7 @@ def make_results(store: Store, order: PublishOrder, examine: Examine) -> ResultF
     results = [
         copy
         for name in order.names
-        for copy in _with_duplicates(_result(outcomes[name], examine), order.duplicates)
+        for copy in _with_duplicates(_asked_result(outcomes[name], order, examine), order)
     ]
     transcripts = [transcript for result in results for transcript in result.transcripts]
     failures = [
@@ -114,14 +116,24 @@ class _Result:
     failures: tuple[Failure, ...] = ()
 
 
-def _with_duplicates(
-    result: _Result, duplicates: Mapping[str, Sequence[Recording]]
-) -> Iterator[_Result]:
+def _asked_result(outcomes: list[Outcome], order: PublishOrder, examine: Examine) -> _Result:
+    """With the revision that the plan asks for, which may be later than that of the shards."""
+    result = _result(outcomes, examine)
+    recording = (result.transcripts + result.failures)[0].recording
+    name = planned_id(recording.recording_id, recording.num_channels)
+    recording = replace(recording, revision=order.revisions.get(name, recording.revision))
+    return _Result(
+        tuple(replace(one, recording=recording) for one in result.transcripts),
+        tuple(replace(one, recording=recording) for one in result.failures),
+    )
+
+
+def _with_duplicates(result: _Result, order: PublishOrder) -> Iterator[_Result]:
     yield result
     recording = (result.transcripts + result.failures)[0].recording
     is_split = recording.num_channels is not None
-    planned_name = recording.source_id if is_split else recording.recording_id
-    for other in duplicates.get(planned_name, ()):
+    planned_name = planned_id(recording.recording_id, recording.num_channels)
+    for other in order.duplicates.get(planned_name, ()):
         channel = recording.channel if is_split else other.channel
         copy = replace(other, channel=channel, num_channels=recording.num_channels)
         yield _copied(result, copy, recording.recording_id)

@@ -7,7 +7,7 @@ import pytest
 
 from nightscribe import errors
 from nightscribe.errors import NightscribeError, fault_of
-from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.storage.errors import StorageError
 
 ROOT = Path(__file__).parent.parent

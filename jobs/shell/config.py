@@ -6,10 +6,13 @@ defaults. A wrong word is refused here, in one sentence, before it reaches Hydra
 
 import itertools
 import re
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from enum import Enum
 from importlib.resources import files
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -20,11 +23,97 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from nightscribe.errors import NightscribeError
-from nightscribe.jobs.shell.keys import Key, keys_of, nearest
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class ConfigError(NightscribeError, ValueError):
     """A wrong word on the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key of a configuration, or one group of keys."""
+
+    path: str
+    type: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+    is_common: bool = False  # on the first page of the help
+
+    @property
+    def is_group(self) -> bool:
+        return is_dataclass(self.type)
+
+    @property
+    def is_optional(self) -> bool:
+        return type(None) in _members(self.type)
+
+    @property
+    def is_text(self) -> bool:
+        return set(_members(self.type)) <= {str, type(None)}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a mapping, whose keys the user chooses."""
+        return any((get_origin(member) or member) is dict for member in _members(self.type))
+
+    @property
+    def kind(self) -> str:
+        """What its value must be, in words."""
+        names = [_kind(member) for member in _members(self.type) if member is not type(None)]
+        if self.choices:
+            names = [f"one of {', '.join(self.choices)}"]
+        return " or ".join([*names, "null"] if self.is_optional else names)
+
+
+def keys_of(schema: type, prefix: str = "") -> Iterator[Key]:
+    """Every key of a configuration dataclass, groups before what they hold."""
+    hints = get_type_hints(schema)
+    for one in fields(schema):
+        kind, notes = hints[one.name], one.metadata
+        key = Key(
+            path=prefix + one.name,
+            type=kind,
+            meaning=notes.get("help", ""),
+            choices=tuple(notes.get("choices") or _members_of_enum(kind)),
+            is_common=notes.get("common", False),
+        )
+        yield key
+        if key.is_group:
+            yield from keys_of(kind, f"{key.path}.")
+
+
+def nearest(name: str, names: list[str], otherwise: str = "see --help") -> str:
+    """A hint at the nearest name, or `otherwise` where none is near."""
+    found = get_close_matches(name, names, n=1, cutoff=0.5)
+    if not found:  # the right name in the wrong group
+        last = name.rpartition(".")[2]
+        lasts = {candidate.rpartition(".")[2]: candidate for candidate in names}
+        found = [lasts[match] for match in get_close_matches(last, list(lasts), n=1, cutoff=0.7)]
+    return f"did you mean {found[0]}?" if found else otherwise
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _members_of_enum(kind: Any) -> tuple[str, ...]:
+    enums = [member for member in _members(kind) if isinstance(member, type)]
+    return tuple(
+        option.name
+        for enum in enums
+        if issubclass(enum, Enum)
+        for option in enum.__members__.values()
+    )
+
+
+def _kind(member: Any) -> str:
+    if get_origin(member) in (list, tuple):
+        return "a list such as [a,b]"
+    if get_origin(member) is dict:
+        return "a mapping such as {a:b}"
+    return KINDS.get(member, "a value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +143,22 @@ class Job:
 
 def configurations(job: Job, words: list[str], multirun: bool = False) -> list[Any]:
     """The configuration that the words describe; with `multirun` one for each combination."""
+    return [config for _, config in _configurations(job, words, multirun)]
+
+
+def labelled_configurations(job: Job, words: list[str]) -> list[tuple[str, Any]]:
+    """One configuration for each combination of values, with the words that choose it."""
+    return _configurations(job, words, multirun=True)
+
+
+def _configurations(job: Job, words: list[str], multirun: bool) -> list[tuple[str, Any]]:
     overrides = list(_parsed(job, words, multirun))
     _check_keys(job, overrides)
     with _conf(job):
-        return [_configuration(job, list(choice)) for choice in _combinations(overrides, multirun)]
+        return [
+            (" ".join(one.input_line or "" for one in choice), _configuration(job, list(choice)))
+            for choice in _combinations(overrides, multirun)
+        ]
 
 
 def defaults(job: Job) -> dict[str, Any]:
@@ -102,11 +203,18 @@ def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
         if not re.match(r"[\w./@-]+=", word) or _is_file(word):
             written = f"{_next_positional(job, positional, word)}={_quoted(word)}"
         else:
-            written = word if multirun else _with_quoted_text(job, word)
+            written = _switched(job, word if multirun else _with_quoted_text(job, word))
         try:
             yield parser.parse_override(written)
         except HydraException as error:
             raise ConfigError(f"{word}: the value cannot be read ({error})") from None
+
+
+def _switched(job: Job, word: str) -> str:
+    """`revise=true` is short for `revise.on=true`, where a group has such a key."""
+    path, _, value = word.partition("=")
+    is_switch = value in ("true", "false") and f"{path}.on" in job.keys
+    return f"{path}.on={value}" if is_switch else word
 
 
 def _is_file(word: str) -> bool:
@@ -117,17 +225,19 @@ def _is_file(word: str) -> bool:
 def _next_positional(job: Job, names: Iterator[str], word: str) -> str:
     name = next(names, None)
     if name is None:
-        hint = nearest(word, list(job.keys), _positional_arguments(job))
+        hint = _positional_arguments(job, word)
+        if job.positional:
+            hint = nearest(word, list(job.keys), hint)
         raise ConfigError(f"{word!r} is not of the form key=value; {hint}")
     return name
 
 
-def _positional_arguments(job: Job) -> str:
+def _positional_arguments(job: Job, word: str) -> str:
     """Which arguments a job takes without a key."""
     if job.positional:
         return f"the only positional arguments are {' and '.join(job.positional).upper()}"
     first = next(iter(job.keys), "key")
-    return f"{job.name} takes no positional arguments; use {first}=..."
+    return f"{job.name} takes no positional arguments; use {first}={word}"
 
 
 def _with_quoted_text(job: Job, word: str) -> str:

@@ -8,9 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from nightscribe.benchmarks.measurements import Action, in_turns, noise
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import noise
-from nightscribe.benchmarks.timing import Action, in_turns
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model.config import SpeechToTextConfig

@@ -4,9 +4,8 @@ from functools import partial
 
 import torch
 
+from nightscribe.benchmarks.measurements import Action, in_turns, one_chunk
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import one_chunk
-from nightscribe.benchmarks.timing import Action, in_turns
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.speech_to_text import FULL_SCALE
 from ops.benchmarks.peers import load_peers, not_installed

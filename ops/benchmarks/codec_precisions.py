@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nightscribe.benchmarks.timing import in_turns, medians
+from nightscribe.benchmarks.measurements import in_turns, medians
 from nightscribe.model.device import set_tf32
 from nightscribe.model.mimi import Mimi
 

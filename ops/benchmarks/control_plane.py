@@ -198,7 +198,7 @@ def _finished(store: Store, names: list[str]) -> None:
         some = sorted(names[start : start + SHARDS_IN_A_MERGED_PART])
         columns = {"shard_index": [0] * len(some), "is_last": [True] * len(some)}
         table = _with_nulls(PARTS_SCHEMA, recording_id=some, **columns)
-        write_table(store, parts.FOLDER, table)
+        write_table(store, parts.folder_of(1), table)
 
 
 def _with_nulls(schema: pa.Schema, **columns: list) -> pa.Table:

@@ -8,9 +8,8 @@ from statistics import mean, median
 import numpy as np
 import torch
 
+from nightscribe.benchmarks.measurements import Elapsed, noise, timed
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import noise
-from nightscribe.benchmarks.timing import Elapsed, timed
 from nightscribe.engine.interface import StepModel
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream

@@ -7,9 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from nightscribe.benchmarks.measurements import in_turns, medians, noise
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import noise
-from nightscribe.benchmarks.timing import in_turns, medians
 from nightscribe.engine.interface import StepModel
 from nightscribe.engine.loop import Engine, step_engine
 from nightscribe.engine.stream import Stream

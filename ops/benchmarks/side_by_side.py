@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from nightscribe.benchmarks.measurements import Elapsed, medians
 from nightscribe.benchmarks.report import Cell
-from nightscribe.benchmarks.timing import Elapsed, medians
 
 OURS, MOSHI, TRANSFORMERS = "ours", "moshi", "transformers"
 OTHERS = (MOSHI, TRANSFORMERS)

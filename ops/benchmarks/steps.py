@@ -8,9 +8,8 @@ from functools import partial
 
 import torch
 
+from nightscribe.benchmarks.measurements import Action, fill_memory, in_turns, round_of
 from nightscribe.benchmarks.report import Table
-from nightscribe.benchmarks.step_curve import fill_memory, round_of
-from nightscribe.benchmarks.timing import Action, in_turns
 from nightscribe.model.config import LanguageModelConfig, SpeechToTextConfig
 from ops.benchmarks.peers import Peers, load_peers, not_installed
 from ops.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, Setup, cells

@@ -37,6 +37,7 @@ SENTENCES = {
     "timeout": "ffmpeg made no progress and was killed",
     "too_long": "the recording is longer than the limit",
     "empty": "the file contains no samples",
+    "no_audio": "there is no audio in this file",
 }
 
 

@@ -6,7 +6,6 @@ retries it learns how many workers it has killed, and registers it in smaller gr
 also adds up what workers report about engines and stages, and tells them that the run drains.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -24,12 +23,6 @@ class EngineSteps:
     num_slot_steps: int
     num_live_steps: int
     transcribed_s: float = 0.0  # seconds of recordings whose transcription has ended
-
-
-class MayBegin(Protocol):
-    """Whether a run may begin more, by its budget or deadline."""
-
-    def may_begin(self, estimated_s: float, elapsed_s: float, transcribed_s: float) -> bool: ...
 
 
 def this_node() -> str:
@@ -51,7 +44,6 @@ class RegistryReport:
     num_open: int  # shards and files that have begun and not ended
     oldest_name: str  # of them
     num_packets_ended: int
-    is_refused: bool  # the policy allows nothing more to begin
 
 
 @dataclass
@@ -62,28 +54,14 @@ class AttemptRegistry:
     that began and did not end on machines that are still alive.
     """
 
-    policy: MayBegin | None = None
     living_nodes: Callable[[], set[str]] = _living_nodes
     open_attempts: dict[str, list[str]] = field(default_factory=dict)  # by name: their machines
     has_drained: bool = False  # nothing may begin
     has_stopped: bool = False  # and nothing is left that had begun
-    is_refused: bool = False
     num_retries: int = 0
     num_packets_ended: int = 0
     engines: dict[str, EngineSteps] = field(default_factory=dict)
     time_by_stage: dict[str, StageTime] = field(default_factory=dict)
-    began_at_s: float = field(default_factory=time.monotonic)
-
-    def begin_reading(
-        self, names: Sequence[str], node: str, estimated_s: float
-    ) -> list[int] | None:
-        """As `begin`, for recordings of this estimated duration, if the policy allows it."""
-        if self.policy is not None and not self.has_drained:
-            elapsed_s = time.monotonic() - self.began_at_s
-            transcribed_s = sum(engine.transcribed_s for engine in self.engines.values())
-            if not self.policy.may_begin(estimated_s, elapsed_s, transcribed_s):
-                self.has_drained = self.is_refused = True
-        return self.begin(names, node)
 
     def begin(self, names: Sequence[str], node: str) -> list[int] | None:
         """How many workers each name has killed; None: the run drains, begin nothing.
@@ -143,7 +121,6 @@ class AttemptRegistry:
             num_open=len(self.open_attempts),
             oldest_name=next(iter(self.open_attempts), ""),
             num_packets_ended=self.num_packets_ended,
-            is_refused=self.is_refused,
         )
 
     def open_names(self, most: int) -> list[str]:
@@ -168,7 +145,6 @@ class AttemptRegistry:
 class RegistryHandle(Protocol):
     """The methods of an AttemptRegistry, each with `.remote`."""
 
-    begin_reading: Any
     begin: Any
     begin_again: Any
     end: Any
@@ -183,7 +159,7 @@ class RegistryHandle(Protocol):
     is_stopped: Any
 
 
-def open_registry(policy: MayBegin | None = None) -> RegistryHandle:
+def open_registry() -> RegistryHandle:
     """A registry that survives every worker of the run and ends with its driver.
 
     If its machine is lost, an empty registry starts elsewhere and forgets earlier deaths.
@@ -198,4 +174,4 @@ def open_registry(policy: MayBegin | None = None) -> RegistryHandle:
         # Each packet makes several calls; without this the cluster would keep a history of all.
         enable_task_events=False,
     )
-    return cast(RegistryHandle, made.remote(policy))
+    return cast(RegistryHandle, made.remote())

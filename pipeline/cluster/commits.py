@@ -15,8 +15,8 @@ MAX_OUTCOMES = 512
 class Committer:
     """Collects outcomes and commits them together; used in one event loop."""
 
-    def __init__(self, store: Store, interval_s: float) -> None:
-        self._store, self._interval_s = store, interval_s
+    def __init__(self, store: Store, interval_s: float, revision: int) -> None:
+        self._store, self._interval_s, self._revision = store, interval_s, revision
         self._waiting: list[tuple[Outcome, asyncio.Future[Receipt]]] = []
         self._due: asyncio.TimerHandle | None = None
         self._writing: set[asyncio.Task[None]] = set()
@@ -51,7 +51,7 @@ class Committer:
         outcomes = [outcome for outcome, _ in some]
         try:
             with self._watch:
-                receipts = await asyncio.to_thread(commit, self._store, outcomes)
+                receipts = await asyncio.to_thread(commit, self._store, outcomes, self._revision)
         except Exception as error:
             for _, committed in some:
                 _end(committed, error)

@@ -52,6 +52,7 @@ class Graph:
     config: ClusterConfig
     packets: PacketPlan
     commit_s: float
+    revision: int  # of the settings of the run
 
 
 def receipts(graph: Graph) -> Iterator[dict[str, Any]]:
@@ -90,7 +91,12 @@ def _dataset(graph: Graph, tasks: ray.ObjectRef) -> ray.data.Dataset:
 def _transcribed(cut: ray.data.Dataset, graph: Graph) -> ray.data.Dataset:
     """A fixed pool: one that grows and shrinks would load models instead of transcribing."""
     stages, pool, packets = graph.stages, graph.pool, graph.packets
-    commits = CommitOptions(output=stages.output, s3=stages.s3, interval_s=graph.commit_s)
+    commits = CommitOptions(
+        output=stages.output,
+        s3=stages.s3,
+        interval_s=graph.commit_s,
+        revision=graph.revision,
+    )
     return cut.map_batches(
         TranscribingActor,
         batch_size=1,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from nightscribe.cluster.attempt_registry import MayBegin
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, num_executors
 from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.execution import Execution, RunBrokenError, Work
+from nightscribe.cluster.execution import Execution, RunBrokenError, Work, check_ray
 from nightscribe.cluster.executors import Executors
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import DirectWriter
@@ -29,7 +29,8 @@ from nightscribe.storage.errors import StorageError
 from nightscribe.storage.lease import Lease, LeaseConfig, LeaseLostError, take
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.result_tables import published_failures
-from nightscribe.storage.run import PlanIndex, Settings, begin, index_plan
+from nightscribe.storage.retiring import retire
+from nightscribe.storage.run import Night, PlanIndex, Settings, begin, index_plan
 from nightscribe.storage.store import Store
 
 CONFIG_KEY = "_run/config.yaml"
@@ -59,18 +60,18 @@ class RunSpec:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
+    night: Night = field(default_factory=Night)  # what it asks of the run that is there
     retry: str = "passing"  # which failures of earlier attempts are retried
     config_text: str = ""  # stored with the run for people to read; without secrets
-    policy: MayBegin | None = None  # None: everything may begin
 
-    def work(self, pool: Pool) -> Work:
+    def work(self, pool: Pool, revision: int) -> Work:
         return Work(
             stages=self.stages,
             examine=self.examine,
             pool=pool,
             cluster=self.cluster,
             intervals=self.intervals,
-            policy=self.policy,
+            revision=revision,
         )
 
 
@@ -106,19 +107,23 @@ def transcribe(
 def _attempt(store: Store, lease: Lease, spec: RunSpec, count: int) -> "Attempt":
     """With as many executors as that."""
     store.sweep()
-    run = begin(store, spec.plan, spec.settings)
+    run = begin(store, spec.plan, spec.settings, spec.night)
     store.write(CONFIG_KEY, spec.config_text.encode())
-    # The stored plan has the hash of this file, so nothing is read from the store.
     index = index_plan(spec.plan)
-    publisher = Publisher(store, lease.check, index.duplicates, spec.examine)
+    publisher = Publisher(
+        store, lease.check, index.duplicates, spec.examine, index.asked, run.revision
+    )
     publisher.restore(spec.retry)
     log.info("run %s begins or resumes", run.run_id, extra={"run_id": run.run_id})
     progress = _progress(store, publisher, index, run.run_id)
     writer = DirectWriter(store, lease.check)
-    if count > 1:
-        executors = Executors(publisher, index, progress, writer, count)
-        return Attempt(store, executors, spec)
-    return Attempt(store, Execution(publisher, index, progress, writer), spec)
+    retirement = partial(retire, store, lease.check, spec.intervals.retire_s)
+    execution: Execution | Executors = (
+        Executors(publisher, index, progress, writer, count)
+        if count > 1
+        else Execution(publisher, index, progress, writer)
+    )
+    return Attempt(store, execution, spec, run.revision, retirement)
 
 
 def _progress(store: Store, publisher: Publisher, index: PlanIndex, run_id: str) -> Progress:
@@ -143,9 +148,16 @@ def _progress(store: Store, publisher: Publisher, index: PlanIndex, run_id: str)
 class Attempt:
     """One attempt at a run: `work` and then `finish`, or `end` with what went wrong."""
 
-    def __init__(self, store: Store, execution: Execution | Executors, spec: RunSpec) -> None:
-        self.progress = execution.progress
-        self._execution, self._spec = execution, spec
+    def __init__(
+        self,
+        store: Store,
+        execution: Execution | Executors,
+        spec: RunSpec,
+        revision: int,
+        retire: Callable[[bool], int],
+    ) -> None:
+        self.progress, self._retire = execution.progress, retire
+        self._execution, self._spec, self._revision = execution, spec, revision
         self._heartbeat = Heartbeat(store, self.progress)
         self._beat_at_s = 0.0
 
@@ -159,13 +171,14 @@ class Attempt:
         """Until nothing is left, or nothing that may still begin."""
 
         def tick() -> None:
+            check_ray(stop)
             self._beat_when_due()
             show(self.progress)
             watchdog.check(self._progress_mark())
 
         if self.progress.num_left:
             self._beat_when_due()
-            self._execution.work(self._spec.work(pool), stop, tick)
+            self._execution.work(self._spec.work(pool, self._revision), stop, tick)
 
     def describe(self) -> str:
         """The state of the run, for people who wonder why it does not move."""
@@ -175,6 +188,8 @@ class Attempt:
 
     def finish(self) -> None:
         num_left = self._execution.num_left()
+        # What new transcripts replace goes after they are visible.
+        self._retire(not num_left)
         if not num_left:
             self.end("finished")
         elif self.progress.state == "draining":

@@ -5,6 +5,7 @@ one, or several as actors, each for the recordings whose ids fall to it.
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,6 @@ import ray
 from ray.exceptions import RayError
 
 from nightscribe.cluster.attempt_registry import (
-    MayBegin,
     RegistryHandle,
     RegistryReport,
     open_registry,
@@ -29,6 +29,7 @@ from nightscribe.cluster.metrics import count_published, count_retries
 from nightscribe.cluster.packet_plan import packet_plan
 from nightscribe.cluster.progress import Progress, StageTime, Stopwatch
 from nightscribe.cluster.publish_tasks import PublishTasks, ResultWriter
+from nightscribe.cluster.ray_session import own_ray_has_ended
 from nightscribe.cluster.read_tasks import task_list
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipts_of
@@ -42,6 +43,7 @@ TICK_S = 0.5
 COLLECT_S = 2.0
 MAX_NAMES = 200
 REGISTRY_TIMEOUT_S = 10.0
+OWN_ERROR = re.compile(r"nightscribe\.[\w.]+: (.+)")
 # What Ray repeats after the loss of a machine may have skipped recordings: they come again.
 MAX_PASSES = 3
 
@@ -65,7 +67,7 @@ class Work:
     pool: Pool
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
-    policy: MayBegin | None = None
+    revision: int = 1  # of the settings of the run
 
 
 class Execution:
@@ -98,7 +100,7 @@ class Execution:
                 return
             if not number:
                 self.progress.estimated_s = pc.sum(left["estimated_s"]).as_py()
-            self._registry, self._num_packets = open_registry(work.policy), 0
+            self._registry, self._num_packets = open_registry(), 0
             for row in _with_ticks(receipts(self._graph(left, work, self._registry))):
                 self._receive(row)
                 self._advance(publishing, work.intervals, stop)
@@ -154,6 +156,7 @@ class Execution:
             config=work.cluster,
             packets=packets,
             commit_s=work.intervals.commit_s,
+            revision=work.revision,
         )
 
     def _receive(self, row: Receipts | None) -> None:
@@ -229,8 +232,6 @@ class Execution:
         )
         progress.set_heard(sum(engine.transcribed_s for engine in report.engines))
         progress.set_stage_times(report.time_by_stage | self._driver_times)
-        if report.is_refused:
-            progress.state = "draining"
         progress.waits_for = _waits_for(report) if progress.state == "draining" else ""
 
     def _stop_if_drained(self, report: RegistryReport, registry: RegistryHandle) -> None:
@@ -270,7 +271,7 @@ def _with_ticks(rows: Iterator[Receipts]) -> Iterator[Receipts | None]:
         if isinstance(row, BaseException):
             if "StoppedError" in str(row):
                 return
-            raise RunBrokenError(_last_line(row)) from row
+            raise RunBrokenError(f"{cause_of(row)}; run the same command to resume") from row
         yield row
 
 
@@ -283,7 +284,24 @@ def _pull(rows: Iterator[Receipts], arrived: SimpleQueue) -> None:
         arrived.put(error)
 
 
-def _last_line(error: BaseException) -> str:
-    """Ray's errors hold the stack traces of several machines; the cause is in the last line."""
+def check_ray(stop: threading.Event) -> None:
+    """End at once when the Ray of this run is gone; its client would wait a minute and abort.
+
+    A supervisor or `kill -- -GROUP` sends SIGTERM to the processes of Ray, too.
+    """
+    if not own_ray_has_ended():
+        return
+    if stop.is_set():
+        log.warning("the signal has ended Ray, too")
+        raise KeyboardInterrupt
+    raise RunBrokenError("the Ray of this run has ended; run the same command to resume")
+
+
+def cause_of(error: BaseException) -> str:
+    """One sentence of an error of Ray, which holds the stacks of several machines as text.
+
+    Our own error, wherever it stands: Ray puts advice on its settings behind it.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    own = [found[1] for found in map(OWN_ERROR.match, lines) if found]
+    return own[-1] if own else lines[-1] if lines else type(error).__name__

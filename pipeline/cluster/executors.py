@@ -67,7 +67,7 @@ class Executor:
     ) -> None:
         store = open_store(work.stages.output, work.stages.s3)
         # It never writes tables itself.
-        publisher = Publisher(store, _no_lease, {}, work.examine)
+        publisher = Publisher(store, _no_lease, {}, work.examine, revision=work.revision)
         publisher.take_share(share)
         progress = Progress(run_id=run_id, num_recordings=index.num_recordings, estimated_s=0.0)
         self._outbox, self._work, self._stop = Outbox(), work, threading.Event()

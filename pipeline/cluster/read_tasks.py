@@ -50,7 +50,6 @@ class TaskList:
     files_R: NDArray[np.int32]  # of every row that is left, the number of its file
     rows_R: NDArray[np.int64]  # and its row there
     ends_T: NDArray[np.int64]  # where the rows of each task end
-    durations_T: NDArray[np.float64]  # estimated, in seconds
     done_ids: Mapping[str, frozenset[str]]  # of finished shards and channels, by source
     packet: PacketSize
     num_early: int = 0
@@ -127,8 +126,7 @@ def _plan_rows(output: str, s3: S3Config, key: str) -> PlanRows:
 def _cuts(number: int, tasks: TaskList, task: ReadTask) -> Iterator[Cut]:
     recordings = list(_recordings(tasks, number))
     names = [_name(recording) for recording in recordings]
-    duration_s = float(tasks.durations_T[number])
-    deaths = ray.get(task.registry.begin_reading.remote(names, this_node(), duration_s))
+    deaths = ray.get(task.registry.begin.remote(names, this_node()))
     if deaths is None:
         if ray.get(task.registry.is_stopped.remote()):
             raise StoppedError
@@ -255,7 +253,6 @@ def task_list(
     """The tasks of rows that are left: `file`, `row` and `estimated_s` of each, in order."""
     durations_R = left["estimated_s"].to_numpy()
     ends_T = task_ends(durations_R, num_workers)
-    starts_T = np.concatenate([np.zeros(1, np.int64), ends_T[:-1]])
     return TaskList(
         output=output,
         s3=s3,
@@ -263,7 +260,6 @@ def task_list(
         files_R=left["file"].to_numpy(),
         rows_R=left["row"].to_numpy(),
         ends_T=ends_T,
-        durations_T=np.add.reduceat(durations_R, starts_T),
         done_ids=done_ids,
         packet=packet,
         num_early=EARLY_TASKS_PER_WORKER * num_workers,

@@ -94,6 +94,7 @@ class ShardOptions:
             token_confidences=tuple(transcript.confidences_T[stored].tolist()),
             speech=cut.speech,
             turn_ends_s=transcript.turn_ends_s,
+            voices=transcript.voices,
             num_redecoded=transcript.num_redecoded,
             model=model,
             model_revision=model_revision,
@@ -107,6 +108,7 @@ class CommitOptions:
     output: str
     s3: S3Config
     interval_s: float
+    revision: int = 1  # of the settings of the run
 
 
 class TranscribingActor:
@@ -129,7 +131,7 @@ class TranscribingActor:
         registry.add_stage_time.remote(LOADING_STAGE, self._watch.take())
         self._options, self._max_worker_deaths = options, max_worker_deaths
         store = open_store(commits.output, commits.s3)
-        self._committer = Committer(store, commits.interval_s)
+        self._committer = Committer(store, commits.interval_s, commits.revision)
         # Shards that were in a worker when it died: small groups, one at a time, find the one
         # that killed it without condemning its neighbours. After two deaths a shard has the
         # worker alone.

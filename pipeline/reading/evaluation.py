@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nightscribe.reading.conversations import conversations
+from nightscribe.reading.export import conversations
 from nightscribe.reading.references import FileKey, Reference, References, file_key
 from nightscribe.reading.run_status import SCORES_KEY, TOTALS_KEY, RunThroughput
 from nightscribe.records import Failure, Recording, Transcript
@@ -38,6 +38,7 @@ class EvaluatedFile:
     """One file with a reference, or one channel of it: both texts and where they come from."""
 
     pair: TextPair
+    reference: Reference
     name: str
     language: str
     domain: str | None
@@ -148,6 +149,7 @@ def _evaluated_file(
     duration_s = max(one.duration_s for one in channels)
     return EvaluatedFile(
         pair=TextPair(name, reference.text, hypothesis, duration_s),
+        reference=reference,
         name=recording.uri,
         language=recording.language or default_language,
         domain=recording.domain,
@@ -227,7 +229,7 @@ def _about(file: EvaluatedFile) -> dict[str, Any]:
         "start_error_median_s": times.median_s if times else None,
         "start_error_p90_s": times.p90_s if times else None,
         "reference": file.pair.reference,
-        "heard": file.pair.hypothesis,
+        "hypothesis": file.pair.hypothesis,
     }
 
 

@@ -1,14 +1,16 @@
-"""Renders the transcripts of a run as files, named like the audio and in the same folders."""
+"""Renders the transcripts of a run as files, named like the audio and in the same folders.
+
+The channels of one file are one document: each channel is a speaker.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nightscribe.reading.conversations import conversations, document
-from nightscribe.records import Recording, Transcript
-from nightscribe.rendering.document import RenderingConfig
-from nightscribe.rendering.formats import FORMATS, SUFFIXES, render
+from nightscribe.records import Recording, Transcript, path_of
+from nightscribe.rendering.document import Document, RenderingConfig, speakers_in
+from nightscribe.rendering.formats import FORMATS, SUBTITLES, SUFFIXES, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,14 @@ class ExportNames:
         self._root: tuple[str, ...] | None = None
         self._stems: Counter[str] = Counter()
         for uri in dict.fromkeys(uris):
-            parents = PurePosixPath(uri).parts[:-1]
+            parents = PurePosixPath(path_of(uri)).parts[:-1]
             self._root = parents if self._root is None else _common(self._root, parents)
             self._stems[_without_suffix(uri)] += 1
 
     def relative(self, recording: Recording) -> str:
         """The name relative to the folder that holds all recordings."""
-        parts = PurePosixPath(self.beside(recording)).parts[len(self._root or ()) :]
+        path = PurePosixPath(path_of(self.beside(recording)))
+        parts = path.parts[len(self._root or ()) :]
         # Two dots are an ordinary name in a bucket, but leave the folder on a disk.
         return "/".join("__" if part == ".." else part for part in parts)
 
@@ -69,12 +72,17 @@ class ExportNames:
 def export_files(
     transcripts: Iterable[Transcript], options: ExportOptions, names: ExportNames
 ) -> Iterator[ExportedFile]:
-    """Every transcript in every format; the channels of one file are its speakers."""
+    """Every transcript in every format; the channels of one file are its speakers.
+
+    A recording without words has no subtitles: players refuse an empty file.
+    """
     for channels in conversations(transcripts):
         recording = channels[0].recording
         name = PurePosixPath(names.relative(recording)).name
         rendered = document(name, channels, options.speakers)
         for format in options.formats:
+            if format in SUBTITLES and not any(one.words for one in channels):
+                continue
             text = render(rendered, format, options.rendering)
             yield ExportedFile(recording, SUFFIXES[format], text)
 
@@ -89,3 +97,52 @@ def _common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 def _without_suffix(uri: str) -> str:
     folder, slash, name = uri.rpartition("/")
     return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def conversations(transcripts: Iterable[Transcript]) -> Iterator[list[Transcript]]:
+    """The transcripts of each file, in channel order, as soon as all its channels are there.
+
+    Files of which a channel failed come last, with the channels that did not.
+    """
+    waiting: dict[str, list[Transcript]] = {}
+    for transcript in transcripts:
+        recording = transcript.recording
+        if recording.num_channels is None:
+            yield [transcript]
+            continue
+        channels = waiting.setdefault(recording.source_id, [])
+        channels.append(transcript)
+        if len(channels) == recording.num_channels:
+            yield _in_order(waiting.pop(recording.source_id))
+    yield from map(_in_order, waiting.values())
+
+
+def document(name: str, channels: Sequence[Transcript], speakers: Sequence[str]) -> Document:
+    """One document of all channels of a file; speakers without a name get a number."""
+    return Document(
+        name,
+        tuple(
+            speaker
+            for one in channels
+            for speaker in speakers_in(
+                one.words,
+                one.speaker_spans,
+                channel_name=_speaker(one.recording, speakers),
+                channel=one.recording.channel,
+                turn_ends_s=one.turn_ends_s,
+                speech=one.speech,
+            )
+        ),
+    )
+
+
+def _in_order(channels: list[Transcript]) -> list[Transcript]:
+    return sorted(channels, key=lambda one: one.recording.channel or 0)
+
+
+def _speaker(recording: Recording, speakers: Sequence[str]) -> str:
+    if recording.channel is None:
+        return ""
+    if recording.channel < len(speakers):
+        return speakers[recording.channel]
+    return f"Speaker {recording.channel + 1}"

@@ -42,6 +42,13 @@ class References:
 
     by_key: Mapping[Key, Reference] = field(default_factory=dict)
     by_name: Mapping[str, Reference] = field(default_factory=dict)
+    num_without_text: int = 0  # rows that have neither text nor words
+
+    def not_used(self, used: Iterable[Reference]) -> list[str]:
+        """The names of files whose reference is none of these."""
+        used_ids = {id(reference) for reference in used}
+        names = [(key[0], one) for key, one in self.by_key.items()] + [*self.by_name.items()]
+        return [name for name, reference in names if id(reference) not in used_ids]
 
     def of_channel(self, recording: Recording) -> Reference | None:
         """The reference of this channel alone."""
@@ -52,7 +59,7 @@ class References:
     def of_file(self, recording: Recording) -> Reference | None:
         """The reference of all channels together, or else the text of the run's own manifest."""
         found = self.by_key.get(_key(recording, None))
-        found = found or self.by_name.get(PurePosixPath(recording.uri).stem)
+        found = found or self.by_name.get(PurePosixPath(recording.path).stem)
         if found is None and recording.text is not None:
             return Reference(recording.text)
         return found
@@ -74,7 +81,7 @@ def read_references(source: str | None, split: str | None, s3: S3Config) -> Refe
     if is_manifest(source) and not source.startswith(HUB):
         if split is not None:
             raise ValueError(f"split={split} is for data sets on the hub, {source} is a manifest")
-        return References(by_key=dict(_of_manifest(manifest_rows(source, s3))))
+        return _of_manifest(source, manifest_rows(source, s3))
     name = source.removeprefix(HUB).removeprefix("datasets/")
     if not _DATASET.fullmatch(name) or Path(source).exists():
         raise ValueError(
@@ -93,12 +100,19 @@ def _key(recording: Recording, channel: int | None) -> Key:
     return *file_key(recording), channel
 
 
-def _of_manifest(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Key, Reference]]:
+def _of_manifest(source: str, rows: Iterable[Mapping[str, Any]]) -> References:
+    by_key: dict[Key, Reference] = {}
+    num_without_text = 0
     for row in rows:
         key = row["uri"], row.get("start_s", 0.0), row.get("end_s"), row.get("channel")
         words = row.get("words", ())
         if "text" in row or words:
-            yield key, Reference(row.get("text") or _joined(words), words)
+            by_key[key] = Reference(row.get("text") or _joined(words), words)
+        else:
+            num_without_text += 1
+    if num_without_text and not by_key:
+        raise ValueError(f"{source}: no row has a reference; expected a column text or words")
+    return References(by_key=by_key, num_without_text=num_without_text)
 
 
 def _by_name(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Reference]:

@@ -4,11 +4,11 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from nightscribe.reading.run_status import Totals, throughput_of
 from nightscribe.records import Failure, Finding, Recording, Span, Transcript, Word
+from nightscribe.rendering.document import one_line
 from nightscribe.report.content import (
     EmbeddedAudio,
     EvaluationSection,
@@ -50,9 +50,8 @@ class RunSummary:
         recording = transcript.recording
         self.duration_s += transcript.duration_s
         self.num_words += len(transcript.words)
-        folder = str(PurePosixPath(recording.uri).parent)
         # Counters add floats as well; their type knows of whole numbers only.
-        self.seconds_by_folder[folder] += transcript.duration_s  # type: ignore[assignment]
+        self.seconds_by_folder[recording.folder] += transcript.duration_s  # type: ignore[assignment]
         self.num_by_status[transcript.status] += 1
         self.model = f"{transcript.model}, revision {transcript.model_revision}"
         if transcript.inspection:
@@ -203,7 +202,7 @@ def _page(
         duration_s=transcript.duration_s,
         status=transcript.status,
         reasons=transcript.reasons,
-        language=inspection.language_heard if inspection else recording.language,
+        language=inspection.detected_language if inspection else recording.language,
         words=tuple(_shifted(word, offset_s) for word in transcript.words),
         speech=tuple(Span(a - offset_s, b - offset_s) for a, b in transcript.speech),
         findings=tuple(_shifted(one, offset_s) for one in inspection.findings)
@@ -227,7 +226,8 @@ def _failed_page(failure: Failure) -> RecordingPage:
 
 
 def _name(recording: Recording) -> str:
-    name = recording.uri if recording.channel is None else f"{recording.uri} [{recording.channel}]"
+    name = one_line(recording.path)
+    name = name if recording.channel is None else f"{name} [{recording.channel}]"
     return f"{name} from {recording.start_s:g} s" if recording.start_s else name
 
 

@@ -1,4 +1,4 @@
-"""Splits utterances into subtitle cues, breaks their lines and times them.
+"""Subtitles: splits utterances into cues, breaks their lines, times them; SubRip and WebVTT.
 
 The style, as in the guides of broadcasters:
 
@@ -14,17 +14,19 @@ The style, as in the guides of broadcasters:
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 
 from nightscribe.records import Word
 from nightscribe.rendering.document import (
     Document,
     RenderingConfig,
     Speaker,
+    SpeakerUtterance,
     milliseconds,
     one_line,
     spoken_end_s,
+    utterances,
 )
-from nightscribe.rendering.utterances import SpeakerUtterance, utterances
 
 HOLD_MS = 1000
 GAP_MS = 80  # two frames at 25 frames per second
@@ -193,3 +195,54 @@ def _end_ms(
         end_ms = min(end_ms, own_next_ms - GAP_MS if has_room else own_next_ms)
     # A cue must end after its last word starts, or players would never show that word.
     return max(end_ms, milliseconds(cue.words[-1].start_s) + 1)
+
+
+def render_srt(document: Document, config: RenderingConfig) -> str:
+    blocks = [
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        f"{_srt_text(cue, document.names_speakers)}\n"
+        for number, cue in enumerate(cues(document, config), start=1)
+    ]
+    return "\n".join(blocks)
+
+
+def render_vtt(document: Document, config: RenderingConfig) -> str:
+    blocks = [
+        f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        f"{_vtt_text(cue, document.names_speakers)}\n"
+        for cue in cues(document, config)
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _srt_text(cue: Cue, names_speaker: bool) -> str:
+    lines = [" ".join(one_line(word.text) for word in line) for line in cue.lines]
+    speaker = f"{one_line(cue.speaker)}: " if names_speaker else ""
+    return speaker + "\n".join(lines)
+
+
+def _vtt_text(cue: Cue, names_speaker: bool) -> str:
+    voice = f"<v {escape(one_line(cue.speaker), quote=False)}>" if names_speaker else ""
+    last_ms = cue.start_ms
+    lines = []
+    for line in cue.lines:
+        texts = []
+        for word in line:
+            texts.append(_word_text(word, last_ms))
+            last_ms = max(last_ms, milliseconds(word.start_s))
+        lines.append(" ".join(texts))
+    return voice + "\n".join(lines)
+
+
+def _word_text(word: Word, last_ms: int) -> str:
+    """The word after its start time, which WebVTT requires to increase."""
+    text = escape(one_line(word.text), quote=False)
+    start_ms = milliseconds(word.start_s)
+    return f"<{_clock(start_ms, '.')}><c>{text}</c>" if start_ms > last_ms else f"<c>{text}</c>"
+
+
+def _clock(time_ms: int, decimal_mark: str) -> str:
+    seconds, ms = divmod(time_ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_mark}{ms:03}"

@@ -1,14 +1,21 @@
-"""The input of every renderer: a name, and the words of each speaker."""
+"""The input of every renderer: a name, and the words of each speaker; utterances and paragraphs.
+
+Punctuation, pauses and ends of turns end an utterance.
+"""
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from nightscribe.options import check_options, option
-from nightscribe.records import Span, Word
+from nightscribe.records import Span, SpeakerSpan, Word
 
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+# What speakers are called before anybody has named them.
+_LABEL = re.compile(r"speaker-\d+")
+_SENTENCE_END = re.compile(r"[.?!\u2026\u3002\uff1f\uff01][\"'\u2019\u201d\u00bb)\]]*$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +52,13 @@ class Speaker:
     words: tuple[Word, ...]
     turn_ends_s: tuple[float, ...] = ()
     speech: tuple[Span, ...] = ()  # where voice activity was detected; empty: unknown
+    spans: tuple[Span, ...] = ()  # where this speaker is heard; empty: unknown
+    channel: int | None = None  # from 0; None: the mix of all
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One transcript; the channels of a stereo recording are its speakers."""
+    """One transcript; without told speakers, the channels of a recording are its speakers."""
 
     name: str
     speakers: tuple[Speaker, ...]
@@ -62,6 +71,49 @@ class Document:
 def monologue(name: str, words: Iterable[Word]) -> Document:
     """A document with one speaker without a name."""
     return Document(name, (Speaker("", tuple(words)),))
+
+
+def speakers_in(
+    words: Sequence[Word],
+    spans: Sequence[SpeakerSpan],
+    *,
+    channel_name: str = "",
+    channel: int | None = None,
+    turn_ends_s: Sequence[float] = (),
+    speech: Sequence[Span] = (),
+) -> tuple[Speaker, ...]:
+    """The speakers that the words of one channel name, or one with the name of the channel."""
+    told = dict.fromkeys([*(one.speaker for one in spans), *(word.speaker for word in words)])
+    told.pop(None, None)
+    rest = Speaker(channel_name, tuple(words), tuple(turn_ends_s), tuple(speech), channel=channel)
+    if not told:
+        return (rest,)
+    ends_s = sorted({*turn_ends_s, *_changes_s(words)})
+    return tuple(
+        replace(
+            rest,
+            name=_name_in_channel(name, channel_name, len(told)),
+            words=tuple(word for word in words if word.speaker == name),
+            turn_ends_s=tuple(ends_s),
+            spans=tuple(Span(one.start_s, one.end_s) for one in spans if one.speaker == name),
+        )
+        for name in told
+        if name is not None
+    )
+
+
+def _changes_s(words: Sequence[Word]) -> Iterator[float]:
+    """The start of each word that another speaker follows: there a turn ends."""
+    for word, following in pairwise(words):
+        if word.speaker != following.speaker:
+            yield word.start_s
+
+
+def _name_in_channel(name: str, channel_name: str, num_told: int) -> str:
+    """A person's name as it is; a label says which channel it is of."""
+    if not channel_name or not _LABEL.fullmatch(name):
+        return name
+    return channel_name if num_told == 1 else f"{channel_name}, {name}"
 
 
 def one_line(text: str) -> str:
@@ -89,3 +141,90 @@ def spoken_end_s(word: Word, speech: Sequence[Span], config: RenderingConfig) ->
 
 def milliseconds(time_s: float) -> int:
     return round(time_s * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerUtterance:
+    """What one speaker says without a pause, a sentence at most."""
+
+    speaker: str
+    words: tuple[Word, ...]
+    ends_turn: bool = False  # end-of-turn detection says that the speaker finishes here
+
+    @property
+    def start_s(self) -> float:
+        return self.words[0].start_s
+
+    @property
+    def end_s(self) -> float:
+        return self.words[-1].end_s
+
+    @property
+    def text(self) -> str:
+        return " ".join(one_line(word.text) for word in self.words)
+
+
+def utterances(document: Document, config: RenderingConfig) -> list[SpeakerUtterance]:
+    """The utterances of all speakers, by start."""
+    parts = [part for speaker in document.speakers for part in _of_speaker(speaker, config)]
+    return sorted(parts, key=lambda utterance: utterance.start_s)
+
+
+def paragraphs(
+    ordered: Iterable[SpeakerUtterance], config: RenderingConfig
+) -> Iterator[tuple[SpeakerUtterance, ...]]:
+    """Consecutive utterances of one speaker, until a long pause or enough sentences."""
+    paragraph: list[SpeakerUtterance] = []
+    for utterance in ordered:
+        if paragraph and _ends_paragraph(paragraph, utterance, config):
+            yield tuple(paragraph)
+            paragraph = []
+        paragraph.append(utterance)
+    if paragraph:
+        yield tuple(paragraph)
+
+
+def _of_speaker(speaker: Speaker, config: RenderingConfig) -> Iterator[SpeakerUtterance]:
+    words = written_words(speaker)
+    turn_ends_s = sorted(speaker.turn_ends_s)
+    first = 0
+    for index, (word, following) in enumerate(pairwise(words), start=1):
+        ends_turn = _ends_turn(word, following, turn_ends_s)
+        if ends_turn or _ends_utterance(word, following, config):
+            yield SpeakerUtterance(speaker.name, tuple(words[first:index]), ends_turn)
+            first = index
+    if words:
+        yield SpeakerUtterance(speaker.name, tuple(words[first:]))
+
+
+def _ends_turn(word: Word, following: Word, turn_ends_s: list[float]) -> bool:
+    next_turn_end = bisect_left(turn_ends_s, word.start_s)
+    return next_turn_end < len(turn_ends_s) and turn_ends_s[next_turn_end] < following.start_s
+
+
+def _ends_utterance(word: Word, following: Word, config: RenderingConfig) -> bool:
+    if _pause_s(word, following, config) >= config.utterance_gap_s:
+        return True
+    # After "Mr." or "e.g." a lower-case letter shows that the sentence goes on.
+    return _ends_sentence(word) and not one_line(following.text)[0].islower()
+
+
+def _pause_s(word: Word, following: Word, config: RenderingConfig) -> float:
+    # The model ends a word where the next one begins: a very long word contains the pause.
+    return following.start_s - min(word.end_s, word.start_s + config.max_word_s)
+
+
+def _ends_sentence(word: Word) -> bool:
+    return bool(_SENTENCE_END.search(one_line(word.text)))
+
+
+def _ends_paragraph(
+    paragraph: list[SpeakerUtterance], following: SpeakerUtterance, config: RenderingConfig
+) -> bool:
+    last = paragraph[-1]
+    if following.speaker != last.speaker or last.ends_turn:
+        return True
+    if _pause_s(last.words[-1], following.words[0], config) >= config.paragraph_gap_s:
+        return True
+    num_words = sum(len(utterance.words) for utterance in paragraph)
+    return num_words >= config.max_paragraph_words and _ends_sentence(last.words[-1])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -35,7 +36,7 @@ MAX_SKEW_S = 900.0
 
 SENTENCES = {
     "not_found": "there is no such file",
-    "denied": "reading or writing is not allowed with the credentials at hand",
+    "denied": "access is not allowed",
     "clock": "the clock of this machine is wrong and the object store refuses it; correct it",
     "no_credentials": "no credentials were found in the environment, the profile or the machine",
     "changed": "the file has changed since it was planned",
@@ -47,6 +48,13 @@ SENTENCES = {
     "no_space": "there is no space left",
     "bad_location": "this is not the name of a file or a bucket",
     "io": "reading or writing failed",
+}
+# Where the code of an object store says more than our reason.
+SENTENCES_OF_CODE = {"NoSuchBucket": "there is no such bucket"}
+DISK_NOTES = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "check the owner and the mode of the file and its folder",
+    errno.EPERM: "check the owner and the mode of the file and its folder",
 }
 TRANSIENT = {"busy", "clock", "unreachable", "timeout", "truncated"}
 
@@ -62,7 +70,8 @@ class StorageError(NightscribeError):
 
     def __str__(self) -> str:
         reason, uri, note = self.args
-        return f"{uri}: {SENTENCES[reason]}" + (f" ({note})" if note else "")
+        sentence = SENTENCES_OF_CODE.get(note, SENTENCES[reason])
+        return f"{uri}: {sentence}" + (f" ({note})" if note else "")
 
     @property
     def is_transient(self) -> bool:
@@ -78,7 +87,7 @@ def one_sentence(uri: str) -> Iterator[None]:
     except boto.ClientError as error:
         raise StorageError(*_of_reply(error, uri)) from None
     except (OSError, boto.BotoCoreError, ResponseParserError) as error:
-        raise StorageError(_of_exception(error), uri) from None
+        raise StorageError(_of_exception(error), uri, _note(error)) from None
 
 
 def _of_reply(error: boto.ClientError, uri: str) -> tuple[str, str, str]:
@@ -92,8 +101,16 @@ def _of_reply(error: boto.ClientError, uri: str) -> tuple[str, str, str]:
         ("busy", BUSY),
     ):
         if code in codes or status in codes:
-            return "clock" if reason == "denied" and _is_clock_wrong(error) else reason, uri, note
+            if reason == "denied":
+                return _of_denial(error, uri, note)
+            return reason, uri, note
     return "io", uri, note
+
+
+def _of_denial(error: boto.ClientError, uri: str, code: str) -> tuple[str, str, str]:
+    if _is_clock_wrong(error):
+        return "clock", uri, code
+    return "denied", uri, f"check the credentials and their policy: {code or 'no code was sent'}"
 
 
 def _is_clock_wrong(error: boto.ClientError) -> bool:
@@ -107,6 +124,15 @@ def _of_exception(error: BaseException) -> str:
         if isinstance(error, kinds):
             return reason
     return _REASON_OF_NUMBER.get(getattr(error, "errno", None), "io")
+
+
+def _note(error: BaseException) -> str:
+    """What a disk says beside the reason, or which endpoint was asked."""
+    endpoint = getattr(error, "kwargs", {}).get("endpoint_url")
+    if endpoint:
+        asked = urlsplit(str(endpoint))  # its path and query are those of the request
+        return f"at {asked.scheme}://{asked.netloc.rpartition('@')[2]}"
+    return DISK_NOTES.get(getattr(error, "errno", None) or 0, "")
 
 
 _REASON_OF_NUMBER: dict[int | None, str] = {

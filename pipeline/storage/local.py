@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
+from unicodedata import category
 from urllib.parse import quote
 
 from nightscribe.storage.errors import StorageError, one_sentence
@@ -29,7 +30,7 @@ class LocalStore:
     def uri(self, key: str) -> str:
         """The path, or a file:// name where the path is not text."""
         path = str(self._path(key))
-        return path if path.isprintable() else f"file://{quote(os.fsencode(path))}"
+        return path if _is_text(path) else f"file://{quote(os.fsencode(path))}"
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         folder = self.folder / prefix.rpartition("/")[0]
@@ -129,6 +130,11 @@ class LocalStore:
         finally:
             with one_sentence(self.uri(key)):
                 aside.unlink(missing_ok=True)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be stored and printed: valid Unicode without control characters."""
+    return all(letter.isprintable() or category(letter) == "Zs" for letter in path)
 
 
 def _files_under(folder: Path) -> Iterator[Path]:

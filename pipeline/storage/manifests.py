@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import logging
 import math
@@ -16,7 +17,7 @@ from nightscribe.storage.tables import open_table
 
 # Our names, and the names under which common tools write the same.
 COLUMNS = {
-    "uri": ("uri", "path", "audio_filepath"),
+    "uri": ("uri", "path", "audio_filepath", "audio"),
     "start_s": ("start_s", "start", "offset"),
     "end_s": ("end_s", "end"),
     "expected_s": ("expected_s", "duration"),
@@ -26,6 +27,9 @@ COLUMNS = {
     "text": ("text", "reference"),
     "words": ("words",),
     "cuts_s": ("cuts_s", "cuts"),
+    "prompt": ("prompt",),
+    "prompt_audio": ("prompt_audio",),
+    "terms": ("terms",),
     "size_bytes": ("size_bytes",),
     "version": ("version",),
 }
@@ -40,12 +44,19 @@ csv.field_size_limit(2**31 - 1)
 
 
 def read_manifest(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """The rows under our names and with our types; empty cells are left out."""
+    """The rows under our names and with our types; empty cells are left out.
+
+    Columns of other names are in `extra`, as JSON.
+    """
     unknown: set[str] = set()
     for where, row in named_rows(name, file):
         new = {str(column) for column in row} - {*_OUR_NAME} - unknown
         if new:
-            log.warning("%s: unknown columns are ignored: %s", name, ", ".join(sorted(new)))
+            log.warning(
+                "%s: columns of other names have no effect and are kept in the column extra: %s",
+                name,
+                ", ".join(sorted(new)),
+            )
             unknown |= new
         yield _typed(row, where)
 
@@ -88,11 +99,23 @@ def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"name, got {', '.join(map(str, row)):.80}"
         )
     typed = {name: _value(name, value, where) for name, value in given.items()}
+    extra = {str(name): value for name, value in row.items() if name not in _OUR_NAME}
+    if extra:
+        typed["extra"] = json.dumps(extra, sort_keys=True, default=str, ensure_ascii=False)
     # A file from its beginning is read to its end: its duration may be a rough value.
     is_segment = "offset" in row or typed.get("start_s", 0.0) > 0
     if is_segment and "expected_s" in typed:
         typed.setdefault("end_s", typed.get("start_s", 0.0) + typed["expected_s"])
+    _check_span(typed, where)
     return typed
+
+
+def _check_span(row: Mapping[str, Any], where: str) -> None:
+    start_s, end_s = row.get("start_s", 0.0), row.get("end_s")
+    if start_s < 0:
+        raise ValueError(f"{where}: start ({start_s:g}) is negative")
+    if end_s is not None and end_s <= start_s:
+        raise ValueError(f"{where}: end ({end_s:g}) is not after start ({start_s:g})")
 
 
 def timed_words(value: Any, where: str) -> tuple[Word, ...]:
@@ -118,27 +141,52 @@ def _value(name: str, value: Any, where: str) -> Any:
         return timed_words(value, where)
     if name == "cuts_s":
         return _cuts(value, where)
+    if name == "terms":
+        return _terms(value)
     kind: Callable[[Any], Any] = (
-        float if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
+        _seconds if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
     )
     try:
         typed = kind(value)
     except (TypeError, ValueError):
         typed = math.nan
     if isinstance(typed, float) and not math.isfinite(typed):
-        raise ValueError(f"{where}: {name} is {value!r}, expected a number") from None
+        expected = "seconds or hh:mm:ss" if name in SECONDS else "a number"
+        raise ValueError(f"{where}: {name} is {value!r}, expected {expected}") from None
     return typed
 
 
+def _seconds(value: Any) -> float:
+    """Seconds, or mm:ss or hh:mm:ss, with a point or a comma before the fraction."""
+    if not isinstance(value, str):
+        return float(value)
+    *larger, last_s = value.strip().replace(",", ".").split(":")
+    if len(larger) > 2 or not all(unit.isdigit() for unit in larger):
+        raise ValueError
+    if larger and not 0 <= float(last_s) < 60:
+        raise ValueError
+    larger_s = sum(int(unit) * 60**power for power, unit in enumerate(reversed(larger), start=1))
+    return larger_s + float(last_s)
+
+
 def _cuts(value: Any, where: str) -> tuple[float, ...]:
-    """Seconds, as a list or as text with spaces between."""
+    """Times, as a list or as text with spaces between."""
     try:
-        cuts_s = tuple(map(float, value.split() if isinstance(value, str) else value))
+        cuts_s = tuple(map(_seconds, value.split() if isinstance(value, str) else value))
     except (TypeError, ValueError):
         cuts_s = (math.nan,)
     if not all(map(math.isfinite, cuts_s)):
         raise ValueError(f"{where}: cuts_s is {value!r}, expected seconds, such as 61.5 120")
     return cuts_s
+
+
+def _terms(value: Any) -> tuple[str, ...]:
+    """A list, JSON of one, or text with semicolons between."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json.loads(value) if value.strip().startswith("[") else value
+    listed = value.split(";") if isinstance(value, str) else value
+    return tuple(term for term in (str(one).strip() for one in listed) if term)
 
 
 def _whole(value: Any) -> int:
@@ -150,7 +198,11 @@ def _whole(value: Any) -> int:
 
 def _csv_rows(file: BinaryIO) -> Iterator[Any]:
     with _text(file) as lines:
-        yield from csv.DictReader(lines, restkey="(too many)")
+        header = lines.readline()
+        # Spreadsheets of countries with a decimal comma write semicolons; others may write tabs.
+        mark = max(",;\t", key=header.count)
+        first_rows = itertools.chain([header], lines)
+        yield from csv.DictReader(first_rows, restkey="(too many)", delimiter=mark)
 
 
 def _json_rows(file: BinaryIO) -> Iterator[Any]:
@@ -175,9 +227,20 @@ def _text(file: BinaryIO) -> Iterator[io.TextIOWrapper]:
 
 def _parquet_rows(file: BinaryIO) -> Iterator[Any]:
     parquet = open_table(file)
-    known = [name for name in parquet.schema_arrow.names if name in _OUR_NAME]
+    known = [
+        field.name
+        for field in parquet.schema_arrow
+        if field.name in _OUR_NAME or _is_small(field.type)
+    ]
     for batch in parquet.iter_batches(columns=known, use_threads=False):
         yield from batch.to_pylist()
+
+
+def _is_small(kind: pa.DataType) -> bool:
+    """Not sound or other bytes, which some manifests hold beside its description."""
+    return not (
+        pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
 
 
 _OUR_NAME = {other: name for name, others in COLUMNS.items() for other in others}

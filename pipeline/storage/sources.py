@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
@@ -15,38 +16,60 @@ from nightscribe.storage.manifests import is_manifest, read_manifest
 from nightscribe.storage.store import Entry, Store
 from nightscribe.storage.tables import in_parallel
 
-SUFFIXES = (
-    *(".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".g722", ".gsm", ".m4a", ".m4b"),
-    *(".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav", ".webm"),
-    *(".wma", ".wv", ".3gp"),
-)
+# Of files whose formats are in `audio.ffmpeg.DEMUXERS`.
+_SUFFIXES = """
+.3g2 .3gp .3gpp .aac .ac3 .adts .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .divx .dts
+.eac3 .f4v .flac .flv .g722 .gsm .m2ts .m4a .m4b .m4p .m4r .m4v .mka .mkv .mov .mp1 .mp2 .mp3 .mp4
+.mpa .mpe .mpeg .mpg .mpga .mts .oga .ogg .ogm .ogv .ogx .opus .ra .rf64 .rm .rmvb .snd .spx .ts
+.tta .vob .voc .w64 .wav .webm .wma .wmv .wv
+"""
+SUFFIXES = frozenset(_SUFFIXES.split())
+NO_SUFFIX = "without suffix"
+MAX_NAMED_SUFFIXES = 8
 MAGIC = re.compile(r"[*?\[]")
 _GLOB_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|.", re.DOTALL)
 
 
-def recordings(source: str, s3: S3Config) -> Iterator[Recording]:
+def recordings(
+    source: str, s3: S3Config, skipped: Counter[str] | None = None
+) -> Iterator[Recording]:
     """Every recording the source names, as it is now, a few thousand in memory at a time.
 
     Raises ValueError at once if there is none. Files in a manifest need not exist: fetching them
-    becomes a failure.
+    becomes a failure. Files of a folder whose names do not end like those of recordings are counted
+    in `skipped`, by suffix, while the folder is read.
     """
-    found = iter(_recordings(_absolute(source), s3))
+    skipped = Counter() if skipped is None else skipped
+    found = iter(_recordings(_absolute(source), s3, skipped))
     first = next(found, None)
     if first is None:
-        raise ValueError(_nothing_at(source))
+        raise ValueError(_nothing_at(source, skipped))
     return chain([first], found)
 
 
-def _nothing_at(source: str) -> str:
+def describe_skipped(skipped: Counter[str]) -> str:
+    """The number of files by suffix, the most frequent first."""
+    named = [f"{number:,} {suffix}" for suffix, number in skipped.most_common(MAX_NAMED_SUFFIXES)]
+    others = len(skipped) - len(named)
+    return ", ".join([*named, *([f"{others:,} other suffixes"] if others > 0 else [])])
+
+
+def _nothing_at(source: str, skipped: Counter[str]) -> str:
     if is_manifest(source):
         return f"{source}: the manifest has no rows"
     path = Path(_absolute(source))
     if not (source.startswith("s3://") or has_magic(source) or path.exists()):
         return f"{source}: there is no such file or folder"
-    return f"{source}: no recordings were found; their names end in {', '.join(SUFFIXES)}"
+    if skipped:
+        pattern = f"{source.rstrip('/')}/**"
+        return (
+            f"{source}: no names of recordings were found, but {describe_skipped(skipped)}; to "
+            f"transcribe them, write input='{pattern}'"
+        )
+    return f"{source}: no recordings were found"
 
 
-def _recordings(source: str, s3: S3Config) -> Iterator[Recording]:
+def _recordings(source: str, s3: S3Config, skipped: Counter[str]) -> Iterator[Recording]:
     if is_manifest(source):
         return _of_manifest(source, s3)
     single = _stat(source, s3)
@@ -56,7 +79,9 @@ def _recordings(source: str, s3: S3Config) -> Iterator[Recording]:
     if has_magic(source) and not os.path.isdir(source):
         return _of_pattern(source, s3)
     store = open_store(source, s3)
-    return (_recording(store, entry) for entry in store.entries() if _is_recording(entry.key))
+    return (
+        _recording(store, entry) for entry in store.entries() if _is_recording(entry.key, skipped)
+    )
 
 
 def _of_pattern(pattern: str, s3: S3Config) -> Iterator[Recording]:
@@ -76,7 +101,8 @@ def manifest_rows(source: str, s3: S3Config) -> Iterator[dict[str, Any]]:
     folder = source.rpartition("/")[0]
     with store.open(key) as file:
         for row in read_manifest(source, file):
-            yield row | {"uri": _beside(folder, row["uri"])}
+            named = {name: row[name] for name in ("uri", "prompt_audio") if name in row}
+            yield row | {name: _beside(folder, uri) for name, uri in named.items()}
 
 
 def _of_manifest(source: str, s3: S3Config) -> Iterator[Recording]:
@@ -117,9 +143,16 @@ def _recording(store: Store, entry: Entry) -> Recording:
     return Recording(uri=store.uri(entry.key), size_bytes=entry.size_bytes, version=entry.version)
 
 
-def _is_recording(key: str) -> bool:
+def _is_recording(key: str, skipped: Counter[str]) -> bool:
+    """Whether a name ends like that of a recording; any other but hidden names is counted."""
     path = PurePosixPath(key)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    if path.name.startswith("."):
+        return False
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return True
+    skipped[suffix or NO_SUFFIX] += 1
+    return False
 
 
 def _beside(folder: str, uri: str) -> str:

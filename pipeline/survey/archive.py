@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nightscribe.errors import NightscribeError
 from nightscribe.records import Recording
@@ -168,8 +168,14 @@ def _num_channels(layout: str) -> int:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if "At least one output" not in line]
-    last = lines[-1].strip() if lines else "ffmpeg prints nothing about it"
-    return re.sub(r"^(\[[^\]]*\] )+", "", last)
+    if any(line.startswith("Input #") for line in map(_message, lines)):
+        return "there is no audio in this file"
+    return _message(lines[-1]) if lines else "ffmpeg prints nothing about it"
+
+
+def _message(line: str) -> str:
+    """A line of ffmpeg without the names and levels before it."""
+    return re.sub(r"^(\[[^\]]*\] )+", "", line.strip())
 
 
 def _add(
@@ -184,7 +190,7 @@ def _add(
         "codec": header.codec,
         "rate": f"{header.sample_rate_hz} Hz",
         "channels": str(header.num_channels),
-        "folder": str(PurePosixPath(one.recording.uri).parent),
+        "folder": one.recording.folder,
     }
     for kind, name in kinds.items():
         # Counters add floats as well; their type knows of whole numbers only.

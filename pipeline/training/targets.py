@@ -4,8 +4,11 @@ The input of position p is frame p - 1; position 0 has no audio. A word that beg
 announced by an end of padding at position `round(start_s * frame_rate) + delay - 1`, the inverse of
 the rule that gives words their times, and its tokens follow. Between words there is padding.
 
-An extra head looks ahead by its horizon. Class 0 is "no speech within the horizon"; the other
+A VAD head looks ahead by its horizon. Class 0 is "no speech within the horizon"; the other
 classes divide the horizon evenly and say in which part speech starts, the first if it has started.
+
+Forced alignment inverts the layout: the model transcribes the recording but may sample only padding
+or the next token of the text. The step at which it samples a token gives the time of the word.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +17,15 @@ from typing import Self
 
 import numpy as np
 
+from nightscribe.errors import NightscribeError
 from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.sampling import TokenConstraints
+from nightscribe.model.speech_to_text import SpeechToText
+
+# Horizons of the published heads.
+HORIZONS_S = (0.5, 1.0, 2.0, 3.0)
+# The end of a word is not known; it is set at most this long after its start.
+MAX_WORD_S = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +99,13 @@ def prefixed(tokens_P: np.ndarray, prefix: Sequence[int]) -> np.ndarray:
     return prefixed_P
 
 
-# Horizons of the published heads.
-HORIZONS_S = (0.5, 1.0, 2.0, 3.0)
-
-
 def speech_classes(
     words: Iterable[TimedTokens],
     positions_s_P: np.ndarray,
     num_classes: int,
     horizons_s: Sequence[float] = HORIZONS_S,
 ) -> np.ndarray:
-    """The right answer of each head at positions that have heard so many seconds: [P, H]."""
+    """The target class of each head at positions after so many seconds of audio: [P, H]."""
     wait_s_P1 = _seconds_to_speech(words, positions_s_P)[:, None]
     horizons_s_H = np.array(horizons_s)
     num_parts = num_classes - 1
@@ -114,3 +121,39 @@ def _seconds_to_speech(words: Iterable[TimedTokens], positions_s_P: np.ndarray) 
     ends_s = np.maximum.accumulate([*(end_s for _, end_s in spans), np.inf])
     unfinished_P = np.searchsorted(ends_s, positions_s_P, side="right")
     return np.maximum(starts_s[unfinished_P] - positions_s_P, 0.0)
+
+
+class AlignmentError(NightscribeError, ValueError):
+    """The audio ended before all tokens of the text were sampled."""
+
+
+def align(
+    model: SpeechToText, samples_N: np.ndarray, words: Sequence[Sequence[int]]
+) -> tuple[TimedTokens, ...]:
+    """Time each word, given as its tokens; raise AlignmentError if text and audio do not match."""
+    script = TokenConstraints(prompt_tokens=tuple(token for word in words for token in word))
+    sampled = model.transcribe(samples_N[None], [script]).tokens_SF[0].tolist()
+    starts_s = _starts_s(sampled, words, TextLayout.of(model.config))
+    prefix_s = model.config.prefix_frames / model.config.mimi.frame_rate_hz
+    duration_s = len(samples_N) / model.config.mimi.sample_rate_hz
+    starts_s = [min(max(start_s - prefix_s, 0.0), duration_s) for start_s in starts_s]
+    ends_s = [
+        min(s + MAX_WORD_S, e) for s, e in zip(starts_s, [*starts_s[1:], duration_s], strict=True)
+    ]
+    return tuple(
+        TimedTokens(tuple(tokens), start_s, max(start_s, end_s))
+        for tokens, start_s, end_s in zip(words, starts_s, ends_s, strict=True)
+    )
+
+
+def _starts_s(
+    tokens: Sequence[int], words: Sequence[Sequence[int]], layout: TextLayout
+) -> list[float]:
+    """Invert the layout: a word is announced at the position before its first token."""
+    silent = (layout.padding_id, layout.end_of_padding_id)
+    positions = [frame + 1 for frame, token in enumerate(tokens) if token not in silent]
+    num_tokens = sum(map(len, words))
+    if len(positions) < num_tokens:
+        raise AlignmentError(f"alignment failed: {len(positions)} of {num_tokens} tokens matched")
+    firsts = np.cumsum([0, *map(len, words)])[:-1]
+    return [(positions[first] - layout.delay_steps) / layout.frame_rate_hz for first in firsts]

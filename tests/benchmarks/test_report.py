@@ -2,8 +2,8 @@
 
 import pytest
 
+from nightscribe.benchmarks.measurements import Elapsed
 from nightscribe.benchmarks.report import Table, formatted
-from nightscribe.benchmarks.timing import Elapsed
 from ops.benchmarks.side_by_side import COLUMNS, MOSHI, OURS, TRANSFORMERS, cells
 
 

@@ -1,9 +1,9 @@
 """`python -m tests.chaos.full_disk FOLDER`, where it may mount: a run on a disk that is too small.
 
 The disk grows by a little whenever the run ends for lack of space. Prints how often that was.
+With a seed after the folder: one attempt in that folder.
 """
 
-import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
     store, num_full = store_in(disk), 0
     for kib in range(STEP_KIB, MAX_KIB, STEP_KIB):
         mount(disk, kib, "remount,size")
-        if not is_full(store, seed=kib):
+        if not is_full(disk, seed=kib):
             break
         num_full += 1
         tables(store)  # whatever a reader sees is whole
@@ -35,18 +35,20 @@ def main(folder: Path) -> None:
     sys.stdout.write(f"{num_full}\n")
 
 
-def is_full(store: Store, seed: int) -> bool:
-    """Whether one attempt, in a process of its own, ended for lack of space."""
-    process = multiprocessing.get_context("fork").Process(target=attempt, args=(store, seed))
-    process.start()
-    process.join()
-    assert process.exitcode in (0, NO_SPACE)
-    return process.exitcode == NO_SPACE
+def is_full(disk: Path, seed: int) -> bool:
+    """Whether one attempt ended for lack of space.
+
+    In an interpreter of its own: this process has threads, which a fork would lack.
+    """
+    words = [sys.executable, "-m", "tests.chaos.full_disk", str(disk), str(seed)]
+    ended = subprocess.run(words, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode in (0, NO_SPACE), ended.stderr
+    return ended.returncode == NO_SPACE
 
 
-def attempt(store: Store, seed: int) -> None:
+def attempt(disk: Path, seed: int) -> None:
     try:
-        made_up_run.run(store, seed)
+        made_up_run.run(store_in(disk), seed)
     except StorageError as error:
         sys.exit(NO_SPACE if error.reason == "no_space" else str(error))
 
@@ -61,4 +63,7 @@ def store_in(folder: Path) -> Store:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        main(Path(sys.argv[1]))
+    else:
+        attempt(Path(sys.argv[1]), int(sys.argv[2]))

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.store import Store
+from nightscribe.storage.tables import read_rows
 
 RATE_HZ = 24_000
 LOOK_S = 0.2
@@ -55,8 +55,7 @@ def keys(store: Store, table: str) -> Iterator[str]:
 
 
 def read(store: Store, key: str) -> pa.Table:
-    with store.open(key) as file:
-        return pq.read_table(file)
+    return read_rows(store, key)
 
 
 class Watcher:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.tables import read_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -73,8 +73,7 @@ def table(output: str) -> list[dict]:
     store = open_store(output, S3Config())
     rows = []
     for entry in store.entries("transcripts/"):
-        with store.open(entry.key) as file:
-            rows += pq.read_table(file).to_pylist()
+        rows += read_rows(store, entry.key).to_pylist()
     for row in rows:
         for word in row["words"]:
             word["confidence"] = round(word["confidence"], 2)

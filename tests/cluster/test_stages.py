@@ -23,7 +23,7 @@ from nightscribe.records import Failure, Span
 from nightscribe.storage import parts
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config
-from nightscribe.storage.run import PLAN_KEY, index_plan
+from nightscribe.storage.run import begin, index_plan
 from tests.cluster.stages import plan_file, read, recording, sound, transcriber
 from tests.storage.records import failure, heard_all
 
@@ -73,10 +73,11 @@ PACKET = PacketSize(num_shards=4, num_bytes=2**20, num_first=2)
 
 def read_tables(folder, recordings, registry, reader=read, done_ids=(), num_workers=1):
     """What the read tasks of a plan of these recordings yield, one task after another."""
-    (folder / "_run").mkdir(exist_ok=True)
-    index = index_plan(plan_file(recordings, folder).rename(folder / PLAN_KEY))
+    path = plan_file(recordings, folder)
+    begin(LocalStore(folder / "run"), path, {})
+    index = index_plan(path)
     tasks = task_list(
-        output=str(folder),
+        output=str(folder / "run"),
         s3=S3Config(),
         keys=index.keys,
         left=pa.Table.from_batches(index.batches),
@@ -218,21 +219,6 @@ def test_a_draining_registry_lets_nothing_begin(read_all, hear_all):
         read_all([recording(2)], registry)
 
 
-def test_a_policy_that_refuses_drains_the_run(read_all):
-    class NoMore:
-        def may_begin(self, estimated_s, elapsed_s, transcribed_s):
-            asked.append((estimated_s, transcribed_s))
-            return len(asked) < 3
-
-    asked = []
-    inner = AttemptRegistry(policy=NoMore(), living_nodes=lambda: {""})
-    cuts = read_all([recording(n, 3.0) for n in range(4)], LocalRegistry(inner))
-    assert {cut.shard.recording for cut in cuts} == {recording(0), recording(1)}
-    assert asked == [(3.0, 0.0)] * 3
-    assert inner.report().is_refused
-    assert inner.is_draining()
-
-
 def test_every_shard_has_an_outcome_and_the_registry_is_empty_afterwards(read_all, hear_all):
     registry = LocalRegistry()
     cuts = read_all([recording(n, 5.0) for n in range(3)], registry)
@@ -293,7 +279,7 @@ def test_packets_share_parts(read_all, hear_all, tmp_path):
     hear_all(cuts, LocalRegistry())
     assert len(cuts) == 24
     assert len(list(parts.receipts(LocalStore(tmp_path / "out")))) == 24
-    assert len(list((tmp_path / "out" / parts.FOLDER).iterdir())) <= 3
+    assert len(list((tmp_path / "out" / parts.folder_of(1)).iterdir())) <= 3
 
 
 def test_what_waits_for_a_slot_is_given_up_when_the_run_drains(read_all, hear_all):

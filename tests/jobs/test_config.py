@@ -8,9 +8,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from nightscribe.engine.config import EngineConfig
-from nightscribe.jobs.shell.command import run_job
+from nightscribe.jobs.shell.command import help_of, run_job
 from nightscribe.jobs.shell.config import ConfigError, Job, configurations, defaults
-from nightscribe.jobs.shell.help import help_of
 
 
 @dataclass(kw_only=True, slots=True)
@@ -201,8 +200,10 @@ def test_bugs_keep_their_traceback():
 
 def test_multirun_runs_every_combination(job, ran, capsys):
     words = ("-m", "a, b.wav", "tokens=true,false", "engine=cpu,gpu")
-    code, _, _ = said(job, capsys, *words)
+    code, _, err = said(job, capsys, *words)
     assert code == 0
+    assert err.splitlines()[0].endswith("tokens=True engine=cpu")
+    assert err.count("# ") == 4
     assert [(c.audio, c.tokens, c.engine.device) for c in ran] == [
         ("a, b.wav", True, "cpu"),
         ("a, b.wav", True, "cuda"),

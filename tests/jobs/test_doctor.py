@@ -170,6 +170,12 @@ def test_only_local_checkpoints_are_checked(monkeypatch, capsys):
     assert "kyutai/stt-2.6b-en-trfs is not on disk" in err
 
 
+def test_the_shipped_model_is_found_from_any_folder(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = examined(monkeypatch, capsys, "model=tiny")
+    assert (code, "\ntiny\n" in out) == (0, True)
+
+
 def test_missing_credentials_are_reported(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -83,8 +83,10 @@ UNSUSPECTING = (
 
 def heard(said, *words):
     code, out, err = said("format=json", "tokens=true", *UNSUSPECTING, *words)
-    assert (code, err) == (0, "")
-    return json.loads(out)
+    transcript = json.loads(out)
+    assert (code, err.endswith("no words were recognised\n")) == (0, not transcript["words"])
+    assert err.count("\n") == (not transcript["words"])
+    return transcript
 
 
 def test_json_has_the_documented_fields_and_a_token_for_every_frame(said, tmp_path, config):

@@ -49,6 +49,17 @@ def check(document):
     assert cost["wall_h"] == pytest.approx(cost["gpu_h"] / 2)
 
 
+def test_files_that_are_not_planned_are_counted_by_suffix(say, sounds):
+    assert json.loads(say(str(sounds), *WORDS)[1])["skipped"] == {".txt": 1}
+    assert re.search(r"skipped +1 \(1 \.txt\)", say(str(sounds))[1])
+
+
+def test_seconds_have_no_binary_fractions(say, sounds):
+    numbers = re.findall(r"\d+\.\d+", say(str(sounds), "format=json", "gpus=[]")[1])
+    assert numbers
+    assert max(len(number.partition(".")[2]) for number in numbers) <= 3
+
+
 WORDS = ("format=json", "shard.max_s=60", "gpus=[h200]", "prices.h200=3.5", "num_gpus=2")
 
 

@@ -21,7 +21,7 @@ def run(tmp_path):
 def test_export_writes_the_formats_asked_for(nightscribe, run, tmp_path):
     code, out, _ = nightscribe("export", run, "formats=[srt,json]", f"to={tmp_path}/subtitles")
     assert code == 0
-    assert out == f"10 files under {tmp_path}/subtitles\n"
+    assert out == f"9 files under {tmp_path}/subtitles\n"
     assert (tmp_path / "subtitles/talks/one.srt").read_text().startswith("1\n00:00:00,000 --> ")
     call = json.loads((tmp_path / "subtitles/calls/7.json").read_text())
     assert call["speakers"] == ["Speaker 1", "Speaker 2"]
@@ -89,6 +89,15 @@ def test_show_refuses_an_ambiguous_name(nightscribe, run):
     assert "no transcript in" in nightscribe("show", run, "zebra")[2]
 
 
+def test_show_prefers_the_whole_name(nightscribe, tmp_path):
+    store = open_store(str(tmp_path), S3Config())
+    uris = "/a/call-1.wav", "/a/call-1-copy.wav"
+    publish_transcripts(store, [transcript(uri, f"this is {uri[-5]}") for uri in uris])
+    for name in ("call-1", "call-1.wav", "/a/call-1.wav"):
+        code, out, _ = nightscribe("show", str(tmp_path), name)
+        assert (code, "this is 1" in out) == (0, True)
+
+
 def test_show_without_a_name_lists_what_is_not_ok(nightscribe, run):
     code, out, _ = nightscribe("show", run)
     assert code == 0
@@ -134,6 +143,22 @@ def test_evaluate_takes_references_from_a_manifest(nightscribe, run, tmp_path):
     assert code == 0
     assert "is -> was" not in out
     assert "was -> is" in out
+
+
+def test_references_that_meet_no_recording_are_counted(nightscribe, run, tmp_path):
+    rows = ["uri,text", "/a/talks/two.mp3,he went by bus", "/a/absent.wav,so", "/a/other.wav,"]
+    (tmp_path / "truth.csv").write_text("\n".join(rows))
+    code, out, _ = nightscribe("evaluate", run, f"reference={tmp_path}/truth.csv")
+    assert code == 0
+    assert "references of files that are not in this run: 1 (/a/absent.wav)" in out
+    assert "rows without a text or words: 1" in out
+
+
+def test_a_manifest_without_references_is_named(nightscribe, run, tmp_path):
+    (tmp_path / "truth.csv").write_text("uri\n/a/talks/two.wav\n")
+    code, _, err = nightscribe("evaluate", run, f"reference={tmp_path}/truth.csv")
+    assert code == 2
+    assert "truth.csv: no row has a reference; expected a column text or words" in err
 
 
 def test_a_run_without_references_is_refused(nightscribe, tmp_path):

@@ -14,9 +14,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
+from nightscribe.storage.tables import read_table
 from tests import s3_server as s3
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -119,7 +119,7 @@ def text_of(name: str, content: bytes) -> bytes:
     """What a reader sees: tables are compressed."""
     if not name.endswith(".parquet"):
         return content
-    return json.dumps(pq.read_table(io.BytesIO(content)).to_pylist(), default=str).encode()
+    return json.dumps(read_table(io.BytesIO(content)).to_pylist(), default=str).encode()
 
 
 @pytest.mark.parametrize("secret", PLANTED)

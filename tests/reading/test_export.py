@@ -1,13 +1,14 @@
 import json
+import os
 
 import pytest
 import srt
 
-from nightscribe.reading.conversations import conversations
-from nightscribe.reading.export import ExportNames, ExportOptions, export_files
+from nightscribe.reading.export import ExportNames, ExportOptions, conversations, export_files
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import published_uris, read_transcripts
+from nightscribe.storage.sources import recordings
 from tests.reading.runs import call, publish_archive, recording, transcript
 
 
@@ -31,11 +32,31 @@ def exported(store, *formats, **more):
 def test_files_are_in_folders_like_those_of_the_audio(store):
     assert sorted(exported(store, "srt")) == [
         "calls/7.srt",
-        "empty.srt",
         "talks/one.srt",
         "talks/three.srt",
         "talks/two.srt",
     ]
+
+
+def test_a_recording_without_words_has_no_empty_subtitles(store):
+    assert {name for name in exported(store, "srt", "vtt", "json", "text") if "empty" in name} == {
+        "empty.json",
+        "empty.txt",
+    }
+
+
+def test_one_odd_name_changes_no_other(tmp_path):
+    odd = ["two\nlines.opus", "at 9.14\u202fPM.opus", os.fsdecode(b"caf\xe9.opus")]
+    for name in ("plain.opus", *odd):
+        (tmp_path / name).write_bytes(name.encode(errors="replace"))
+    found = list(recordings(str(tmp_path), S3Config()))
+    names = ExportNames(one.uri for one in found)
+    assert {names.relative(one) for one in found} == {
+        "plain",
+        "two\nlines",
+        "at 9.14\u202fPM",
+        "caf\\xe9",
+    }
 
 
 def test_every_word_of_the_run_is_in_every_export(store):

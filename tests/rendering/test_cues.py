@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightscribe.records import Span, Word
-from nightscribe.rendering.cues import GAP_MS, HOLD_MS, cues
+from nightscribe.rendering.cues import GAP_MS, HOLD_MS, cues, render_srt
 from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
-from nightscribe.rendering.subtitles import render_srt
 from tests.rendering.test_formats import spoken_words
 
 configs = st.builds(

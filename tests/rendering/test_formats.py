@@ -30,7 +30,7 @@ def spoken_words(draw, max_size=60):
     for text in draw(st.lists(texts, max_size=max_size)):
         time_ms += draw(st.sampled_from([0, 1, 80, 240, 900, 3_000]))
         end_ms = time_ms + draw(st.sampled_from([0, 80, 320, 1_500, 9_000]))
-        confidence = draw(st.floats(0, 1))
+        confidence = draw(st.integers(0, 10_000)) / 10_000
         words.append(Word(text, time_ms / 1000, end_ms / 1000, confidence))
         time_ms = draw(st.sampled_from([time_ms, end_ms]))
     return tuple(words)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +14,10 @@ from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.manifests import read_manifest
+from nightscribe.storage.rows import recording_of, recording_row
 from nightscribe.storage.scratch import ScratchConfig, fetched
-from nightscribe.storage.sources import recordings
+from nightscribe.storage.sources import describe_skipped, recordings
+from nightscribe.storage.tables import parquet_bytes
 
 S3 = S3Config()
 
@@ -38,6 +41,16 @@ def names(source):
 def test_a_folder_holds_the_recordings_at_any_depth(archive, folder):
     assert names(folder) == {"a.mp3", "c.WAV", "e.opus", "[1].flac"}
     assert names(f"{folder}/b/") == {"c.WAV", "e.opus", "[1].flac"}
+
+
+def test_what_a_folder_holds_beside_recordings_is_counted_by_suffix(archive, folder):
+    for key in ("b/scan.pdf", "b/DICTATION", "b/court.avi", "hearing.m4v", "a.PDF"):
+        archive.write(key, b"1")
+    skipped = Counter()
+    found = {one.uri.rpartition("/")[2] for one in recordings(folder, S3, skipped)}
+    assert found >= {"court.avi", "hearing.m4v"}
+    assert skipped == {".pdf": 2, ".txt": 1, "without suffix": 1}
+    assert describe_skipped(skipped) == "2 .pdf, 1 without suffix, 1 .txt"
 
 
 def test_a_folder_is_not_the_start_of_another_name(archive, folder):
@@ -71,18 +84,14 @@ def test_a_single_file_may_have_any_name(archive, folder):
 @pytest.mark.parametrize("source", ["none.mp3", "none/", "*.ogg", "none/*.mp3"])
 def test_an_input_without_recordings_is_an_error(archive, folder, source):
     is_missed = not folder.startswith("s3://") and "*" not in source
-    said = (
-        "is no such file or folder"
-        if is_missed
-        else r"recordings were found; their names end in \.aac"
-    )
+    said = "is no such file or folder" if is_missed else "no recordings were found"
     with pytest.raises(ValueError, match=said):
         list(recordings(f"{folder}/{source}", S3))
 
 
 def test_a_folder_without_recordings_and_a_manifest_without_rows_are_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("no sound")
-    with pytest.raises(ValueError, match="their names end in"):
+    with pytest.raises(ValueError, match=r"but 1 \.txt; to transcribe them, write input='.*/\*\*'"):
         list(recordings(str(tmp_path), S3))
     (tmp_path / "list.csv").write_text("uri,text\n")
     with pytest.raises(ValueError, match=r"list\.csv: the manifest has no rows"):
@@ -140,6 +149,24 @@ def test_a_manifest_says_what_to_hear_and_what_is_known(archive, folder, suffix)
     assert (first.cuts_s, second.cuts_s) == ((), (4.5, 20.0))
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("90.5", 90.5),
+        ("90,5", 90.5),
+        ("1:30.5", 90.5),
+        ("01:01:30,5", 3690.5),
+        ("100:00:00", 360_000),
+    ],
+)
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_spreadsheets_may_write_semicolons_and_clock_times(store, folder, written, seconds, mark):
+    row = mark.join(["a.mp3", written, "he said, yes"])
+    store.write("list.csv", f"uri{mark}start{mark}text\n{row}\n".encode())
+    (one,) = recordings(f"{folder}/list.csv", S3)
+    assert (one.start_s, one.text) == (seconds, "he said, yes")
+
+
 def test_cuts_may_be_a_list_and_must_be_seconds(archive, folder):
     archive.write("list.jsonl", b'{"uri": "a.mp3", "cuts_s": [4, 20.5]}')
     (one,) = recordings(f"{folder}/list.jsonl", S3)
@@ -172,14 +199,20 @@ def test_what_a_manifest_knows_is_not_asked_again(store, folder):
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ('{"uri": "a", "start": "soon"}', r"row 2: start_s is 'soon', expected a number"),
-        ('{"uri": "a", "start": NaN}', "row 2: start_s is nan, expected a number"),
+        (
+            '{"uri": "a", "start": "soon"}',
+            r"row 2: start_s is 'soon', expected seconds or hh:mm:ss",
+        ),
+        ('{"uri": "a", "start": NaN}', "row 2: start_s is nan, expected seconds"),
         ('{"uri": "a", "channel": 0.5}', r"row 2: channel is 0\.5, expected a number"),
         (
-            '{"audio": "a", "x": 1}',
-            "row 2: no file is named; expected a column uri or path or audio_filepath with its "
-            "name, got audio, x$",
+            '{"sound": "a", "x": 1}',
+            "row 2: no file is named; expected a column uri or path or audio_filepath or audio "
+            "with its name, got sound, x$",
         ),
+        ('{"uri": "a", "start": 5, "end": 3}', r"row 2: end \(3\) is not after start \(5\)"),
+        ('{"uri": "a", "start": -1}', r"row 2: start \(-1\) is negative"),
+        ('{"uri": "a", "start": "1:75"}', "row 2: start_s is '1:75', expected seconds or hh"),
         ("uri: a", "row 2: expected columns with names, got 'uri: a'"),
     ],
 )
@@ -193,7 +226,7 @@ def test_a_bad_row_is_named(store, folder, line, complaint):
     ("name", "data", "complaint"),
     [
         ("list.csv", "uri,text\na.mp3,caf\u00e9".encode("latin-1"), "is not in UTF-8"),
-        ("list.csv", b"uri;text\na.mp3;said", "expected a column uri or .*, got uri;text$"),
+        ("list.csv", b"file;text\na.mp3;said", "expected a column uri or .*, got file, text$"),
         ("list.jsonl", b'[{"uri": "a.mp3"}, ' + b" " * 500 + b"]", "row 1: expected columns"),
         ("list.parquet", b"no table at all", r"cannot be read as \.parquet"),
     ],
@@ -236,8 +269,28 @@ def test_unknown_columns_are_reported_once(store, caplog):
     with store.open("list.csv") as file, caplog.at_level(logging.WARNING):
         assert len(list(read_manifest("list.csv", file))) == 2
     assert [record.message for record in caplog.records] == [
-        "list.csv: unknown columns are ignored: langage"
+        "list.csv: columns of other names have no effect and are kept in the column extra: langage"
     ]
+
+
+@pytest.mark.parametrize("terms", ['["Ito", "San Mateo"]', "Ito; San Mateo;"])
+def test_prompts_terms_and_columns_of_other_names_travel_with_the_recording(store, folder, terms):
+    row = {"uri": "a.mp3", "terms": terms, "prompt": "Hearing 12.", "prompt_audio": "hello.wav"}
+    row |= {"case": "17-B", "priority": 3}
+    store.write("list.jsonl", json.dumps(row).encode())
+    (one,) = recordings(f"{folder}/list.jsonl", S3)
+    assert (one.terms, one.prompt) == (("Ito", "San Mateo"), "Hearing 12.")
+    assert one.prompt_audio.endswith("/hello.wav")
+    assert one.prompt_audio.startswith(folder)
+    assert json.loads(one.extra) == {"case": "17-B", "priority": 3}
+    assert recording_of(recording_row(one)) == one
+
+
+def test_columns_of_a_parquet_manifest_are_kept_but_not_its_sound(store, folder):
+    table = pa.table({"uri": ["a.mp3"], "case": ["17-B"], "bytes": pa.array([b"x"], pa.binary())})
+    store.write("list.parquet", parquet_bytes(table))
+    (one,) = recordings(f"{folder}/list.parquet", S3)
+    assert json.loads(one.extra) == {"case": "17-B"}
 
 
 def test_segments_by_offset_and_duration_end_where_the_duration_ends(store):
@@ -252,6 +305,24 @@ def test_a_name_that_is_not_text_is_still_a_name(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9.mp3")).write_bytes(b"1")
     (found,) = recordings(str(tmp_path), S3)
     assert found.uri.endswith("caf%E9.mp3")
+    store, key = open_file(found.uri, S3)
+    assert store.read(key) == b"1"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("at 9.14\u202fPM.mp3", "at 9.14\u202fPM.mp3"),
+        ("two\nlines.mp3", "two\nlines.mp3"),
+        (os.fsdecode(b"caf\xe9.mp3"), "caf\\xe9.mp3"),
+        ("100%.mp3", "100%.mp3"),
+    ],
+)
+def test_the_path_of_an_odd_name_is_what_people_know(tmp_path, name, path):
+    (tmp_path / name).write_bytes(b"1")
+    (found,) = recordings(str(tmp_path), S3)
+    assert (found.path, found.folder) == (f"{tmp_path}/{path}", str(tmp_path))
+    assert found.uri.startswith("file://") == (not name.isprintable() and "\u202f" not in name)
     store, key = open_file(found.uri, S3)
     assert store.read(key) == b"1"
 

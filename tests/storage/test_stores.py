@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(StorageError, match=r"lost\+found: reading or writing is not allowed"):
+    with pytest.raises(StorageError, match=r"lost\+found: access is not allowed \(check the owner"):
         list(store.entries())
 
 
@@ -190,6 +190,8 @@ def test_what_a_disk_says_by_number_has_a_reason(number, reason):
     with pytest.raises(StorageError) as told, one_sentence("/disk"):
         raise OSError(number, os.strerror(number))
     assert told.value.reason == reason
+    assert "credentials" not in str(told.value)
+    assert ("read-only" in str(told.value)) == (number == errno.EROFS)
 
 
 def test_an_error_travels_to_another_process(store):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.model.checkpoints.stored_tensors import Shape, StoredTensor
 
 MAGIC = b"GGUF"

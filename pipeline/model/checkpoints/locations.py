@@ -12,7 +12,7 @@ from typing import Protocol, Self
 
 from huggingface_hub import errors, hf_hub_download
 
-from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.settings import CheckpointError
 
 HUB = "hf://"
 SHIPPED = Path(__file__).parents[2]  # the package, which contains models/tiny

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nightscribe.model.checkpoints.errors import CheckpointError
 from nightscribe.model.checkpoints.locations import Location, Repository, fetch, locate
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native import open_native
@@ -16,7 +15,7 @@ from nightscribe.model.checkpoints.opened import (
     language_model_shapes,
     mimi_shapes,
 )
-from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.settings import CheckpointError, Settings
 from nightscribe.model.checkpoints.stored_tensors import Read, Shape
 from nightscribe.model.checkpoints.transformers import MODEL_TYPE, open_transformers
 from nightscribe.model.config import SpeechToTextConfig

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from nightscribe.model.checkpoints.errors import CheckpointError
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.settings import CheckpointError, Settings
 from nightscribe.model.checkpoints.stored_tensors import Read, Shape
 from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 from nightscribe.model.language_model import LanguageModel

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.errors import NightscribeError
 
 REQUIRED: Any = object()
+
+
+class CheckpointError(NightscribeError, ValueError):
+    """A checkpoint that cannot be found or read, or that contradicts itself."""
 
 
 class Settings:

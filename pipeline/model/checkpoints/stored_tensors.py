@@ -8,7 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
-from nightscribe.model.checkpoints.errors import CheckpointError
+from nightscribe.model.checkpoints.settings import CheckpointError
 
 Shape = tuple[int, ...]
 # Reads one tensor of the native layout, dequantized, split or joined as needed.

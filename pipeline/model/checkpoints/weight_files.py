@@ -7,10 +7,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nightscribe.model.checkpoints.errors import CheckpointError
 from nightscribe.model.checkpoints.gguf import open_gguf
 from nightscribe.model.checkpoints.locations import Location, fetch
-from nightscribe.model.checkpoints.settings import Settings
+from nightscribe.model.checkpoints.settings import CheckpointError, Settings
 from nightscribe.model.checkpoints.stored_tensors import StoredTensor, StoredTensors
 
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")

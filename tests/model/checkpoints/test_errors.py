@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nightscribe.model.checkpoints.errors import CheckpointError
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint, open_model
+from nightscribe.model.checkpoints.settings import CheckpointError
 from tests.model.checkpoints.layouts import write_gguf
 from tests.model.checkpoints.weights import random_weights, write_native
 

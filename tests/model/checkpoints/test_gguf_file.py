@@ -6,8 +6,8 @@ import gguf
 import numpy as np
 import pytest
 
-from nightscribe.model.checkpoints.errors import CheckpointError
 from nightscribe.model.checkpoints.gguf import ALIGNMENT_KEY, ARRAY, open_gguf
+from nightscribe.model.checkpoints.settings import CheckpointError
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from nightscribe.model.checkpoints.errors import CheckpointError
 from nightscribe.model.checkpoints.locations import fetch, locate
 from nightscribe.model.checkpoints.open import open_checkpoint
+from nightscribe.model.checkpoints.settings import CheckpointError
 from tests.model.checkpoints.weights import random_weights, write_native
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from nightscribe.benchmarks.measurements import Elapsed
 from nightscribe.benchmarks.random_weights import config_of, random_speech
-from nightscribe.benchmarks.timing import Elapsed
 from nightscribe.model.step_runner import StepRunner
 from ops.benchmarks import growth
 from ops.benchmarks.growth import EndlessNoise, StreamCost, measure_growth

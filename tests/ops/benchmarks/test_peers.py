@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from nightscribe.benchmarks.measurements import noise
 from nightscribe.benchmarks.random_weights import SIZES, config_of
-from nightscribe.benchmarks.step_curve import noise
 from nightscribe.model.config import LanguageModelConfig
 from ops.benchmarks import peers
 from ops.benchmarks.clips import measure_clips, transcribe

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from nightscribe.benchmarks.measurements import Elapsed
 from nightscribe.benchmarks.random_weights import config_of, random_speech
-from nightscribe.benchmarks.timing import Elapsed
 from nightscribe.model.language_model import LanguageModel
 from ops.benchmarks import speculative_passes
 
