@@ -242,7 +242,7 @@ class Execution:
 
 _PLACE = ["file", "row", "estimated_s"]
 _PLACE_SCHEMA = pa.schema(
-    [("file", pa.int32()), ("row", pa.int64()), ("estimated_s", pa.float64())]
+    [("file", pa.int32()), ("row", pa.int32()), ("estimated_s", pa.float64())]
 )
 
 

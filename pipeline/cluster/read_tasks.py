@@ -48,7 +48,7 @@ class TaskList:
     s3: S3Config
     keys: tuple[str, ...]  # of the files of the plan
     files_R: NDArray[np.int32]  # of every row that is left, the number of its file
-    rows_R: NDArray[np.int64]  # and its row there
+    rows_R: NDArray[np.int32]  # and its row there
     ends_T: NDArray[np.int64]  # where the rows of each task end
     done_ids: Mapping[str, frozenset[str]]  # of finished shards and channels, by source
     packet: PacketSize
@@ -58,7 +58,7 @@ class TaskList:
     def num_tasks(self) -> int:
         return len(self.ends_T)
 
-    def rows(self, task: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def rows(self, task: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         start = self.ends_T[task - 1] if task else 0
         return self.files_R[start : self.ends_T[task]], self.rows_R[start : self.ends_T[task]]
 
