@@ -98,6 +98,7 @@ def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
         use_graphs=engine.cuda_graphs,
         cache_dtype=CACHE_DTYPES[precision.cache],
         measures_attention=device.type == "cuda" and not engine.reproducible,
+        reproducible=engine.reproducible,
     )
     speech = _load_weights(checkpoint, precision, device)
     return _LoadedModel(speech=speech, num_slots=num_slots, options=options)
