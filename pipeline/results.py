@@ -14,6 +14,7 @@ from nightscribe.storage.result_tables import failures_file, planned_id, transcr
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import File, in_parallel
+from nightscribe.storage.voices import voices_file
 
 Examine = Callable[[Transcript], Transcript]
 
@@ -66,7 +67,7 @@ class ResultFiles:
 def make_results(store: Store, order: PublishOrder, examine: Examine) -> ResultFiles:
     """Stitch and examine the recordings of an order; nothing is written.
 
-    Failures come first: the failed shards of a published transcript are always in the table.
+    Failures and voices come first: what belongs to a published transcript is always there.
     """
     outcomes = _outcomes(store, order)
     results = [
@@ -79,6 +80,8 @@ def make_results(store: Store, order: PublishOrder, examine: Examine) -> ResultF
         failure for result in results for failure in result.failures if _is_new(failure, order)
     ]
     files = [failures_file(failures)] if failures else []
+    if (voices := voices_file(transcripts)) is not None:
+        files.append(voices)
     files += [transcripts_file(transcripts)] if transcripts else []
     return ResultFiles(names=order.names, files=tuple(files), new=_told(transcripts, failures))
 

@@ -27,8 +27,8 @@ class ClusterConfig:
     )
     cpus_per_actor: float | None = option(
         None,
-        "CPUs per actor, and its number of threads; null: 1 beside a GPU; without GPUs all CPUs "
-        "that the audio workers leave",
+        "CPUs per actor, and its number of threads; null: 2 beside a GPU of a machine with 8 CPUs "
+        "or more per GPU, else 1; without GPUs all CPUs that the audio workers leave",
         minimum=0,
     )
     num_audio_workers: int | None = option(

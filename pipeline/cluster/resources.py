@@ -36,6 +36,9 @@ class ClusterLacksError(NightscribeError):
     fault = "environment"
 
 
+ROOMY_CPUS_PER_GPU = 8  # from here on a second CPU for a transcriber is not missed by decoders
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """The workers of a run."""
@@ -139,9 +142,16 @@ def _cpus_per_actor(
     # On two CPUs both have to share one; Ray only counts.
     least = SHARED_CPU if SHARED_CPU <= left < 1 else 1.0
     if gpus_per_actor:
-        return least
+        with_gpus = [node for node in nodes if node.get("GPU", 0.0)]
+        is_roomy = bool(with_gpus) and all(map(_has_room, with_gpus))
+        return 2.0 if gpus_per_actor >= 1 and is_roomy else least
     actors_per_node = -(-(config.num_actors or 1) // len(nodes))
     return max(float(int(left / actors_per_node)), least)
+
+
+def _has_room(node: Mapping[str, float]) -> bool:
+    """Whether the engine's thread can have a CPU of its own, beside one for all other threads."""
+    return node.get("CPU", 0.0) >= ROOMY_CPUS_PER_GPU * node["GPU"]
 
 
 def _places(node: Mapping[str, float], gpus: float, cpus: float) -> int:

@@ -45,6 +45,14 @@ def test_transcribers_without_gpus_take_the_cpus_that_decoding_leaves(
     assert (pool.cpus_per_actor, pool.num_audio_workers) == (cpus_per_actor, num_audio_workers)
 
 
+@pytest.mark.parametrize(("cpus_per_gpu", "cpus_per_actor"), [(4, 1), (7, 1), (8, 2), (24, 2)])
+def test_an_engine_has_a_cpu_of_its_own_where_decoding_can_spare_it(cpus_per_gpu, cpus_per_actor):
+    node = {"CPU": 2.0 * cpus_per_gpu, "GPU": 2.0}
+    assert plan_pool([node], ClusterConfig(), 8).cpus_per_actor == cpus_per_actor
+    shared = plan_pool([node], ClusterConfig(gpus_per_actor=0.5), 8)
+    assert shared.cpus_per_actor == 1
+
+
 @pytest.mark.parametrize(
     ("nodes", "config", "sentence"),
     [
