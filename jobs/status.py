@@ -106,6 +106,8 @@ def _table(status: dict[str, Any]) -> Table:
         table.add_row("time left", clock(status["left_s"]))
     if status["state"] != "finished":
         table.add_row("last heartbeat", f"{status['silent_s']} s ago")
+    if status.get("waits_for"):
+        table.add_row("waits for", status["waits_for"])
     if status["detail"]:
         table.add_row("detail", status["detail"])
     return table

@@ -41,7 +41,7 @@ class _Committed:
     """What is known of a recording that is committed in part and not published."""
 
     parts: set[str] = field(default_factory=set)
-    indices: set[int] = field(default_factory=set)
+    shards: int = 0  # a bit for each
     num_shards: int | None = None  # known with the last one
     has_failed: bool = False
 
@@ -50,13 +50,20 @@ class _Committed:
         if receipt.shard_index is None:
             self.has_failed = True
             return
-        self.indices.add(receipt.shard_index)
+        self.shards |= 1 << receipt.shard_index
         if receipt.is_last:
             self.num_shards = receipt.shard_index + 1
 
     @property
     def is_complete(self) -> bool:
-        return self.has_failed or len(self.indices) == self.num_shards
+        return self.has_failed or self.num_committed == self.num_shards
+
+    @property
+    def num_committed(self) -> int:
+        return self.shards.bit_count()
+
+    def indices(self) -> Iterator[int]:
+        return (index for index in range(self.shards.bit_length()) if self.shards >> index & 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +229,7 @@ class Publisher:
         names: list[str] = []
         num_shards = 0
         for name in islice(self._complete, MAX_RECORDINGS_PER_FILE):
-            num_shards += len(self._committed[name].indices)
+            num_shards += self._committed[name].num_committed
             if names and num_shards > MAX_SHARDS_PER_FILE:
                 break
             names.append(name)
@@ -270,7 +277,7 @@ class Publisher:
         shards = {
             shard_id(name, index)
             for name in names & self._committed.keys()
-            for index in self._committed[name].indices
+            for index in self._committed[name].indices()
         }
         return frozenset(shards | {name for name in names if name in self._published})
 

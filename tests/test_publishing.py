@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pytest
 from nightscribe import publishing
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher
-from nightscribe.storage import parts
+from nightscribe.storage import id_set, parts
 from nightscribe.storage.lease import LeaseHeldError, LeaseLostError
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import publish_failures
@@ -27,7 +28,7 @@ from tests.storage.records import failure, heard, heard_all, recording, shards
 
 ROOT = Path(__file__).parent.parent
 NUM_KILLS = 4
-MAX_BYTES_EACH = 250
+MAX_BYTES_EACH, MAX_BYTES_OF_OPEN = 100, 2048
 
 
 @pytest.fixture
@@ -319,7 +320,8 @@ def test_many_recordings_become_several_files_of_bounded_size(store, monkeypatch
     assert len(list(files(store, "transcripts"))) == 3
 
 
-def test_of_what_readers_see_hardly_more_than_its_id_is_remembered(store):
+def test_of_what_readers_see_hardly_more_than_its_id_is_remembered(store, monkeypatch):
+    monkeypatch.setattr(id_set, "MIN_RECENT", 64)
     shown, numbers = publisher(store), itertools.count()
 
     def show_a_hundred():
@@ -335,3 +337,24 @@ def test_of_what_readers_see_hardly_more_than_its_id_is_remembered(store):
     held_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held_bytes / 1000 < MAX_BYTES_EACH
+
+
+def test_of_a_recording_that_is_not_complete_little_is_remembered(store):
+    one, of_each = publisher(store), []
+    for number in range(1000):
+        first, *_ = shards(recording(f"open-{number}"), 40)
+        of_each.append(
+            parts.Receipt(
+                part=f"part-{number // 100}",
+                recording_id=first.recording.recording_id,
+                shard_index=0,
+                is_last=False,
+            )
+        )
+    tracemalloc.start()
+    for index in range(20):
+        one.receive(replace(receipt, shard_index=index) for receipt in of_each)
+    gc.collect()
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_bytes / 1000 < MAX_BYTES_OF_OPEN

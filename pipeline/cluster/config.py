@@ -6,7 +6,7 @@ from nightscribe.options import check_options, option
 
 # The number of slots that fit a GPU is unknown before the model is loaded.
 UNKNOWN_SLOTS = 256
-ACTORS_PER_EXECUTOR = 16
+ACTORS_PER_EXECUTOR = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class ClusterConfig:
     drivers: int | None = option(
         None,
         "executors that divide a run by the ids of recordings, each with a graph of its own; "
-        "null: one for every 16 actors",
+        "null: one for every 8 actors",
         minimum=1,
     )
     max_worker_deaths: int = option(

@@ -29,7 +29,7 @@ from nightscribe.cluster.metrics import count_published, count_retries
 from nightscribe.cluster.packet_plan import packet_plan
 from nightscribe.cluster.progress import Progress, StageTime, Stopwatch
 from nightscribe.cluster.publish_tasks import PublishTasks, ResultWriter
-from nightscribe.cluster.ray_session import own_ray_has_ended
+from nightscribe.cluster.ray_session import own_ray_has_ended, silence_ray
 from nightscribe.cluster.read_tasks import task_list
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipts_of
@@ -237,6 +237,8 @@ class Execution:
     def _stop_if_drained(self, report: RegistryReport, registry: RegistryHandle) -> None:
         """End the graph once everything that had begun has ended and told so."""
         if not report.num_open and report.num_packets_ended <= self._num_packets:
+            # The next read task fails, which is how a graph ends before its end.
+            silence_ray()
             registry.stop.remote()
 
 

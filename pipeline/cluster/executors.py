@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nightscribe.cluster.execution import Execution, RunBrokenError, Work
 from nightscribe.cluster.progress import Progress
@@ -171,8 +172,12 @@ class Executors:
             return owner_of(source, self._num_executors) == number
 
         index = _share_of_index(self._index, self._publisher, is_ours)
+        # On the driver's machine: a spot node that leaves takes no executor with it.
+        node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         # Threads: one works, the others answer.
-        actor = ray.remote(Executor).options(num_cpus=0, max_concurrency=3)
+        actor = ray.remote(Executor).options(
+            num_cpus=0, max_concurrency=3, scheduling_strategy=node
+        )
         share = self._publisher.share(is_ours)
         return actor.remote(self.progress.run_id, index, share, work)
 

@@ -11,6 +11,8 @@ from nightscribe.storage.store import Store
 from nightscribe.storage.tables import read_rows
 from tests.storage.records import recording
 
+KEY = "plan.parquet"
+
 
 @pytest.fixture
 def plan_path(tmp_path):
@@ -30,11 +32,11 @@ def stored(store, plan_path):
 
 def test_any_row_is_read_as_it_was_planned(plan_path, folder):
     store = open_store(folder, S3Config())
-    (key,) = stored(store, plan_path).keys
-    right = [planned_of(row) for row in read_rows(store, key).to_pylist()]
-    assert list(PlanRows(store, key).read(range(len(right)))) == right
+    store.upload(plan_path, KEY)  # as it was written, with a group of rows for each window
+    right = [planned_of(row) for row in read_rows(store, KEY).to_pylist()]
+    assert list(PlanRows(store, KEY).read(range(len(right)))) == right
     some = [27, 0, 6, 7, 8, 13]
-    assert list(PlanRows(store, key).read(some)) == [right[row] for row in some]
+    assert list(PlanRows(store, KEY).read(some)) == [right[row] for row in some]
 
 
 def test_the_index_names_the_rows_of_all_that_is_no_copy(plan_path, folder):
@@ -51,14 +53,16 @@ def test_the_index_names_the_rows_of_all_that_is_no_copy(plan_path, folder):
 
 def test_a_group_of_rows_is_one_read(plan_path, tmp_path):
     store = open_store(str(tmp_path / "store"), S3Config())
-    (key,) = stored(store, plan_path).keys
+    store.upload(plan_path, KEY)
     counting = CountingStore(store)
-    rows = PlanRows(counting, key)
+    rows = PlanRows(counting, KEY)
     counting.num_reads = 0
-    list(rows.read(range(2)))
+    list(rows.read(range(7)))
     assert counting.num_reads == 1
-    list(rows.read([1, 0]))
+    list(rows.read([3, 2, 6]))
     assert counting.num_reads == 1
+    list(rows.read([7]))
+    assert counting.num_reads == 2
 
 
 class CountingStore:
