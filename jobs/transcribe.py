@@ -105,6 +105,9 @@ def transcribe_archive(config: TranscribeConfig) -> int:
 
 
 def _transcribe(config: TranscribeConfig, log: Log, display: Display) -> int:
+    # Raises for a wrong input before seconds of imports.
+    skipped = Counter[str]()
+    found = recordings(config.input, config.s3, skipped)
     display.begin("reading the model")
     from nightscribe.cluster.driver import transcribe
     from nightscribe.cluster.ray_session import connected, session_folder
@@ -115,9 +118,6 @@ def _transcribe(config: TranscribeConfig, log: Log, display: Display) -> int:
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
-    skipped = Counter[str]()
-    # Raises for a wrong input before Ray is started.
-    found = recordings(config.input, config.s3, skipped)
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
         display.begin("listing recordings")

@@ -84,6 +84,10 @@ def table(taken: dict[Path, list[tuple[float, ...]]]) -> Iterator[str]:
             for each in zip(*runs, strict=True)
         ]
         yield f"| {place.name} | {len(runs)} | {' | '.join(cells)} |"
+    yield ""
+    for place, runs in taken.items():
+        visible = ", ".join(f"{run[1]:.1f}" for run in runs)
+        yield f"Transcript visible in each run of {place.name}: {visible}."
 
 
 if __name__ == "__main__":

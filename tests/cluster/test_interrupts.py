@@ -78,7 +78,7 @@ def test_two_end_at_once_and_the_same_command_goes_on(drained, tmp_path):
     code, _ = interrupted(killed, 2)
     status = status_of(killed)
     assert (code, status["state"]) == (INTERRUPTED, "stopped")
-    assert "before what was begun was finished" in status["detail"]
+    assert "before what had begun was finished" in status["detail"]
     tables = []
     for stopped in (output, killed):
         parts = {path.name for path in (stopped / "_run/parts").iterdir()}
