@@ -9,12 +9,14 @@ from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import group, option
 from nightscribe.reading.export import ExportedFile, ExportNames, ExportOptions, export_files
+from nightscribe.records import Transcript
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.rendering.formats import FORMATS
 from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.result_tables import open_run, published_uris, read_transcripts
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import in_parallel
+from nightscribe.storage.voices import cast_names, named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +44,7 @@ def export(config: ExportConfig) -> int:
         formats=config.formats, rendering=config.rendering, speakers=tuple(config.speakers)
     )
     target = config.to or store.uri("exports")
-    written = export_files(read_transcripts(store), options, names)
+    written = export_files(_named(store), options, names)
     if config.beside_audio:
         num_files = _count(_write_beside(written, names, config.s3))
     else:
@@ -50,6 +52,12 @@ def export(config: ExportConfig) -> int:
     where = "beside the recordings" if config.beside_audio else f"under {target}"
     console(soft_wrap=True).print(f"{num_files} files {where}")
     return 0
+
+
+def _named(store: Store) -> Iterator[Transcript]:
+    """The transcripts, with the names that the cast gives to speakers."""
+    names_of_cast = cast_names(store)
+    return (named(transcript, names_of_cast) for transcript in read_transcripts(store))
 
 
 def _write_to(store: Store, written: Iterable[ExportedFile], names: ExportNames) -> Iterator[None]:

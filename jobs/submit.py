@@ -59,6 +59,7 @@ class StopConfig:
 def submit_job(config: SubmitConfig) -> int:
     from nightscribe.cluster.ray_jobs import Jobs, RayJob  # ray takes seconds to import
 
+    _check_locations(config)
     jobs = Jobs(_dashboard(config.ray))
     words = [word for word in sys.argv[2:] if not _is_own(word)]
     with _upload(config.submit.upload) as folder:
@@ -115,6 +116,17 @@ def _follow(jobs: "Jobs", job_id: str, stop: str) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{job_id} keeps running; {stop}\n")
         return 0
+
+
+def _check_locations(config: SubmitConfig) -> None:
+    """Refuse a path that the cluster would look for in a folder of its own."""
+    for key in ("input", "output"):
+        location = getattr(config, key)
+        if "://" not in location and not location.startswith("/"):
+            raise ValueError(
+                f"{key}={location} would be looked for on the cluster, in a folder of the job; "
+                "give s3://... or an absolute path that all machines share"
+            )
 
 
 def _dashboard(ray: RayConfig) -> str:

@@ -1,5 +1,6 @@
 """`nightscribe train MANIFEST`: fine-tune a model."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from nightscribe.cluster.training_workers import (
     average_gradients,
     train_on_workers,
 )
+from nightscribe.jobs import INTERRUPTED
 from nightscribe.jobs.shell.config import Job
-from nightscribe.jobs.shell.terminal import console
+from nightscribe.jobs.shell.terminal import console, stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.options import group, option
@@ -46,6 +48,9 @@ class TrainConfig:
     output: str = option(MISSING, "folder for the state of the training and the trained model")
     development: str | None = option(None, "manifest of recordings to evaluate on")
     vocabulary: str | None = option(None, "file with text pieces to add, one per line")
+    max_skipped_share: float = option(
+        0.2, "stop when more of the examples than this do not match their text", minimum=0
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "model to start from")
     schedule: ScheduleConfig = group(ScheduleConfig, "length of the training and its intervals")
@@ -65,14 +70,18 @@ class TrainConfig:
 def train(config: TrainConfig) -> int:
     Path(config.output).mkdir(parents=True, exist_ok=True)
     if config.workers.num_workers == 1:
-        train_worker(config, Worker(0, _device(config.device)))
+        with stopped_by_signals() as stop:
+            train_worker(config, Worker(0, _device(config.device)), stop)
+        if stop.is_set():
+            console(stderr=True).print("the state is saved; run the same command to resume")
+            return INTERRUPTED
     else:
         train_on_workers(train_worker, config, config.workers, str(Path(config.output).resolve()))
     console(soft_wrap=True).print(f"trained model: {Path(config.output) / MODEL_FOLDER}")
     return 0
 
 
-def train_worker(config: TrainConfig, worker: Worker) -> None:
+def train_worker(config: TrainConfig, worker: Worker, stop: threading.Event | None = None) -> None:
     """The work of one training process, from opening the model to writing it."""
     torch.manual_seed(config.schedule.seed)
     folder, trainable = Path(config.output), _trainable(config, worker.device)
@@ -87,8 +96,9 @@ def train_worker(config: TrainConfig, worker: Worker) -> None:
         evaluate=_evaluator(config, trainable) if worker.is_first else None,
         writes_files=worker.is_first,
     )
-    trainer.run(_print)
-    if worker.is_first:
+    stop = stop or threading.Event()
+    trainer.run(_print, stop)
+    if worker.is_first and not stop.is_set():
         trainable.write(folder / MODEL_FOLDER, state)
         plot_log(folder / LOG_FILE, folder / PLOT_FILE)
 
@@ -103,7 +113,9 @@ def _loader(config: TrainConfig, trainable: TrainableModel, worker: Worker) -> D
     model = trainable.model
     rate_hz = model.config.mimi.sample_rate_hz
     examples = read_manifest(Path(config.manifest))
-    utterances = utterances_of(examples, _decoder(config, rate_hz), trainable.tokenizer, model)
+    utterances = utterances_of(
+        examples, _decoder(config, rate_hz), trainable.tokenizer, model, config.max_skipped_share
+    )
     maker = BatchMaker(
         config=model.config,
         mimi=model.mimi,

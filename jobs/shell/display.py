@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self
@@ -104,12 +104,14 @@ class Display:
             self._print(progress)
 
     @_never_raises
-    def summarise(self, progress: "Progress") -> None:
-        """Print the end of the run, and the commands that may follow."""
+    def summarise(self, progress: "Progress", receipt: Sequence[str] = ()) -> None:
+        """Print the end of the run, what the night cost and left, and what may follow."""
         self._stop()
         if self._is_logged:
             return
         self._console.print(_table(progress))
+        for about in receipt:
+            self._console.print(about, soft_wrap=True)
         for command in next_commands(progress, self._output):
             self._console.print(f"  {command}", soft_wrap=True)
 

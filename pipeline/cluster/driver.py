@@ -2,10 +2,12 @@
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -19,6 +21,7 @@ from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
 from nightscribe.cluster.dataset import Stages, receipts
 from nightscribe.cluster.metrics import count_published, count_retries
 from nightscribe.cluster.progress import Progress, StageTime, Stopwatch
+from nightscribe.cluster.ray_session import own_ray_has_ended
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipt_of
 from nightscribe.cluster.watchdog import Watchdog
@@ -30,7 +33,8 @@ from nightscribe.storage.errors import StorageError
 from nightscribe.storage.lease import Lease, LeaseConfig, LeaseLostError, take
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.result_tables import published_failures
-from nightscribe.storage.run import PlanIndex, Settings, begin, index_plan, read_plan
+from nightscribe.storage.retiring import retire
+from nightscribe.storage.run import Night, PlanIndex, Settings, begin, index_plan, read_plan
 from nightscribe.storage.store import Store
 
 CONFIG_KEY = "_run/config.yaml"
@@ -38,6 +42,7 @@ PUBLISH_STAGE = "publish"
 TICK_S = 0.5
 MAX_NAMES = 200
 REGISTRY_TIMEOUT_S = 10.0
+OWN_ERROR = re.compile(r"nightscribe\.[\w.]+: (.+)")
 # An attempt that found nothing left to do updates these; the rest of status.json stays.
 RESULT_FIELDS = (
     "run_id",
@@ -70,6 +75,7 @@ class RunSpec:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
+    night: Night = field(default_factory=Night)  # what it asks of the run that is there
     retry: str = "passing"  # which failures of earlier attempts are retried
     config_text: str = ""  # stored with the run for people to read; without secrets
 
@@ -104,17 +110,17 @@ def transcribe(
 
 def _attempt(store: Store, lease: Lease, spec: RunSpec) -> "Attempt":
     store.sweep()
-    run = begin(store, spec.plan, spec.settings)
+    run = begin(store, spec.plan, spec.settings, spec.night)
     store.write(CONFIG_KEY, spec.config_text.encode())
-    # The stored plan has the hash of this file, so nothing is read from the store.
     index = index_plan(spec.plan)
-    publisher = Publisher(store, lease.check, index.duplicates, spec.examine)
+    publisher = Publisher(store, lease.check, index.duplicates, spec.examine, index.asked)
     publisher.restore(spec.retry)
     # What an earlier attempt committed and did not live to publish.
     publisher.publish()
     log.info("run %s begins or resumes", run.run_id, extra={"run_id": run.run_id})
     progress = _progress(store, publisher, index, run.run_id)
-    return Attempt(store, publisher, index, progress, spec)
+    retirement = partial(retire, store, lease.check, spec.intervals.retire_s)
+    return Attempt(store, publisher, index, progress, spec, retirement)
 
 
 def _progress(store: Store, publisher: Publisher, index: PlanIndex, run_id: str) -> Progress:
@@ -141,9 +147,11 @@ class Attempt:
         index: PlanIndex,
         progress: Progress,
         spec: RunSpec,
+        retire: Callable[[bool], int],
     ) -> None:
         self.progress = progress
         self._publisher, self._index, self._spec = publisher, index, spec
+        self._retire = retire
         self._heartbeat = Heartbeat(store, progress)
         self._published_at_s = self._beat_at_s = time.monotonic()
         self._registry: RegistryHandle | None = None
@@ -162,6 +170,7 @@ class Attempt:
         self._beat(registry)
         for batch in _with_ticks(self._receipts(pool, registry)):
             self._receive(batch)
+            _check_ray(stop)
             self._drain_if_asked(stop, registry)
             self._publish_and_beat(registry)
             show(self.progress)
@@ -183,6 +192,8 @@ class Attempt:
         num_left = sum(
             not self._publisher.is_published(name) for name, _ in self._index.originals()
         )
+        # What new transcripts replace goes after they are visible.
+        self._retire(not num_left)
         if not num_left:
             self.end("finished")
         elif self.progress.state == "draining":
@@ -321,7 +332,7 @@ def _with_ticks(rows: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str,
         if batch is None:
             return
         if isinstance(batch, BaseException):
-            raise RunBrokenError(_last_line(batch)) from batch
+            raise RunBrokenError(f"{cause_of(batch)}; run the same command to resume") from batch
         yield batch
 
 
@@ -334,7 +345,24 @@ def _pull(rows: Iterator[list[dict[str, Any]]], arrived: SimpleQueue) -> None:
         arrived.put(error)
 
 
-def _last_line(error: BaseException) -> str:
-    """Ray's errors hold the stack traces of several machines; the cause is in the last line."""
+def _check_ray(stop: threading.Event) -> None:
+    """End at once when the Ray of this run is gone; its client would wait a minute and abort.
+
+    A supervisor or `kill -- -GROUP` sends SIGTERM to the processes of Ray, too.
+    """
+    if not own_ray_has_ended():
+        return
+    if stop.is_set():
+        log.warning("the signal has ended Ray, too")
+        raise KeyboardInterrupt
+    raise RunBrokenError("the Ray of this run has ended; run the same command to resume")
+
+
+def cause_of(error: BaseException) -> str:
+    """One sentence of an error of Ray, which holds the stacks of several machines as text.
+
+    Our own error, wherever it stands: Ray puts advice on its settings behind it.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    own = [found[1] for found in map(OWN_ERROR.match, lines) if found]
+    return own[-1] if own else lines[-1] if lines else type(error).__name__

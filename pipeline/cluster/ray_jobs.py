@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from tenacity import (
     retry,
@@ -18,6 +19,7 @@ from tenacity import (
     wait_fixed,
 )
 
+from nightscribe.cluster.ray_session import TOKEN_HINT, use_token
 from nightscribe.errors import NightscribeError
 
 POLL_S = 1.0
@@ -61,8 +63,13 @@ class Jobs:
         self._dashboard = dashboard
         # Ray would log a line for every file that is not uploaded.
         logging.getLogger("ray").setLevel(logging.ERROR)
+        use_token()
         try:
             self._client = _client_of(dashboard)
+        except AuthenticationError as error:
+            raise JobRefusedError(
+                f"the cluster at {dashboard} refused the credentials; {TOKEN_HINT}"
+            ) from error
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise JobRefusedError(self._sentence("does not answer", error)) from error
 

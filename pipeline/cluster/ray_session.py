@@ -2,7 +2,8 @@
 
 All uses of Ray's private names and internal settings are here. Seen in Ray 2.59 and 2.60:
 `ray._private.worker._global_node`, the argument `_temp_dir` of `ray.init`, the logger
-`ray.data._internal.progress`, and the settings of the raylet in INTERNAL_SETTINGS.
+`ray.data._internal.progress`, `ray._private.services.ConsolePopen`, `ray._raylet.Config`, and the
+settings of the raylet in INTERNAL_SETTINGS.
 """
 
 import logging
@@ -10,10 +11,13 @@ import os
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
 import ray
+from ray._private import services
+from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
@@ -25,6 +29,11 @@ MIN_CPUS = 4
 START_ATTEMPTS = 3
 # Ray uses the name of the folder in the names of sockets, which must be short.
 TEMP_FOLDER = "nightscribe-ray"
+AUTH_MODE = "RAY_AUTH_MODE"
+TOKEN_HINT = (
+    "if the cluster demands a token, give its token by RAY_AUTH_TOKEN, or the file of it by "
+    "RAY_AUTH_TOKEN_PATH"
+)
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 INTERNAL_SETTINGS = {
     # By default Ray ends workers that are idle for a second and starts new ones for the next tasks,
@@ -51,10 +60,15 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
         _join(address) if address else _start(config)
     except Exception as error:  # Ray raises many types
         where = f"at {address}" if address else "on this machine"
-        raise ClusterUnreachableError(f"no Ray {where}: {' '.join(str(error).split())}") from error
+        hint = "" if not address or _has_token() else f"; {TOKEN_HINT}"
+        raise ClusterUnreachableError(
+            f"no Ray {where}: {' '.join(str(error).split())}{hint}"
+        ) from error
     try:
         yield
     finally:
+        # Threads of Ray Data that still run log tracebacks about a Ray that is shut down.
+        _set_log_levels(logging.CRITICAL)
         ray.shutdown()
 
 
@@ -65,8 +79,32 @@ def session_folder() -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
+def own_ray_has_ended() -> bool:
+    """Whether a process of the Ray that was started here is gone."""
+    node = ray._private.worker._global_node
+    return node is not None and node.head and bool(node.dead_processes())
+
+
 def _join(address: str) -> None:
+    use_token()
     ray.init(address=address, log_to_driver=False, configure_logging=False)
+
+
+def use_token() -> None:
+    """Send the token of this user to the cluster, where there is one.
+
+    A head that is started on a machine with a token demands it, and the first `ray.init` of any
+    program leaves one there; clients send it only if RAY_AUTH_MODE says so.
+    """
+    if AUTH_MODE in os.environ or not _has_token():
+        return
+    os.environ[AUTH_MODE] = "token"
+    Config.initialize("")  # Ray has read the variable when it was imported
+
+
+def _has_token() -> bool:
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray/auth_token"
+    return "RAY_AUTH_TOKEN" in os.environ or Path(path).is_file()
 
 
 # A busy machine may need more than the half minute that Ray waits.
@@ -80,16 +118,32 @@ def _start(config: ClusterConfig) -> None:
     gib = config.object_store_gib
     for name, value in INTERNAL_SETTINGS.items():
         os.environ.setdefault(name, value)
-    ray.init(
-        address="local",
-        job_config=_job_config(),
-        num_cpus=max(cpus_here(), MIN_CPUS),
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        object_store_memory=int(gib * 2**30) if gib else None,
-        _temp_dir=os.path.join(gettempdir(), TEMP_FOLDER),
-    )
+    with _own_process_groups():
+        ray.init(
+            address="local",
+            job_config=_job_config(),
+            num_cpus=max(cpus_here(), MIN_CPUS),
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=int(gib * 2**30) if gib else None,
+            _temp_dir=os.path.join(gettempdir(), TEMP_FOLDER),
+        )
+
+
+@contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Processes that Ray starts are not in our group, so that a signal to it reaches us alone.
+
+    `timeout`, a shell that ends and others send SIGTERM to the group: Ray would be gone before the
+    recordings in progress are finished. Its processes still end with this one.
+    """
+    before = services.ConsolePopen
+    services.ConsolePopen = partial(before, process_group=0)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before  # type: ignore[misc]
 
 
 def _job_config() -> JobConfig:
@@ -116,10 +170,14 @@ def cpus_here(quota: Path = CPU_QUOTA) -> int:
 def _quiet_logs() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    _set_log_levels(logging.WARNING)
     # Ray prints what it logs itself; the log of the run is the place for it.
     logging.getLogger("ray").handlers.clear()
     logging.getLogger("ray").propagate = True
     # It warns that its progress bars are disabled, which is intended.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+
+
+def _set_log_levels(level: int) -> None:
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(level)

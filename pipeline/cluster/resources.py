@@ -21,6 +21,7 @@ POLL_S = 1.0
 # Ray may take this long to free the resources of a job that has ended.
 RELEASE_S = 30.0
 MIN_FREE_CPUS = 0.25
+SHARED_CPU = 0.5
 
 Made = TypeVar("Made")
 
@@ -141,12 +142,16 @@ def _cpus_per_actor(
 ) -> float:
     if config.cpus_per_actor is not None:
         return config.cpus_per_actor
-    if gpus_per_actor or not nodes:
+    if not nodes:
         return 1.0
-    actors_per_node = -(-(config.num_actors or 1) // len(nodes))
     most_cpus = max(node.get("CPU", 0.0) for node in nodes)
     left = most_cpus - config.cpus_per_audio_worker - MIN_FREE_CPUS
-    return float(max(int(left / actors_per_node), 1))
+    # On two CPUs both have to share one; Ray only counts.
+    least = SHARED_CPU if SHARED_CPU <= left < 1 else 1.0
+    if gpus_per_actor:
+        return least
+    actors_per_node = -(-(config.num_actors or 1) // len(nodes))
+    return max(float(int(left / actors_per_node)), least)
 
 
 def _places(node: Mapping[str, float], gpus: float, cpus: float) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Columns = Mapping[str, tuple[pa.DataType, str]]
 
@@ -16,9 +16,21 @@ def _struct(**fields: pa.DataType) -> pa.DataType:
     return pa.struct(list(fields.items()))
 
 
-WORD = _struct(text=pa.string(), start_s=pa.float64(), end_s=pa.float64(), confidence=pa.float32())
+WORD = _struct(
+    text=pa.string(),
+    start_s=pa.float64(),
+    end_s=pa.float64(),
+    confidence=pa.float32(),
+    speaker=pa.string(),
+)
 FINDING = _struct(guard=pa.string(), start_s=pa.float64(), end_s=pa.float64(), detail=pa.string())
 SPAN = _struct(start_s=pa.float64(), end_s=pa.float64())
+SPEAKER = _struct(name=pa.string(), duration_s=pa.float64(), num_words=pa.int64())
+SPEAKER_SPAN = _struct(speaker=pa.string(), start_s=pa.float64(), end_s=pa.float64())
+VOICE = _struct(spans=pa.list_(SPAN), clean_s=pa.float64(), vector=pa.binary())
+
+# Where a recording lies, whatever the bytes of its file are.
+PLACE_COLUMNS = ["uri", "start_s", "end_s", "channel"]
 
 RECORDING: Columns = {
     "uri": (pa.string(), "name of the file"),
@@ -33,6 +45,11 @@ RECORDING: Columns = {
     "domain": (pa.string(), "domain the manifest names"),
     "reference": (pa.string(), "reference transcript, where the manifest has one"),
     "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
+    "prompt": (pa.string(), "text that the model got ahead of it"),
+    "prompt_audio": (pa.string(), "file that the model heard ahead of it"),
+    "terms": (pa.list_(pa.string()), "terms of the manifest that the model was biased towards"),
+    "extra": (pa.string(), "other columns of the manifest, as JSON"),
+    "revision": (pa.int32(), "generation that asked for it; the highest of a place is the newest"),
 }
 
 TRANSCRIPTS: Columns = {
@@ -48,6 +65,8 @@ TRANSCRIPTS: Columns = {
         pa.list_(pa.float64()),
         "where end-of-turn detection finds that a speaker finishes",
     ),
+    "speakers": (pa.list_(SPEAKER), "who speaks, how long and how many words; empty: not asked"),
+    "speaker_spans": (pa.list_(SPEAKER_SPAN), "who speaks when; spans of two speakers may overlap"),
     "speech_s": (pa.float64(), "how long somebody speaks"),
     "uncovered_speech_s": (pa.float64(), "how much of it has no words"),
     "num_stalls": (pa.int32(), "stretches of speech on which the model fell silent"),
@@ -83,7 +102,23 @@ PLAN: Columns = {
     "window": (pa.int32(), "recordings of one window are worked on together, longest first"),
     "estimated_s": (pa.float64(), "expected duration: by the manifest, or by size"),
     "duplicate_of": (pa.string(), "earlier recording with the same bytes"),
+    "change": (pa.string(), "added, changed, asked, back, corrected, gone or dropped; see CHANGES"),
+    "replaces": (pa.string(), "recording of the same place that a changed file replaces"),
 }
+
+# What one generation of the plan says about a recording.
+CHANGES = {
+    "added": "its file is new",
+    "changed": "its file has other bytes than before",
+    "asked": "it is transcribed anew, with other settings",
+    "back": "its file was missing and is there again",
+    "corrected": "a person corrected its words",
+    "gone": "its file is missing, and its transcript is kept",
+    "dropped": "its file is missing, and its transcript is removed",
+}
+# The transcript that stands for a place in the archive is replaced after them.
+REPLACING = ("changed", "asked", "back", "corrected", "dropped")
+LEAVING = ("gone", "dropped")
 
 SHARD = _struct(
     index=pa.int32(),
@@ -113,6 +148,7 @@ PARTS: Columns = {
         pa.list_(pa.float64()),
         "where end-of-turn detection finds that a speaker finishes",
     ),
+    "voices": (pa.list_(VOICE), "vectors of voices, where speakers are told apart"),
     "num_redecoded": (pa.int32(), "spans that were decoded again"),
     "model": (pa.string(), "name of the model"),
     "model_revision": (pa.string(), "revision of its weights"),

@@ -8,6 +8,7 @@ A manifest is JSON lines, one example a line:
 
 `words` may be left out, and is then found by alignment; `start_s` and `end_s` cut the example out
 of a longer file, and times of words count from `start_s`. Paths are relative to the manifest.
+The columns of the manifests of `transcribe`, such as `uri`, `start` and `end`, mean the same.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.storage.manifests import COLUMNS
 from nightscribe.training.targets import AlignmentError, TimedTokens, align
 from nightscribe.training.windows import Utterance
 
@@ -66,17 +68,26 @@ class Example:
         """Read one row of a manifest in `folder`."""
         if not isinstance(row, dict):
             raise ValueError(f"expected an object with audio and text, got {row!r:.60}")
-        words = row.get("words")
+        given = {name: _given(row, columns) for name, columns in COLUMNS.items()}
+        if given["uri"] is None:
+            raise KeyError("audio")
+        words = given["words"]
         if words is not None:
             words = tuple(SpokenWord(w["text"], w["start_s"], w["end_s"]) for w in words)
+        if given["text"] is None and words is None:
+            raise KeyError("text")
         return cls(
-            path=folder / row["audio"],
-            text=row["text"] if words is None or "text" in row else _joined(words),
+            path=folder / given["uri"],
+            text=_joined(words or ()) if given["text"] is None else given["text"],
             words=words,
-            start_s=row.get("start_s", 0.0),
-            end_s=row.get("end_s"),
-            domain=row.get("domain"),
+            start_s=given["start_s"] or 0.0,
+            end_s=given["end_s"],
+            domain=given["domain"],
         )
+
+
+def _given(row: dict[str, Any], columns: Iterable[str]) -> Any:
+    return next((row[column] for column in columns if row.get(column) is not None), None)
 
 
 def _joined(words: Iterable[SpokenWord]) -> str:
@@ -133,19 +144,34 @@ def samples_of(examples: Iterable[Example], decode: Decode, rate_hz: int) -> Ite
 
 
 def utterances_of(
-    examples: list[Example], decode: Decode, tokenizer: Tokenizer, aligner: SpeechToText
+    examples: list[Example],
+    decode: Decode,
+    tokenizer: Tokenizer,
+    aligner: SpeechToText,
+    max_skipped_share: float = 1.0,
 ) -> list[Utterance]:
-    """Utterances for windows; examples whose text does not match their audio are skipped."""
+    """Utterances for windows; examples whose text does not match their audio are skipped.
+
+    Raises ValueError when more than this share of them is: a model that has learned from the rest
+    would be judged by a WER that says little.
+    """
     rate_hz = aligner.config.mimi.sample_rate_hz
     utterances = []
+    skipped: list[str] = []
     for example, samples_N in zip(examples, samples_of(examples, decode, rate_hz), strict=True):
         try:
             words = timed_tokens(example, samples_N, tokenizer, aligner)
         except AlignmentError as error:
             logger.warning("%s skipped: %s", example.path, error)
+            skipped.append(f"{example.path}: {error}")
             continue
         waveform_N = samples_N.astype(np.float32) / FULL_SCALE
         utterances.append(Utterance(waveform_N, words, example.domain))
+    if len(skipped) > max_skipped_share * len(examples):
+        raise ValueError(
+            f"{len(skipped)} of {len(examples)} examples do not match their text, such as "
+            f"{skipped[0]}; correct them, give the times of their words, or raise max_skipped_share"
+        )
     return utterances
 
 

@@ -1,6 +1,7 @@
 """The training loop, from the first step or a saved state to the last step."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,8 +87,11 @@ class Trainer:
     evaluate: Callable[[], float] | None = None  # the word error rate of the averaged weights
     writes_files: bool = True
 
-    def run(self, on_log: OnLog = lambda line: None) -> None:
-        """Train to the last step; `on_log` gets every line of the log."""
+    def run(self, on_log: OnLog = lambda line: None, stop: threading.Event | None = None) -> None:
+        """Train to the last step, or save and return once `stop` is set.
+
+        `on_log` gets every line of the log.
+        """
         saved = self.folder / STATE_FILE
         if saved.exists():
             resume(self.state, saved)
@@ -98,6 +102,10 @@ class Trainer:
             if self.writes_files:
                 speed = audio_s / max(time.monotonic() - started, 1e-9)
                 self._record(losses, speed, on_log)
+            if stop is not None and stop.is_set():
+                if self.writes_files:
+                    save(self.state, saved)
+                return
 
     def _record(self, losses: Losses, speed: float, on_log: OnLog) -> None:
         schedule, step = self.loader.schedule, self.state.step

@@ -20,3 +20,16 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_space(tmp_path):
     run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) >= 3, "the disk was hardly ever full"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.skipif(not HAS_NAMESPACES, reason="this kernel gives nobody a namespace of his own")
+def test_the_command_names_a_full_disk_in_its_last_line(tmp_path):
+    run = f"{sys.executable} -m nightscribe transcribe input=samples model=tiny quiet=true"
+    disk = f"mount -t tmpfs -o size=44k tmpfs {tmp_path} && {run} output={tmp_path}/out"
+    ended = subprocess.run([*WORDS, "sh", "-c", disk], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2, ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert "there is no space left" in last
+    assert last.endswith("; run the same command to resume")

@@ -1,4 +1,7 @@
-"""Ctrl-C as a terminal sends it, to every process of the group: once drains, twice ends."""
+"""Signals to every process of the group, as terminals and supervisors send them.
+
+One SIGINT or SIGTERM drains, two end; neither reaches the processes of Ray.
+"""
 
 import json
 import os
@@ -27,7 +30,7 @@ def begin(output: Path) -> subprocess.Popen:
         [sys.executable, "-m", "nightscribe", "transcribe", f"output={output}", *ASKED],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=output.with_name("stderr.txt").open("w"),
         start_new_session=True,
         env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
     )
@@ -41,14 +44,14 @@ def num_parts(output: Path) -> int:
     return len(list((output / "_run/parts").iterdir()))
 
 
-def interrupted(output: Path, times: int) -> tuple[int, int]:
+def interrupted(output: Path, times: int, number: int = signal.SIGINT) -> tuple[int, int]:
     """The exit code and the parts there were at the first signal."""
     running = begin(output)
     try:
         wait_for_parts(str(output), running)
         before = num_parts(output)
         for _ in range(times):
-            os.killpg(running.pid, signal.SIGINT)
+            os.killpg(running.pid, number)
             time.sleep(1)
     finally:
         code = finish(running)
@@ -58,11 +61,20 @@ def interrupted(output: Path, times: int) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def drained(tmp_path_factory) -> tuple[Path, tuple[int, int]]:
     output = tmp_path_factory.mktemp("drained") / "out"
-    return output, interrupted(output, 1)
+    return output, interrupted(output, 1, signal.SIGTERM)
 
 
-def test_one_ctrl_c_finishes_what_was_begun_and_no_more(drained):
-    output, (code, num_parts_before) = drained
+def test_one_signal_finishes_what_was_begun_and_no_more(drained):
+    check_drained(*drained)
+
+
+@pytest.mark.slow
+def test_one_ctrl_c_finishes_what_was_begun_and_no_more(tmp_path):
+    check_drained(tmp_path / "out", interrupted(tmp_path / "out", 1))
+
+
+def check_drained(output, ended):
+    code, num_parts_before = ended
     status = status_of(output)
     assert (code, status["state"]) == (INTERRUPTED, "stopped")
     assert status["detail"] == "1 recordings are left"
@@ -79,6 +91,9 @@ def test_two_end_at_once_and_the_same_command_goes_on(drained, tmp_path):
     status = status_of(killed)
     assert (code, status["state"]) == (INTERRUPTED, "stopped")
     assert "before what had begun was finished" in status["detail"]
+    told = (tmp_path / "stderr.txt").read_text()
+    assert "recordings in progress are not finished; run the same command to resume" in told
+    assert "Traceback" not in told
     tables = []
     for stopped in (output, killed):
         parts = {path.name for path in (stopped / "_run/parts").iterdir()}
@@ -87,3 +102,21 @@ def test_two_end_at_once_and_the_same_command_goes_on(drained, tmp_path):
         tables.append(table(str(stopped)))
     assert tables[0] == tables[1]
     assert len(tables[0]) == 1
+
+
+@pytest.mark.slow
+def test_a_ray_that_is_gone_ends_the_run_in_one_sentence(tmp_path):
+    running = begin(tmp_path / "out")
+    try:
+        wait_for_parts(str(tmp_path / "out"), running)
+        listed = ["pgrep", "--parent", str(running.pid), "--list-name"]
+        children = subprocess.run(listed, capture_output=True, text=True).stdout.splitlines()
+        (store,) = [int(line.split()[0]) for line in children if "gcs_server" in line]
+        os.kill(store, signal.SIGKILL)
+        assert running.wait(60) == 2
+    finally:
+        finish(running)
+    told = (tmp_path / "stderr.txt").read_text()
+    assert "nightscribe: the Ray of this run has ended; run the same command to resume\n" in told
+    assert "Traceback" not in told
+    assert status_of(tmp_path / "out")["state"] == "failed"

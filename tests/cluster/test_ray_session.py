@@ -1,6 +1,8 @@
 """Joining and starting a Ray, as far as it goes without one."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,40 @@ def test_whatever_keeps_ray_from_starting_is_one_sentence(monkeypatch):
     ):
         raise AssertionError
     assert len(attempts) == START_ATTEMPTS
+
+
+@pytest.mark.parametrize(("stored", "is_sent"), [("secret", True), (None, False)])
+def test_a_token_that_this_user_has_is_sent(tmp_path, stored, is_sent):
+    """In a process of its own: Ray keeps what it has read."""
+    if stored:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray/auth_token").write_text(stored)
+    code = (
+        "from nightscribe.cluster.ray_session import use_token; use_token(); "
+        "from ray._raylet import AuthenticationMode, get_authentication_mode as mode; "
+        "print(mode() == AuthenticationMode.TOKEN)"
+    )
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    asked = subprocess.run(
+        [sys.executable, "-c", code],
+        env=unset | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert asked.stdout == f"{is_sent}\n", asked.stderr
+
+
+def test_a_cluster_that_may_want_a_token_is_reported_with_how_to_give_it(monkeypatch, tmp_path):
+    def refusing(**given):
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("nightscribe.cluster.ray_session.ray.init", refusing)
+    with (
+        pytest.raises(ClusterUnreachableError, match=r"no Ray at head:6379.*RAY_AUTH_TOKEN_PATH"),
+        connected(RayConfig(address="head:6379"), ClusterConfig()),
+    ):
+        raise AssertionError
 
 
 def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(monkeypatch):

@@ -33,6 +33,8 @@ def test_without_gpus_one_transcriber_runs_on_the_cpu():
         ([CPU_NODE, CPU_NODE], 2, 14, 3),
         ([{"CPU": 4.0}], None, 2, 1),
         ([{"CPU": 2.5}], None, 1, 1),
+        ([{"CPU": 2.0}], None, 0.5, 1),
+        ([{"CPU": 2.0, "GPU": 1.0}], None, 0.5, 1),
         ([GPU_NODE], None, 1, 23),
     ],
 )

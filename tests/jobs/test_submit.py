@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pyarrow.parquet as pq
@@ -77,19 +78,25 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head():
-    """The dashboard's address and the folder of a cluster of its own."""
+    """The dashboard's address and the folder of a cluster of its own.
+
+    It is started as users do after a first local run, which has left a token: with its defaults.
+    """
     folder, port = Path(tempfile.mkdtemp(prefix="head-")), free_port()
+    (folder / ".ray").mkdir()
+    (folder / ".ray/auth_token").write_text("0123456789abcdef" * 4)
     ray = str(Path(sys.executable).with_name("ray"))
     # The agent takes jobs at a port of its own; another Ray of this machine may have the usual one.
     kinds = "port", "dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port"
     ports = f"--dashboard-port={port}", *(f"--{kind}={free_port()}" for kind in kinds)
-    small = "--num-cpus=4", "--object-store-memory=100000000", "--disable-usage-stats"
+    (folder / "port").write_text(ports[1].rpartition("=")[2])
+    small = "--num-cpus=2", "--object-store-memory=100000000", "--disable-usage-stats"
     started = subprocess.Popen(
         [ray, "start", "--head", "--block", f"--temp-dir={folder}", *ports, *small],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+        env=as_user(folder),
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/api/jobs/", started)
@@ -100,6 +107,12 @@ def head():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def as_user(home: Path | None) -> dict[str, str]:
+    """The environment of a user who has set nothing of Ray."""
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    return unset | ({"HOME": str(home)} if home else {})
+
+
 def wait_for(address: str, head: subprocess.Popen) -> None:
     deadline_s = time.monotonic() + START_S
     while True:
@@ -107,17 +120,19 @@ def wait_for(address: str, head: subprocess.Popen) -> None:
         try:
             urlopen(address, timeout=5).close()
             return
+        except HTTPError:  # it wants a token
+            return
         except OSError:
             assert time.monotonic() < deadline_s
             time.sleep(0.5)
 
 
 def submit(head, *words: str) -> subprocess.CompletedProcess:
-    address, _ = head
+    address, home = head
     return subprocess.run(
         [sys.executable, "-m", "nightscribe", "submit", f"ray.address={address}", *words],
         cwd=ROOT,
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+        env=as_user(home),
         capture_output=True,
         text=True,
     )
@@ -166,13 +181,41 @@ def test_a_detached_run_can_be_stopped(head, tmp_path):
         time.sleep(0.5)
     stopped = submit(head, "stop=night")
     assert (stopped.returncode, "night is stopping" in stopped.stderr) == (0, True)
-    cluster = jobs.Jobs(head[0])
-    assert cluster.exit_code("night") != 0
+    while "has already ended" not in submit(head, "stop=night").stderr:
+        assert time.monotonic() < deadline_s + START_S
+        time.sleep(0.5)
     assert json.loads(status.read_text())["state"] != "finished"
 
 
 def test_an_unreachable_cluster_is_one_sentence():
-    done = submit((f"http://127.0.0.1:{free_port()}", None), "input=a", "output=b", "model=tiny")
+    words = "input=/a", "output=s3://b/c", "model=tiny"
+    done = submit((f"http://127.0.0.1:{free_port()}", None), *words)
     assert done.returncode == 2
     assert "does not answer" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [("input=calls", "output=/b"), ("input=s3://a/b", "output=out")])
+def test_a_path_that_means_nothing_on_the_cluster_is_refused(words):
+    done = submit(("http://127.0.0.1:9", None), *words, "model=tiny")
+    assert done.returncode == 2
+    assert "would be looked for on the cluster" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_a_default_cluster_of_two_cpus_can_be_joined(head, tmp_path):
+    _, home = head
+    words = (f"input={archive(tmp_path / 'in')}", f"output={tmp_path / 'out'}", *ASKED[:2])
+    address = (home / "session_latest/node_ip_address.json").read_text()
+    host = json.loads(address)["node_ip_address"]
+    port = (home / "port").read_text()
+    joined = subprocess.run(
+        [sys.executable, "-m", "nightscribe", "transcribe", f"ray.address={host}:{port}", *words],
+        env=as_user(home),
+        capture_output=True,
+        text=True,
+    )
+    assert joined.returncode == 0, joined.stderr
+    assert "2 of 2" in joined.stderr

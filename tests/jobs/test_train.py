@@ -1,4 +1,6 @@
 import json
+import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.native_tensors import read
 from nightscribe.training.export import export_checkpoint
+from nightscribe.training.train_state import TrainState
 from nightscribe.training.trainable_model import AdapterConfig
 from nightscribe.training.trainer import LOG_FILE, ScheduleConfig
 from nightscribe.training.windows import WindowConfig
@@ -71,3 +74,35 @@ def test_a_file_that_cannot_be_decoded_is_named(config, tmp_path):
     (tmp_path / "0.wav").write_bytes(b"no sound")
     with pytest.raises(ValueError, match=r"0\.wav cannot be used for training"):
         train(config)
+
+
+def test_a_training_that_is_stopped_goes_on_where_it_was(config, tmp_path, monkeypatch):
+    """A real signal during the first step: the result equals that of an undisturbed training."""
+    whole = replace(config, output=str(tmp_path / "whole"))
+    assert train(whole) == 0
+    update = TrainState.update
+
+    def interrupted(state, batch):
+        if state.step == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return update(state, batch)
+
+    monkeypatch.setattr(TrainState, "update", interrupted)
+    assert train(config) == 130
+    assert not (tmp_path / "out" / MODEL_FOLDER).exists()
+    monkeypatch.undo()
+    assert train(config) == 0
+    first, second = (
+        open_checkpoint(str(tmp_path / name / MODEL_FOLDER)) for name in ("whole", "out")
+    )
+    assert first.revision == second.revision
+
+
+def test_a_training_on_texts_that_do_not_match_is_refused(config, tmp_path):
+    manifest = tmp_path / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    untimed = {"uri": rows[0]["audio"], "text": "low " * 400}
+    manifest.write_text("\n".join(json.dumps(row) for row in (untimed, rows[1])))
+    with pytest.raises(ValueError, match=r"1 of 2 examples do not match.*0\.wav: alignment failed"):
+        train(config)
+    assert train(replace(config, max_skipped_share=0.5)) == 0

@@ -32,6 +32,13 @@ def test_a_manifest_is_read_relative_to_its_folder(tmp_path):
     assert example.domain == "calls"
 
 
+def test_the_columns_of_other_manifests_mean_the_same(tmp_path):
+    row = {"uri": "a.wav", "reference": "low", "start": 1.5, "end": 2}
+    ours = {"audio": "a.wav", "text": "low", "start_s": 1.5, "end_s": 2}
+    first, second = read_manifest(manifest(tmp_path, row, ours))
+    assert first == second
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -47,7 +47,7 @@ WORD_BITS = 32
 
 
 def open_native(location: Location, settings: Settings, model: ModelConfig) -> OpenedCheckpoint:
-    codec = _mimi_config(location, settings)
+    codec = mimi_config_of(location, settings)
     file_name = model.weights or settings.text("moshi_name", "model.safetensors")
     tensors, files = open_weights(location, file_name)
     tensors = tensors.renamed(native_name)
@@ -70,7 +70,7 @@ def native_name(name: str) -> str:
     return name
 
 
-def _mimi_config(location: Location, settings: Settings) -> MimiConfig:
+def mimi_config_of(location: Location, settings: Settings) -> MimiConfig:
     if not settings.has("mimi_config_name"):
         return native_config.PUBLISHED_MIMI
     path = fetch(location, settings.text("mimi_config_name"))
