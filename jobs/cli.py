@@ -14,6 +14,8 @@ COMMANDS = {
     "history": "list the nights of a run: what each added, changed, failed and cost",
     "plan": "survey an archive and estimate time and cost",
     "show": "print one transcript of a run",
+    "diff": "show the words that the last revision changed",
+    "correct": "store transcripts that people corrected",
     "export": "write the transcripts of a run as subtitles, text or tables",
     "cast": "group and name the voices of a run with speakers=on",
     "evaluate": "score a run against reference transcripts",

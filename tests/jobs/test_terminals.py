@@ -53,6 +53,11 @@ CASES = {
         "there is no file",
     ),
     "bench": (["model=nothing"], 2, "nothing"),
+    "history": (["/nowhere"], 2, "no run has written here"),
+    "cast": (["/nowhere"], 2, "no run has written here"),
+    "live": (["{sample}", "server=http://127.0.0.1:9"], 2, "cannot be reached"),
+    "speak": (["text=hello", "tts=nothing"], 2, "nothing"),
+    "serve": (["model=nothing"], 2, "nothing"),
 }
 KINDS = [
     (SMALL, {}), (LARGE, {}), (SMALL, DUMB), (SMALL, PLAIN), (SMALL, C), (LARGE, C), (LARGE, DUMB),

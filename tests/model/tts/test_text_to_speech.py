@@ -131,10 +131,8 @@ def test_samples_are_those_of_the_reference_when_it_draws_the_same_noise(peer):
     torch.manual_seed(11)
     result, frames_SXF = generated(peer, SCRIPTS[:2], temp=0.7)
     torch.manual_seed(11)
-    sampling = SpeechSampling(temperature=0.7)
-    assert_same(
-        peer, result, frames_SXF, *ours_like(peer, SCRIPTS[:2], 1.0, sampling), global_noise
-    )
+    model, texts = ours_like(peer, SCRIPTS[:2], 1.0, SpeechSampling(temperature=0.7))
+    assert_same(peer, result, frames_SXF, model, texts, global_noise)
 
 
 def global_noise(stream: int, steps_S: Tensor, num_draws: int) -> Tensor:
