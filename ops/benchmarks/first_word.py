@@ -34,7 +34,9 @@ def main() -> None:
         archive = one_minute(Path(folder))
         for turn in range(int(repeats)):
             for place in places:
-                taken[place].append(timed_run(place, archive, Path(folder) / f"{turn}{place.name}"))
+                seconds = timed_run(place, archive, Path(folder) / f"{turn}{place.name}")
+                taken[place].append(seconds)
+                sys.stderr.write(f"{place.name}: {' '.join(f'{s:.1f}' for s in seconds)}\n")
     sys.stdout.writelines(f"{line}\n" for line in table(taken))
 
 

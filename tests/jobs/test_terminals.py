@@ -55,7 +55,9 @@ CASES = {
     "bench": (["model=nothing"], 2, "nothing"),
     "history": (["/nowhere"], 2, "no run has written here"),
     "cast": (["/nowhere"], 2, "no run has written here"),
-    "live": (["{sample}", "server=http://127.0.0.1:9"], 2, "cannot be reached"),
+    "diff": (["/nowhere"], 2, "no run has written here"),
+    "correct": (["/nowhere", "x"], 2, "x is not a manifest"),
+    "live": (["{sample}", "url=http://127.0.0.1:9"], 2, "cannot be reached"),
     "speak": (["text=hello", "tts=nothing"], 2, "nothing"),
     "serve": (["model=nothing"], 2, "nothing"),
 }
