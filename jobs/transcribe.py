@@ -182,6 +182,9 @@ def transcribe_archive(config: TranscribeConfig) -> int:
 
 
 def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int:
+    # What is wrong is said before seconds of imports, or else before Ray is started.
+    skipped = Counter[str]()
+    found = recordings(config.input, config.s3, skipped)
     check_notifications("transcribe")
     display.begin("reading the model")
     from nightscribe.cluster.ray_session import connected
@@ -191,9 +194,6 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
-    # What is wrong is said before Ray is started.
-    skipped = Counter[str]()
-    found = recordings(config.input, config.s3, skipped)
     revision = Revision(config.revise.where) if config.revise.on else None
     check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
