@@ -135,7 +135,7 @@ def _worst_table(worst: Sequence[dict[str, Any]]) -> Table:
         Column("worst files", overflow="fold"), "WER", "words", "hypothesis", title_justify="left"
     )
     for row in worst:
-        text = row["heard"] if len(row["heard"]) < 60 else row["heard"][:57] + "..."
+        text = row["hypothesis"] if len(row["hypothesis"]) < 60 else row["hypothesis"][:57] + "..."
         table.add_row(
             row["uri"], _percent(row["word_error_rate"]), str(row["reference_words"]), text
         )

@@ -24,9 +24,15 @@ from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
-from nightscribe.records import Finding, Span, Word
-from nightscribe.rendering.document import RenderingConfig, monologue, without_pauses
+from nightscribe.records import Finding, Span, SpeakerSpan, Word
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    speakers_in,
+    without_pauses,
+)
 from nightscribe.rendering.formats import FORMATS, TIME_DECIMALS, json_word, render
+from nightscribe.speakers.config import SpeakersConfig
 
 if TYPE_CHECKING:
     from nightscribe.model.prompting import Prompt
@@ -65,6 +71,7 @@ class FileConfig:
     engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
     decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    speakers: SpeakersConfig = group(SpeakersConfig, "who speaks: speakers=on")
     rendering: RenderingConfig = group(RenderingConfig, "paragraphs and subtitles")
 
     def __post_init__(self) -> None:
@@ -85,6 +92,7 @@ class FileTranscript:
     tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
     findings: tuple[Finding, ...] = ()  # of the guards
     speech: tuple[Span, ...] = ()  # where voice activity was detected
+    speaker_spans: tuple[SpeakerSpan, ...] = ()  # who speaks when, with speakers=on
     damage: str | None = None  # why only a part of the file could be decoded
 
     @property
@@ -109,7 +117,7 @@ def load_transcriber(model: str, *, settings: Mapping[str, Any] | None = None) -
     from nightscribe.transcription.transcriber import Transcriber
 
     config = _config(STANDARD_INPUT, model, settings)
-    return Transcriber.load(config.model, config.engine, config.guards)
+    return Transcriber.load(config.model, config.engine, config.guards, config.speakers)
 
 
 def read_audio(
@@ -147,6 +155,7 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     """Transcribe as configured; raises ValueError where nothing can be decoded."""
     from nightscribe.guards.inspection import inspect
     from nightscribe.model.checkpoints.open import open_model
+    from nightscribe.speakers.diarization import diarize, with_speakers
     from nightscribe.transcription.transcriber import Clip, Transcriber
 
     checkpoint = open_model(config.model)
@@ -155,15 +164,18 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     samples_N, damage = samples_of(config.audio, config.channel, config.decode, rate_hz)
     clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
     transcriber = Transcriber.from_checkpoint(
-        checkpoint, config.model, engine_of(config.engine), config.guards
+        checkpoint, config.model, engine_of(config.engine), config.guards, config.speakers
     )
     (transcript,) = transcriber.transcribe([clip])
     inspection = inspect(transcript.words, transcript.speech, None, config.guards)
+    spans = diarize(transcript.voices, config.speakers).spans
+    words = with_speakers(transcript.words, spans)
     return FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=list(without_pauses(transcript.words, transcript.speech, config.rendering)),
+        words=list(without_pauses(words, transcript.speech, config.rendering)),
         speech=transcript.speech,
+        speaker_spans=spans,
         tokens=transcript.tokens_T[1:].tolist(),
         findings=inspection.findings,
         damage=damage,
@@ -202,9 +214,8 @@ def written(transcript: FileTranscript, config: FileConfig) -> str:
     if config.format == "json":
         return _json(transcript, with_tokens=config.tokens)
     name = Path(transcript.uri).name
-    return render(
-        monologue(name, transcript.words, transcript.speech), config.format, config.rendering
-    )
+    speakers = speakers_in(transcript.words, transcript.speaker_spans, speech=transcript.speech)
+    return render(Document(name, speakers), config.format, config.rendering)
 
 
 def _json(transcript: FileTranscript, with_tokens: bool) -> str:

@@ -5,10 +5,12 @@ Ray and torch take seconds to import: functions do it once the command line is k
 
 import logging
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,24 +28,33 @@ from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, read_prompts
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
+from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.records import Recording
+from nightscribe.records import Recording, Transcript
+from nightscribe.speakers.config import SpeakersConfig
+from nightscribe.speakers.diarization import add_speakers
+from nightscribe.stopping import CURRENCIES, Limits, limits_of
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.failure_retry import RETRIES
+from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
-from nightscribe.storage.run import Settings
+from nightscribe.storage.nights import NightReceipt
+from nightscribe.storage.plan_changes import MISSING_FILES, Revision
+from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
 from nightscribe.storage.sources import describe_skipped, recordings
+from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
     from nightscribe.cluster.dataset import Stages
     from nightscribe.cluster.driver import RunSpec
     from nightscribe.cluster.progress import Progress
     from nightscribe.model.checkpoints.open import Checkpoint
+    from nightscribe.storage.run import Night
 
 TOO_MANY_FAILURES = 1
 RESUME = "run the same command to resume"
@@ -71,13 +82,63 @@ class FailuresConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReviseConfig:
+    """Whether to transcribe anew what is there."""
+
+    on: bool = option(
+        False,
+        "transcribe anew what is there, with other settings, as a new revision",
+        common=True,
+    )
+    where: str | None = option(
+        None,
+        "only the transcripts for which this holds, as in \"status != 'ok' or confidence < 0.8\"",
+        common=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.where is not None and not self.on:
+            raise ValueError("revise.where chooses what to transcribe anew: add revise=true")
+        if self.where is not None:
+            Revision(self.where)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TranscribeConfig:
-    """Transcribe an archive. Run the same command again to resume after any interruption."""
+    """Transcribe an archive. The same command resumes, and on a later night adds what is new."""
 
     input: str = option(MISSING, "file, folder, glob pattern or manifest; local or s3://")
     output: str = option(MISSING, "folder for the results; local or s3://")
     tokens: bool = option(False, "store the token of every frame with the shards")
     quiet: bool = option(False, "print a line every 30 s instead of a progress bar")
+    missing: str = option(
+        "keep",
+        "what happens to transcripts whose file is not found any more: keep or drop",
+        choices=MISSING_FILES,
+        common=True,
+    )
+    max_dropped_share: float = option(
+        0.5, "refuse missing=drop if more of the archive is missing", minimum=0, maximum=1
+    )
+    revise: ReviseConfig = group(ReviseConfig, "whether to transcribe anew what is there")
+    order: str | None = option(
+        None,
+        "what comes first: longest, newest or a number column of the manifest, highest first",
+        common=True,
+    )
+    deadline: str | None = option(
+        None,
+        "begin nothing that would not end by then: 07:00, or a date and time such as "
+        "2026-12-01T07:00, by the clock of this machine",
+        common=True,
+    )
+    budget: float | None = option(
+        None, "most to spend in one night; needs price_per_gpu_hour", above=0, common=True
+    )
+    price_per_gpu_hour: float | None = option(
+        None, "price of an hour of one GPU, or of one worker without a GPU", above=0, common=True
+    )
+    currency: str = option("USD", "currency of budget and price", choices=CURRENCIES)
     log: LogConfig = group(LogConfig, "logging")
     model: ModelConfig = group(lambda: ModelConfig(checkpoint=MISSING), "which model")
     engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
@@ -93,56 +154,94 @@ class TranscribeConfig:
     s3: S3Config = group(S3Config, "access to object stores")
     planning: PlanningConfig = group(PlanningConfig, "order of the work")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
+    speakers: SpeakersConfig = group(SpeakersConfig, "who speaks: speakers=on")
     failures: FailuresConfig = group(FailuresConfig, "what counts as a success")
     intervals: IntervalsConfig = group(IntervalsConfig, "how often results and status are written")
     lease: LeaseConfig = group(LeaseConfig, "one writer at a time to an output")
 
+    def __post_init__(self) -> None:
+        check_options(self)
+        _limits(self, num_gpus=1.0)  # says what is wrong before anything is started
+
+
+def _limits(config: TranscribeConfig, num_gpus: float) -> Limits:
+    price, currency = config.price_per_gpu_hour, config.currency
+    return limits_of(config.deadline, config.budget, price, currency, num_gpus, datetime.now())
+
 
 def transcribe_archive(config: TranscribeConfig) -> int:
     """Do what is left to do; the exit code."""
-    with logged(config.log) as run_log:
-        return _transcribe(config, run_log)
+    is_logged = config.log.format == "json"
+    with logged(config.log) as run_log, Display(config.output, config.quiet, is_logged) as display:
+        return _transcribe(config, run_log, display)
 
 
-def _transcribe(config: TranscribeConfig, run_log: Log) -> int:
-    from nightscribe.cluster.driver import transcribe
-    from nightscribe.cluster.ray_session import connected, session_folder
-    from nightscribe.cluster.resources import pool_for
+def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int:
+    display.begin("reading the model")
+    from nightscribe.cluster.ray_session import connected
     from nightscribe.model.checkpoints.open import open_model
 
     checkpoint = open_model(config.model)
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
+    # What is wrong is said before Ray is started.
     skipped = Counter[str]()
-    # Raises for a wrong input before Ray is started.
     found = recordings(config.input, config.s3, skipped)
+    revision = Revision(config.revise.where) if config.revise.on else None
+    check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
+    display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
-        pool = pool_for(config.cluster, config.engine.num_slots)
+        display.begin("listing recordings")
         with (
-            _plan(found, config.planning, skipped) as path,
+            _compared(store, found, config, skipped) as (path, night),
             stopped_by_signals() as stop,
-            Display(config.output, config.quiet, is_logged=config.log.format == "json") as display,
         ):
-
-            def report(progress: "Progress") -> None:
-                display.show(progress)
-                run_log.publish_when_due(store, session_folder())
-
-            try:
-                spec = run_spec(config, checkpoint, prompts, path)
-                progress = transcribe(spec, pool, stop, report)
-            except KeyboardInterrupt:
-                log.warning("recordings in progress are not finished; %s", RESUME)
-                raise
-            finally:
-                run_log.publish(store, session_folder())
-    display.summarise(progress)
-    return exit_code(progress, config.failures.max)
+            display.begin("comparing with earlier results")
+            spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
+            progress, receipt = _attempt(config, store, spec, stop, run_log, display)
+    display.summarise(progress, describe_receipt(receipt))
+    return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
 
 
-def exit_code(progress: "Progress", max_failures: int | None) -> int:
-    if progress.state != "finished":
+def _attempt(
+    config: TranscribeConfig,
+    store: Store,
+    spec: "RunSpec",
+    stop: threading.Event,
+    run_log: Log,
+    display: Display,
+) -> tuple["Progress", NightReceipt]:
+    """Work until the run is finished or stopped; what the night did is stored in any case."""
+    from nightscribe.cluster.driver import transcribe
+    from nightscribe.cluster.ray_session import session_folder
+    from nightscribe.cluster.resources import pool_for
+
+    pool = pool_for(config.cluster, config.engine.num_slots)
+    num_gpus = pool.num_actors * (pool.gpus_per_actor or 1.0)
+    night_log = NightLog(store, pool, _limits(config, num_gpus), config.currency, stop)
+
+    def report(progress: "Progress") -> None:
+        display.show(progress)
+        run_log.publish_when_due(store, session_folder())
+        night_log.show(progress)
+
+    try:
+        progress = transcribe(spec, pool, stop, report)
+        return progress, night_log.end(progress)
+    except KeyboardInterrupt:
+        log.warning("recordings in progress are not finished; %s", RESUME)
+        raise
+    except Exception as error:
+        night_log.fail(" ".join(str(error).split()))
+        raise
+    finally:
+        run_log.publish(store, session_folder())
+
+
+def exit_code(progress: "Progress", max_failures: int | None, is_limited: bool = False) -> int:
+    """A night that stopped at its deadline or budget has done what it was asked for."""
+    if progress.state != "finished" and not is_limited:
         return INTERRUPTED
     too_many = max_failures is not None and progress.num_failures > max_failures
     return TOO_MANY_FAILURES if too_many else 0
@@ -169,19 +268,29 @@ def settings(
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
         **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
+        **_speaker_settings(config.speakers),
     }
 
 
+def _speaker_settings(speakers: SpeakersConfig) -> Settings:
+    """None where speakers are off, as in runs of earlier versions."""
+    if not speakers.is_on:
+        return {}
+    return {f"speakers_{name}": value for name, value in asdict(speakers).items()}
+
+
 @contextmanager
-def _plan(
-    found: Iterable[Recording], planning: PlanningConfig, skipped: Counter[str]
-) -> Iterator[Path]:
-    """The archive as it is now, as a file; the driver compares it with the plan of the run."""
-    from nightscribe.storage.run import write_plan
+def _compared(
+    store: Store, found: Iterable[Recording], config: TranscribeConfig, skipped: Counter[str]
+) -> Iterator[tuple[Path, "Night"]]:
+    """What is new in the archive, planned, as a file, and the plan that it was compared with."""
+    from nightscribe.storage.current_plan import read_current
+    from nightscribe.storage.run import Night, write_plan
 
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         path = Path(folder) / "plan.parquet"
-        write_plan(plan(found, ContentHasher(), planning), path)
+        before = read_current(store, path.parent)
+        write_plan(plan(before.unseen(found), ContentHasher(), config.planning), path)
         if skipped:
             log.warning(
                 "%d files were skipped, by suffix: %s; a pattern such as input='FOLDER/**' takes "
@@ -189,7 +298,14 @@ def _plan(
                 skipped.total(),
                 describe_skipped(skipped),
             )
-        yield path
+        night = Night(
+            missing=config.missing,
+            max_dropped_share=config.max_dropped_share,
+            revision=Revision(config.revise.where) if config.revise.on else None,
+            order=config.order,
+            compared=before,
+        )
+        yield path, night
 
 
 def engine_of(config: TranscribeConfig) -> EngineConfig:
@@ -209,12 +325,16 @@ def run_spec(
         settings=settings(config, checkpoint, prompts),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
         stages=_stages(config, checkpoint, prompts),
-        examine=partial(add_inspection, config=config.guards),
+        examine=partial(_examined, guards=config.guards, speakers=config.speakers),
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
         retry=config.failures.retry,
     )
+
+
+def _examined(transcript: Transcript, guards: GuardsConfig, speakers: SpeakersConfig) -> Transcript:
+    return add_inspection(add_speakers(transcript, speakers), guards)
 
 
 def _stages(
@@ -235,7 +355,9 @@ def _stages(
     )
     return Stages(
         read=reader,
-        make_transcriber=partial(Transcriber.load, config.model, engine_of(config), config.guards),
+        make_transcriber=partial(
+            Transcriber.load, config.model, engine_of(config), config.guards, config.speakers
+        ),
         output=config.output,
         s3=config.s3,
         shards=ShardOptions(

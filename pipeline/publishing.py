@@ -21,6 +21,7 @@ from nightscribe.stitching import is_complete, stitch
 from nightscribe.storage.failure_retry import remove_failures
 from nightscribe.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
 from nightscribe.storage.result_tables import (
+    planned_id,
     publish_failures,
     publish_transcripts,
     published_failures,
@@ -88,9 +89,12 @@ class Publisher:
         check_lease: Callable[[], None],
         duplicates: Mapping[str, list[Recording]],
         examine: Callable[[Transcript], Transcript],
+        asked: Mapping[str, int] | None = None,
     ) -> None:
+        """`asked`: the revision of recordings of which there may be an older transcript."""
         self._store, self._check_lease = store, check_lease
         self._duplicates, self._examine = duplicates, examine
+        self._asked = asked or {}
         self._published: set[str] = set()
         self._published_failed_shards: set[tuple[str, int]] = set()
         self._num_channels: dict[str, int] = {}  # of files that were split, by source
@@ -103,9 +107,9 @@ class Publisher:
     def restore(self, retry: str = "passing") -> None:
         """Load what earlier attempts have done, without the failures that are to be retried."""
         remove_failures(self._store, retry)
-        for row in published_transcripts(self._store):
+        for row in published_transcripts(self._store, self._asked):
             self._add_published(row.recording_id, row.num_channels)
-        for row in published_failures(self._store):
+        for row in published_failures(self._store, self._asked):
             if row.failed_shard is None:
                 self._add_published(row.recording_id, row.num_channels)
             else:
@@ -167,9 +171,7 @@ class Publisher:
     def _results(self, names: list[str]) -> NewResults:
         outcomes = self._outcomes(names)
         results = [
-            copy
-            for name in names
-            for copy in self._with_duplicates(_result(outcomes[name], self._examine))
+            copy for name in names for copy in self._with_duplicates(self._result(outcomes[name]))
         ]
         return NewResults(
             tuple(transcript for result in results for transcript in result.transcripts),
@@ -179,6 +181,17 @@ class Publisher:
                 for failure in result.failures
                 if self._is_new(failure)
             ),
+        )
+
+    def _result(self, outcomes: list[Outcome]) -> NewResults:
+        """With the revision that the plan asks for, which may be later than that of the shards."""
+        result = _result(outcomes, self._examine)
+        recording = result.results[0].recording
+        name = planned_id(recording.recording_id, recording.num_channels)
+        recording = replace(recording, revision=self._asked.get(name, recording.revision))
+        return NewResults(
+            tuple(replace(one, recording=recording) for one in result.transcripts),
+            tuple(replace(one, recording=recording) for one in result.failures),
         )
 
     def _outcomes(self, names: list[str]) -> dict[str, list[Outcome]]:

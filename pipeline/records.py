@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -31,10 +31,39 @@ class Word:
     start_s: float
     end_s: float
     confidence: float
+    speaker: str | None = None  # where speakers are told apart
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_s <= self.end_s:
             raise ValueError(f"word {self.text!r} spans {self.start_s}..{self.end_s} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice within a few seconds: where it speaks, and what it sounds like."""
+
+    spans: tuple[Span, ...]  # in order
+    clean_s: float  # how much of them it speaks alone
+    vector: bytes = field(repr=False)  # float16, of length 1
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerSpan:
+    """A span in which one speaker speaks; spans of different speakers may overlap."""
+
+    speaker: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A speaker of one recording, and how much it speaks."""
+
+    name: str
+    duration_s: float
+    num_words: int
+    vector: bytes = field(default=b"", repr=False)  # float32, of length 1; empty: not known here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +82,11 @@ class Recording:
     domain: str | None = None
     text: str | None = None  # the reference transcript, where the manifest has it
     cuts_s: tuple[float, ...] = ()  # additional cuts in the file, where the manifest has them
+    revision: int = 1  # number of the generation of the plan that asks for this transcript
+    prompt: str | None = None  # text that the model gets ahead of it
+    prompt_audio: str | None = None  # file that the model hears ahead of it
+    terms: tuple[str, ...] = ()  # names and rare words that probably occur
+    extra: str | None = None  # other columns of the manifest, as JSON
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 0:
@@ -177,6 +211,7 @@ class ShardTranscript:
     speech: tuple[Span, ...] = ()  # spans of speech, by loudness
     turn_ends_s: tuple[float, ...] = ()  # where the model detects the end of a turn
     num_redecoded: int = 0  # stalled spans whose words come from a retry
+    voices: tuple[Voice, ...] = ()  # where speakers are told apart
 
     @property
     def recording(self) -> Recording:
@@ -225,7 +260,7 @@ class Inspection:
     num_looped_words: int
     num_silent_words: int
     num_simultaneous_words: int
-    language_heard: str | None
+    detected_language: str | None
     is_language_mismatched: bool
     findings: tuple[Finding, ...]
 
@@ -246,6 +281,9 @@ class Transcript:
     turn_ends_s: tuple[float, ...] = ()
     num_redecoded: int = 0
     duplicate_of: str | None = None  # the recording with the same bytes that was transcribed
+    voices: tuple[Voice, ...] = ()  # until the speakers are told apart
+    speakers: tuple[Speaker, ...] = ()  # in the order in which they first speak
+    speaker_spans: tuple[SpeakerSpan, ...] = ()  # who speaks when, by start
     inspection: Inspection | None = None  # None: not inspected by the guards
 
     def __post_init__(self) -> None:

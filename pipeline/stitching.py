@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import inf
 
-from nightscribe.records import Failure, Shard, ShardTranscript, Span, Transcript, Word
+from nightscribe.records import Failure, Shard, ShardTranscript, Span, Transcript, Voice, Word
 
 TIME_DECIMALS = 3
 
@@ -34,7 +34,7 @@ def stitch(transcripts: Iterable[ShardTranscript], failed: Iterable[Failure] = (
     shards = [transcript_at[index] for index in sorted(transcript_at)]
     holes = [hole for index, hole in holes_at.items() if index not in transcript_at]
     reasons = _what_is_missing(last, holes)
-    words = _in_file_time([word for shard in shards for word in _owned_words(shard)], last)
+    words = _in_file_time([word for shard in shards for word in owned_words(shard)], last)
     return Transcript(
         recording=last.recording,
         duration_s=_rounded(last.owned_end_sample / last.sample_rate_hz),
@@ -47,6 +47,7 @@ def stitch(transcripts: Iterable[ShardTranscript], failed: Iterable[Failure] = (
         speech=tuple(span for shard in shards for span in _owned_speech(shard)),
         turn_ends_s=tuple(end_s for shard in shards for end_s in _owned_turn_ends(shard)),
         num_redecoded=sum(shard.num_redecoded for shard in shards),
+        voices=tuple(voice for shard in shards for voice in _owned_voices(shard)),
     )
 
 
@@ -66,7 +67,7 @@ def _what_is_missing(last: Shard, holes: Iterable[Shard]) -> tuple[str, ...]:
     return (*([last.damage] if last.damage else []), *spans)
 
 
-def _owned_words(transcript: ShardTranscript) -> Iterator[Word]:
+def owned_words(transcript: ShardTranscript) -> Iterator[Word]:
     """The words that the shard owns, in seconds of the recording."""
     start_s, (first_s, end_s) = transcript.shard.start_s, _owned(transcript.shard)
     for word in transcript.words:
@@ -77,12 +78,23 @@ def _owned_words(transcript: ShardTranscript) -> Iterator[Word]:
 
 def _owned_speech(transcript: ShardTranscript) -> Iterator[Span]:
     """The part of each span of speech that the shard owns, in seconds of the file."""
-    owned_start_s, owned_end_s = _owned(transcript.shard)
-    offset_s = transcript.shard.recording.start_s
-    for start_s, end_s in transcript.speech:
-        start_s = max(transcript.shard.start_s + start_s, owned_start_s, 0.0)
-        end_s = min(transcript.shard.start_s + end_s, owned_end_s)
+    return _owned_spans(transcript.speech, transcript.shard)
+
+
+def _owned_voices(transcript: ShardTranscript) -> Iterator[Voice]:
+    for voice in transcript.voices:
+        spans = tuple(_owned_spans(voice.spans, transcript.shard))
+        if spans:
+            yield replace(voice, spans=spans)
+
+
+def _owned_spans(spans: Iterable[Span], shard: Shard) -> Iterator[Span]:
+    owned_start_s, owned_end_s = _owned(shard)
+    for start_s, end_s in spans:
+        start_s = max(shard.start_s + start_s, owned_start_s, 0.0)
+        end_s = min(shard.start_s + end_s, owned_end_s)
         if start_s < end_s:
+            offset_s = shard.recording.start_s
             yield Span(_rounded(offset_s + start_s), _rounded(offset_s + end_s))
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nightscribe.engine.interface import Chunk, RoundInput
+from nightscribe.engine.interface import HOLD, Chunk, RoundInput
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream, StreamOutput
 from nightscribe.guards.config import GuardsConfig
@@ -36,7 +36,8 @@ class HashingModel:
         state_J = np.where(chunk.fresh_J, 0, self.codec_S[chunk.slots_J])
         codes_JF = np.empty_like(sums_JF)
         for frame in range(chunk.num_frames):
-            state_J = codes_JF[:, frame] = mixed(state_J, sums_JF[:, frame])
+            codes_JF[:, frame] = mixed(state_J, sums_JF[:, frame])
+            state_J = np.where(frame < chunk.frames_J, codes_JF[:, frame], state_J)
         self.codec_S[chunk.slots_J[chunk.continues_J]] = state_J[chunk.continues_J]
         return codes_JF
 
@@ -53,10 +54,12 @@ class HashingModel:
         is_fresh_S = now.positions_S == 0
         self.forget(is_fresh_S, state_S, prompted_S)
         said_S = mixed(state_S, np.where(is_fresh_S, 0, heard_S) + now.whims_S)
-        due_S = now.prompt_tokens_P[now.prompts_S + prompted_S]
+        is_held_S = now.forced_S == HOLD
+        due_S = now.prompt_tokens_P[np.where(is_held_S, 0, now.prompts_S + prompted_S)]
         said_S = np.where((due_S >= 0) & (said_S % 2 == 0), due_S, said_S)
-        state_S[:] = np.where(now.forced_S >= 0, now.forced_S, said_S)
-        prompted_S += state_S == due_S
+        said_S = np.where(now.forced_S >= 0, now.forced_S, said_S)
+        state_S[:] = np.where(is_held_S, state_S, said_S)
+        prompted_S += (state_S == due_S) & ~is_held_S
         return state_S
 
     def forget(self, is_fresh_S: np.ndarray, state_S: np.ndarray, prompted_S: np.ndarray) -> None:

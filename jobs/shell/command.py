@@ -36,6 +36,10 @@ TRACE_VARIABLE = "NIGHTSCRIBE_TRACE"
 KEY_COLUMNS = 34
 LINE_COLUMNS = 100
 EXTRA_OF_MODULE = {
+    "aiohttp": "serve",
+    "msgpack": "serve",
+    "sounddevice": "microphone",
+    "soxr": "serve",
     "google": "train",  # protobuf
     "jinja2": "report",
     "jiwer": "evaluate",

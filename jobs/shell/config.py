@@ -203,11 +203,18 @@ def _parsed(job: Job, words: list[str], multirun: bool) -> Iterator[Override]:
         if not re.match(r"[\w./@-]+=", word) or _is_file(word):
             written = f"{_next_positional(job, positional, word)}={_quoted(word)}"
         else:
-            written = word if multirun else _with_quoted_text(job, word)
+            written = _switched(job, word if multirun else _with_quoted_text(job, word))
         try:
             yield parser.parse_override(written)
         except HydraException as error:
             raise ConfigError(f"{word}: the value cannot be read ({error})") from None
+
+
+def _switched(job: Job, word: str) -> str:
+    """`revise=true` is short for `revise.on=true`, where a group has such a key."""
+    path, _, value = word.partition("=")
+    is_switch = value in ("true", "false") and f"{path}.on" in job.keys
+    return f"{path}.on={value}" if is_switch else word
 
 
 def _is_file(word: str) -> bool:

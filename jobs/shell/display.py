@@ -1,42 +1,82 @@
-"""The progress of a run on the terminal: a progress bar, or a plain line every 30 s."""
+"""The progress of a run on the terminal: a bar and counts, or a plain line every 30 s.
+
+A terminal that can move its cursor gets two lines that are drawn again and again. A dumb terminal
+gets a line when something begins and every 30 s; a pipe gets a line every 30 s. A display that
+breaks is switched off; it never ends a run.
+"""
 
 import logging
+import os
 import shlex
+import signal
 import sys
+import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Sequence
+from functools import wraps
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
-from rich.progress import Progress as Bar
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from nightscribe.cluster.progress import Progress
 from nightscribe.jobs.shell.terminal import clock, console
 
+if TYPE_CHECKING:
+    from nightscribe.cluster.progress import Progress
+
 LINE_EVERY_S = 30.0
+FRAME_S = 0.1
 HOUR_S = 3600
+MAX_BAR_CHARS = 24
+ENDED = ("finished", "stopped", "failed")
+# Workers that have not stepped yet report no occupancy.
+LOADING = "starting workers, loading the model"
+
+Arguments = ParamSpec("Arguments")
 
 log = logging.getLogger(__name__)
 
 
+def _never_raises(
+    show: Callable[Concatenate["Display", Arguments], None],
+) -> Callable[Concatenate["Display", Arguments], None]:
+    """Switch the display off when it breaks: the terminal may be gone, the run goes on."""
+
+    @wraps(show)
+    def safely(display: "Display", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        if display.is_broken:
+            return
+        try:
+            show(display, *args, **kwargs)
+        except Exception as error:
+            display.is_broken = True
+            log.warning("the progress display is switched off: %s", error)
+
+    return safely
+
+
 class Display:
-    """`with Display(output, quiet) as display:`, then call `show` as often as you like."""
+    """`with Display(output, quiet) as display:`, then `begin` a phase or `show` progress."""
 
     def __init__(self, output: str, quiet: bool, is_logged: bool = False) -> None:
+        self.is_broken = False
         self._output, self._is_logged = output, is_logged
         self._console = console(stderr=True)
-        self._bar = None if quiet or is_logged or not sys.stderr.isatty() else _bar(self._console)
-        self._task: TaskID | None = None
-        self._printed_at_s = -LINE_EVERY_S
-        self._printed_state = ""
+        is_watched = not quiet and not is_logged and sys.stderr.isatty()
+        self._prints_phases = is_watched and self._console.is_dumb_terminal
+        self._is_animated = is_watched and not self._prints_phases
+        self._live: Live | None = None
+        self._spinner = Spinner("dots" if self._has_unicode else "line")
+        self._ended = threading.Event()
+        self._phase, self._phase_began_s = "", time.monotonic()
+        self._progress: Progress | None = None
+        self._printed_at_s, self._printed_state = -LINE_EVERY_S, ""
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-            self._task = self._bar.add_task("listing recordings", total=None)
+        self._start()
         return self
 
     def __exit__(
@@ -45,68 +85,186 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._stop()
 
-    def show(self, progress: Progress) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task,
-                total=progress.num_recordings,
-                completed=progress.num_done,
-                description=line(progress),
-            )
-        elif self._is_due(progress):
+    @_never_raises
+    def begin(self, phase: str) -> None:
+        """Show what the run waits for, until the next phase or the first progress."""
+        self._phase, self._phase_began_s = phase, time.monotonic()
+        if self._prints_phases:
+            self._console.print(phase, soft_wrap=True)
+
+    @_never_raises
+    def show(self, progress: "Progress") -> None:
+        waits = LOADING if _is_starting(progress) else ""
+        if waits != self._phase:
+            self._phase, self._phase_began_s = waits, time.monotonic()
+        self._progress = progress
+        if not self._is_animated and self._is_due(progress):
             self._print(progress)
 
-    def _print(self, progress: Progress) -> None:
-        if self._is_logged:
-            log.info("progress", extra=progress.document() | {"history": []})
-            return
-        counted = f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
-        self._console.print(f"{counted} · {line(progress)}", soft_wrap=True)
-
-    def summarise(self, progress: Progress) -> None:
-        """Print the end of the run, and the commands that may follow."""
+    @_never_raises
+    def summarise(self, progress: "Progress", receipt: Sequence[str] = ()) -> None:
+        """Print the end of the run, what the night cost and left, and what may follow."""
+        self._stop()
         if self._is_logged:
             return
         self._console.print(_table(progress))
+        for about in receipt:
+            self._console.print(about, soft_wrap=True)
         for command in next_commands(progress, self._output):
             self._console.print(f"  {command}", soft_wrap=True)
 
-    def _is_due(self, progress: Progress) -> bool:
+    def _print(self, progress: "Progress") -> None:
+        if self._is_logged:
+            log.info("progress", extra=progress.document() | {"history": []})
+        elif self._phase:
+            self._console.print(f"{self._phase}, {recordings(progress)}", soft_wrap=True)
+        else:
+            parts = [*headline(progress), *details(progress)]
+            self._console.print(self._joined(parts), soft_wrap=True)
+
+    def _is_due(self, progress: "Progress") -> bool:
         now_s = time.monotonic()
         if now_s - self._printed_at_s < LINE_EVERY_S and progress.state == self._printed_state:
             return False
         self._printed_at_s, self._printed_state = now_s, progress.state
         return True
 
+    @_never_raises
+    def _start(self) -> None:
+        if not self._is_animated:
+            return
+        self._live = Live(
+            get_renderable=self._frame, console=self._console, auto_refresh=False, transient=True
+        )
+        self._live.start()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTSTP, self._suspend)
+        threading.Thread(target=self._draw, name="display", daemon=True).start()
 
-class _Counted(ProgressColumn):
-    """Recordings done and in all; empty until the total is known."""
+    @_never_raises
+    def _stop(self) -> None:
+        self._ended.set()
+        if self._live is None:
+            return
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        self._live.stop()
 
-    def render(self, task: Task) -> Text:
-        counted = "" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
-        return Text(counted, style="bold")
+    def _draw(self) -> None:
+        while not self._ended.wait(FRAME_S) and not self.is_broken:
+            self._refresh()
+
+    @_never_raises
+    def _refresh(self) -> None:
+        if self._live is not None and self._live.is_started:
+            self._live.refresh()
+
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-Z: leave the shell an empty line and a cursor, and draw again afterwards."""
+        if self._live is not None and not self.is_broken:
+            self._live.stop()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)  # returns when the process is continued
+        signal.signal(signal.SIGTSTP, self._suspend)
+        if self._live is not None and not self.is_broken:
+            self._live.start()
+
+    @property
+    def _has_unicode(self) -> bool:
+        return not (_is_c_locale() or self._console.options.ascii_only)
+
+    def _frame(self) -> Text:
+        """The one or two lines that are drawn now."""
+        width, spinner = self._console.width, self._spinner.render(self._console.get_time())
+        frame = Text.assemble(spinner if isinstance(spinner, Text) else "", " ", overflow="crop")
+        progress = self._progress
+        if self._phase or progress is None:
+            frame.append(self._phase, style="bold")
+            frame.append(f"  {clock(time.monotonic() - self._phase_began_s)}")
+            below = [recordings(progress)] if progress is not None else []
+        else:
+            head = self._joined(headline(progress))
+            frame.append_text(self._bar(share_done(progress), width - len(head) - 4))
+            frame.append(f" {head}")
+            below = details(progress)
+        frame.truncate(width - 1, overflow="ellipsis" if self._has_unicode else "crop")
+        second = Text(f"  {self._joined(below)}")
+        second.truncate(width - 1, overflow="ellipsis" if self._has_unicode else "crop")
+        return Text("\n").join([frame, second])
+
+    def _bar(self, share: float, room_chars: int) -> Text:
+        width = max(min(room_chars, MAX_BAR_CHARS), 0)
+        num_full = int(share * width)
+        full, empty = ("\u2501", "\u2501") if self._has_unicode else ("#", "-")
+        if self._console.color_system is None:
+            empty = " " if self._has_unicode else empty
+        return Text.assemble(
+            (full * num_full, "green"), (empty * (width - num_full), "bright_black")
+        )
+
+    def _joined(self, parts: list[str]) -> str:
+        return (" \u00b7 " if self._has_unicode else " | ").join(parts)
 
 
-def line(progress: Progress) -> str:
-    """Hours, speed, occupancy, failures, retries and time left."""
+def _is_c_locale() -> bool:
+    """Whether the locale is C by choice; Python writes UTF-8 in it, which its terminal may lack."""
+    named = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    return next((name for name in named if name), "") in ("C", "POSIX")
+
+
+def _is_starting(progress: "Progress") -> bool:
+    return progress.state == "running" and not progress.transcribed_s and not progress.occupancy
+
+
+def share_done(progress: "Progress") -> float:
+    """The share of the audio that this attempt found left; never all of it while work is left."""
+    if progress.state == "finished" or not progress.estimated_s:
+        return 1.0 if progress.state == "finished" else 0.0
+    return min(progress.transcribed_s / progress.estimated_s, 0.99)
+
+
+def recordings(progress: "Progress") -> str:
+    return f"{progress.num_done:,} of {progress.num_recordings:,} recordings"
+
+
+def headline(progress: "Progress") -> list[str]:
+    """Percent of the audio, recordings, and the time left."""
+    if progress.state == "draining":
+        return ["finishing recordings in progress, Ctrl-C again to stop now"]
+    return [f"{share_done(progress):.0%}", recordings(progress), *_time_left(progress)]
+
+
+def _time_left(progress: "Progress") -> list[str]:
+    if progress.state in ENDED:
+        return []
+    if progress.transcribed_s >= progress.estimated_s:  # durations are estimated from sizes
+        return ["longer than estimated"] if progress.num_done < progress.num_recordings else []
+    return [] if progress.left_s is None else [f"{clock(max(progress.left_s, 1.0))} left"]
+
+
+def details(progress: "Progress") -> list[str]:
+    """Hours of audio, speed, occupancy, failures and retries."""
+    hours = progress.transcribed_s / HOUR_S
+    total = max(progress.estimated_s / HOUR_S, hours)
+    counted = f"{hours:.1f} of {total:.1f} h" if total >= 1 else f"{_minutes(progress)} min"
     parts = [
-        "finishing recordings in progress, Ctrl-C again to stop now"
-        if progress.state == "draining"
-        else "",
-        f"{progress.transcribed_s / HOUR_S:.1f} h transcribed",
+        f"{counted} of audio",
         f"{progress.speed:.0f} x real time",
         "" if progress.occupancy is None else f"{progress.occupancy:.0%} slot occupancy",
         f"{progress.num_failures:,} failed" if progress.num_failures else "",
         f"{progress.num_retries:,} retried" if progress.num_retries else "",
-        "" if progress.left_s is None else f"{clock(progress.left_s)} left",
     ]
-    return " · ".join(part for part in parts if part)
+    return [part for part in parts if part]
 
 
-def next_commands(progress: Progress, output: str) -> list[str]:
+def _minutes(progress: "Progress") -> str:
+    done, total = progress.transcribed_s / 60, progress.estimated_s / 60
+    return f"{done:.1f} of {max(total, done):.1f}"
+
+
+def next_commands(progress: "Progress", output: str) -> list[str]:
     if progress.state != "finished":
         return ["Run the same command to resume."]
     run = shlex.quote(output)
@@ -119,18 +277,7 @@ def next_commands(progress: Progress, output: str) -> list[str]:
     ]
 
 
-def _bar(console: Console) -> Bar:
-    return Bar(
-        SpinnerColumn(),
-        BarColumn(bar_width=24),
-        _Counted(),
-        TextColumn("{task.description}"),
-        console=console,
-        transient=True,
-    )
-
-
-def _table(progress: Progress) -> Table:
+def _table(progress: "Progress") -> Table:
     table = Table(box=None, show_header=False, title=f"run {progress.run_id} {progress.state}")
     table.add_row("recordings", f"{progress.num_done:,} of {progress.num_recordings:,}")
     table.add_row("failed", f"{progress.num_failures:,}")

@@ -1,4 +1,4 @@
-"""Attention alone, by every backend that supports it: one layer, one query per slot, full caches.
+"""Attention alone, by every backend that supports it: one layer, one query per slot.
 
 B rows (slots), H heads, T queries, C entries of the KV cache, E width of a head.
 """
@@ -9,12 +9,12 @@ from functools import partial
 
 import torch
 
-from nightscribe.benchmarks.measurements import in_turns, medians
+from nightscribe.benchmarks.measurements import fill_with_noise, in_turns, medians
 from nightscribe.model.attention_backends import backends
+from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.device import name_of
 from nightscribe.model.kv_cache import KVCache
-from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.transformer import ring_mask
+from nightscribe.model.transformer import Window, ring_mask
 
 REPEATS = 5
 CALLS = 10  # per turn: the host prepares one call while another runs
@@ -27,36 +27,41 @@ class BackendCost:
     backend: str
     cache: str
     num_slots: int
+    fill: float  # share of the window that is valid
     call_s: float
     read_bytes: int
 
 
 def measure_backends(
-    language_model: LanguageModel, num_slots: int, dtype: torch.dtype, cache_dtype: torch.dtype
+    config: LanguageModelConfig,
+    num_slots: int,
+    dtype: torch.dtype,
+    cache_dtype: torch.dtype,
+    device: torch.device,
+    fill: float = 1.0,
 ) -> Iterator[BackendCost]:
-    """Queries in `dtype`, keys and values in `cache_dtype`."""
-    geometry, device = (
-        language_model.transformer.geometry,
-        language_model.embedding.table.weight.device,
-    )
-    context, width = geometry.window.context, geometry.head_dim
-    shape_LBHCE = 1, num_slots, geometry.num_heads, context, width
+    """Queries in `dtype`, keys and values in `cache_dtype`, all rows filled alike."""
+    shape_LBHCE = 1, num_slots, config.num_heads, config.context, config.head_dim
     ring = KVCache.empty(shape_LBHCE, device, cache_dtype)
-    ring.next_positions_B.fill_(context)
-    sight = ring_mask(ring.advance(1), geometry.window, geometry.num_heads)
-    queries_BHTE = torch.randn(num_slots, geometry.num_heads, 1, width, device=device, dtype=dtype)
+    for tensor in (*ring.keys.tensors(), *ring.values.tensors()):
+        fill_with_noise(tensor)
+    ring.next_positions_B.fill_(round(fill * config.context) - 1)
+    mask = ring_mask(ring.advance(1), Window(config.context), config.num_heads)
+    shape_BHTE = num_slots, config.num_heads, 1, config.head_dim
+    queries_BHTE = torch.randn(shape_BHTE, device=device, dtype=dtype)
     entries = ring.keys.layer(0), ring.values.layer(0)
     actions = {
-        name: partial(_several, partial(way, queries_BHTE, *entries, sight))
-        for name, way in backends(entries[0], sight)
+        name: partial(_several, partial(backend, queries_BHTE, *entries, mask))
+        for name, backend in backends(entries[0], mask)
     }
     for name, elapsed in in_turns(actions, REPEATS, device).items():
         yield BackendCost(
             backend=name,
             cache=name_of(cache_dtype),
             num_slots=num_slots,
+            fill=fill,
             call_s=medians(elapsed).wall_s / CALLS,
-            read_bytes=ring.keys.size_bytes + ring.values.size_bytes,
+            read_bytes=int(fill * (ring.keys.size_bytes + ring.values.size_bytes)),
         )
 
 

@@ -1,17 +1,55 @@
 #!/bin/sh
-# Runs the tests that need a GPU, then the GPU suite, and writes the results to FOLDER.
-#   sh ops/benchmarks/gpu.sh FOLDER [SIZE [DEVICE]]      sizes are toy, small, 1b and 2.6b
-# On a bare machine with torch, a few packages in pure Python are enough; they can be brought along:
-#   pip install --target carried --no-deps pytest iniconfig pluggy pygments
+# Measures a GPU within eight minutes. Each stage is a process with a time limit of its own and
+# writes its tables when it has them: what one stage loses, no other does. Ends with ten lines.
+#   sh ops/benchmarks/gpu.sh FOLDER [SIZES [DEVICE]]      sizes are toy, small, 1b and 2.6b
+#   sh ops/benchmarks/gpu.sh FOLDER toy cpu               tries every stage on a CPU
+# PYTHON is the interpreter, TOTAL_S the time for all stages. A machine with torch and transformers
+# is enough; packages in pure Python and moshi with what it imports can be brought along:
+#   pip install --target carried --no-deps pytest iniconfig pluggy pygments moshi einops sentencepiece
 #   PYTHONPATH=carried sh ops/benchmarks/gpu.sh FOLDER
-set -eu
-folder=${1:?usage: gpu.sh FOLDER [SIZE [DEVICE]]}
-shift
-python=${PYTHON:-python}
-mkdir -p "$folder"
+set -u
+folder=${1:?usage: gpu.sh FOLDER [SIZES [DEVICE]]}
+sizes=${2:-1b,2.6b}
+device=${3:-cuda}
+python=${PYTHON:-python3}
+total_s=${TOTAL_S:-480}
+summary_s=15
+stages=$folder/stages
+mkdir -p "$stages"
+rm -f "$stages"/*
+began_s=$(date +%s)
+
+stage() { # NAME SECONDS COMMAND...
+    name=$1
+    limit_s=$2
+    shift 2
+    stage_began_s=$(date +%s)
+    left_s=$((began_s + total_s - summary_s - stage_began_s))
+    [ "$limit_s" -le "$left_s" ] || limit_s=$left_s
+    code=124
+    if [ "$limit_s" -gt 0 ]; then
+        timeout -k 5 "$limit_s" "$@" >"$stages/$name.log" 2>&1
+        code=$?
+    fi
+    wall_s=$(($(date +%s) - stage_began_s))
+    printf '%s\t%s\t%s\n' "$name" "$code" "$wall_s" >>"$stages/times.tsv"
+    printf '%s: %s s, exit code %s\n' "$name" "$wall_s" "$code"
+}
+
+measure() { # MODULE SECONDS
+    stage "$1" "$2" "$python" -m "ops.benchmarks.gpu.$1" "$folder" "$sizes" "$device"
+}
+
+measure machine 25
 # The settings of the project would need more packages.
-"$python" -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q -rs \
-    tests/model/test_on_gpu.py >"$folder/gpu-tests.txt" 2>&1 || failed=1
-tail -n 30 "$folder/gpu-tests.txt"
-"$python" -m ops.benchmarks.gpu_suite "$folder" "$@"
-exit "${failed:-0}"
+stage kernel-tests 45 "$python" -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider \
+    -q -rs tests/model/test_on_gpu.py
+measure attention 35
+measure profiles 40
+measure codec 30
+for size in $(echo "$sizes" | tr , ' '); do
+    stage "workloads-$size" 70 "$python" -m ops.benchmarks.gpu.workloads "$folder" "$size" "$device"
+done
+measure peers 60
+measure curve 60
+"$python" -m ops.benchmarks.gpu.summary "$folder" "$sizes" "$device"

@@ -1,4 +1,4 @@
-"""Loads a checkpoint of a published size and hears ten seconds with it, on a CPU.
+"""Loads a checkpoint of a published size and transcribes ten seconds with it, on a CPU.
 
     python -m ops.benchmarks.load_cpu 1b DIRECTORY      # or 2.6b; twice: the first call writes it
 
@@ -111,7 +111,7 @@ def write_tokenizer(path: Path, num_tokens: int) -> None:
 
 
 class Clock(NamedTuple):
-    """Elapsed time, and what this process had of the processor."""
+    """Elapsed time, and CPU time of this process."""
 
     wall_s: float
     cpu_s: float
@@ -128,7 +128,7 @@ class Clock(NamedTuple):
 
 
 def measure(size: str, directory: Path) -> Iterator[str]:
-    """Cells of one row: wall time, and processor time in brackets."""
+    """Cells of one row: wall time, and CPU time in brackets."""
     start = Clock.now()
     checkpoint = open_checkpoint(str(directory))
     tensors = checkpoint.mimi_tensors(), checkpoint.language_model_tensors()
@@ -142,13 +142,13 @@ def measure(size: str, directory: Path) -> Iterator[str]:
     loaded = Clock.now()
     num_frames = sum(codes_SFK.shape[1] for codes_SFK in model.encode(samples_SN))
     encoded = Clock.now()
-    heard = model.transcribe(samples_SN)
+    output = model.transcribe(samples_SN)
     done = Clock.now()
-    assert heard.tokens_SF.shape == (1, num_frames)
-    encoding, hearing = encoded.since(loaded), done.since(encoded)
+    assert output.tokens_SF.shape == (1, num_frames)
+    encoding, transcribed = encoded.since(loaded), done.since(encoded)
     yield f"{num_frames} | {encoding.per(num_frames)}"
-    yield hearing.since(encoding).per(num_frames + 1)
-    yield f"{hearing.wall_s:.1f} ({hearing.cpu_s:.1f}) | {peak_bytes() / 1e9:.2f}"
+    yield transcribed.since(encoding).per(num_frames + 1)
+    yield f"{transcribed.wall_s:.1f} ({transcribed.cpu_s:.1f}) | {peak_bytes() / 1e9:.2f}"
 
 
 def peak_bytes() -> int:

@@ -1,9 +1,9 @@
-"""Many short recordings and a very long one through one real run, and what its processes hold.
+"""Memory and file descriptors of a run of many short recordings and a very long one.
 
     python -m ops.benchmarks.long_run FOLDER NUM FIGURES.md [HOURS]
 
 The S3 server, fetching, ffmpeg, Ray, the engine's slots, parts and tables are the real ones; a
-hashing model listens, so that nothing but the way through the system takes time.
+fake model hashes the samples, so that only the rest of the system takes time.
 """
 
 import json
@@ -50,7 +50,7 @@ NUM_SLOTS = 16
 LOOK_S = 2.0
 MIB = 2**20
 TENTHS = 10
-# Processes that were there for this share of the run are told.
+# Processes that lived for this share of the run are listed.
 LONG_LIVED = 0.6
 # The first third fills pools and caches; after it nothing may grow by more than this.
 SETTLED_TENTH = 3
@@ -59,7 +59,7 @@ MAX_MORE_DESCRIPTORS = 8
 # The last workers leave an empty file each, the scratch folder its lock.
 MAX_TEMPORARY = 16
 # Inside `ray::MapWorker(MapBatches(TranscribingActor))` and the like.
-OURS = ("TranscribingActor", "read_remaining", "write_part", "Ledger")
+OURS = ("TranscribingActor", "read_remaining", "write_part", "AttemptRegistry")
 
 # Of a process: its role, private memory, open descriptors.
 Held = tuple[str, int, int]
@@ -101,7 +101,7 @@ def write_noise(path: Path, draw: np.random.Generator, duration_s: float) -> Non
 
 
 def watched(place: Path, bucket: str, credentials: dict[str, str]) -> tuple[list[dict], float, int]:
-    """What was held every few seconds of the run, how long it took, and its exit code."""
+    """Samples of resources every few seconds, the duration of the run, and its exit code."""
     environment = {
         **os.environ,
         **credentials,
@@ -161,7 +161,7 @@ def _tell(path: Path, progress: Progress) -> None:
 
 
 def look(driver: int, place: Path) -> dict:
-    """What every process of the run holds now, and the files that ought to go away again."""
+    """Resources of every process of the run, and the temporary files that must be removed."""
     return told(place) | {
         "num_temporary": num_temporary(place),
         "processes": {pid: held for pid in family(driver) if (held := _held(pid))},
@@ -175,13 +175,13 @@ def told(place: Path) -> dict:
 
 
 def num_temporary(place: Path) -> int:
-    """Copies of recordings and whatever else lies in the folder for temporary files."""
+    """Copies of recordings and other files in the folder for temporary files."""
     found = (path for path in (place / "tmp").rglob("*") if "nightscribe-ray" not in path.parts)
     return sum(path.is_file() for path in found)
 
 
 def num_workers(place: Path) -> int:
-    """All that Ray has started."""
+    """All processes that Ray has started."""
     return len(list((place / "tmp").glob("nightscribe-ray/session_2*/logs/python-core-worker-*")))
 
 
@@ -242,7 +242,7 @@ def _growth(role: str, memory: Sequence[float], descriptors: Sequence[float]) ->
 
 
 def long_lived(looks: list[dict]) -> list[tuple[int, str]]:
-    """The processes that were there most of the time, by what they mostly did."""
+    """The processes that lived most of the time, by role."""
     roles = defaultdict(Counter)
     for one in looks:
         for pid, (role, *_) in one["processes"].items():
@@ -281,8 +281,9 @@ def page(looks: list[dict], words: str, took_s: float, wrong: list[str]) -> str:
         "# Many short recordings and a very long one in one run",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}; `python -m ops.benchmarks.long_run FOLDER {words}`; input "
-        "and output in a real S3 server; a hashing model listens, everything else is real. "
+        f"{platform.python_version()}; `python -m ops.benchmarks.long_run FOLDER {words}`; "
+        "input and output in a real S3 server; the model is a fake that hashes samples, "
+        "everything else is real. "
         f"Short recordings have {shortest} to {longest} s of noise. The machine was shared.",
         "",
         f"- {last['num_done']:,} recordings, {last.get('transcribed_s', 0.0) / 3600:.1f} hours, "

@@ -1,8 +1,8 @@
-"""How long a step takes with matrices of each kind, at the width of the published models, on a CPU.
+"""The time of a step by weight precision, at the width of the published models, on a CPU.
 
     python -m ops.benchmarks.matrices 2 1 8      # layers, then numbers of slots
 
-Random weights, ring full, steps of every kind in turns in one process; prints a table of Markdown.
+Random weights, full KV caches, precisions in turns in one process; prints a Markdown table.
 """
 
 import sys
@@ -33,7 +33,7 @@ HEADER = (
 
 
 def models(config: LanguageModelConfig, num_slots: int) -> dict[str, LanguageModel]:
-    """The same random model in every kind of numbers, ready to hear."""
+    """The same random model in every weight precision, loaded."""
     torch.manual_seed(0)
     source = LanguageModel(config).requires_grad_(False)
     draw(source)

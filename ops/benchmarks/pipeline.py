@@ -1,4 +1,4 @@
-"""The whole pipeline on Ray: how fast beside the bare engine, how full its slots, how much memory.
+"""The whole pipeline on Ray: throughput beside the bare engine, occupancy of slots, memory.
 
     python -m ops.benchmarks.pipeline throughput [MINUTES [REPEATS]]
     python -m ops.benchmarks.pipeline occupancy [RECORDINGS]
@@ -6,8 +6,8 @@
 
 throughput: models/tiny on one thread. The bare engine, the pipeline and batches that wait for
 their longest shard take turns over the same shards.
-occupancy: recordings of 2 s to 20 min, never cut, in a stand-in whose steps take a constant time.
-memory: one long recording through real decoding and cutting into the same stand-in.
+occupancy: recordings of 2 s to 20 min, never cut, with a fake model of constant step time.
+memory: one long recording through real decoding and cutting, with the same fake model.
 """
 
 import csv
@@ -54,7 +54,7 @@ NUM_SLOTS = 8
 NEVER_CUT = ShardConfig(max_s=None)
 MODEL = ModelConfig(name="tiny", checkpoint=str(ROOT / "models/tiny"))
 ENGINE = EngineConfig(device="cpu", dtype="float32", num_slots=NUM_SLOTS)
-# Nothing is heard twice, in the pipeline as in the bare engine.
+# No overlap, in the pipeline as in the bare engine.
 ONCE = GuardsConfig(max_retry_s=0.0)
 
 
@@ -113,12 +113,12 @@ def speed_row(name: str, took: list[Took], best: Took, heard_s: float) -> str:
 
 
 def occupancy(folder: Path, num_recordings: float = 160) -> list[str]:
-    """Of all slot-steps there was time for, how many heard something."""
+    """The share of all slot-steps in the measured time that had a stream."""
     lengths_s = np.geomspace(2, 1200, int(num_recordings))
     manifest = spans(folder, lengths_s)
     diary = Diary(folder / "diary.jsonl")
-    listen = partial(paced_transcriber, diary, NUM_SLOTS)
-    run(folder / "out", manifest, NEVER_CUT, listen, lambda progress: None)
+    open_transcriber = partial(paced_transcriber, diary, NUM_SLOTS)
+    run(folder / "out", manifest, NEVER_CUT, open_transcriber, lambda progress: None)
     notes = diary.read()
     first, last_begin, end = notes[0], max(n.at_s for n in notes if n.begins), notes[-1]
     steady = [note for note in notes if note.at_s <= last_begin][-1]
@@ -129,7 +129,7 @@ def occupancy(folder: Path, num_recordings: float = 160) -> list[str]:
         f"{len(lengths_s)} recordings, {sum(lengths_s) / 3600:.1f} h, {NUM_SLOTS} slots, "
         f"{1000 * STEP_S:.0f} ms a step, {end.at_s - first.at_s:.0f} s",
         "",
-        "| slots that heard something | share |",
+        "| slots in use | share |",
         "|---|---|",
         f"| until the last recording was handed over | {filled(first, steady):.3f} |",
         f"| with the drain | {filled(first, end):.3f} |",
@@ -144,16 +144,16 @@ def filled(first: Noted, last: Noted) -> float:
 
 
 def memory(folder: Path, hours: float = 10) -> list[str]:
-    """Private memory of every process while one recording goes through."""
+    """Private memory of every process while one recording is transcribed."""
     manifest = long_recording(folder, hours)
     resident = Resident()
     with resident.watched():
-        listen = partial(paced_transcriber, Diary(folder / "diary.jsonl"), NUM_SLOTS)
+        open_transcriber = partial(paced_transcriber, Diary(folder / "diary.jsonl"), NUM_SLOTS)
         run(
             folder / "out",
             manifest,
             ShardConfig(),
-            listen,
+            open_transcriber,
             lambda progress: resident.note(progress.transcribed_s / (hours * 3600)),
         )
     return [f"{hours:g} hours in one recording, shards of 60 s", "", *resident.table()]
@@ -164,7 +164,7 @@ def run(
     manifest: Path,
     shard: ShardConfig,
     make_transcriber: Callable,
-    tell: Callable[[Progress], None],
+    report_progress: Callable[[Progress], None],
 ) -> None:
     plan_path = output.with_suffix(".parquet")
     found = recordings(str(manifest), S3Config())
@@ -182,7 +182,7 @@ def run(
         intervals=IntervalsConfig(publish_s=10),
     )
     pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=1, num_slots=NUM_SLOTS)
-    transcribe(order, pool, threading.Event(), tell)
+    transcribe(order, pool, threading.Event(), report_progress)
 
 
 def through_ray(output: Path, manifest: Path) -> Took:
@@ -190,11 +190,11 @@ def through_ray(output: Path, manifest: Path) -> Took:
     diary = Diary(output.with_suffix(".jsonl"))
     committed_at_s: list[tuple[int, float]] = [(0, 0.0)]
 
-    def tell(progress: Progress) -> None:
+    def report_progress(progress: Progress) -> None:
         if progress.num_shards > committed_at_s[-1][0]:
             committed_at_s.append((progress.num_shards, time.time()))
 
-    run(output, manifest, ShardConfig(), partial(tiny_transcriber, diary), tell)
+    run(output, manifest, ShardConfig(), partial(tiny_transcriber, diary), report_progress)
     first, *_, last = diary.read()
     return Took(committed_at_s[-1][1] - first.at_s, last.cpu_s - first.cpu_s)
 
@@ -229,7 +229,7 @@ def as_it_is(transcript):
 
 
 def clips_of(manifest: Path) -> Iterator[Clip]:
-    """The shards that the pipeline hears, in the order of its plan."""
+    """The shards that the pipeline transcribes, in the order of its plan."""
     read = reader(ShardConfig())
     for planned in plan(recordings(str(manifest), S3Config()), ContentHasher(), PlanningConfig()):
         for cut in read(planned.recording):

@@ -1,10 +1,10 @@
-"""What each pair of numbers (weights/cache) costs in memory and changes in what is said.
+"""Memory of each pair of precisions (weights/KV cache), and how it changes the transcripts.
 
     python -m ops.benchmarks.precisions models/tiny samples float32/float32 float32/int8 ...
 
-A pair is `engine.dtype` and `engine.kv_cache_dtype`. Hears every recording of a folder, long ones
-in pieces of a minute, with each pair in turn; the first pair is what the others are held against.
-Prints a table of Markdown.
+A pair is `engine.dtype` and `engine.kv_cache_dtype`. Transcribes every recording of a folder, long
+ones in pieces of a minute, with each pair in turn; the first pair is what the others are held
+against. Prints a table of Markdown.
 """
 
 import sys
@@ -37,21 +37,22 @@ HEADER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one pair of numbers said, and what it took."""
+    """The transcripts of one pair of precisions, and its cost."""
 
     numbers: Precision
     needs: MemoryBudget
-    heard: dict[str, ClipTranscript]
+    transcripts: dict[str, ClipTranscript]
     processor_s: float
 
     def row(self, first: "Outcome") -> str:
         alike = [
-            np.mean(self.heard[clip_id].tokens_T == plain.tokens_T)
-            for clip_id, plain in first.heard.items()
+            np.mean(self.transcripts[clip_id].tokens_T == plain.tokens_T)
+            for clip_id, plain in first.transcripts.items()
         ]
-        steps = [plain.num_steps for plain in first.heard.values()]
+        steps = [plain.num_steps for plain in first.transcripts.values()]
         words = [
-            [_text(outcome.heard[clip_id]) for clip_id in first.heard] for outcome in (first, self)
+            [_text(outcome.transcripts[clip_id]) for clip_id in first.transcripts]
+            for outcome in (first, self)
         ]
         cells = (
             self.numbers.weights,
@@ -72,14 +73,14 @@ def measure(checkpoint: str, pair: str, clips: list[Clip]) -> Outcome:
     engine = EngineConfig(device="cpu", dtype=dtype, kv_cache_dtype=cache, num_slots=NUM_SLOTS)
     transcriber = Transcriber.load(ModelConfig(name="measured", checkpoint=checkpoint), engine)
     began_s = time.process_time()
-    heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
+    transcripts = {one.clip_id: one for one in transcriber.transcribe(clips)}
     processor_s = time.process_time() - began_s
     numbers = precision_of(dtype, cache, None, "cpu")
     config = open_checkpoint(checkpoint).config
     return Outcome(
         numbers=numbers,
         needs=memory_budget(config, numbers, engine.round_steps, encode_rows=1),
-        heard=heard,
+        transcripts=transcripts,
         processor_s=processor_s,
     )
 
@@ -110,8 +111,8 @@ def main(checkpoint: str, folder: str, *pairs: str) -> None:
         sys.stdout.flush()
 
 
-def _text(heard: ClipTranscript) -> str:
-    return " ".join(word.text for word in heard.words)
+def _text(transcripts: ClipTranscript) -> str:
+    return " ".join(word.text for word in transcripts.words)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Private memory of this process and all it has started, by what they do."""
+"""Private memory of this process and its descendants, by role."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ ROLES = {
     "ReadRemaining": "reader",
     "write_part": "writer",
     "ffmpeg": "ffmpeg",
-    "Ledger": "ledger",
+    "AttemptRegistry": "registry",
     "raylet": "raylet",
     "gcs_server": "gcs",
     "ray::": "other workers",
@@ -24,7 +24,7 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 class Resident:
-    """Looks every second; `note` says how far the work is."""
+    """Samples every second; `note` sets the share of the work that is done."""
 
     def __init__(self) -> None:
         self._share, self._ended = 0.0, threading.Event()

@@ -1,11 +1,12 @@
-"""What several frames in one pass bring: how many of a pass are right, and what a wider pass costs.
+"""Speculative decoding: how many frames of a pass are accepted, and the cost of a wider pass.
 
     python -m ops.benchmarks.several_frames right models/tiny samples 2 3 4 6 8
     python -m ops.benchmarks.several_frames cost 1b 2 1,8,32 2 4 8    # size, layers, slots, frames
 
-`right` transcribes every recording of a folder, long ones in pieces of a minute, and counts. `cost`
-times a step of one frame and passes of several over full rings of random weights, in turns. What is
-gained is the frames that are right times the one, divided by the other. Prints Markdown.
+`right` transcribes every recording of a folder, long ones in pieces of a minute, and counts
+accepted frames. `cost` times a step of one frame and passes of several in turns, with random
+weights and full KV caches. The speed-up is accepted frames times the cost of a step over the cost
+of a pass. Prints Markdown.
 """
 
 import sys
@@ -34,7 +35,7 @@ CPU = torch.device("cpu")
 
 
 class Counting:
-    """How many steps the passes of a model made, in slots that had enough left for all of them.
+    """How many steps the passes of a model accepted, in slots with enough frames left.
 
     Reads a round as soon as it is queued, as a CPU's engine does.
     """
@@ -43,17 +44,17 @@ class Counting:
         self.num_steps = self.num_passes = 0
         self._model, self._run, model.run = model, model.run, self
 
-    def __call__(self, leaps, codes):
-        leaping = self._run(leaps, codes)
-        left_S = leaps.ends_S - leaps.bases_S
+    def __call__(self, drafts, codes):
+        pending = self._run(drafts, codes)
+        left_S = drafts.ends_S - drafts.bases_S
         is_busy_S = left_S >= self._model.num_passes * self._model.frames_per_pass
-        self.num_steps += int(leaping.wait().num_steps_S[is_busy_S].sum())
+        self.num_steps += int(pending.wait().num_steps_S[is_busy_S].sum())
         self.num_passes += self._model.num_passes * int(is_busy_S.sum())
-        return leaping
+        return pending
 
 
 def guess_padding(model: SpeculativeRunner) -> None:
-    """Let a model guess nothing but padding."""
+    """Make a model draft only padding."""
     plain = model._write_draft
 
     def guess(tables, tokens_ST, num_steps_S):
@@ -67,9 +68,9 @@ def right(checkpoint_name: str, folder: str, *widths: str) -> None:
     checkpoint = open_checkpoint(checkpoint_name)
     clips = list(clips_of(Path(folder), checkpoint.config.mimi.sample_rate_hz))
     single = StepRunner(_speech(checkpoint), NUM_SLOTS, ROUND_STEPS)
-    said, plain_s = _heard(step_engine(single, round_steps=ROUND_STEPS), checkpoint, clips)
+    plain, plain_s = _outputs(step_engine(single, round_steps=ROUND_STEPS), checkpoint, clips)
     padding_id = checkpoint.config.language_model.padding_id
-    tokens = np.concatenate([heard.tokens_T for heard in said.values()])
+    tokens = np.concatenate([output.tokens_T for output in plain.values()])
     sys.stdout.write(f"{len(tokens)} tokens, {np.mean(tokens == padding_id):.1%} padding\n\n")
     sys.stdout.write("| frames of a pass | guesses | right | tokens alike | processor time |\n")
     sys.stdout.write("|--:|---|--:|--:|--:|\n")
@@ -81,8 +82,8 @@ def right(checkpoint_name: str, folder: str, *widths: str) -> None:
             if guesses == "padding":
                 guess_padding(model)
             count = Counting(model)
-            found, spent_s = _heard(speculative_engine(model), checkpoint, clips)
-            alike = [found[name].tokens_T == heard.tokens_T for name, heard in said.items()]
+            found, spent_s = _outputs(speculative_engine(model), checkpoint, clips)
+            alike = [found[name].tokens_T == output.tokens_T for name, output in plain.items()]
             sys.stdout.write(
                 f"| {width} | {guesses} | {count.num_steps / count.num_passes:.2f} "
                 f"| {np.concatenate(alike).mean():.2%} | {spent_s / plain_s:.2f} |\n"
@@ -100,7 +101,7 @@ def _speech(checkpoint: Checkpoint) -> SpeechToText:
     )
 
 
-def _heard(
+def _outputs(
     engine: Engine, checkpoint: Checkpoint, clips: list[Clip]
 ) -> tuple[dict[str, ClipTranscript], float]:
     interpreter = SpeechProcessor(
@@ -111,8 +112,8 @@ def _heard(
     )
     transcriber = Transcriber(engine, clip_adapter(interpreter))
     began_s = time.process_time()
-    heard = {one.clip_id: one for one in transcriber.transcribe(clips)}
-    return heard, time.process_time() - began_s
+    output = {one.clip_id: one for one in transcriber.transcribe(clips)}
+    return output, time.process_time() - began_s
 
 
 def cost(size: str, num_layers: str, slots: str, *widths: str) -> None:

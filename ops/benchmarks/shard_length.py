@@ -2,10 +2,10 @@
 
     python -m ops.benchmarks.shard_length [MODEL] [LENGTHS ...]
 
-Cuts a recording of ten minutes at each length, hears all the shards with one engine, stitches them
-and counts wrong words; once as it is, once with its pauses taken out, so that hardly any cut falls
-into silence. Then every slot hears streams of one length: the cost of a step with the start, the
-prefix and the flush that every shard pays.
+Cuts a recording of ten minutes at each length, transcribes all shards with one engine, stitches
+them and counts wrong words; once as it is, once with its pauses taken out, so that hardly any cut
+falls into silence. Then every slot gets streams of one length: the cost of a step with the start,
+the prefix and the flush that every shard pays.
 """
 
 import json
@@ -40,9 +40,9 @@ def main() -> None:
     torch.set_num_threads(1)
     engine = EngineConfig(device="cpu", dtype="float32", num_slots=NUM_SLOTS)
     transcriber = Transcriber.load(ModelConfig(checkpoint=model), engine)
-    samples_N, said = composed()
-    materials = {"as composed": samples_N, "without pauses": without_pauses(samples_N, said)}
-    text = " ".join(word["text"] for word in said)
+    samples_N, words = composed()
+    materials = {"as composed": samples_N, "without pauses": without_pauses(samples_N, words)}
+    text = " ".join(word["text"] for word in words)
     wrong = {
         name: wrong_words(transcriber, material_N, text, lengths_s)
         for name, material_N in materials.items()
@@ -57,10 +57,10 @@ def composed() -> tuple[np.ndarray, list[dict]]:
     return samples_N, json.loads((ROOT / "samples/ten-minutes.json").read_text())
 
 
-def without_pauses(samples_N: np.ndarray, said: list[dict]) -> np.ndarray:
+def without_pauses(samples_N: np.ndarray, words: list[dict]) -> np.ndarray:
     """The words, each with at most a little of the silence around it."""
     pieces, heard_s = [], 0.0
-    for word in said:
+    for word in words:
         start_s = max(heard_s, word["start_s"] - KEPT_PAUSE_S)
         heard_s = word["end_s"] + KEPT_PAUSE_S
         pieces.append(samples_N[round(start_s * RATE_HZ) : round(heard_s * RATE_HZ)])
@@ -70,7 +70,7 @@ def without_pauses(samples_N: np.ndarray, said: list[dict]) -> np.ndarray:
 def wrong_words(
     transcriber: Transcriber, samples_N: np.ndarray, text: str, lengths_s: tuple[float, ...]
 ) -> dict[float, tuple[float, int, float]]:
-    """By length: the word error rate, the number of shards, and the share heard twice."""
+    """By length: the word error rate, the number of shards, and the share transcribed twice."""
     shards = {length_s: list(shards_of(samples_N, length_s)) for length_s in lengths_s}
     clips = [
         Clip(f"{length_s}/{shard.index}", heard_N)
@@ -78,16 +78,16 @@ def wrong_words(
         for shard, heard_N in cuts
     ]
     clips.sort(key=lambda clip: -len(clip.samples_N))
-    words = {heard.clip_id: tuple(heard.words) for heard in transcriber.transcribe(clips)}
+    words = {output.clip_id: tuple(output.words) for output in transcriber.transcribe(clips)}
     found = {}
     for length_s, cuts in shards.items():
-        heard = [
+        output = [
             ShardTranscript(
                 shard=shard, words=words[f"{length_s}/{shard.index}"], model="", model_revision=""
             )
             for shard, _ in cuts
         ]
-        score = score_corpus([TextPair("", text, stitch(heard).text)], normaliser("en"))
+        score = score_corpus([TextPair("", text, stitch(output).text)], normaliser("en"))
         twice = sum(len(heard_N) for _, heard_N in cuts) / len(samples_N) - 1
         found[length_s] = score.words.rate or 0.0, len(cuts), twice
     return found
@@ -103,7 +103,7 @@ def shards_of(samples_N: np.ndarray, length_s: float) -> Iterator[tuple[Shard, n
 
 
 def speed(transcriber: Transcriber, samples_N: np.ndarray, length_s: float) -> float | None:
-    """Seconds heard in a second of one core, every slot hearing a stream of this length."""
+    """Seconds of audio per second of one core, with streams of this length in every slot."""
     if length_s > MAX_TIMED_S:
         return None
     num_samples = round(length_s * RATE_HZ)
@@ -119,7 +119,9 @@ def speed(transcriber: Transcriber, samples_N: np.ndarray, length_s: float) -> f
 def table(
     wrong: dict[str, dict[float, tuple[float, int, float]]], speeds: dict[float, float | None]
 ) -> Iterator[str]:
-    titles = [f"{what}, {name}" for name in wrong for what in ("WER", "shards", "heard twice")]
+    titles = [
+        f"{what}, {name}" for name in wrong for what in ("WER", "shards", "transcribed twice")
+    ]
     yield f"| shard.max_s | {' | '.join(titles)} | x real time of one core |"
     yield "|---" * (len(titles) + 2) + "|"
     for length_s, speed_x in speeds.items():
@@ -127,8 +129,8 @@ def table(
         for found in wrong.values():
             rate, num_shards, twice = found[length_s]
             cells += [f"{rate:.1%}", str(num_shards), f"{twice:.1%}"]
-        told = "as at 60 s" if speed_x is None else f"{speed_x:.1f}"
-        yield f"| {length_s:g} | {' | '.join(cells)} | {told} |"
+        shown = "as at 60 s" if speed_x is None else f"{speed_x:.1f}"
+        yield f"| {length_s:g} | {' | '.join(cells)} | {shown} |"
 
 
 if __name__ == "__main__":

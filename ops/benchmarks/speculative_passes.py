@@ -56,7 +56,7 @@ def _round(model: SpeculativeRunner, num_slots: int, position: int) -> Callable[
     A pass costs the same whether its frames count or not, so every round sees full KV caches.
     """
     width = model.frames_per_pass * model.num_passes
-    leaps = replace(
+    drafts = replace(
         SpeculativeInput.idle(num_slots, (model.rounds_ahead + 2) * width),
         **dict.fromkeys(
             ("starts_S", "ends_S", "bases_S", "max_positions_S"),
@@ -64,4 +64,4 @@ def _round(model: SpeculativeRunner, num_slots: int, position: int) -> Callable[
         ),
     )
     codes = model.encode(one_chunk(model, num_frames=1))
-    return lambda: model.run(leaps, codes).wait()
+    return lambda: model.run(drafts, codes).wait()

@@ -1,4 +1,4 @@
-"""A transcriber whose steps take a constant time and no processor, and a diary of what is heard."""
+"""A fake transcriber whose steps take constant time and no CPU, and a log of its clips."""
 
 import json
 import time
@@ -26,14 +26,14 @@ class Noted:
     """How far the engine was when a shard began or ended."""
 
     at_s: float
-    cpu_s: float  # of the process that hears
+    cpu_s: float  # of the transcriber's process
     begins: bool
     num_live_steps: int
 
 
 @dataclass(frozen=True)
 class Diary:
-    """A file that the process of an actor writes and the driver reads when all is over."""
+    """A file that an actor writes and the driver reads after the run."""
 
     path: Path
 
@@ -50,7 +50,7 @@ class Diary:
 
 
 class Keeping:
-    """A transcriber that notes every beginning and end."""
+    """A transcriber that logs the start and end of every clip."""
 
     def __init__(self, transcriber: Transcriber, diary: Diary) -> None:
         self._transcriber, self._diary = transcriber, diary
@@ -83,7 +83,7 @@ def paced_transcriber(diary: Diary, num_slots: int) -> Keeping:
     return diary.kept_by(Transcriber(engine, adapter, model="stand-in"))
 
 
-def no_words(clip, heard) -> list:
+def no_words(clip, output) -> list:
     return []
 
 

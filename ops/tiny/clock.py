@@ -1,4 +1,4 @@
-"""Training against the clock: a learning rate that falls with the time that is left."""
+"""A learning rate schedule by elapsed time instead of steps."""
 
 import math
 import time

@@ -1,11 +1,11 @@
-"""Stage B: the codec's convolutions learn to say what the log-mel features said.
+"""Stage B: train the codec's convolutions to replace the log-mel features.
 
     python -m ops.tiny.codec POOL WORK --seconds 3600
 
-First they imitate the features, then what the teacher makes of them; in the last part all of the
-codec learns together. The codebooks are frozen from the beginning, so that a language model can be
-trained on the teacher's codes at the same time. Writes the codec with an untaught language model
-beside it as a checkpoint, which `nightscribe train` takes from there.
+They first imitate the features, then the teacher's latents; in the last part the whole codec is
+trained. The codebooks are frozen from the beginning, so a language model can be trained on the
+teacher's codes at the same time. Writes the codec with an untrained language model as a checkpoint,
+which `nightscribe train` continues from.
 
 B windows, N samples, T positions, D width.
 """
@@ -61,9 +61,9 @@ def _unit(convolution: nn.Module, x_BIN: Tensor, deviation: float = 1.0) -> Tens
     return convolution(x_BIN)
 
 
-def distance(heard: Tensor, wanted: Tensor) -> Tensor:
+def distance(convolved: Tensor, wanted: Tensor) -> Tensor:
     """Squared, as a share of the squared length of what is wanted."""
-    return (heard - wanted).square().mean() / wanted.square().mean()
+    return (convolved - wanted).square().mean() / wanted.square().mean()
 
 
 class Distillation:
@@ -75,14 +75,14 @@ class Distillation:
         self.importance_D = importance_D
 
     def features_loss(self, samples_BN: Tensor, features_BTD: Tensor) -> tuple[Tensor, Tensor]:
-        heard_BTD = self.student.mimi.seanet(samples_BN).mT
-        return heard_BTD, ((heard_BTD - features_BTD).square() * self.importance_D).mean()
+        convolved_BTD = self.student.mimi.seanet(samples_BN).mT
+        return convolved_BTD, ((convolved_BTD - features_BTD).square() * self.importance_D).mean()
 
-    def latents_loss(self, heard_BTD: Tensor, features_BTD: Tensor) -> tuple[Tensor, Tensor]:
+    def latents_loss(self, convolved_BTD: Tensor, features_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """The student's latents, and their distances as they are and as each branch sees them."""
         with torch.no_grad():
             wanted = self.teacher.latents(features_BTD)
-        latents = self.student.latents(heard_BTD)
+        latents = self.student.latents(convolved_BTD)
         loss = distance(latents, wanted)
         for branch in self.teacher.quantizer.branches:
             loss = loss + distance(branch.project_in(latents), branch.project_in(wanted))
@@ -113,12 +113,12 @@ def train(pool: Path, work: Path, seconds: float, words: list[str]) -> None:
         windows = np.sort(rng.choice(len(sound_WN), WINDOWS_PER_STEP))
         features_BTD = torch.from_numpy(features_WTD[windows].astype(np.float32))
         with torch.autocast("cpu", torch.bfloat16):
-            heard, features_loss = distillation.features_loss(
+            convolved, features_loss = distillation.features_loss(
                 _floats(sound_WN[windows]), features_BTD
             )
             loss = features_loss
             if gone > IMITATE_UNTIL:
-                latents, loss = distillation.latents_loss(heard, features_BTD)
+                latents, loss = distillation.latents_loss(convolved, features_BTD)
                 loss = loss + FEATURE_WEIGHT * features_loss
             if gone > ALONE_UNTIL:
                 targets = (torch.from_numpy(t[windows]) for t in (phones_WFP, words_WF))
@@ -162,7 +162,7 @@ def write_start(student: Teacher, folder: Path, words: list[str]) -> None:
 
 @torch.no_grad()
 def _hear_codewords(language_model: LanguageModel, student: Teacher) -> None:
-    """A code begins as what its codeword says: their sum is then the quantized latent."""
+    """An embedding starts as its codeword: their sum is then the quantized latent."""
     tables = []
     for branch, decode in zip(student.quantizer.branches, student.quantizer.decoders, strict=True):
         tables += [decode(codebook_VW) for codebook_VW in branch.codebooks_KVW]

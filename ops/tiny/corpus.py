@@ -1,4 +1,4 @@
-"""The speech corpora of the recipe: folders of Opus files and a manifest of their utterances."""
+"""The speech corpora of the recipe: folders of Opus files with a manifest of their utterances."""
 
 import json
 from collections.abc import Iterator

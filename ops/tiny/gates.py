@@ -1,11 +1,11 @@
-"""Measures a small model on speech it was never trained on, against the gates it must pass.
+"""Measures a small model on speech outside its training data, against the limits it must meet.
 
     python -m ops.tiny.gates models/tiny --held-out FOLDER --unseen FOLDER --human FOLDER
 
 The folders are corpora as `ops/tiny/corpus.py` reads them; the human one has `transcripts.tsv`, of
-which only clips of the stated vocabulary count. With `--whisper FOLDER` a Whisper model in the
-CTranslate2 format hears the same clips, for comparison; with `--recording FILE` a composed
-recording is heard whole and in shards. Prints what it found, and writes it, as JSON.
+which only clips of the stated vocabulary count. `--whisper FOLDER` compares with a Whisper model in
+the CTranslate2 format on the same clips; `--recording FILE` transcribes a composed recording whole
+and in shards. Prints the results and writes them as JSON.
 
 N samples.
 """

@@ -1,8 +1,8 @@
-"""Sentences of the small model's vocabulary, drawn so that every word is said about equally often.
+"""Sentences of the small model's vocabulary, drawn so that all words are about equally frequent.
 
-A model of this size learns a word from some two hundred utterances of it; drawn by their natural
-frequencies, most words of a vocabulary would be too rare. A phrase is the neediest of a few drawn
-from the grammar; lists and salads are made of the words that were least used so far.
+A model of this size needs some two hundred utterances of a word; with natural frequencies most
+words would be too rare. A phrase is the one of a few drawn from the grammar whose words are rarest
+so far; lists and word salads are made of the rarest words.
 """
 
 from collections import Counter
@@ -154,7 +154,7 @@ class Grammar:
 
     def __init__(self, vocabulary: Sequence[str], seed: int) -> None:
         self.vocabulary = list(vocabulary)
-        self.said = Counter(dict.fromkeys(self.vocabulary, 0))
+        self.counts = Counter(dict.fromkeys(self.vocabulary, 0))
         self._rng = np.random.default_rng(seed)
         self._known = set(vocabulary)
 
@@ -163,7 +163,7 @@ class Grammar:
         for _ in range(count):
             kind = KINDS[self._rng.choice(len(KINDS), p=KIND_SHARES)]
             words = self._phrase() if kind == "phrase" else self._neediest(kind)
-            self.said.update(words)
+            self.counts.update(words)
             yield " ".join(words), kind
 
     def _neediest(self, kind: str) -> list[str]:
@@ -171,7 +171,7 @@ class Grammar:
         length = int(self._rng.integers(*lengths))
         sayable = [word for word in self.vocabulary if word not in PHRASE_ONLY]
         self._rng.shuffle(sayable)
-        words = sorted(sayable, key=lambda word: self.said[word])[:length]
+        words = sorted(sayable, key=lambda word: self.counts[word])[:length]
         self._rng.shuffle(words)
         return words
 
@@ -179,10 +179,10 @@ class Grammar:
         """The candidate whose words are needed most."""
         candidates = [self._candidate() for _ in range(NUM_CANDIDATES)]
         known = [words for words in candidates if self._known.issuperset(words)]
-        most = max(self.said.values())
+        most = max(self.counts.values())
         return max(
             known or [self._neediest("list")],
-            key=lambda words: np.mean([most - self.said[word] for word in words]),
+            key=lambda words: np.mean([most - self.counts[word] for word in words]),
         )
 
     def _candidate(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether the extra heads know better than chance that nobody will speak within their horizons.
+"""Whether the VAD heads predict silence within their horizons better than chance.
 
 F frames, H horizons (heads).
 """

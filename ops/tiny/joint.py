@@ -1,10 +1,10 @@
-"""Stage C: the language model and the codec's transformer learn together, the convolutions frozen.
+"""Stage C: train the language model and the codec's transformer together, convolutions frozen.
 
     python -m ops.tiny.joint POOL WORK --model trained/model --seconds 3600
 
-The language model hears codes, through which no gradient passes; so beside the sum of their rows it
-is given, with value zero but with its gradient, the linear map of the latents that comes nearest to
-the rows. Codebooks stay as they are. Writes the final checkpoint into WORK/joint.
+Codes pass no gradient. So the linear map of the latents that is nearest to the code embeddings is
+added to the sum of their rows, with value zero and with its gradient. The codebooks do not change.
+Writes the final checkpoint to WORK/joint.
 
 B windows, T positions, F frames, P = F + 1 steps, D width, K codebooks, V entries, W their width.
 """
@@ -42,26 +42,26 @@ from ops.tiny.sizes import CONFIG, DELAY_FRAMES, MIMI
 from ops.tiny.targets import pool_targets
 from ops.tiny.teacher import Teacher
 
-HEARD_FILE = "heard.npy"
+CONVOLVED_FILE = "convolved.npy"
 WINDOWS_PER_STEP, CROP_FRAMES = 48, 160
 LANGUAGE_RATE, CODEC_SHARE = 8e-4, 0.5
 TASK_WEIGHT, COMMITMENT_WEIGHT, HEADS_WEIGHT = 0.15, 0.05, 0.025
 DROPOUT, MAX_SPOILT_CODES, AVERAGING = 0.2, 0.1, 0.997
 
 
-def write_heard(pool: Path, model: SpeechToText) -> np.ndarray:
+def write_convolved(pool: Path, model: SpeechToText) -> np.ndarray:
     """What the frozen convolutions say of every window, written once."""
-    path = pool / HEARD_FILE
+    path = pool / CONVOLVED_FILE
     if path.exists():
         return np.load(path, mmap_mode="r")
     sound_WN, partial = np.load(pool / SOUND_FILE, mmap_mode="r"), path.with_suffix(".partial")
     shape = (len(sound_WN), sound_WN.shape[1] // MIMI.hop_samples, MIMI.dim)
-    heard_WTD = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    convolved_WTD = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
     with torch.inference_mode():
         for index, samples_N in enumerate(sound_WN):
             samples_BN = torch.from_numpy(samples_N.astype(np.float32) / 32768)[None]
-            heard_WTD[index] = model.mimi.seanet(samples_BN)[0].mT.numpy()
-    heard_WTD.flush()
+            convolved_WTD[index] = model.mimi.seanet(samples_BN)[0].mT.numpy()
+    convolved_WTD.flush()
     partial.rename(path)
     return np.load(path, mmap_mode="r")
 
@@ -98,17 +98,17 @@ class Joint(nn.Module):
         ]
 
     def forward(
-        self, heard_BTD: Tensor, text_BP: Tensor
+        self, convolved_BTD: Tensor, text_BP: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """Logits of text, answers of the heads, what the codec tells, and its commitment."""
-        latents_BFD = self.teacher.latents(heard_BTD).float()
+        latents_BFD = self.teacher.latents(convolved_BTD).float()
         quantized = self.teacher.quantizer(latents_BFD)
         codes_BPK = self._from_nothing(self._spoilt(self.teacher.mimi.quantizer(latents_BFD)))
         x_BPD = self.language_model.embed(codes_BPK, text_BP) + self._way_back(latents_BFD)
-        said = self.language_model.predict(
+        predicted = self.language_model.predict(
             self.language_model.transformer(F.dropout(x_BPD, DROPOUT))
         )
-        return said.logits_STV, said.vad_STHA, quantized.decoded_BFD, quantized.commitment
+        return predicted.logits_STV, predicted.vad_STHA, quantized.decoded_BFD, quantized.commitment
 
     def _way_back(self, latents_BFD: Tensor) -> Tensor:
         """Zero, with the gradient of the maps."""
@@ -126,12 +126,12 @@ class Joint(nn.Module):
         return F.pad(codes_BFK, (0, 0, 1, 0), value=MIMI.codebook_size)
 
 
-class Lessons:
+class CropLoader:
     """Crops of the pool's windows and all that is to be learnt of them."""
 
-    def __init__(self, pool: Path, heard_WTD: np.ndarray, encode) -> None:
-        self.heard_WTD = heard_WTD
-        self.num_frames = heard_WTD.shape[1] // MIMI.positions_per_frame
+    def __init__(self, pool: Path, convolved_WTD: np.ndarray, encode) -> None:
+        self.convolved_WTD = convolved_WTD
+        self.num_frames = convolved_WTD.shape[1] // MIMI.positions_per_frame
         self.phones_WFP, self.words_WF, *_ = pool_targets(pool, self.num_frames)
         rows = [json.loads(line) for line in (pool / LABEL_FILE).read_text().splitlines()]
         self.words = [[TimedTokens(tuple(encode(t)), s, e) for t, s, e in r["words"]] for r in rows]
@@ -142,11 +142,11 @@ class Lessons:
         windows = rng.integers(0, len(self.words), WINDOWS_PER_STEP)
         crops = [(w, int(rng.integers(self.num_frames - CROP_FRAMES + 1))) for w in windows]
         texts = [self._text(window, first) for window, first in crops]
-        heard_text_BP = np.stack([text_inputs(tokens, self.layout) for tokens in texts])
-        yield self._cut(self.heard_WTD, crops, MIMI.positions_per_frame).float()
+        text_inputs_BP = np.stack([text_inputs(tokens, self.layout) for tokens in texts])
+        yield self._cut(self.convolved_WTD, crops, MIMI.positions_per_frame).float()
         silent = (self.layout.padding_id, self.layout.end_of_padding_id)
         others = np.arange(4, CONFIG.language_model.text_card)
-        yield torch.from_numpy(corrupted(heard_text_BP, silent, others, rng, CorruptionConfig()))
+        yield torch.from_numpy(corrupted(text_inputs_BP, silent, others, rng, CorruptionConfig()))
         yield torch.from_numpy(np.stack(texts))
         yield torch.from_numpy(np.stack([self._answers(*crop) for crop in crops]))
         yield self._cut(self.phones_WFP, crops, 1)
@@ -164,8 +164,8 @@ class Lessons:
         return text
 
     def _answers(self, window: int, first: int) -> np.ndarray:
-        heard_s = (first + np.arange(CROP_FRAMES + 1)) / MIMI.frame_rate_hz
-        return speech_classes(self.words[window], heard_s, CONFIG.language_model.vad_head_dim)
+        positions_s = (first + np.arange(CROP_FRAMES + 1)) / MIMI.frame_rate_hz
+        return speech_classes(self.words[window], positions_s, CONFIG.language_model.vad_head_dim)
 
     def _cut(self, rows: np.ndarray, crops: list[tuple[int, int]], per_frame: int) -> Tensor:
         cut = [rows[w, per_frame * f : per_frame * (f + CROP_FRAMES)] for w, f in crops]
@@ -178,7 +178,7 @@ def train(pool: Path, work: Path, folder: Path, seconds: float) -> None:
     assert isinstance(checkpoint.tokenizer, SentencePieceTokenizer)
     tensors = (checkpoint.mimi_tensors(), checkpoint.language_model_tensors())
     model = SpeechToText.load(checkpoint.config, *tensors, "cpu", torch.float32)
-    lessons = Lessons(pool, write_heard(pool, model), checkpoint.tokenizer.encode)
+    loader = CropLoader(pool, write_convolved(pool, model), checkpoint.tokenizer.encode)
     teacher = load_teacher(work, *pool_targets(pool, 1)[2:])
     joint = Joint(model, teacher).requires_grad_(True)
     model.mimi.seanet.requires_grad_(False)
@@ -193,7 +193,7 @@ def train(pool: Path, work: Path, folder: Path, seconds: float) -> None:
             group["lr"] = share * rate
         if step % 50 == 0:
             joint.learn_maps()
-        loss = _loss(joint, *lessons.draw(rng))
+        loss = _loss(joint, *loader.draw(rng))
         optimizer.zero_grad()
         loss.backward()
         for parameters in (codec, language):
@@ -217,7 +217,7 @@ def train(pool: Path, work: Path, folder: Path, seconds: float) -> None:
 
 def _loss(
     joint: Joint,
-    heard_BTD: Tensor,
+    convolved_BTD: Tensor,
     text_BP: Tensor,
     written_BP: Tensor,
     answers_BPH: Tensor,
@@ -225,7 +225,7 @@ def _loss(
     words_BF: Tensor,
 ) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
-        logits, answered, decoded, commitment = joint(heard_BTD, text_BP)
+        logits, answered, decoded, commitment = joint(convolved_BTD, text_BP)
         task = joint.teacher.nats(decoded, phones_BFP, words_BF)
     nats = F.cross_entropy(logits.mT, written_BP, reduction="none")
     weights = torch.where(written_BP == CONFIG.language_model.padding_id, 0.5, 1.0)

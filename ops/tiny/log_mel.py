@@ -1,7 +1,7 @@
-"""Log-mel features at 25 Hz in as many dimensions as the codec's convolutions give.
+"""Log-mel features at 25 Hz, in as many dimensions as the output of the codec's convolutions.
 
-They stand in for the convolutions while the rest of the codec is trained, which is forty times
-quicker than training both, and then are what the convolutions begin by imitating.
+They replace the convolutions while the rest of the codec is trained, forty times faster than
+training both. The convolutions are then trained to imitate them.
 
 B windows, N samples, T positions, M features before and D after the projection.
 """
@@ -25,7 +25,7 @@ WHITENING = 0.35
 
 
 def log_mel(samples_BN: Tensor, bank_XM: Tensor) -> Tensor:
-    """Four spectra for each position, each heard whole by the position's end."""
+    """Four spectra for each position, each complete by the end of the position."""
     spans = F.pad(samples_BN, (SPAN - HOP, 0)).unfold(1, SPAN, HOP) * torch.hann_window(SPAN)
     power = torch.fft.rfft(spans, FFT).abs().square() @ bank_XM
     return (power + FLOOR).log10().unflatten(1, (-1, HOPS_PER_POSITION)).flatten(2)

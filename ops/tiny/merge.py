@@ -1,4 +1,4 @@
-"""Joins corpora into one, which names their files where they lie.
+"""Joins corpora into one; the files stay where they are.
 
 python -m ops.tiny.merge JOINED CORPUS...
 """

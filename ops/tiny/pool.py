@@ -1,9 +1,9 @@
-"""Draws augmented windows of a corpus into one file, once, for the stages that train the codec.
+"""Draws augmented windows of a corpus into one file, for the stages that train the codec.
 
     python -m ops.tiny.pool CORPUS POOL --count 5000 --seed 1
 
-Every word that is drawn keeps the number of its occurrence, so that its phones can be laid out
-again wherever, and however fast, the window has it.
+Every drawn word keeps the number of its occurrence, so its phones can be laid out again at the
+place and speed at which the window has it.
 
 N samples, W windows.
 """

@@ -1,10 +1,10 @@
-"""Makes the sample recordings that ship, from voices the small model was never trained on.
+"""Makes the sample recordings that ship, from voices outside the small model's training data.
 
     python -m ops.tiny.samples HELD_OUT_CORPUS HUMAN_FOLDER samples
 
-The ten minutes are composed: two voices in turn, pauses of all lengths, quiet noise that comes and
-goes, beeps, and stretches with nothing. When every word is said is known from the making and stands
-in `ten-minutes.json`, for tests of cutting, stitching and timing.
+The ten minutes are composed: two voices in turn, pauses of all lengths, quiet noise of changing
+level, beeps, and digital silence. `ten-minutes.json` has the time of every word, known from the
+composition, for tests of cutting, stitching and timing.
 
 N samples.
 """

@@ -1,4 +1,4 @@
-"""Whether a recording heard in shards says the same as heard whole.
+"""Whether a recording transcribed in shards gives the same text as transcribed whole.
 
 N samples.
 """
@@ -25,7 +25,7 @@ Hear = Callable[[Sequence[np.ndarray]], list[list[Word]]]
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """The recording and what is truly said in it."""
+    """The recording and its reference words."""
 
     samples_N: np.ndarray
     words: list[dict]
@@ -48,8 +48,8 @@ def measure_seams(
 ) -> dict[str, Any]:
     """Word errors of whole and stitched against the truth, and of one against the other."""
     cuts = list(cut([composed.samples_N], RATE_HZ, ShardConfig(max_s=max_s)))
-    heard = hear([shard.samples_N for shard in cuts])
-    stitched = stitch(map(_transcript, cuts, heard)).words
+    outputs = hear([shard.samples_N for shard in cuts])
+    stitched = stitch(map(_transcript, cuts, outputs)).words
     whole_text, stitched_text = _text(whole), _text(stitched)
     different = jiwer.process_words(whole_text, stitched_text)
     return {

@@ -1,8 +1,8 @@
-"""Speaks a corpus: texts from the grammar, voices from one engine, Opus files and a manifest.
+"""Synthesises a corpus: texts of the grammar, voices of one engine, Opus files and a manifest.
 
     python -m ops.tiny.speak kokoro CORPUS --count 8000 --seed 1 --voices VOICES_FOLDER
 
-Kokoro's held-out voices and flite's `rms` are spoken with `--held-out`.
+`--held-out` uses Kokoro's held-out voices and flite's `rms`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the codec must know of each frame: the phones of the last moments, the word of a moment ago.
+"""Targets of the codec's training for each frame: the recent phones, and the recent word.
 
 W windows, F frames, P phone places in a frame.
 """
@@ -14,13 +14,13 @@ from ops.tiny.pool import LABEL_FILE
 FRAME_S = 0.08
 PLACE_S = 0.02
 NUM_PLACES = 8
-# A phone is known a little after it was heard, a word when most of it was.
+# A phone is a target shortly after its start, a word once most of it has passed.
 PHONE_LAG_S, WORD_LAG_S = 0.04, 0.34
 SILENCE = 0
 
 
 class StoredTensors:
-    """Names to numbers; 0 is nothing said."""
+    """Names to numbers; 0 is silence."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._numbers = {name: number for number, name in enumerate(sorted(set(names)), start=1)}
@@ -29,7 +29,7 @@ class StoredTensors:
         return len(self._numbers) + 1
 
     def of(self, spans: Sequence[tuple[str, float, float]], moments_s: np.ndarray) -> np.ndarray:
-        """What is said at each of these moments."""
+        """The label at each of these times."""
         numbers = np.full(moments_s.shape, SILENCE, dtype=np.int64)
         for name, start_s, end_s in spans:
             numbers[(moments_s >= start_s) & (moments_s < end_s)] = self._numbers.get(name, SILENCE)

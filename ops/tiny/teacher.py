@@ -1,9 +1,9 @@
-"""Stage A: the codec without its convolutions learns to tell phones and words from log-mel.
+"""Stage A: train the codec without its convolutions to classify phones and words from log-mel.
 
     python -m ops.tiny.teacher POOL WORK --seconds 1800
 
-The quantizer is switched on when a third of the time is gone: codebooks that follow vectors which
-still mean nothing never recover.
+The quantizer is switched on after a third of the time: codebooks that follow untrained vectors do
+not recover.
 
 B windows, N samples, T positions, F frames, D width, P phone places.
 """

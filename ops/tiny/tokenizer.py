@@ -1,4 +1,4 @@
-"""The small model's tokenizer: its words are pieces, letters spell all others.
+"""The small model's tokenizer: its words are pieces; letters spell all other words.
 
 python -m ops.tiny.tokenizer VOCABULARY OUTPUT
 """

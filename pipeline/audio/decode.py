@@ -208,11 +208,13 @@ def read_header_text(path: str | Path, config: DecodeConfig) -> str:
     return stderr.decode(errors="replace")
 
 
-def start_ffmpeg(command: list[str], config: DecodeConfig) -> subprocess.Popen[bytes]:
+def start_ffmpeg(
+    command: list[str], config: DecodeConfig, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """Start ffmpeg on two pipes, with resource limits and a minimal environment."""
     process = subprocess.Popen(
         [*ending_with_parent(), *command],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,  # select does not see what a buffer holds

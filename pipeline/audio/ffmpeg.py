@@ -68,6 +68,23 @@ def decoding_command(program: str, path: str, sample_rate_hz: int) -> list[str]:
     return [input_url if argument == _PLACEHOLDER else argument for argument in arguments]
 
 
+def live_opus_command(program: str, sample_rate_hz: int) -> list[str]:
+    """The command that decodes Ogg Opus from a pipe to mono samples on another, as they come."""
+    source = ffmpeg.input(
+        "pipe:0",
+        format="ogg",
+        protocol_whitelist="pipe",
+        format_whitelist="ogg",
+        fflags="nobuffer",
+        probesize=32,
+        analyzeduration=0,
+    )
+    stream = ffmpeg.output(
+        source["a:0"], "pipe:1", format="s16le", ac=1, ar=sample_rate_hz, flush_packets=1
+    )
+    return stream.global_args("-hide_banner", "-nostats", "-loglevel", "error").compile(cmd=program)
+
+
 def probing_command(program: str, path: str) -> list[str]:
     """The command that prints the header of a file and decodes nothing."""
     arguments = decoding_command(program, path, 8000)

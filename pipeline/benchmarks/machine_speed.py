@@ -90,18 +90,29 @@ class ModelSpeed:
     ) -> None:
         """Add the step curve and the workloads with a KV cache of this dtype."""
         cache = name_of(cache_dtype)
-        max_slots = fitting_slots(speech, cache, limits)
-        steps = _measured_steps(speech, max_slots, cache_dtype, limits)
-        self.steps.extend((cache, step) for step in steps)
-        num_slots = min(limits.num_slots, max_slots)
-        model = _runner(speech, num_slots, cache_dtype)
+        steps = self.measure_steps(speech, cache_dtype, limits)
+        num_slots = min(limits.num_slots, fitting_slots(speech, cache, limits))
+        model = step_runner(speech, num_slots, cache_dtype)
         speed = max(step.times_real_time for step in steps)
-        for workload in _workloads(limits, num_slots, speed):
+        for workload in workloads_of(limits, num_slots, speed):
             if workload.name in workloads:
                 measured = measure_throughput(model, speech.config, workload, limits.device)
                 self.throughputs.append((cache, measured))
         del model
         release_memory(limits.device)
+
+    def measure_steps(
+        self, speech: SpeechToText, cache_dtype: torch.dtype, limits: BenchLimits
+    ) -> list[StepCost]:
+        """Add the step curve with a KV cache of this dtype."""
+        cache = name_of(cache_dtype)
+        model = step_runner(speech, fitting_slots(speech, cache, limits), cache_dtype)
+        read_bytes = step_weights_bytes(speech.language_model)
+        steps = list(step_curve(model, speech.config, read_bytes, limits.num_rounds))
+        self.steps.extend((cache, step) for step in steps)
+        del model
+        release_memory(limits.device)
+        return steps
 
     def record(self, device: torch.device, cache: str) -> dict[str, Any]:
         """One entry of a results file, as `nightscribe plan` and `doctor` read it."""
@@ -136,22 +147,11 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _runner(speech: SpeechToText, num_slots: int, cache_dtype: torch.dtype) -> StepRunner:
+def step_runner(speech: SpeechToText, num_slots: int, cache_dtype: torch.dtype) -> StepRunner:
     return StepRunner(speech, num_slots, ROUND_STEPS, RunnerOptions(cache_dtype=cache_dtype))
 
 
-def _measured_steps(
-    speech: SpeechToText, max_slots: int, cache_dtype: torch.dtype, limits: BenchLimits
-) -> list[StepCost]:
-    model = _runner(speech, max_slots, cache_dtype)
-    read_bytes = step_weights_bytes(speech.language_model)
-    steps = list(step_curve(model, speech.config, read_bytes, limits.num_rounds))
-    del model
-    release_memory(limits.device)
-    return steps
-
-
-def _workloads(limits: BenchLimits, num_slots: int, times_real_time: float) -> Iterator[Workload]:
+def workloads_of(limits: BenchLimits, num_slots: int, times_real_time: float) -> Iterator[Workload]:
     """Long recordings are as long as the time budget allows at the speed of the steps."""
     shortest_s, longest_s = limits.long_s
     long_s = min(longest_s, max(shortest_s, limits.long_budget_s * times_real_time / num_slots))
@@ -223,6 +223,8 @@ def throughput_table(speeds: Sequence[ModelSpeed]) -> Table:
             "wall s",
             "times real time",
             "occupancy",
+            "host ms a round",
+            "GPU ms a round",
         ),
         rows=[
             (
@@ -234,15 +236,22 @@ def throughput_table(speeds: Sequence[ModelSpeed]) -> Table:
                 measured.wall_s,
                 measured.times_real_time,
                 measured.occupancy,
+                _ms(measured.host_round_s),
+                _ms(measured.device_round_s),
             )
             for speed in speeds
             for cache, measured in speed.throughputs
         ],
         notes=(
             "From int16 samples in host memory to tokens in host memory; prefix, flush and overlap "
-            "are transcribed but not counted.",
+            "are transcribed but not counted. A round is 25 steps of every slot: what the host "
+            "does for it, and how long its steps run, waiting for codes included.",
         ),
     )
+
+
+def _ms(time_s: float | None) -> float | None:
+    return None if time_s is None else 1e3 * time_s
 
 
 def summary_table(

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from nightscribe.benchmarks.watched_runner import WatchedRunner
 from nightscribe.engine.interface import Chunk, RoundInput
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.stream import Stream
@@ -23,6 +24,7 @@ Action = Callable[[], object]
 
 COPY_REPEATS = 7
 ROUND_STEPS = 25
+NUM_SINGLE_STEPS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,22 @@ def synchronize(device: torch.device) -> None:
 
 def copy_bytes_per_s(device: torch.device) -> float:
     """Bytes read and written per second by a copy that is larger than any cache."""
-    most_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
-    size_bytes = min(most_bytes, free_bytes_of(device) // 4)
-    source = torch.ones(size_bytes // 4, device=device)
+    source = _large(device)
     target = torch.empty_like(source)
     elapsed = in_turns({"copy": lambda: target.copy_(source)}, COPY_REPEATS, device)
-    return 2 * size_bytes / medians(elapsed["copy"]).wall_s
+    return 2 * source.nbytes / medians(elapsed["copy"]).wall_s
+
+
+def read_bytes_per_s(device: torch.device) -> float:
+    """Bytes per second of a sum over numbers that are larger than any cache."""
+    source = _large(device)
+    elapsed = in_turns({"sum": source.sum}, COPY_REPEATS, device)
+    return source.nbytes / medians(elapsed["sum"]).wall_s
+
+
+def _large(device: torch.device) -> torch.Tensor:
+    most_bytes = (4 << 30) if device.type == "cuda" else (256 << 20)
+    return torch.ones(min(most_bytes, free_bytes_of(device) // 4) // 4, device=device)
 
 
 class HasFrames(Protocol):
@@ -118,10 +130,17 @@ def one_chunk(model: HasFrames, num_frames: int, num_jobs: int = 1) -> Chunk:
 def fill_memory(model: StepRunner) -> None:
     """Write to all of the model's state: memory that was never written is read too quickly."""
     for tensor in model.state_tensors():
-        if tensor.is_floating_point() and tensor.element_size() > 1:
-            tensor.normal_()
-        else:
-            tensor.view(torch.int8).random_(-100, 100)
+        fill_with_noise(tensor)
+
+
+def fill_with_noise(tensor: torch.Tensor) -> None:
+    """Finite numbers in any dtype of a KV cache."""
+    if tensor.dtype == torch.float8_e4m3fn:
+        tensor.view(torch.int8).random_(0, 100)  # the bits of -1 are a NaN
+    elif tensor.is_floating_point():
+        tensor.normal_()
+    else:
+        tensor.random_(-100, 100)
 
 
 def round_of(model: StepRunner, num_slots: int, history: int, num_steps: int) -> Callable:
@@ -169,7 +188,7 @@ def step_curve(
         for action in (rounds, single):
             action()
         several = [timed(rounds, device).wall_s / ROUND_STEPS for _ in range(num_rounds)]
-        singles = [timed(single, device).wall_s for _ in range(num_rounds * ROUND_STEPS)]
+        singles = [timed(single, device).wall_s for _ in range(NUM_SINGLE_STEPS)]
         yield StepCost(
             num_slots=num_slots,
             in_rounds_s=median(several),
@@ -205,6 +224,9 @@ class Throughput:
     audio_s: float  # without prefix, flush and overlap
     wall_s: float
     occupancy: float
+    # Of a GPU; a CPU computes in the time of the host.
+    host_round_s: float | None = None  # what the host does for a round, without waiting for it
+    device_round_s: float | None = None  # from the first step of a round to its last
 
     @property
     def times_real_time(self) -> float:
@@ -217,14 +239,19 @@ def measure_throughput(
     """Transcribe all clips, longest first, each with its prefix and flush."""
     lengths = _lengths(workload, config.mimi.sample_rate_hz)
     streams = _streams(lengths, config)
-    engine = step_engine(model)
+    watched = WatchedRunner(model)
+    engine = step_engine(watched)
     elapsed = timed(lambda: [None for _ in engine.run(streams)], device)
+    device_round_s, stats = watched.device_round_s(), engine.stats
+    host_s = (stats.busy_s - watched.waited_s) / stats.num_rounds
     overlap = workload.overlap_s * config.mimi.sample_rate_hz
     return Throughput(
         workload=workload,
         audio_s=sum(length - overlap for length in lengths) / config.mimi.sample_rate_hz,
         wall_s=elapsed.wall_s,
-        occupancy=engine.stats.occupancy,
+        occupancy=stats.occupancy,
+        host_round_s=None if device_round_s is None else host_s,
+        device_round_s=device_round_s,
     )
 
 

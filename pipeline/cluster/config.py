@@ -86,6 +86,9 @@ class IntervalsConfig:
 
     publish_s: float = option(30.0, "seconds between two files of transcripts", above=0)
     heartbeat_s: float = option(10.0, "seconds between two updates of status.json", above=0)
+    retire_s: float = option(
+        30.0, "seconds that replaced table files stay for readers that have listed them", minimum=0
+    )
 
     def __post_init__(self) -> None:
         check_options(self, "intervals")

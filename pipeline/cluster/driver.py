@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -32,7 +33,8 @@ from nightscribe.storage.errors import StorageError
 from nightscribe.storage.lease import Lease, LeaseConfig, LeaseLostError, take
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.result_tables import published_failures
-from nightscribe.storage.run import PlanIndex, Settings, begin, index_plan, read_plan
+from nightscribe.storage.retiring import retire
+from nightscribe.storage.run import Night, PlanIndex, Settings, begin, index_plan, read_plan
 from nightscribe.storage.store import Store
 
 CONFIG_KEY = "_run/config.yaml"
@@ -73,6 +75,7 @@ class RunSpec:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
+    night: Night = field(default_factory=Night)  # what it asks of the run that is there
     retry: str = "passing"  # which failures of earlier attempts are retried
     config_text: str = ""  # stored with the run for people to read; without secrets
 
@@ -107,17 +110,17 @@ def transcribe(
 
 def _attempt(store: Store, lease: Lease, spec: RunSpec) -> "Attempt":
     store.sweep()
-    run = begin(store, spec.plan, spec.settings)
+    run = begin(store, spec.plan, spec.settings, spec.night)
     store.write(CONFIG_KEY, spec.config_text.encode())
-    # The stored plan has the hash of this file, so nothing is read from the store.
     index = index_plan(spec.plan)
-    publisher = Publisher(store, lease.check, index.duplicates, spec.examine)
+    publisher = Publisher(store, lease.check, index.duplicates, spec.examine, index.asked)
     publisher.restore(spec.retry)
     # What an earlier attempt committed and did not live to publish.
     publisher.publish()
     log.info("run %s begins or resumes", run.run_id, extra={"run_id": run.run_id})
     progress = _progress(store, publisher, index, run.run_id)
-    return Attempt(store, publisher, index, progress, spec)
+    retirement = partial(retire, store, lease.check, spec.intervals.retire_s)
+    return Attempt(store, publisher, index, progress, spec, retirement)
 
 
 def _progress(store: Store, publisher: Publisher, index: PlanIndex, run_id: str) -> Progress:
@@ -144,9 +147,11 @@ class Attempt:
         index: PlanIndex,
         progress: Progress,
         spec: RunSpec,
+        retire: Callable[[bool], int],
     ) -> None:
         self.progress = progress
         self._publisher, self._index, self._spec = publisher, index, spec
+        self._retire = retire
         self._heartbeat = Heartbeat(store, progress)
         self._published_at_s = self._beat_at_s = time.monotonic()
         self._registry: RegistryHandle | None = None
@@ -187,6 +192,8 @@ class Attempt:
         num_left = sum(
             not self._publisher.is_published(name) for name, _ in self._index.originals()
         )
+        # What new transcripts replace goes after they are visible.
+        self._retire(not num_left)
         if not num_left:
             self.end("finished")
         elif self.progress.state == "draining":

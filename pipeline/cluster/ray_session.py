@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
-from unittest.mock import patch
 
 import ray
 from ray._private import services
-from ray._raylet import Config  # type: ignore[attr-defined] # compiled
+from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
@@ -139,8 +138,12 @@ def _own_process_groups() -> Iterator[None]:
     `timeout`, a shell that ends and others send SIGTERM to the group: Ray would be gone before the
     recordings in progress are finished. Its processes still end with this one.
     """
-    with patch.object(services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)):
+    before = services.ConsolePopen
+    services.ConsolePopen = partial(before, process_group=0)  # type: ignore[misc, assignment]
+    try:
         yield
+    finally:
+        services.ConsolePopen = before  # type: ignore[misc]
 
 
 def _job_config() -> JobConfig:
@@ -168,6 +171,9 @@ def _quiet_logs() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     _set_log_levels(logging.WARNING)
+    # Ray prints what it logs itself; the log of the run is the place for it.
+    logging.getLogger("ray").handlers.clear()
+    logging.getLogger("ray").propagate = True
     # It warns that its progress bars are disabled, which is intended.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 

@@ -83,6 +83,7 @@ class ShardOptions:
             token_confidences=tuple(transcript.confidences_T[stored].tolist()),
             speech=cut.speech,
             turn_ends_s=transcript.turn_ends_s,
+            voices=transcript.voices,
             num_redecoded=transcript.num_redecoded,
             model=model,
             model_revision=model_revision,

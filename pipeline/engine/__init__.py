@@ -3,6 +3,7 @@
 Reading guide:
 
 stream            input and output of one stream
+live              streams whose frames are pushed while they run
 scheduler         which stream runs in which slot: admit, retire, compact
 encoder_prefetch  encodes audio just ahead of the steps that use it
 interface         the types exchanged with a model, and the protocols a model satisfies

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightscribe.engine.interface import NO_TOKEN, Chunk, RoundInput, join_prompts
+from nightscribe.engine.interface import HOLD, NO_TOKEN, Chunk, RoundInput, join_prompts
+from nightscribe.engine.live import LiveStream
 from nightscribe.engine.scheduler import Round, Segment
 from nightscribe.engine.stream import Stream
 
@@ -22,9 +23,13 @@ class EncodeJob:
     """The next frames of the stream in a slot."""
 
     slot: int
-    stream: Stream
+    stream: Stream | LiveStream
     first_frame: int
     end_frame: int
+
+    @property
+    def continues(self) -> bool:
+        return self.stream.is_open or self.end_frame < self.stream.num_frames
 
     def samples(self, frame_samples: int) -> np.ndarray:
         """Samples of these frames; fewer where the stream's samples end."""
@@ -40,7 +45,7 @@ def chunk_of(jobs: Sequence[EncodeJob], num_frames: int, frame_samples: int) -> 
         samples=[job.samples(frame_samples) for job in jobs],
         slots_J=np.array([job.slot for job in jobs], np.int64),
         fresh_J=np.array([job.first_frame == 0 for job in jobs], bool),
-        continues_J=np.array([job.end_frame < job.stream.num_frames for job in jobs], bool),
+        continues_J=np.array([job.continues for job in jobs], bool),
     )
 
 
@@ -60,9 +65,11 @@ _NOTHING = _Encoded(chunk_index=0, row=0, first_frame=0, end_frame=0)
 class EncoderPrefetch:
     """Keeps every stream's codes just ahead of the steps that use them."""
 
-    def __init__(self, frame_samples: int, chunk_frames: int) -> None:
+    def __init__(self, frame_samples: int, chunk_frames: int, *, ahead: bool = True) -> None:
+        """Without `ahead` rounds may differ in length: a chunk holds what its round uses."""
         self._frame_samples = frame_samples
         self._chunk_frames = chunk_frames
+        self._ahead = ahead
         self._chunk_index = 0
         self._previous_rows = 0  # frames in the chunk before
         self._encoded: dict[int, _Encoded] = {}  # by slot
@@ -90,7 +97,9 @@ class EncoderPrefetch:
             self._encoded[segment.slot] = now
 
     def _next(self, segment: Segment, before: _Encoded, row: int) -> _Encoded:
-        end_frame = min(before.end_frame + self._chunk_frames, segment.stream.num_frames)
+        end_frame = segment.end_step - 1
+        if self._ahead:
+            end_frame = min(before.end_frame + self._chunk_frames, segment.stream.num_frames)
         return _Encoded(self._chunk_index, row, before.end_frame, end_frame)
 
     def _code_rows(self, segment: Segment, before: _Encoded, now: _Encoded) -> np.ndarray:
@@ -121,6 +130,9 @@ def _idle_inputs(planned: Round) -> RoundInput:
     )
     for segment, start in zip(planned.segments, starts, strict=True):
         inputs.prompts_TS[_span(segment)] = start
+    for hold in planned.holds:
+        span = slice(hold.round_step, None), hold.slot
+        inputs.positions_TS[span], inputs.forced_TS[span] = hold.next_step, HOLD
     return inputs
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 
 NO_TOKEN = -1  # no token is forced at this step; also ends every prompt
+HOLD = -2  # instead of a forced token: the slot pauses at this step and keeps its state
 
 Output_co = TypeVar("Output_co", covariant=True)
 
@@ -38,8 +39,8 @@ NO_PROMPTS = join_prompts([])[1]
 class Chunk:
     """Audio for the encoder: at most one job per stream, padded to one number of frames.
 
-    A job has fewer frames than the chunk where its stream ends. Its samples may be shorter than
-    its frames; the rest is silence.
+    A job may have fewer frames than the chunk: where its stream ends, and with live streams also
+    before. Its samples may be shorter than its frames; the rest is silence.
     """
 
     num_frames: int
@@ -82,12 +83,13 @@ class RoundInput:
     """One round: the input of every slot at every step.
 
     Position 0 resets the slot and takes the model's start ids instead of codes. An idle slot stays
-    at position 0 throughout, where a step is cheapest.
+    at position 0 throughout, where a step is cheapest. A slot on `HOLD` is at the position of its
+    next step, whose entry in the KV cache may be overwritten.
     """
 
     positions_TS: np.ndarray  # int32, in the slot's stream
     code_rows_TS: np.ndarray  # int64, row of the codes, counted through the given chunks in order
-    forced_TS: np.ndarray  # int32, a forced token, or NO_TOKEN
+    forced_TS: np.ndarray  # int32, a forced token, NO_TOKEN or HOLD
     temperatures_TS: np.ndarray  # float32, of sampling; 0 takes the most likely token
     seeds_TS: np.ndarray  # int64, of sampling
     prompts_TS: np.ndarray  # int64, where in `prompt_tokens_P` the prompt of the stream begins

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from nightscribe.engine.encoder_prefetch import EncoderPrefetch
 from nightscribe.engine.interface import PendingRound, RoundOutput, StepModel
+from nightscribe.engine.live import LiveOutput, LiveStream
 from nightscribe.engine.scheduler import (
     IterableSource,
     Round,
@@ -77,29 +78,40 @@ class Engine:
         self.stats.slots_busy = 0.0
 
 
-def step_engine(model: StepModel, *, round_steps: int = 25, reproducible: bool = False) -> Engine:
+def step_engine(
+    model: StepModel, *, round_steps: int = 25, reproducible: bool = False, live: bool = False
+) -> Engine:
     """An engine that reads the output every `round_steps` steps.
 
     A `reproducible` one always runs over all slots: then a stream's output does not depend on the
-    other streams, not even in precisions below float32.
+    other streams, not even in precisions below float32. A `live` one takes live streams, too: it
+    reads each round before it plans the next, which then has all audio that has come until then.
     """
     buckets = buckets_of(model, reproducible)
-    return Engine(buckets[-1], lambda stats: _StepLoop(model, buckets, round_steps, stats))
+    return Engine(
+        buckets[-1], lambda stats: _StepLoop(model, buckets, round_steps, stats, live=live)
+    )
 
 
 class _StepLoop:
     """One step per slot at a time: all steps of a stream are known when it is admitted.
 
     The host is one round ahead: while a round runs it plans the next, queues its chunk and its
-    steps, and only then reads the output of the first.
+    steps, and only then reads the output of the first. With live streams it is not.
     """
 
     def __init__(
-        self, model: StepModel, buckets: Sequence[int], round_steps: int, stats: EngineStats
+        self,
+        model: StepModel,
+        buckets: Sequence[int],
+        round_steps: int,
+        stats: EngineStats,
+        *,
+        live: bool,
     ) -> None:
-        self._model, self._stats = model, stats
+        self._model, self._stats, self._live = model, stats, live
         self._scheduler = Scheduler(buckets, round_steps)
-        self._prefetch = EncoderPrefetch(model.frame_samples, round_steps)
+        self._prefetch = EncoderPrefetch(model.frame_samples, round_steps, ahead=not live)
         self._codes: list[Any] = []
         self._buffers: dict[int, OutputBuffer] = {}  # by identity of the stream
         self._planned: Round | None = None
@@ -113,6 +125,8 @@ class _StepLoop:
     def advance(self) -> Iterator[StreamOutput]:
         """Queue the planned round, then read the one before it."""
         before, self._running = self._running, self._launch(self._planned)
+        if self._live:
+            before, self._running = self._running, None
         if before is not None:
             yield from self._read(*before)
 
@@ -141,20 +155,40 @@ class _StepLoop:
     def _read(self, planned: Round, pending: PendingRound[RoundOutput]) -> Iterator[StreamOutput]:
         output = pending.wait()
         for segment in planned.segments:
-            buffer = self._buffers.get(id(segment.stream))
+            stream = segment.stream
+            if isinstance(stream, LiveStream):
+                stream.on_output(_live_output(segment, output))
+                continue
+            buffer = self._buffers.get(id(stream))
             if buffer is None:
-                buffer = OutputBuffer(segment.stream, self._model.num_vad_heads)
-                self._buffers[id(segment.stream)] = buffer
+                buffer = OutputBuffer(stream, self._model.num_vad_heads)
+                self._buffers[id(stream)] = buffer
             _write(buffer, segment, output)
             if segment.is_last:
-                yield self._buffers.pop(id(segment.stream)).output()
+                yield self._buffers.pop(id(stream)).output()
 
 
 def _write(buffer: OutputBuffer, segment: Segment, output: RoundOutput) -> None:
-    span = slice(segment.round_step, segment.round_step + segment.num_steps), segment.slot
+    span = _span(segment)
     buffer.write(
         slice(segment.first_step, segment.end_step),
         output.tokens_TS[span],
         output.confidences_TS[span],
         output.vad_TSH[span],
     )
+
+
+def _live_output(segment: Segment, output: RoundOutput) -> LiveOutput:
+    span = _span(segment)
+    return LiveOutput(
+        first_step=segment.first_step,
+        tokens_T=output.tokens_TS[span],
+        confidences_T=output.confidences_TS[span],
+        vad_TH=output.vad_TSH[span],
+        is_last=segment.is_last,
+    )
+
+
+def _span(segment: Segment) -> tuple[slice, int]:
+    """Where the steps of a segment are in the output of its round."""
+    return slice(segment.round_step, segment.round_step + segment.num_steps), segment.slot

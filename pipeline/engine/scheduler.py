@@ -3,16 +3,17 @@
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, cast
 
 from nightscribe.engine.interface import SlotModel
+from nightscribe.engine.live import LiveSource, LiveStream
 from nightscribe.engine.stream import Stream
 
 
 class StreamSource(Protocol):
     """Where streams come from."""
 
-    def take(self, *, wait: bool) -> Stream | None:
+    def take(self, *, wait: bool) -> Stream | LiveStream | None:
         """The next stream; None if there is none now (or, with `wait`, none ever again)."""
 
 
@@ -31,18 +32,23 @@ class Segment:
     """The steps of one round that one stream spends in its slot."""
 
     slot: int
-    stream: Stream
+    stream: Stream | LiveStream
     first_step: int  # of the stream
     round_step: int  # of the round
     num_steps: int
+    is_last: bool  # the stream ends with it
 
     @property
     def end_step(self) -> int:
         return self.first_step + self.num_steps
 
-    @property
-    def is_last(self) -> bool:
-        return self.end_step == self.stream.num_steps
+
+class Hold(NamedTuple):
+    """A slot whose live stream pauses from a step of the round on."""
+
+    slot: int
+    round_step: int
+    next_step: int  # of the stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Round:
     num_steps: int
     segments: tuple[Segment, ...]
     moves: tuple[tuple[int, int], ...]  # (source, target)
+    holds: tuple[Hold, ...] = ()
 
     @property
     def num_live_steps(self) -> int:
@@ -61,8 +68,24 @@ class Round:
 
 @dataclass(slots=True)
 class _Occupant:
-    stream: Stream
+    stream: Stream | LiveStream
     next_step: int = 0
+
+    @property
+    def num_ready_steps(self) -> int:
+        return self.stream.num_ready_steps - self.next_step
+
+    @property
+    def is_live(self) -> bool:
+        return isinstance(self.stream, LiveStream)
+
+    @property
+    def is_done(self) -> bool:
+        """A live stream that was cancelled, or closed after its last step."""
+        if not isinstance(self.stream, LiveStream):
+            return False
+        is_finished = not self.stream.is_open and self.num_ready_steps == 0
+        return is_finished or self.stream.is_cancelled
 
 
 class Scheduler:
@@ -78,55 +101,105 @@ class Scheduler:
         self._round_steps = round_steps
         self._occupants: list[_Occupant | None] = [None] * self._buckets[-1]
         self._is_drained = False
+        self._has_live = False
 
     def plan(self, source: StreamSource, *, wait: bool) -> Round | None:
-        """The next round, or None if no slot holds a stream and the source gives none."""
-        moves = self._compact() if self._is_drained else ()
+        """The next round, or None if no slot has a step to make and the source gives none."""
+        while True:
+            if self._has_live:
+                _live(source).receive(wait=False)
+                self._retire()
+            planned = self._plan(source, wait=wait and not self._has_live)
+            if planned is not None or not wait or not self._has_live:
+                return planned
+            _live(source).receive(wait=True)
+
+    def _plan(self, source: StreamSource, *, wait: bool) -> Round | None:
+        moves = self._compact() if self._is_drained and self._has_ready() else ()
         free = [(0, slot) for slot, occupant in enumerate(self._occupants) if occupant is None]
-        segments = self._continue()
+        round_steps = self._round_length()
+        segments = self._continue(round_steps)
         free += [(s.num_steps, s.slot) for s in segments if s.is_last]
-        segments += self._admit(source, free, wait=wait and not segments)
+        segments += self._admit(source, free, round_steps, wait=wait and not segments)
         if not segments:
             return None
+        num_slots = bucket_of(1 + max(segment.slot for segment in segments), self._buckets)
+        num_steps = max(segment.round_step + segment.num_steps for segment in segments)
         return Round(
-            num_slots=bucket_of(1 + max(segment.slot for segment in segments), self._buckets),
-            num_steps=max(segment.round_step + segment.num_steps for segment in segments),
+            num_slots=num_slots,
+            num_steps=num_steps,
             segments=tuple(segments),
             moves=tuple(moves),
+            holds=self._holds(segments, num_slots, num_steps) if self._has_live else (),
         )
 
-    def _continue(self) -> list[Segment]:
+    def _has_ready(self) -> bool:
+        return any(one is not None and one.num_ready_steps for one in self._occupants)
+
+    def _round_length(self) -> int:
+        """No longer than any live stream has audio for: the next frames of others must not wait."""
+        if not self._has_live:
+            return self._round_steps
+        ready = [one.num_ready_steps for one in self._occupants if one is not None and one.is_live]
+        return min([self._round_steps, *filter(None, ready)])
+
+    def _continue(self, round_steps: int) -> list[Segment]:
         return [
-            self._advance(slot, occupant, round_step=0)
+            self._advance(slot, occupant, 0, round_steps)
             for slot, occupant in enumerate(self._occupants)
-            if occupant is not None
+            if occupant is not None and occupant.num_ready_steps
         ]
 
     def _admit(
-        self, source: StreamSource, free: list[tuple[int, int]], *, wait: bool
+        self,
+        source: StreamSource,
+        free: list[tuple[int, int]],
+        round_steps: int,
+        *,
+        wait: bool,
     ) -> list[Segment]:
         """Give each stream the slot that is free first, until the round is full."""
         heapq.heapify(free)
         admitted: list[Segment] = []
-        while free and free[0][0] < self._round_steps:
+        while free and free[0][0] < round_steps:
             stream = source.take(wait=wait and not admitted)
             self._is_drained = stream is None
             if stream is None:
                 break
+            self._has_live |= isinstance(stream, LiveStream)
             round_step, slot = heapq.heappop(free)
-            segment = self._advance(slot, _Occupant(stream), round_step)
+            segment = self._advance(slot, _Occupant(stream), round_step, round_steps)
             admitted.append(segment)
             if segment.is_last:
                 heapq.heappush(free, (round_step + segment.num_steps, slot))
         return admitted
 
-    def _advance(self, slot: int, occupant: _Occupant, round_step: int) -> Segment:
-        left = occupant.stream.num_steps - occupant.next_step
-        num_steps = min(left, self._round_steps - round_step)
-        segment = Segment(slot, occupant.stream, occupant.next_step, round_step, num_steps)
+    def _advance(
+        self, slot: int, occupant: _Occupant, round_step: int, round_steps: int
+    ) -> Segment:
+        stream, first_step = occupant.stream, occupant.next_step
+        num_steps = min(occupant.num_ready_steps, round_steps - round_step)
         occupant.next_step += num_steps
-        self._occupants[slot] = None if segment.is_last else occupant
-        return segment
+        is_last = not stream.is_open and occupant.next_step == stream.num_steps
+        self._occupants[slot] = None if is_last else occupant
+        return Segment(slot, stream, first_step, round_step, num_steps, is_last)
+
+    def _retire(self) -> None:
+        """Free the slots of live streams that were cancelled, or closed after their last step."""
+        for slot, occupant in enumerate(self._occupants):
+            if occupant is not None and occupant.is_done:
+                self._occupants[slot] = None
+        self._has_live = any(one is not None and one.is_live for one in self._occupants)
+
+    def _holds(
+        self, segments: Sequence[Segment], num_slots: int, num_steps: int
+    ) -> tuple[Hold, ...]:
+        ends = {one.slot: one.round_step + one.num_steps for one in segments}
+        return tuple(
+            Hold(slot, ends.get(slot, 0), occupant.next_step)
+            for slot, occupant in enumerate(self._occupants[:num_slots])
+            if occupant is not None and ends.get(slot, 0) < num_steps
+        )
 
     def _compact(self) -> tuple[tuple[int, int], ...]:
         moves = moves_down([occupant is not None for occupant in self._occupants], self._buckets)
@@ -134,6 +207,11 @@ class Scheduler:
             self._occupants[target] = self._occupants[source]
             self._occupants[source] = None
         return moves
+
+
+def _live(source: StreamSource) -> LiveSource:
+    """The source of a live stream; no other kind gives any."""
+    return cast(LiveSource, source)
 
 
 def moves_down(is_live: Sequence[bool], buckets: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -23,6 +23,7 @@ from nightscribe.engine.interface import (
     SpeculativeOutput,
     join_prompts,
 )
+from nightscribe.engine.live import LiveStream
 from nightscribe.engine.loop import Engine, EngineStats
 from nightscribe.engine.scheduler import StreamSource, bucket_of, buckets_of, moves_down
 from nightscribe.engine.stream import OutputBuffer, Stream, StreamOutput
@@ -92,6 +93,8 @@ class _SpeculativeLoop:
                 self._is_drained = stream is None
                 if stream is None:
                     break
+                if isinstance(stream, LiveStream):
+                    raise TypeError("live streams need an engine with one frame per pass")
                 buffer = OutputBuffer(stream, self._model.num_vad_heads)
                 self._occupants[slot] = SlotStream(slot, stream, buffer)
         return any(self._occupants) or bool(self._running)

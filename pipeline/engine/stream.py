@@ -46,6 +46,16 @@ class Stream:
     def num_steps(self) -> int:
         return self.num_frames + 1
 
+    @property
+    def num_ready_steps(self) -> int:
+        """Steps whose audio is there: all of them."""
+        return self.num_steps
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more frames may come."""
+        return False
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamOutput:

@@ -43,7 +43,7 @@ def inspect(
         num_looped_words=num_looped_words(words, config),
         num_silent_words=_num_words(words, silent),
         num_simultaneous_words=_num_words(words, simultaneous),
-        language_heard=language.code if language else None,
+        detected_language=language.code if language else None,
         is_language_mismatched=bool(mismatch),
         findings=tuple(sorted(findings, key=lambda finding: finding.start_s)),
     )

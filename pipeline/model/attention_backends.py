@@ -22,11 +22,6 @@ from torch.nn import functional as F
 
 from nightscribe.model.kv_cache import LayerKV
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # older torch
-    varlen_attn = None  # type: ignore[assignment]
-
 log = logging.getLogger(__name__)
 
 MAX_FEW_QUERIES = 8  # per row; more are faster by torch's own masked attention
@@ -230,9 +225,19 @@ def _scaled(x_BHTC: Tensor, kv: LayerKV) -> Tensor:
     return x_BHTC if kv.scales_BHC is None else x_BHTC * kv.scales_BHC[:, :, None]
 
 
+@cache
+def varlen_attention() -> Callable | None:
+    """None in older torch. Imported when needed: it brings torch's compiler, a second of CPU."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
+
+
 def _has_flash(keys: LayerKV) -> bool:
     return (
-        _supports_lengths(varlen_attn)
+        _supports_lengths(varlen_attention())
         and keys.dtype in (torch.bfloat16, torch.float16)
         and keys.data_BHCE.shape[3] % FLASH_HEAD_DIM_MULTIPLE == 0
         and torch.cuda.get_device_capability(keys.data_BHCE.device) >= FLASH_CAPABILITY
@@ -240,11 +245,10 @@ def _has_flash(keys: LayerKV) -> bool:
 
 
 @cache
-def _supports_lengths(varlen_attention: Callable | None) -> bool:
+def _supports_lengths(attend_varlen: Callable | None) -> bool:
     """Older versions of torch have it without some of the parameters used here."""
     return (
-        varlen_attention is not None
-        and signature(varlen_attention).parameters.keys() >= FLASH_PARAMETERS
+        attend_varlen is not None and signature(attend_varlen).parameters.keys() >= FLASH_PARAMETERS
     )
 
 
@@ -254,7 +258,9 @@ def _attend_flash(
     """Flash attention that reads the valid entries alone."""
     num_rows, num_heads, capacity, head_dim = keys.data_BHCE.shape
     sequences = mask.sequences
-    output_NTE = varlen_attn(
+    attend_varlen = varlen_attention()
+    assert attend_varlen is not None
+    output_NTE = attend_varlen(
         queries_BHTE.to(keys.dtype).reshape(-1, 1, head_dim),
         keys.data_BHCE.reshape(-1, 1, head_dim),
         values.data_BHCE.reshape(-1, 1, head_dim),

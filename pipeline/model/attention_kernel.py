@@ -1,197 +1,291 @@
 """A Triton kernel for a few queries against a ring that reads only the entries in use.
 
-The ring is split into spans of a fixed length (split-K), independent of the number of slots, and
-their results are added in a fixed order: rounding never depends on other slots. 8-bit data is
-widened inside. Blocks of entries are prefetched, and warps exchange their results only at the end
-of a span.
+One program serves all queries of a head. It goes through the ring span by span (split-K) and block
+by block, in matrix products. Where there are too few heads to fill the GPU, each span has a program
+of its own, and a second kernel merges the spans. Both merge them in the same order, with the same
+operations: rounding never depends on the number of slots.
+
+A head's columns are handled in two halves. Of 8-bit entries, two neighbours are read as one 16-bit
+number, whose halves are widened to fp16; byte by byte it would take twice as many instructions.
 Needs Triton, which comes with torch for NVIDIA GPUs.
 
-B rows, H heads, N = B x H x T, T queries, C entries of a ring or of a block, E head dimension,
-P spans.
+B rows, H heads, N = B x H, T queries, C entries of a block, E columns of half a head, P spans.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 # Arguments of a kernel are pointers, blocks and constants; Triton has no types for them.
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from nightscribe.model.kv_cache import LayerKV
+from nightscribe.model.attention_kernel_parts import (
+    MASKED,
+    is_visible,
+    load_halves,
+    load_part,
+    load_queries,
+    load_scales,
+    merged,
+    multiply,
+    no_sums,
+    num_used,
+    query_places,
+    store_output,
+    store_part,
+)
+from nightscribe.model.kv_cache import EIGHT_BITS, LayerKV, limit_of
 
-SPAN = 256  # entries; shorter spans use more of a GPU with few slots, but cost more to add up
-BLOCK = 32  # entries read at once
-PREFETCHED_BLOCKS = 2  # while another is computed on
-MASKED = tl.constexpr(-1.0e30)  # below every score; finite, since inf - inf is NaN
+SPAN = 256  # entries; shorter spans use more of a GPU with few slots, but cost more to merge
+MAX_QUERIES = 16  # rows of the smallest matrix product; fewer are padded
+MIN_WIDTH = 32  # of a head: a product has at least 16 columns
+PROGRAMS_PER_MULTIPROCESSOR = 4  # that keep a GPU busy without splitting the ring
+LOG2_E = 1.4426950408889634
+
+
+class Tile(NamedTuple):
+    """How one program is laid out on the GPU."""
+
+    block: int  # entries read at once
+    num_warps: int
+    num_stages: int  # blocks in memory at once: one is computed on, the others are prefetched
+
+
+# By bytes of a number of an entry. Chosen by instructions and registers, not yet by time: the sweep
+# `python -m ops.benchmarks.attention_sweep` times the candidates on a GPU.
+TILES = {2: Tile(64, 4, 3), 1: Tile(64, 4, 3)}
+TILE_WITHOUT_TENSOR_CORES = Tile(32, 4, 2)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the kernels are compiled for."""
+
+    num_heads: int
+    num_queries: int
+    width: int
+    context: int
+    capacity: int
+    span: int
+    tile: Tile
+    is_split: bool  # each span has its own program
+    limit: float  # of 8-bit values
+    is_packed: bool  # 8-bit
+    is_float8: bool
+    has_tensor_cores: bool  # for the dtype that is multiplied
+    has_assembler: bool  # not interpreted
+
+    @property
+    def num_rows(self) -> int:
+        """Queries, padded."""
+        return MAX_QUERIES if self.has_tensor_cores else triton.next_power_of_2(self.num_queries)
+
+    @property
+    def half(self) -> int:
+        return self.width // 2
+
+    @property
+    def pitch(self) -> int:
+        """From an entry to the next, in numbers as they are read."""
+        return self.half if self.is_packed else self.width
+
+    @property
+    def high_column(self) -> int:
+        """From a lower column to its upper one."""
+        return 1 if self.is_packed else self.half
+
+    @property
+    def column_step(self) -> int:
+        return 2 if self.is_packed else 1
 
 
 def attend_ring(
-    queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, newest_B: Tensor, context: int
+    queries_BHTE: Tensor,
+    keys: LayerKV,
+    values: LayerKV,
+    newest_B: Tensor,
+    context: int,
+    tile: Tile | None = None,
 ) -> Tensor:
     """Attention output BHTE of the queries at the last T positions up to `newest_B`.
 
     Each query sees the `context` positions that end with its own.
     """
-    num_rows, num_heads, num_queries, width = queries_BHTE.shape
-    capacity = keys.data_BHCE.shape[2]
     assert keys.data_BHCE.is_contiguous()
     assert values.data_BHCE.is_contiguous()
-    num_spans, num_vectors = triton.cdiv(capacity, SPAN), num_rows * num_heads * num_queries
-    sums_NPE = queries_BHTE.new_empty(num_vectors, num_spans, width, dtype=torch.float32)
-    totals_NP2 = queries_BHTE.new_empty(num_vectors, num_spans, 2, dtype=torch.float32)
-    attend_span[(num_vectors * num_spans,)](
-        queries_BHTE.contiguous(),
-        keys.data_BHCE,
-        values.data_BHCE,
-        keys.scales_BHC,
-        values.scales_BHC,
-        newest_B.contiguous(),
-        sums_NPE,
-        totals_NP2,
-        context,
-        width**-0.5,
-        num_heads=num_heads,
-        num_queries=num_queries,
-        capacity=capacity,
-        width=width,
-        num_spans=num_spans,
-        span=SPAN,
-        block=BLOCK,
-        num_prefetched=PREFETCHED_BLOCKS,
+    num_rows, num_heads, _, width = queries_BHTE.shape
+    queries_BTHE = queries_BHTE.transpose(1, 2).contiguous()
+    output_BTHE, num_programs = torch.empty_like(queries_BTHE), num_rows * num_heads
+    num_spans = triton.cdiv(keys.data_BHCE.shape[2], SPAN)
+    is_split = num_spans > 1 and num_programs < _num_programs_that_fill(queries_BHTE.device)
+    layout = _layout(queries_BHTE, keys, context, tile, is_split)
+    parts = _new_parts(queries_BTHE, num_spans) if is_split else (output_BTHE, output_BTHE)
+    attend_spans[(num_programs, num_spans if is_split else 1)](
+        queries_BTHE,
+        *map(_as_read, (keys.data_BHCE, values.data_BHCE)),
+        *(keys.scales_BHC, values.scales_BHC),
+        newest_B,
+        output_BTHE,
+        *parts,
+        width**-0.5 * LOG2_E,
+        layout,
+        num_warps=layout.tile.num_warps,
     )
-    output_BHTE = queries_BHTE.new_empty(queries_BHTE.shape)
-    columns = triton.next_power_of_2(num_spans)
-    add_spans[(num_vectors,)](sums_NPE, totals_NP2, output_BHTE, num_spans, columns, width)
-    return output_BHTE
+    if is_split:
+        merge_spans[(num_programs,)](*parts, newest_B, output_BTHE, num_spans, layout)
+    return output_BTHE.transpose(1, 2)
+
+
+def _layout(
+    queries_BHTE: Tensor, keys: LayerKV, context: int, tile: Tile | None, is_split: bool
+) -> Layout:
+    _, num_heads, num_queries, width = queries_BHTE.shape
+    assert num_queries <= MAX_QUERIES
+    assert width >= MIN_WIDTH
+    is_packed = keys.scales_BHC is not None
+    has_cores = keys.dtype != torch.float32 and has_tensor_cores(keys.data_BHCE.device)
+    return Layout(
+        num_heads,
+        num_queries,
+        width,
+        context,
+        capacity=keys.data_BHCE.shape[2],
+        span=SPAN,
+        tile=tile or (TILES[keys.dtype.itemsize] if has_cores else TILE_WITHOUT_TENSOR_CORES),
+        is_split=is_split,
+        limit=limit_of(keys.dtype) if is_packed else 1.0,
+        is_packed=is_packed,
+        is_float8=keys.dtype == torch.float8_e4m3fn,
+        has_tensor_cores=has_cores,
+        has_assembler=not is_interpreted(),
+    )
+
+
+@cache
+def has_tensor_cores(device: torch.device) -> bool:
+    """Whether Triton uses tensor cores on a GPU: not before Ampere."""
+    return is_interpreted() or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _as_read(data_BHCE: Tensor) -> Tensor:
+    return data_BHCE.view(torch.int16) if data_BHCE.dtype in EIGHT_BITS else data_BHCE
+
+
+def _new_parts(queries_BTHE: Tensor, num_spans: int) -> tuple[Tensor, Tensor]:
+    """For each span and query: its weighted sum of values; its highest score and sum of weights."""
+    num_rows, num_queries, num_heads, width = queries_BTHE.shape
+    shape_NPT = num_rows * num_heads, num_spans, num_queries
+    sums = queries_BTHE.new_empty(*shape_NPT, width, dtype=torch.float32)
+    return sums, queries_BTHE.new_empty(*shape_NPT, 2, dtype=torch.float32)
+
+
+@cache
+def _num_programs_that_fill(device: torch.device) -> int:
+    properties = torch.cuda.get_device_properties(device)
+    return PROGRAMS_PER_MULTIPROCESSOR * properties.multi_processor_count
+
+
+def is_interpreted() -> bool:
+    """Whether Triton interprets kernels, as in tests without a GPU."""
+    return not isinstance(attend_spans, triton.JITFunction)
 
 
 @triton.jit
-def attend_span(
+def attend_spans(
     queries_ptr,
     keys_ptr,
     values_ptr,
     key_scales_ptr,
     value_scales_ptr,
     newest_ptr,
-    sums_ptr,
-    totals_ptr,
-    context,
-    scale,
-    num_heads: tl.constexpr,
-    num_queries: tl.constexpr,
-    capacity: tl.constexpr,
-    width: tl.constexpr,
-    num_spans: tl.constexpr,
-    span: tl.constexpr,
-    block: tl.constexpr,
-    num_prefetched: tl.constexpr,
-):
-    """One query over one span: its weighted sum of values, highest score and sum of weights."""
-    head, query, part, first = _program(num_queries, num_spans, span)
-    newest, column_E = tl.load(newest_ptr + head // num_heads).to(tl.int32), tl.arange(0, width)
-    end = tl.minimum(tl.minimum(first + span, newest + 1), capacity)
-    query_at_E = (head * num_queries + query) * width + column_E
-    query_E = tl.load(queries_ptr + query_at_E).to(tl.float32) * scale
-    highest_C, weight_C, sum_CE = _empty_sums(block, width)
-    for start in tl.range(first, end, block, num_stages=num_prefetched + 1):
-        entry_C = start + tl.arange(0, block)
-        at_C, is_valid_C = head * capacity + entry_C, entry_C < end
-        key_CE = _load(keys_ptr, at_C, is_valid_C, column_E, width)
-        value_CE = _load(values_ptr, at_C, is_valid_C, column_E, width)
-        visible_C = _is_visible(newest - entry_C, num_queries - 1 - query, capacity, context)
-        score_C = _scaled(tl.sum(key_CE * query_E[None, :], 1), key_scales_ptr, at_C, is_valid_C)
-        highest_C, rescale_C, new_C = _update_softmax(score_C, is_valid_C & visible_C, highest_C)
-        weight_C = weight_C * rescale_C + new_C
-        new_C = _scaled(new_C, value_scales_ptr, at_C, is_valid_C)
-        sum_CE = sum_CE * rescale_C[:, None] + value_CE * new_C[:, None]
-    _store_span(sums_ptr, totals_ptr, part, column_E, sum_CE, highest_C, weight_C)
-
-
-@triton.jit
-def _empty_sums(block: tl.constexpr, width: tl.constexpr):
-    """Per lane of a block, initially: highest score, sum of weights, weighted sum of values."""
-    highest_C = tl.full([block], MASKED, dtype=tl.float32)
-    weight_C = tl.zeros([block], dtype=tl.float32)
-    return highest_C, weight_C, tl.zeros([block, width], dtype=tl.float32)
-
-
-@triton.jit
-def _store_span(sums_ptr, totals_ptr, part, column_E, sum_CE, highest_C, weight_C):
-    """Add up the sums of all lanes, each over its part of the span, and store them."""
-    highest = tl.max(highest_C, 0)
-    share_C = tl.exp(highest_C - highest)
-    sum_E = tl.sum(sum_CE * share_C[:, None], 0)
-    tl.store(sums_ptr + part * sum_CE.shape[1] + column_E, sum_E)
-    tl.store(totals_ptr + part * 2, highest)
-    tl.store(totals_ptr + part * 2 + 1, tl.sum(weight_C * share_C, 0))
-
-
-@triton.jit
-def _program(num_queries: tl.constexpr, num_spans: tl.constexpr, span: tl.constexpr):
-    """This program's head of a row, query, index of its partial result, and first entry.
-
-    Queries of one head are neighbours: the first reads from memory, the others from the cache.
-    """
-    program = tl.program_id(0).to(tl.int64)  # 64 bits: multiplied by the size of a ring
-    query = (program % num_queries).to(tl.int32)
-    span_index = (program // num_queries % num_spans).to(tl.int32)
-    head = program // (num_queries * num_spans)
-    part = (head * num_queries + query) * num_spans + span_index
-    return head, query, part, span_index * span
-
-
-@triton.jit
-def _is_visible(entries_back_C, positions_back, capacity: tl.constexpr, context):
-    """Whether an entry is among the `context` positions that end `positions_back` ago."""
-    age_C = entries_back_C % capacity
-    return (age_C >= positions_back) & (age_C < positions_back + context)
-
-
-@triton.jit
-def _load(ring_ptr, at_C, is_valid_C, column_E, width: tl.constexpr):
-    at_CE = at_C[:, None] * width + column_E[None, :]
-    return tl.load(ring_ptr + at_CE, mask=is_valid_C[:, None], other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _scaled(x_C, scales_ptr, at_C, is_valid_C):
-    if scales_ptr is not None:
-        x_C *= tl.load(scales_ptr + at_C, mask=is_valid_C, other=0.0).to(tl.float32)
-    return x_C
-
-
-@triton.jit
-def _update_softmax(score_C, is_visible_C, highest_C):
-    """Online softmax: new highest scores, the factor for the sums so far, and new weights.
-
-    Every lane has its own maximum: to share one, all warps would have to wait for each other.
-    """
-    score_C = tl.where(is_visible_C, score_C, MASKED)
-    higher_C = tl.maximum(highest_C, score_C)
-    new_C = tl.where(is_visible_C, tl.exp(score_C - higher_C), 0.0)
-    return higher_C, tl.exp(highest_C - higher_C), new_C
-
-
-@triton.jit
-def add_spans(
-    sums_ptr,
-    totals_ptr,
     output_ptr,
-    num_spans: tl.constexpr,
-    num_columns: tl.constexpr,
-    width: tl.constexpr,
+    sums_ptr,
+    totals_ptr,
+    scale,
+    layout: tl.constexpr,
 ):
-    """Add up one query's spans and divide by the sum of weights."""
-    query = tl.program_id(0).to(tl.int64)
-    span_P = tl.arange(0, num_columns)
-    is_span_P = span_P < num_spans
-    part_P = query * num_spans + span_P
-    highest_P = tl.load(totals_ptr + part_P * 2, mask=is_span_P, other=MASKED)
-    weight_P = tl.load(totals_ptr + part_P * 2 + 1, mask=is_span_P, other=0.0)
-    share_P = tl.exp(highest_P - tl.max(highest_P, 0))
-    column_E = tl.arange(0, width)
-    sum_PE = _load(sums_ptr, part_P, is_span_P, column_E, width)
-    output_E = tl.sum(sum_PE * share_P[:, None], 0) / tl.sum(weight_P * share_P, 0)
-    output_at = output_ptr + query * width + column_E
-    tl.store(output_at, output_E.to(output_ptr.dtype.element_ty))
+    """All queries of a head over one span, or over all of them."""
+    head, first = tl.program_id(0), tl.program_id(1) * layout.span
+    newest = tl.load(newest_ptr + head // layout.num_heads)
+    end = num_used(newest, layout)
+    if first >= end:
+        return
+    if layout.is_split:
+        end = tl.minimum(first + layout.span, end)
+    at_TE, is_query_T1 = query_places(head, layout.num_heads, layout)
+    queries = load_queries(queries_ptr + at_TE, is_query_T1, keys_ptr.dtype.element_ty, layout)
+    ring = head.to(tl.int64) * layout.capacity  # 64 bits: multiplied by the size of an entry
+    keys_ptr += ring * layout.pitch
+    values_ptr += ring * layout.pitch
+    if layout.is_packed:
+        key_scales_ptr += ring
+        value_scales_ptr += ring
+    newest_at = (newest % layout.capacity).to(tl.int32)
+    highest_T, weight_T, low_TE, high_TE = no_sums(layout)
+    for start in tl.range(first, end, layout.span, num_stages=1):
+        span_end = tl.minimum(start + layout.span, end)
+        keys, values = (keys_ptr, key_scales_ptr), (values_ptr, value_scales_ptr)
+        sums = _attend_span(queries, scale, keys, values, start, span_end, newest_at, layout)
+        highest_T, weight_T, low_TE, high_TE = merged(highest_T, weight_T, low_TE, high_TE, sums)
+    if layout.is_split:
+        part = head.to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
+        store_part(sums_ptr, totals_ptr, part, highest_T, weight_T, low_TE, high_TE, layout)
+    else:
+        store_output(output_ptr + at_TE, is_query_T1, weight_T, low_TE, high_TE, layout)
+
+
+@triton.jit
+def _attend_span(queries, scale, keys, values, first, end, newest_at, layout: tl.constexpr):
+    """Highest score, sum of weights and both weighted sums of values of each query."""
+    low_query_TE, high_query_TE, power_T1 = queries
+    keys_ptr, key_scales_ptr = keys
+    values_ptr, value_scales_ptr = values
+    dtype: tl.constexpr = low_query_TE.dtype
+    block: tl.constexpr = layout.tile.block
+    entry_C = tl.arange(0, block)
+    at_CE = entry_C[:, None] * layout.pitch + tl.arange(0, layout.half)[None, :]
+    highest_T, weight_T, low_sum_TE, high_sum_TE = no_sums(layout)
+    key_scale_C = load_scales(key_scales_ptr, first, end, layout)
+    value_scale_C = load_scales(value_scales_ptr, first, end, layout)
+    for start in tl.range(first, end, block, num_stages=layout.tile.num_stages):
+        is_used_C = entry_C < end - start
+        low_CE, high_CE = load_halves(keys_ptr + start * layout.pitch + at_CE, is_used_C, layout)
+        score_TC = multiply(low_query_TE, tl.trans(low_CE), None, layout)
+        score_TC = multiply(high_query_TE, tl.trans(high_CE), score_TC, layout)
+        score_TC *= power_T1 * scale
+        if layout.is_packed:
+            score_TC *= key_scale_C[None, :]
+        is_visible_TC = is_visible(is_used_C, newest_at, start + entry_C, layout)
+        score_TC = tl.where(is_visible_TC, score_TC, MASKED)
+        higher_T = tl.maximum(highest_T, tl.max(score_TC, 1))
+        rescale_T, new_TC = tl.exp2(highest_T - higher_T), tl.exp2(score_TC - higher_T[:, None])
+        highest_T, weight_T = higher_T, weight_T * rescale_T + tl.sum(new_TC, 1)
+        if layout.is_packed:
+            new_TC *= value_scale_C[None, :] * layout.limit
+            # Of the next block, so that their way from memory is hidden.
+            key_scale_C = load_scales(key_scales_ptr, start + block, end, layout)
+            value_scale_C = load_scales(value_scales_ptr, start + block, end, layout)
+        low_CE, high_CE = load_halves(values_ptr + start * layout.pitch + at_CE, is_used_C, layout)
+        new_TC, rescale_T1 = new_TC.to(dtype), rescale_T[:, None]
+        low_sum_TE = multiply(new_TC, low_CE, low_sum_TE * rescale_T1, layout)
+        high_sum_TE = multiply(new_TC, high_CE, high_sum_TE * rescale_T1, layout)
+    return highest_T, weight_T, low_sum_TE, high_sum_TE
+
+
+@triton.jit
+def merge_spans(sums_ptr, totals_ptr, newest_ptr, output_ptr, num_spans, layout: tl.constexpr):
+    """Merge the spans in use of a head's queries, and divide by the sum of weights."""
+    head = tl.program_id(0)
+    newest = tl.load(newest_ptr + head // layout.num_heads)
+    highest_T, weight_T, low_TE, high_TE = no_sums(layout)
+    first = head.to(tl.int64) * num_spans
+    for span in tl.range(0, tl.cdiv(num_used(newest, layout), layout.span)):
+        part = load_part(sums_ptr, totals_ptr, first + span, layout)
+        highest_T, weight_T, low_TE, high_TE = merged(highest_T, weight_T, low_TE, high_TE, part)
+    at_TE, is_query_T1 = query_places(head, layout.num_heads, layout)
+    store_output(output_ptr + at_TE, is_query_T1, weight_T, low_TE, high_TE, layout)

@@ -47,10 +47,14 @@ class LayerKV(NamedTuple):
         return (self.data_BHCE.float() * self.scales_BHC.float()[..., None]).to(dtype)
 
 
+def limit_of(dtype: torch.dtype) -> float:
+    """The largest number that 8 bits hold."""
+    return 127.0 if dtype == torch.int8 else torch.finfo(dtype).max
+
+
 def quantize(x_BTHE: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """8-bit data and the scale of each vector."""
-    is_integer = dtype == torch.int8
-    limit = 127.0 if is_integer else torch.finfo(dtype).max
+    is_integer, limit = dtype == torch.int8, limit_of(dtype)
     x_BTHE = x_BTHE.float()
     scales_BTH = x_BTHE.abs().amax(dim=-1) / limit
     scales_BTH = scales_BTH.clamp_min(_SMALLEST_SCALE).to(SCALE_DTYPE)

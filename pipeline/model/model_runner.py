@@ -196,11 +196,15 @@ class MimiRunner:
         """Jobs that are encoded at once: of similar length, so that little is padding.
 
         The last chunk of a stream comes before the first of its successor, which overwrites the
-        state of their slot.
+        state of their slot. A stream that goes on is not padded, which would change its state.
         """
         order_J = np.lexsort((-chunk.frames_J, chunk.continues_J))
-        for first in range(0, len(order_J), self._encode_rows):
-            yield order_J[first : first + self._encode_rows]
+        longest_end = chunk.frames_J[~chunk.continues_J].max(initial=0)
+        frames_J = np.where(chunk.continues_J, chunk.frames_J, longest_end)[order_J]
+        ends = np.flatnonzero(np.diff(frames_J) < 0) + 1
+        for jobs in np.split(order_J, ends):
+            for first in range(0, len(jobs), self._encode_rows):
+                yield jobs[first : first + self._encode_rows]
 
     def _encode_group(self, chunk: Chunk, jobs: np.ndarray, codes_JFK: Tensor) -> None:
         num_frames = chunk.frames_J[jobs].max()

@@ -8,7 +8,7 @@ N samples, T steps, H VAD heads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import numpy as np
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.sampling import TokenConstraints
 from nightscribe.model.tokenizer import Tokenizer
+from nightscribe.model.word_stream import WordStream
 from nightscribe.model.words import TokenTimes, VadTimes, WordReader, turn_ends_s
 from nightscribe.records import Word
 
@@ -81,6 +82,12 @@ class SpeechProcessor:
             duration_s=num_samples / self.config.mimi.sample_rate_hz,
             first_step=self._first_step(tokens_T, prompt),
         )
+
+    def word_stream(self, prompt: Prompt, prefix_frames: int) -> WordStream:
+        """Reads the words of a stream that still runs, timed from the end of its prefix."""
+        reader = self._reader(prompt)
+        times = replace(reader.times, prefix_frames=prefix_frames)
+        return WordStream(replace(reader, times=times), len(self._first_tokens(prompt)))
 
     def turn_ends_s(
         self, vad_TH: np.ndarray, words: Sequence[Word], num_samples: int, prompt: Prompt

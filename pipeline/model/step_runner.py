@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightscribe.engine.interface import NO_TOKEN, RoundInput, RoundOutput
+from nightscribe.engine.interface import HOLD, NO_TOKEN, RoundInput, RoundOutput
 from nightscribe.model.cuda_runtime import GraphKey, PendingCopy, Upload
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.model_runner import DEFAULT_OPTIONS, Codes, ModelRunner, RunnerOptions
@@ -170,7 +170,9 @@ class StepRunner(ModelRunner[StepTables]):
                 self._runtime.wait_event(chunk_codes.codes_JFK, chunk_codes.done)
             self._tables.load(inputs, codes, self._runtime.upload)
             key = GraphKey(inputs.num_slots, inputs.is_greedy)
-            for lengths_S in np.minimum(inputs.positions_TS + 1, self._cache.capacity).tolist():
+            lengths_TS = np.minimum(inputs.positions_TS + 1, self._cache.capacity)
+            lengths_TS[inputs.forced_TS == HOLD] = 1  # their output is dropped
+            for lengths_S in lengths_TS.tolist():
                 self._replay_or_step(key, tuple(lengths_S))
             copies = self._tables.output(inputs.num_steps, inputs.num_slots)
             return self._runtime.download(copies, RoundOutput)
@@ -198,17 +200,19 @@ class StepRunner(ModelRunner[StepTables]):
         num_prompted_S = self._tables.num_prompted_S[: key.num_slots]
         num_prompted_S.masked_fill_(inputs.positions_S == 0, 0)
         if key.is_greedy:
-            return _unless_forced(logits_SV.argmax(dim=-1), inputs.forced_S)
+            return self._unless_forced(logits_SV.argmax(dim=-1), inputs.forced_S)
         sampling = self._tables.sampling_input(key.num_slots)
         due_S = self._tables.prompt_tokens_P.index_select(0, sampling.prompts_S + num_prompted_S)
         constrained_SV = constrain(logits_SV, due_S, self._padding_tokens)
         sampled_S = sample_each(
             constrained_SV, sampling.temperatures_S, sampling.seeds_S, inputs.positions_S
         )
-        tokens_S = _unless_forced(sampled_S, inputs.forced_S)
-        num_prompted_S += tokens_S == due_S
+        tokens_S = self._unless_forced(sampled_S, inputs.forced_S)
+        num_prompted_S += (tokens_S == due_S) & (inputs.forced_S != HOLD)
         return tokens_S
 
-
-def _unless_forced(chosen_S: Tensor, forced_S: Tensor) -> Tensor:
-    return torch.where(forced_S < 0, chosen_S, forced_S)
+    def _unless_forced(self, chosen_S: Tensor, forced_S: Tensor) -> Tensor:
+        """The forced token; on `HOLD` the last one; else the chosen one."""
+        last_tokens_S = self._tables.last_tokens_S[: len(forced_S)]
+        tokens_S = torch.where(forced_S == HOLD, last_tokens_S, chosen_S)
+        return torch.where(forced_S < 0, tokens_S, forced_S)

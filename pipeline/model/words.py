@@ -70,7 +70,7 @@ class WordReader:
                 text,
                 _clamped(start_s, duration_s),
                 _clamped(end_s, duration_s),
-                _geometric_mean([float(probabilities_T[step]) for step in steps]),
+                geometric_mean([float(probabilities_T[step]) for step in steps]),
             )
             for (steps, text), (start_s, end_s) in zip(spelled, spans_s, strict=True)
         ]
@@ -145,7 +145,8 @@ def _clamped(time_s: float, duration_s: float) -> float:
     return min(max(time_s, 0.0), duration_s)
 
 
-def _geometric_mean(probabilities: list[float]) -> float:
+def geometric_mean(probabilities: Sequence[float]) -> float:
+    """The confidence of a word from those of its pieces."""
     if min(probabilities) <= 0:
         return 0.0
     return exp(fsum(map(log, probabilities)) / len(probabilities))

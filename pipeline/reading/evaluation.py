@@ -229,7 +229,7 @@ def _about(file: EvaluatedFile) -> dict[str, Any]:
         "start_error_median_s": times.median_s if times else None,
         "start_error_p90_s": times.p90_s if times else None,
         "reference": file.pair.reference,
-        "heard": file.pair.hypothesis,
+        "hypothesis": file.pair.hypothesis,
     }
 
 

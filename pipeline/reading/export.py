@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from nightscribe.records import Recording, Transcript, path_of
 from nightscribe.rendering.cues import ReadingSpeed, reading_speed
-from nightscribe.rendering.document import Document, RenderingConfig, Speaker
+from nightscribe.rendering.document import Document, RenderingConfig, speakers_in
 from nightscribe.rendering.formats import FORMATS, SUBTITLES, SUFFIXES, render
 
 
@@ -125,8 +125,16 @@ def document(name: str, channels: Sequence[Transcript], speakers: Sequence[str])
     return Document(
         name,
         tuple(
-            Speaker(_speaker(one.recording, speakers), one.words, one.turn_ends_s, one.speech)
+            speaker
             for one in channels
+            for speaker in speakers_in(
+                one.words,
+                one.speaker_spans,
+                channel_name=_speaker(one.recording, speakers),
+                channel=one.recording.channel,
+                turn_ends_s=one.turn_ends_s,
+                speech=one.speech,
+            )
         ),
     )
 

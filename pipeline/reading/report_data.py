@@ -202,7 +202,7 @@ def _page(
         duration_s=transcript.duration_s,
         status=transcript.status,
         reasons=transcript.reasons,
-        language=inspection.language_heard if inspection else recording.language,
+        language=inspection.detected_language if inspection else recording.language,
         words=tuple(_shifted(word, offset_s) for word in transcript.words),
         speech=tuple(Span(a - offset_s, b - offset_s) for a, b in transcript.speech),
         findings=tuple(_shifted(one, offset_s) for one in inspection.findings)

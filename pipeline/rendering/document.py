@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from nightscribe.options import check_options, option
-from nightscribe.records import Span, Word
+from nightscribe.records import Span, SpeakerSpan, Word
 
 _CONTROL_OR_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+# What speakers are called before anybody has named them.
+_LABEL = re.compile(r"speaker-\d+")
 _SENTENCE_END = re.compile(r"[.?!\u2026\u3002\uff1f\uff01][\"'\u2019\u201d\u00bb)\]]*$")
 
 
@@ -50,11 +52,13 @@ class Speaker:
     words: tuple[Word, ...]
     turn_ends_s: tuple[float, ...] = ()
     speech: tuple[Span, ...] = ()  # where voice activity was detected; empty: unknown
+    spans: tuple[Span, ...] = ()  # where this speaker is heard; empty: unknown
+    channel: int | None = None  # from 0; None: the mix of all
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One transcript; the channels of a stereo recording are its speakers."""
+    """One transcript; without told speakers, the channels of a recording are its speakers."""
 
     name: str
     speakers: tuple[Speaker, ...]
@@ -67,6 +71,49 @@ class Document:
 def monologue(name: str, words: Iterable[Word], speech: Iterable[Span] = ()) -> Document:
     """A document with one speaker without a name."""
     return Document(name, (Speaker("", tuple(words), speech=tuple(speech)),))
+
+
+def speakers_in(
+    words: Sequence[Word],
+    spans: Sequence[SpeakerSpan],
+    *,
+    channel_name: str = "",
+    channel: int | None = None,
+    turn_ends_s: Sequence[float] = (),
+    speech: Sequence[Span] = (),
+) -> tuple[Speaker, ...]:
+    """The speakers that the words of one channel name, or one with the name of the channel."""
+    told = dict.fromkeys([*(one.speaker for one in spans), *(word.speaker for word in words)])
+    told.pop(None, None)
+    rest = Speaker(channel_name, tuple(words), tuple(turn_ends_s), tuple(speech), channel=channel)
+    if not told:
+        return (rest,)
+    ends_s = sorted({*turn_ends_s, *_changes_s(words)})
+    return tuple(
+        replace(
+            rest,
+            name=_name_in_channel(name, channel_name, len(told)),
+            words=tuple(word for word in words if word.speaker == name),
+            turn_ends_s=tuple(ends_s),
+            spans=tuple(Span(one.start_s, one.end_s) for one in spans if one.speaker == name),
+        )
+        for name in told
+        if name is not None
+    )
+
+
+def _changes_s(words: Sequence[Word]) -> Iterator[float]:
+    """The start of each word that another speaker follows: there a turn ends."""
+    for word, following in pairwise(words):
+        if word.speaker != following.speaker:
+            yield word.start_s
+
+
+def _name_in_channel(name: str, channel_name: str, num_told: int) -> str:
+    """A person's name as it is; a label says which channel it is of."""
+    if not channel_name or not _LABEL.fullmatch(name):
+        return name
+    return channel_name if num_told == 1 else f"{channel_name}, {name}"
 
 
 def one_line(text: str) -> str:

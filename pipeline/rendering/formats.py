@@ -7,6 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nightscribe.records import Word
+from nightscribe.rendering.annotations import (
+    channel_of,
+    one_token,
+    render_eaf,
+    render_rttm,
+    render_textgrid,
+)
 from nightscribe.rendering.cues import render_srt, render_vtt
 from nightscribe.rendering.document import (
     Document,
@@ -68,14 +75,14 @@ def render_tsv(document: Document, config: RenderingConfig) -> str:
 
 def render_ctm(document: Document, config: RenderingConfig) -> str:
     """CTM of NIST: recording, channel, start, duration, word, confidence, by channel and time."""
-    # A row that starts with two semicolons is a comment.
-    recording = "_".join(one_line(document.name).split()).lstrip(";") or "recording"
+    recording = one_token(document.name) or "recording"
     rows = [
-        (channel, piece)
-        for channel, speaker in enumerate(document.speakers, start=1)
+        (channel_of(speaker, place), piece)
+        for place, speaker in enumerate(document.speakers, start=1)
         for word in written_words(speaker, config)
         for piece in _split_at_spaces(word)
     ]
+    rows.sort(key=lambda row: (row[0], row[1].start_s))
     return "".join(
         f"{recording} {channel} {piece.start_s:.3f} {piece.end_s - piece.start_s:.3f} "
         f"{piece.text} {piece.confidence:.4f}\n"
@@ -91,9 +98,16 @@ FORMATS: dict[str, Renderer] = {
     "vtt": render_vtt,
     "ctm": render_ctm,
     "tsv": render_tsv,
+    "rttm": render_rttm,
+    "textgrid": render_textgrid,
+    "eaf": render_eaf,
 }
 SUBTITLES = ("srt", "vtt")
-SUFFIXES = {name: f".{name}" for name in FORMATS} | {"text": ".txt", "words": ".words.txt"}
+SUFFIXES = {name: f".{name}" for name in FORMATS} | {
+    "text": ".txt",
+    "words": ".words.txt",
+    "textgrid": ".TextGrid",
+}
 
 
 def render(document: Document, format: str, config: RenderingConfig | None = None) -> str:
@@ -105,11 +119,13 @@ def render(document: Document, format: str, config: RenderingConfig | None = Non
 
 def json_word(word: Word) -> dict[str, str | float]:
     """A word with times in milliseconds: binary fractions would print as 0.5600000000000001."""
+    speaker = {} if word.speaker is None else {"speaker": word.speaker}
     return {
         "text": word.text,
         "start_s": round(word.start_s, TIME_DECIMALS),
         "end_s": round(word.end_s, TIME_DECIMALS),
         "confidence": round(word.confidence, CONFIDENCE_DECIMALS),
+        **speaker,
     }
 
 

@@ -27,6 +27,9 @@ COLUMNS = {
     "text": ("text", "reference"),
     "words": ("words",),
     "cuts_s": ("cuts_s", "cuts"),
+    "prompt": ("prompt",),
+    "prompt_audio": ("prompt_audio",),
+    "terms": ("terms",),
     "size_bytes": ("size_bytes",),
     "version": ("version",),
 }
@@ -41,12 +44,19 @@ csv.field_size_limit(2**31 - 1)
 
 
 def read_manifest(name: str, file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """The rows under our names and with our types; empty cells are left out."""
+    """The rows under our names and with our types; empty cells are left out.
+
+    Columns of other names are in `extra`, as JSON.
+    """
     unknown: set[str] = set()
     for where, row in named_rows(name, file):
         new = {str(column) for column in row} - {*_OUR_NAME} - unknown
         if new:
-            log.warning("%s: unknown columns are ignored: %s", name, ", ".join(sorted(new)))
+            log.warning(
+                "%s: columns of other names have no effect and are kept in the column extra: %s",
+                name,
+                ", ".join(sorted(new)),
+            )
             unknown |= new
         yield _typed(row, where)
 
@@ -89,6 +99,9 @@ def _typed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"name, got {', '.join(map(str, row)):.80}"
         )
     typed = {name: _value(name, value, where) for name, value in given.items()}
+    extra = {str(name): value for name, value in row.items() if name not in _OUR_NAME}
+    if extra:
+        typed["extra"] = json.dumps(extra, sort_keys=True, default=str, ensure_ascii=False)
     # A file from its beginning is read to its end: its duration may be a rough value.
     is_segment = "offset" in row or typed.get("start_s", 0.0) > 0
     if is_segment and "expected_s" in typed:
@@ -128,6 +141,8 @@ def _value(name: str, value: Any, where: str) -> Any:
         return timed_words(value, where)
     if name == "cuts_s":
         return _cuts(value, where)
+    if name == "terms":
+        return _terms(value)
     kind: Callable[[Any], Any] = (
         _seconds if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
     )
@@ -163,6 +178,15 @@ def _cuts(value: Any, where: str) -> tuple[float, ...]:
     if not all(map(math.isfinite, cuts_s)):
         raise ValueError(f"{where}: cuts_s is {value!r}, expected seconds, such as 61.5 120")
     return cuts_s
+
+
+def _terms(value: Any) -> tuple[str, ...]:
+    """A list, JSON of one, or text with semicolons between."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json.loads(value) if value.strip().startswith("[") else value
+    listed = value.split(";") if isinstance(value, str) else value
+    return tuple(term for term in (str(one).strip() for one in listed) if term)
 
 
 def _whole(value: Any) -> int:
@@ -203,9 +227,20 @@ def _text(file: BinaryIO) -> Iterator[io.TextIOWrapper]:
 
 def _parquet_rows(file: BinaryIO) -> Iterator[Any]:
     parquet = open_table(file)
-    known = [name for name in parquet.schema_arrow.names if name in _OUR_NAME]
+    known = [
+        field.name
+        for field in parquet.schema_arrow
+        if field.name in _OUR_NAME or _is_small(field.type)
+    ]
     for batch in parquet.iter_batches(columns=known, use_threads=False):
         yield from batch.to_pylist()
+
+
+def _is_small(kind: pa.DataType) -> bool:
+    """Not sound or other bytes, which some manifests hold beside its description."""
+    return not (
+        pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
 
 
 _OUR_NAME = {other: name for name, others in COLUMNS.items() for other in others}

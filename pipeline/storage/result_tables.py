@@ -1,24 +1,36 @@
 """The two tables that people read: transcripts and failures.
 
-Their files are written once and not changed or removed during a run, so a reader's glob sees whole
-files at any moment, and each row in one of them.
+Their files are written once and never changed, so a reader's glob sees whole files at any moment.
+While a transcript is replaced, the old and the new one stand side by side: of the rows of one place
+the one with the highest revision counts, and every function here yields it alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightscribe.records import Failure, Transcript
+from nightscribe.storage.generations import generations
 from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.row_filter import CONFIDENCE, FAILED, RowFilter
 from nightscribe.storage.rows import Row, failure_of, failure_row, transcript_of, transcript_row
-from nightscribe.storage.schema import FAILURES_SCHEMA, TRANSCRIPTS_SCHEMA
+from nightscribe.storage.schema import (
+    FAILURES,
+    FAILURES_SCHEMA,
+    PLACE_COLUMNS,
+    TRANSCRIPTS,
+    TRANSCRIPTS_SCHEMA,
+)
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import files, in_parallel, read_rows, write_rows
 
 TRANSCRIPTS_FOLDER = "transcripts"
 FAILURES_FOLDER = "failures"
+PUBLISHED_COLUMNS = ["recording_id", "num_channels", "revision"]
+MATCHED_COLUMNS = ["recording_id", "num_channels", "duplicate_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +72,31 @@ def publish_failures(store: Store, failures: Sequence[Failure]) -> str:
     return write_rows(store, FAILURES_FOLDER, rows, FAILURES_SCHEMA)
 
 
-def published_transcripts(store: Store) -> Iterator[Published]:
-    for row in _rows(store, TRANSCRIPTS_FOLDER, ["recording_id", "num_channels"]):
-        yield Published(**row)
+def published_transcripts(
+    store: Store, asked: Mapping[str, int] | None = None
+) -> Iterator[Published]:
+    """The keys of the rows that count: not those of which a later revision is `asked` for."""
+    yield from _published(store, TRANSCRIPTS_FOLDER, PUBLISHED_COLUMNS, asked or {})
 
 
-def published_failures(store: Store) -> Iterator[Published]:
-    for row in _rows(store, FAILURES_FOLDER, ["recording_id", "num_channels", "shard"]):
-        shard = row.pop("shard")
-        yield Published(**row, failed_shard=shard)
+def published_failures(store: Store, asked: Mapping[str, int] | None = None) -> Iterator[Published]:
+    yield from _published(store, FAILURES_FOLDER, [*PUBLISHED_COLUMNS, "shard"], asked or {})
+
+
+def _published(
+    store: Store, folder: str, columns: list[str], asked: Mapping[str, int]
+) -> Iterator[Published]:
+    for row in _all_rows(store, folder, columns):
+        name, num_channels = row["recording_id"], row["num_channels"]
+        if row["revision"] >= asked.get(planned_id(name, num_channels), 0):
+            yield Published(
+                recording_id=name, num_channels=num_channels, failed_shard=row.get("shard")
+            )
+
+
+def planned_id(recording_id: str, num_channels: int | None) -> str:
+    """The id in the plan: of a file that was split, that of all its channels."""
+    return recording_id if num_channels is None else recording_id.partition("-")[0]
 
 
 def endings(store: Store) -> Iterator[Ending]:
@@ -109,20 +137,108 @@ def find_failures(store: Store, name: str) -> list[Failure]:
     return sorted(found, key=lambda one: (one.recording.uri, one.recording.channel or 0))
 
 
+def matching_ids(store: Store, where: RowFilter) -> pa.Array:
+    """The ids in the plan of the transcripts that a filter finds, and of the recordings they copy.
+
+    To the filter a failed recording is a transcript with status failed.
+    """
+    columns = [*{*where.columns, *MATCHED_COLUMNS}]
+    tables = [*_newest(store, TRANSCRIPTS_FOLDER, columns), *_failed(store)]
+    found: set[str] = set()
+    for table in tables:
+        for row in table.filter(where.mask(table)).select(MATCHED_COLUMNS).to_pylist():
+            names = filter(None, (row["recording_id"], row["duplicate_of"]))
+            found |= {planned_id(name, row["num_channels"]) for name in names}
+    return pa.array(sorted(found), pa.string())
+
+
+def _failed(store: Store) -> Iterator[pa.Table]:
+    columns = [name for name in FAILURES if name in TRANSCRIPTS]
+    for table in _newest(store, FAILURES_FOLDER, [*columns, "shard"]):
+        whole = table.filter(pc.is_null(table["shard"]))
+        given = {name: whole[name] for name in columns}
+        given["status"] = pa.array([FAILED] * len(whole), pa.string())
+        rest = {
+            field.name: pa.nulls(len(whole), field.type)
+            for field in TRANSCRIPTS_SCHEMA
+            if field.name not in given
+        }
+        rest[CONFIDENCE] = pa.nulls(len(whole), pa.float64())
+        yield pa.table(given | rest)
+
+
 def _named(store: Store, folder: str, name: str) -> Iterator[Row]:
-    """Rows by id or by part of the URI; of most files only two columns are read."""
-    for entry in files(store, folder):
-        names = read_rows(store, entry.key, ["recording_id", "uri"])
-        is_match = pc.or_(
-            pc.equal(names["recording_id"], name), pc.match_substring(names["uri"], name)
-        )
-        if pc.any(is_match).as_py():
-            yield from read_rows(store, entry.key).filter(is_match).to_pylist()
+    """Rows by id or by part of the URI; of most files only a few columns are read."""
+
+    def is_match(table: pa.Table) -> pa.Array:
+        return pc.or_(pc.equal(table["recording_id"], name), pc.match_substring(table["uri"], name))
+
+    keys = [entry.key for entry in files(store, folder)]
+    losers = _losers(store, folder, keys)
+    for key in keys:
+        names = read_rows(store, key, ["recording_id", "uri"])
+        if pc.any(is_match(names)).as_py():
+            table = _winning(read_rows(store, key), losers.get(key))
+            yield from table.filter(is_match(table)).to_pylist()
 
 
-def _rows(store: Store, folder: str, columns: list[str] | None = None) -> Iterator[dict]:
-    def read(key: str) -> pa.Table:
-        return read_rows(store, key, columns)
-
-    for table in in_parallel(read, (entry.key for entry in files(store, folder))):
+def _rows(store: Store, folder: str, columns: list[str] | None = None) -> Iterator[Row]:
+    """The rows that count."""
+    for table in _newest(store, folder, columns):
         yield from table.to_pylist()
+
+
+def _all_rows(store: Store, folder: str, columns: list[str]) -> Iterator[Row]:
+    keys = (entry.key for entry in files(store, folder))
+    for table in in_parallel(lambda key: read_rows(store, key, columns), keys):
+        yield from table.to_pylist()
+
+
+def _newest(store: Store, folder: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    keys = [entry.key for entry in files(store, folder)]
+    losers = _losers(store, folder, keys)
+
+    def read(key: str) -> pa.Table:
+        return _winning(read_rows(store, key, columns), losers.get(key))
+
+    yield from in_parallel(read, keys)
+
+
+def _winning(table: pa.Table, losers: pa.Array | None) -> pa.Table:
+    if losers is None:
+        return table
+    places = pa.array(range(len(table)), pa.int64())
+    return table.filter(pc.invert(pc.is_in(places, losers)))
+
+
+def _losers(store: Store, folder: str, keys: Sequence[str]) -> Mapping[str, pa.Array]:
+    """By file, the rows of which there is a newer one of the same place, or the same one twice.
+
+    Nothing is read of a run in which nothing was ever replaced.
+    """
+    if not any(one.may_replace for one in generations(store)):
+        return {}
+    columns = [*PLACE_COLUMNS, "revision", *(["shard"] if folder == FAILURES_FOLDER else [])]
+    tables = list(in_parallel(lambda key: read_rows(store, key, columns), keys))
+    if not tables:
+        return {}
+    numbers = [[number] * len(table) for number, table in enumerate(tables)]
+    rows = [range(len(table)) for table in tables]
+    everything = pa.concat_tables(tables)
+    everything = everything.append_column("file", pa.array(chain.from_iterable(numbers)))
+    everything = everything.append_column("row", pa.array(chain.from_iterable(rows), pa.int64()))
+    lost = _lost(everything, [name for name in columns if name != "revision"])
+    return {
+        keys[number]: lost.filter(pc.equal(lost["file"], number))["row"].combine_chunks()
+        for number in pc.unique(lost["file"]).to_pylist()
+    }
+
+
+def _lost(rows: pa.Table, place: list[str]) -> pa.Table:
+    newest_first = rows.sort_by(
+        [("revision", "descending"), ("file", "ascending"), ("row", "ascending")]
+    )
+    order = pa.array(range(len(rows)), pa.int64())
+    newest_first = newest_first.append_column("order", order)
+    groups = newest_first.group_by(place).aggregate([("order", "min")])
+    return newest_first.filter(pc.invert(pc.is_in(order, groups["order_min"].combine_chunks())))

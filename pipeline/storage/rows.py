@@ -13,7 +13,10 @@ from nightscribe.records import (
     Shard,
     ShardTranscript,
     Span,
+    Speaker,
+    SpeakerSpan,
     Transcript,
+    Voice,
     Word,
 )
 
@@ -25,12 +28,14 @@ def recording_row(recording: Recording) -> Row:
     return {
         **{column: getattr(recording, name) for name, column in _COLUMN_OF.items()},
         "cuts_s": list(recording.cuts_s),
+        "terms": list(recording.terms),
     }
 
 
 def recording_of(row: Mapping[str, Any]) -> Recording:
     given = {name: row[column] for name, column in _COLUMN_OF.items()}
-    return Recording(**given | {"cuts_s": tuple(row["cuts_s"])})
+    lists = {name: tuple(row[name]) for name in ("cuts_s", "terms")}
+    return Recording(**given | lists)
 
 
 # A transcript has a `text` of its own.
@@ -67,6 +72,8 @@ def transcript_row(transcript: Transcript) -> Row:
         "words": [_plain(word) for word in transcript.words],
         "speech": [span._asdict() for span in transcript.speech],
         "turn_ends_s": list(transcript.turn_ends_s),
+        "speakers": [_speaker_row(speaker) for speaker in transcript.speakers],
+        "speaker_spans": [_plain(span) for span in transcript.speaker_spans],
         "num_redecoded": transcript.num_redecoded,
         "shards": transcript.num_shards,
         "duplicate_of": transcript.duplicate_of,
@@ -90,6 +97,9 @@ def transcript_of(row: Mapping[str, Any]) -> Transcript:
         turn_ends_s=tuple(row["turn_ends_s"]),
         num_redecoded=row["num_redecoded"],
         duplicate_of=row["duplicate_of"],
+        # Tables of earlier versions have no speakers.
+        speakers=tuple(Speaker(**speaker) for speaker in row.get("speakers") or ()),
+        speaker_spans=tuple(SpeakerSpan(**span) for span in row.get("speaker_spans") or ()),
         inspection=_inspection_of(row) if row["findings"] is not None else None,
     )
 
@@ -146,7 +156,23 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
         speech=tuple(Span(**span) for span in row["speech"]),
         turn_ends_s=tuple(row["turn_ends_s"]),
         num_redecoded=row["num_redecoded"],
+        voices=tuple(map(_voice_of, row.get("voices") or ())),
     )
+
+
+def _voice_of(row: Mapping[str, Any]) -> Voice:
+    spans = tuple(Span(**span) for span in row["spans"])
+    return Voice(spans, row["clean_s"], row["vector"])
+
+
+def _voice_row(voice: Voice) -> Row:
+    spans = [span._asdict() for span in voice.spans]
+    return {"spans": spans, "clean_s": voice.clean_s, "vector": voice.vector}
+
+
+def _speaker_row(speaker: Speaker) -> Row:
+    """Without its vector, which is in a table of its own."""
+    return {name: getattr(speaker, name) for name in ("name", "duration_s", "num_words")}
 
 
 def _inspection_row(inspection: Inspection) -> Row:
@@ -167,6 +193,7 @@ def _result(transcript: ShardTranscript) -> Row:
         "token_confidences": list(transcript.token_confidences),
         "speech": [span._asdict() for span in transcript.speech],
         "turn_ends_s": list(transcript.turn_ends_s),
+        "voices": [_voice_row(voice) for voice in transcript.voices],
         "num_redecoded": transcript.num_redecoded,
         "model": transcript.model,
         "model_revision": transcript.model_revision,
@@ -184,5 +211,5 @@ def shard_row(shard: Shard) -> Row:
     return {name: getattr(shard, name) for name in names}
 
 
-def _plain(record: Word | Finding) -> Row:
+def _plain(record: Word | Finding | SpeakerSpan) -> Row:
     return {name: getattr(record, name) for name in record.__slots__}

@@ -1,91 +1,211 @@
-"""What a run stores beside its tables: settings and plan, written once, and logs.
+"""What a run stores beside its tables: settings, the plan in generations, and logs.
 
-The settings and the plan identify the run: a command that asks for others is refused.
+The same command on a later night adds what is new to the plan. A command with other settings is
+refused, unless it asks for a revision.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nightscribe.errors import NightscribeError
 from nightscribe.records import PlannedRecording, Recording
+from nightscribe.storage.current_plan import BATCH_ROWS, KEYS, CurrentPlan, read_current
 from nightscribe.storage.errors import StorageError
+from nightscribe.storage.generations import (
+    AnotherRunError,
+    Generation,
+    Settings,
+    append,
+    generations,
+    now,
+    sha256_of,
+)
+from nightscribe.storage.plan_changes import MISSING_FILES, Revision, Wanted, write_changes
 from nightscribe.storage.result_tables import publish_failures, publish_transcripts
 from nightscribe.storage.rows import planned_of, planned_row
 from nightscribe.storage.schema import PLAN_SCHEMA, SCHEMA_VERSION
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import open_table, open_writer, read_table
+from nightscribe.storage.tables import open_table, open_writer
+
+__all__ = ["AnotherRunError", "Settings"]  # and what is defined below
 
 RUN_KEY = "_run/run.json"
-PLAN_KEY = "_run/plan.parquet"
 LOGS_FOLDER = "_run/logs"
 LOGS_INDEX_KEY = f"{LOGS_FOLDER}/index.json"
 RUN_ID_HEX_DIGITS = 12
-HASHED_BYTES = 2**20
-BATCH_ROWS = 8192
-EXAMPLES = 3
-
-Settings = Mapping[str, str | int | float | bool | None]
-
-
-class AnotherRunError(NightscribeError):
-    """The output belongs to a run of something else."""
+INDEX_COLUMNS = ["recording_id", "estimated_s", "file", "row"]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What makes a run: the same settings and the same plan are the same run."""
+    """A run as its newest generation leaves it."""
 
+    run_id: str  # of its first settings and plan
     settings: Settings  # everything that changes the words: model, revision, cut, channels
-    plan_sha256: str
-
-    @property
-    def run_id(self) -> str:
-        return hashlib.sha256(self._canonical()).hexdigest()[:RUN_ID_HEX_DIGITS]
-
-    def _canonical(self) -> bytes:
-        return json.dumps([self.plan_sha256, dict(self.settings)], sort_keys=True).encode()
+    revision: int = 1  # the generation that began these settings
+    generation: int = 1  # the newest
 
 
-def begin(store: Store, plan: Path, settings: Settings) -> Run:
-    """Start a run or resume the one that is there; refuse if that one is a different run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """What a command asks of the run that is there."""
 
-    The caller holds the lease. The plan is written first and the run last, so that a run that can
-    be read has a plan. Afterwards the stored plan has the same bytes as the file `plan`.
+    missing: str = "keep"  # the transcripts of files that are not found any more
+    max_dropped_share: float = 0.5
+    revision: Revision | None = None  # None: other settings are refused
+    order: str | None = None  # longest, newest or a number column of the manifest, highest first
+    # The plan that was compared with the listing; None: the plan file holds all of the listing.
+    compared: CurrentPlan | None = None
+
+    def __post_init__(self) -> None:
+        if self.missing not in MISSING_FILES:
+            raise ValueError(
+                f"missing must be one of {', '.join(MISSING_FILES)}, not {self.missing}"
+            )
+
+
+def begin(store: Store, plan: Path, settings: Settings, night: Night | None = None) -> Run:
+    """Start a run, resume it, or add a generation to its plan; refuse other settings.
+
+    The caller holds the lease. `plan` holds what was found tonight; afterwards it is the whole plan
+    of the run, without the recordings that are gone.
     """
-    asked = Run(json.loads(json.dumps(dict(settings))), _sha256_of(plan))
-    there = stored_run(store)
-    if there is None:
+    night = night or Night()
+    asked = _as_stored(settings)
+    before = night.compared or read_current(store, plan.parent)
+    check_settings(store, before.generations, asked, night.revision)
+    if not before.number:
         publish_transcripts(store, [])  # so that a reader's glob finds the tables, empty
         publish_failures(store, [])
-        store.upload(plan, PLAN_KEY)
-        store.write(RUN_KEY, _document(asked))
-    elif there != asked:
-        raise AnotherRunError(_difference(store, there, asked, plan))
-    return asked
+    _check_unchanged(store, before)
+    made, after = _with_news(store, before, plan, asked, night)
+    after.write(plan, [one.rows_key for one in made], night.order)
+    run = _run_of(made)
+    store.write(RUN_KEY, _document(run))
+    return run
 
 
 def stored_run(store: Store) -> Run | None:
     """The run that this output belongs to; None if there is none yet."""
+    _check_version(store)
+    made = generations(store)
+    return _run_of(made) if made else None
+
+
+def check_settings(
+    store: Store, made: Iterable[Generation], asked: Settings, revision: Revision | None
+) -> None:
+    """Refuse other settings without a revision, and a revision without a reason."""
+    _check_version(store)
+    *_, last = [None, *made]
+    if last is None:
+        return
+    differences = _differences(last.settings, _as_stored(asked))
+    if differences and revision is None:
+        raise AnotherRunError(
+            f"{store.uri('')} belongs to another run: {'; '.join(differences)}. Choose another "
+            "output, or transcribe anew here with revise=true"
+        )
+    if revision is None or differences or revision.where is not None or last.revision > 1:
+        return
+    raise AnotherRunError(
+        f"{store.uri('')}: revise=true has no reason, because every setting is that of the run; "
+        "change the model or another setting, or choose transcripts with revise.where"
+    )
+
+
+def _as_stored(settings: Settings) -> Settings:
+    return json.loads(json.dumps(dict(settings)))
+
+
+def _check_version(store: Store) -> None:
     try:
-        document = json.loads(store.read(RUN_KEY))
+        version = json.loads(store.read(RUN_KEY))["schema_version"]
     except StorageError as error:
         if error.reason == "not_found":
-            return None
+            return
         raise
-    if document["schema_version"] != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         raise AnotherRunError(
-            f"{store.uri(RUN_KEY)}: written with version {document['schema_version']} of the "
-            f"schema, this program reads version {SCHEMA_VERSION}; choose another output"
+            f"{store.uri(RUN_KEY)}: written with version {version} of the schema, this program "
+            f"reads version {SCHEMA_VERSION}; choose another output"
         )
-    return Run(document["settings"], document["plan_sha256"])
+
+
+def _differences(there: Settings, asked: Settings) -> list[str]:
+    return [
+        f"{name} was {there.get(name)!r} and is now {asked.get(name)!r}"
+        for name in sorted({*there, *asked})
+        if there.get(name) != asked.get(name)
+    ]
+
+
+def _check_unchanged(store: Store, before: CurrentPlan) -> None:
+    """The listing was compared with the plan before this run held the lease."""
+    made = generations(store)
+    if len(made) != len(before.generations):
+        raise AnotherRunError(
+            f"{store.uri('')}: another run has added generation {made[-1].number} to the plan "
+            "meanwhile; run the same command again"
+        )
+
+
+def _with_news(
+    store: Store, before: CurrentPlan, plan: Path, settings: Settings, night: Night
+) -> tuple[list[Generation], CurrentPlan]:
+    """The generations and the plan; with one more where the listing or the settings differ."""
+    made, number = list(before.generations), before.number + 1
+    last = made[-1] if made else None
+    revision = _wanted_revision(last, settings, night.revision)
+    wanted = Wanted(
+        number=number,
+        missing=night.missing,
+        max_dropped_share=night.max_dropped_share,
+        revision=revision,
+    )
+    rows = plan.parent / f"generation-{number}.parquet"
+    changes = write_changes(store, before, plan, rows, wanted)
+    is_same = last is not None and not _differences(last.settings, settings)
+    if is_same and not changes.num_rows:
+        return made, before
+    after = before.followed_by(rows)
+    generation = Generation(
+        number=number,
+        sha256=sha256_of(rows),
+        revision=number if last is None or revision else last.revision,
+        settings=settings,
+        where=revision.where if revision else last.where if last else None,
+        num_by_change=dict(changes.num_by_change),
+        num_recordings=after.num_recordings,
+        new_s=round(changes.new_s, 1),
+        began_at=now(),
+    )
+    append(store, generation, rows)
+    return [*made, generation], after
+
+
+def _wanted_revision(
+    last: Generation | None, settings: Settings, revision: Revision | None
+) -> Revision | None:
+    """None if the command asks for no revision, or for the one that has begun already."""
+    if last is None or revision is None:
+        return None
+    is_same = not _differences(last.settings, settings)
+    return None if is_same and revision.has_begun(last) else revision
+
+
+def _run_of(made: Iterable[Generation]) -> Run:
+    first, *_ = made = list(made)
+    canonical = json.dumps([first.sha256, dict(first.settings)], sort_keys=True).encode()
+    run_id = hashlib.sha256(canonical).hexdigest()[:RUN_ID_HEX_DIGITS]
+    last = made[-1]
+    return Run(run_id, last.settings, last.revision, last.number)
 
 
 def _document(run: Run) -> bytes:
@@ -93,46 +213,10 @@ def _document(run: Run) -> bytes:
         "schema_version": SCHEMA_VERSION,
         "run_id": run.run_id,
         "settings": dict(run.settings),
-        "plan_sha256": run.plan_sha256,
+        "revision": run.revision,
+        "generation": run.generation,
     }
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
-
-
-def _difference(store: Store, there: Run, asked: Run, plan: Path) -> str:
-    names = sorted({*there.settings, *asked.settings})
-    differences = [
-        f"{name} was {there.settings.get(name)!r} and is now {asked.settings.get(name)!r}"
-        for name in names
-        if there.settings.get(name) != asked.settings.get(name)
-    ]
-    if there.plan_sha256 != asked.plan_sha256:
-        differences.append(_difference_of_plans(store, plan))
-    return (
-        f"{store.uri('')} belongs to another run: {'; '.join(differences)}. "
-        "Choose another output, or run the same command again"
-    )
-
-
-def _difference_of_plans(store: Store, plan: Path) -> str:
-    with store.open(PLAN_KEY) as before, plan.open("rb") as now:
-        gone, new = _plan_changes(before, now)
-    if not gone and not new:
-        return "the same recordings are described or ordered differently"
-    parts = [f"{len(uris)} {what} ({_some(uris)})" for what, uris in _named(gone, new) if uris]
-    return "of the recordings, " + " and ".join(parts)
-
-
-def _named(gone: list[str], new: list[str]) -> list[tuple[str, list[str]]]:
-    changed = sorted({*gone} & {*new})
-    return [
-        ("changed", changed),
-        ("are gone", sorted({*gone} - {*changed})),
-        ("are new", sorted({*new} - {*changed})),
-    ]
-
-
-def _some(uris: list[str]) -> str:
-    return ", ".join(uris[:EXAMPLES]) + (", ..." if len(uris) > EXAMPLES else "")
 
 
 def write_plan(plan: Iterable[PlannedRecording], path: Path) -> None:
@@ -151,11 +235,15 @@ def read_plan(path: Path) -> Iterator[PlannedRecording]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanIndex:
-    """What the driver keeps of a plan: ids, durations and the duplicates."""
+    """What the driver keeps of a plan: ids, durations, where each row is stored, duplicates."""
 
     num_recordings: int  # including duplicates
     duplicates: Mapping[str, list[Recording]]  # by the id of the recording they repeat
-    batches: tuple[pa.RecordBatch, ...]  # of the recordings that repeat no other
+    # Of the recordings that repeat no other: recording_id, estimated_s, file, row.
+    batches: tuple[pa.RecordBatch, ...]
+    keys: tuple[str, ...] = ()  # the stored files of the plan, in the order of their numbers
+    # The revision of recordings of which an older transcript may be in the tables.
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     def originals(self) -> Iterator[tuple[str, float]]:
         """The id and the estimated duration of every recording that repeats no other."""
@@ -164,41 +252,40 @@ class PlanIndex:
 
 
 def index_plan(path: Path) -> PlanIndex:
-    """Index a plan in one pass, which makes Python objects of the duplicates alone."""
+    """Index a plan that `begin` has put together, in one pass."""
     duplicates: dict[str, list[Recording]] = {}
+    asked: dict[str, int] = {}
     originals, num_recordings = [], 0
     for batch in _plan_batches(path):
         num_recordings += len(batch)
         is_duplicate = pc.is_valid(batch["duplicate_of"])
         for row in batch.filter(is_duplicate).to_pylist():
             duplicates.setdefault(row["duplicate_of"], []).append(planned_of(row).recording)
-        columns = batch.select(["recording_id", "estimated_s"])
-        originals.append(columns.filter(pc.invert(is_duplicate)))
-    return PlanIndex(num_recordings=num_recordings, duplicates=duplicates, batches=tuple(originals))
+        originals.append(batch.select(INDEX_COLUMNS).filter(pc.invert(is_duplicate)))
+        asked.update(_asked_again(batch))
+    return PlanIndex(
+        num_recordings=num_recordings,
+        duplicates=duplicates,
+        batches=tuple(originals),
+        keys=_keys_of(path),
+        asked=asked,
+    )
+
+
+def _keys_of(path: Path) -> tuple[str, ...]:
+    with path.open("rb") as file:
+        return tuple(json.loads(open_table(file).schema_arrow.metadata[KEYS.encode()]))
+
+
+def _asked_again(batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:
+    """Only of these an older row of the same id may be in the tables."""
+    again = batch.filter(pc.not_equal(pc.fill_null(batch["change"], "added"), "added"))
+    yield from zip(again["recording_id"].to_pylist(), again["revision"].to_pylist(), strict=True)
 
 
 def _plan_batches(path: Path) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
         yield from open_table(file).iter_batches(batch_size=BATCH_ROWS, use_threads=False)
-
-
-def _sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASHED_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _plan_changes(before: BinaryIO, now: BinaryIO) -> tuple[list[str], list[str]]:
-    """The files of the recordings that are only in the first plan, and only in the second."""
-    old, new = (read_table(file, ["recording_id", "uri"]) for file in (before, now))
-    return _uris_missing_in(new, old), _uris_missing_in(old, new)
-
-
-def _uris_missing_in(there: pa.Table, rows: pa.Table) -> list[str]:
-    is_there = pc.is_in(rows["recording_id"], there["recording_id"].combine_chunks())
-    return rows.filter(pc.invert(is_there))["uri"].to_pylist()
 
 
 def publish_logs(store: Store, files: Mapping[str, Path]) -> list[str]:
@@ -209,7 +296,7 @@ def publish_logs(store: Store, files: Mapping[str, Path]) -> list[str]:
     hashes = published_logs(store)
     written = []
     for name, path in sorted(files.items()):
-        sha256 = _sha256_of(path)
+        sha256 = sha256_of(path)
         if hashes.get(name) != sha256:
             store.upload(path, f"{LOGS_FOLDER}/{name}")
             hashes[name] = sha256

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Columns = Mapping[str, tuple[pa.DataType, str]]
 
@@ -16,9 +16,21 @@ def _struct(**fields: pa.DataType) -> pa.DataType:
     return pa.struct(list(fields.items()))
 
 
-WORD = _struct(text=pa.string(), start_s=pa.float64(), end_s=pa.float64(), confidence=pa.float32())
+WORD = _struct(
+    text=pa.string(),
+    start_s=pa.float64(),
+    end_s=pa.float64(),
+    confidence=pa.float32(),
+    speaker=pa.string(),
+)
 FINDING = _struct(guard=pa.string(), start_s=pa.float64(), end_s=pa.float64(), detail=pa.string())
 SPAN = _struct(start_s=pa.float64(), end_s=pa.float64())
+SPEAKER = _struct(name=pa.string(), duration_s=pa.float64(), num_words=pa.int64())
+SPEAKER_SPAN = _struct(speaker=pa.string(), start_s=pa.float64(), end_s=pa.float64())
+VOICE = _struct(spans=pa.list_(SPAN), clean_s=pa.float64(), vector=pa.binary())
+
+# Where a recording lies, whatever the bytes of its file are.
+PLACE_COLUMNS = ["uri", "start_s", "end_s", "channel"]
 
 RECORDING: Columns = {
     "uri": (pa.string(), "name of the file"),
@@ -28,11 +40,16 @@ RECORDING: Columns = {
     "num_channels": (pa.int32(), "recordings the file became, where its channels were split"),
     "start_s": (pa.float64(), "where in the file the recording starts"),
     "end_s": (pa.float64(), "where in the file the recording was asked to end; null: at its end"),
-    "expected_s": (pa.float64(), "how long the manifest says the recording lasts"),
+    "expected_s": (pa.float64(), "duration of the recording by the manifest"),
     "language": (pa.string(), "language the manifest names"),
     "domain": (pa.string(), "domain the manifest names"),
-    "reference": (pa.string(), "what is really said, where the manifest knows"),
+    "reference": (pa.string(), "reference transcript, where the manifest has one"),
     "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
+    "prompt": (pa.string(), "text that the model got ahead of it"),
+    "prompt_audio": (pa.string(), "file that the model heard ahead of it"),
+    "terms": (pa.list_(pa.string()), "terms of the manifest that the model was biased towards"),
+    "extra": (pa.string(), "other columns of the manifest, as JSON"),
+    "revision": (pa.int32(), "generation that asked for it; the highest of a place is the newest"),
 }
 
 TRANSCRIPTS: Columns = {
@@ -44,7 +61,12 @@ TRANSCRIPTS: Columns = {
     "text": (pa.string(), "the words, joined by spaces"),
     "words": (pa.list_(WORD), "words in order, in seconds from the beginning of the file"),
     "speech": (pa.list_(SPAN), "where somebody speaks, by loudness"),
-    "turn_ends_s": (pa.list_(pa.float64()), "where the model hears a speaker finish"),
+    "turn_ends_s": (
+        pa.list_(pa.float64()),
+        "where end-of-turn detection finds that a speaker finishes",
+    ),
+    "speakers": (pa.list_(SPEAKER), "who speaks, how long and how many words; empty: not asked"),
+    "speaker_spans": (pa.list_(SPEAKER_SPAN), "who speaks when; spans of two speakers may overlap"),
     "speech_s": (pa.float64(), "how long somebody speaks"),
     "uncovered_speech_s": (pa.float64(), "how much of it has no words"),
     "num_stalls": (pa.int32(), "stretches of speech on which the model fell silent"),
@@ -52,7 +74,7 @@ TRANSCRIPTS: Columns = {
     "num_looped_words": (pa.int32(), "words inside repeated phrases"),
     "num_silent_words": (pa.int32(), "words where nobody speaks"),
     "num_simultaneous_words": (pa.int32(), "words that share one moment"),
-    "language_heard": (pa.string(), "language of the words"),
+    "detected_language": (pa.string(), "language of the words"),
     "is_language_mismatched": (pa.bool_(), "surely another language than the manifest names"),
     "findings": (pa.list_(FINDING), "what the guards object to, and where"),
     "shards": (pa.int32(), "spans the recording was cut into"),
@@ -78,9 +100,25 @@ PLAN: Columns = {
     "recording_id": (pa.string(), "unique; the same for the same content in any plan"),
     **RECORDING,
     "window": (pa.int32(), "recordings of one window are worked on together, longest first"),
-    "estimated_s": (pa.float64(), "how long it probably lasts: as the manifest says, or by size"),
+    "estimated_s": (pa.float64(), "expected duration: by the manifest, or by size"),
     "duplicate_of": (pa.string(), "earlier recording with the same bytes"),
+    "change": (pa.string(), "added, changed, asked, back, corrected, gone or dropped; see CHANGES"),
+    "replaces": (pa.string(), "recording of the same place that a changed file replaces"),
 }
+
+# What one generation of the plan says about a recording.
+CHANGES = {
+    "added": "its file is new",
+    "changed": "its file has other bytes than before",
+    "asked": "it is transcribed anew, with other settings",
+    "back": "its file was missing and is there again",
+    "corrected": "a person corrected its words",
+    "gone": "its file is missing, and its transcript is kept",
+    "dropped": "its file is missing, and its transcript is removed",
+}
+# The transcript that stands for a place in the archive is replaced after them.
+REPLACING = ("changed", "asked", "back", "corrected", "dropped")
+LEAVING = ("gone", "dropped")
 
 SHARD = _struct(
     index=pa.int32(),
@@ -98,12 +136,19 @@ PARTS: Columns = {
     "shard_index": (pa.int32(), "which of its shards; null: the whole recording failed"),
     "is_last": (pa.bool_(), "whether no shard follows"),
     "recording": (_struct(**{name: kind for name, (kind, _) in RECORDING.items()}), "its file"),
-    "shard": (SHARD, "what was heard and what is answered for, in samples of the recording"),
+    "shard": (
+        SHARD,
+        "the transcribed span and the span it counts for, in samples of the recording",
+    ),
     "words": (pa.list_(WORD), "in seconds of the shard"),
     "tokens": (pa.list_(pa.int32()), "one for each step, where the run keeps them"),
     "token_confidences": (pa.list_(pa.float32()), "of the tokens"),
     "speech": (pa.list_(SPAN), "where somebody speaks, in seconds of the shard"),
-    "turn_ends_s": (pa.list_(pa.float64()), "where the model hears a speaker finish"),
+    "turn_ends_s": (
+        pa.list_(pa.float64()),
+        "where end-of-turn detection finds that a speaker finishes",
+    ),
+    "voices": (pa.list_(VOICE), "vectors of voices, where speakers are told apart"),
     "num_redecoded": (pa.int32(), "spans that were decoded again"),
     "model": (pa.string(), "name of the model"),
     "model_revision": (pa.string(), "revision of its weights"),

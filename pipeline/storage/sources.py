@@ -101,7 +101,8 @@ def manifest_rows(source: str, s3: S3Config) -> Iterator[dict[str, Any]]:
     folder = source.rpartition("/")[0]
     with store.open(key) as file:
         for row in read_manifest(source, file):
-            yield row | {"uri": _beside(folder, row["uri"])}
+            named = {name: row[name] for name in ("uri", "prompt_audio") if name in row}
+            yield row | {name: _beside(folder, uri) for name, uri in named.items()}
 
 
 def _of_manifest(source: str, s3: S3Config) -> Iterator[Recording]:

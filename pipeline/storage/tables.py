@@ -26,7 +26,7 @@ Got = TypeVar("Got")
 def write_rows(store: Store, folder: str, rows: Sequence[Row], schema: pa.Schema) -> str:
     """Write rows, sorted, as one file named after their ids; its key."""
     by_id = sorted(rows, key=_id)
-    key = f"{folder}/{_name([_id(row) for row in by_id])}.parquet"
+    key = f"{folder}/{_name(by_id)}.parquet"
     store.write(key, parquet_bytes(pa.Table.from_pylist(by_id, schema=schema), SORTED))
     return key
 
@@ -34,7 +34,7 @@ def write_rows(store: Store, folder: str, rows: Sequence[Row], schema: pa.Schema
 def write_table(store: Store, folder: str, table: pa.Table) -> str:
     """Like `write_rows`, for a table that is already sorted."""
     ids = table.select([name for name in ID_COLUMNS if name in table.column_names])
-    key = f"{folder}/{_name([_id(row) for row in ids.to_pylist()])}.parquet"
+    key = f"{folder}/{_name(ids.to_pylist())}.parquet"
     store.write(key, parquet_bytes(table, SORTED))
     return key
 
@@ -77,7 +77,7 @@ def open_writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(file, schema, **WRITING)
 
 
-ID_COLUMNS = ("recording_id", "shard_index", "shard")
+ID_COLUMNS = ("recording_id", "shard_index", "shard", "revision")
 
 
 def _id(row: Row) -> tuple[str, int]:
@@ -86,8 +86,9 @@ def _id(row: Row) -> tuple[str, int]:
     return row["recording_id"], -1 if shard is None else shard
 
 
-def _name(ids: Iterable[tuple[str, int]]) -> str:
-    return hashlib.sha256(repr(list(ids)).encode()).hexdigest()[:NAME_HEX_DIGITS]
+def _name(rows: Iterable[Row]) -> str:
+    ids = [(*_id(row), row.get("revision", 1)) for row in rows]
+    return hashlib.sha256(repr(ids).encode()).hexdigest()[:NAME_HEX_DIGITS]
 
 
 def parquet_bytes(table: pa.Table, sorted_by: Sequence[str] = ()) -> bytes:

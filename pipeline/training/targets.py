@@ -105,7 +105,7 @@ def speech_classes(
     num_classes: int,
     horizons_s: Sequence[float] = HORIZONS_S,
 ) -> np.ndarray:
-    """The right answer of each head at positions that have heard so many seconds: [P, H]."""
+    """The target class of each head at positions after so many seconds of audio: [P, H]."""
     wait_s_P1 = _seconds_to_speech(words, positions_s_P)[:, None]
     horizons_s_H = np.array(horizons_s)
     num_parts = num_classes - 1

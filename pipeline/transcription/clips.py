@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nightscribe.records import Span, Word
+from nightscribe.records import Span, Voice, Word
 
 if TYPE_CHECKING:
     from nightscribe.model.prompting import Prompt
@@ -48,6 +48,7 @@ class ClipTranscript:
     turn_ends_s: tuple[float, ...] = ()  # where the extra heads detect the end of a turn
     speech: tuple[Span, ...] = ()
     num_redecoded: int = 0  # stalled spans whose words come from a retry
+    voices: tuple[Voice, ...] = ()  # where speakers are told apart
 
     @property
     def num_steps(self) -> int:

@@ -6,7 +6,7 @@ from the same call.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -21,14 +21,21 @@ from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.guards.stall_retry import RetryResult, retry_stalls
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import Checkpoint, open_model
+from nightscribe.model.device import device_of
 from nightscribe.model.loading import load_speculative_runner, load_step_runner
 from nightscribe.model.prompting import Prompt, SpeechProcessor
 from nightscribe.model.sampling import TokenConstraints
-from nightscribe.records import Word
+from nightscribe.records import Voice, Word
+from nightscribe.speakers.config import SpeakersConfig
+from nightscribe.speakers.voices import load_listener
 from nightscribe.transcription.clips import Clip, ClipTranscript, PaddedSamples
 from nightscribe.transcription.requests import ListedRequests, Pass, RequestQueue, Retries
 
 __all__ = ["Clip", "ClipAdapter", "ClipTranscript", "Transcriber", "clip_adapter"]
+
+
+# The voices in a row of samples.
+Listener = Callable[[np.ndarray], tuple[Voice, ...]]
 
 
 class Transcriber:
@@ -42,20 +49,28 @@ class Transcriber:
         *,
         model: str = "",
         model_revision: str = "",
+        listener: Listener | None = None,
     ) -> None:
-        """Without `guards` no stall is retried."""
+        """Without `guards` no stall is retried, without a listener there are no voices."""
         self.engine, self.model, self.model_revision = engine, model, model_revision
         self._adapter, self._guards = adapter, guards
         self._queue = RequestQueue(self._stream)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._listener = listener
+        # One thread, beside that of the engine: voices are small work between large steps.
+        self._listening = ThreadPoolExecutor(1, "nightscribe-voices") if listener else None
 
     @classmethod
     def load(
-        cls, model: ModelConfig, engine: EngineConfig, guards: GuardsConfig | None = None
+        cls,
+        model: ModelConfig,
+        engine: EngineConfig,
+        guards: GuardsConfig | None = None,
+        speakers: SpeakersConfig | None = None,
     ) -> Self:
         """Open a checkpoint and load it onto the device, with as many slots as fit."""
-        return cls.from_checkpoint(open_model(model), model, engine, guards)
+        return cls.from_checkpoint(open_model(model), model, engine, guards, speakers)
 
     @classmethod
     def from_checkpoint(
@@ -64,6 +79,7 @@ class Transcriber:
         model: ModelConfig,
         engine: EngineConfig,
         guards: GuardsConfig | None = None,
+        speakers: SpeakersConfig | None = None,
     ) -> Self:
         """Like `load`, for a checkpoint that is already open."""
         processor = SpeechProcessor(
@@ -72,12 +88,16 @@ class Transcriber:
             domains=model.domains,
             default_domain=model.domain,
         )
+        adapter = clip_adapter(processor)
+        # Before the engine takes what is left of the memory.
+        listener = load_listener(speakers, device_of(engine.device), adapter.sample_rate_hz)
         return cls(
             _engine(checkpoint, engine),
-            clip_adapter(processor),
+            adapter,
             guards,
             model=model.name,
             model_revision=checkpoint.revision,
+            listener=listener,
         )
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[ClipTranscript]:
@@ -91,7 +111,12 @@ class Transcriber:
         for output in self.engine.run_source(source):
             finished = self._advance(output, source)
             if finished is not None:
-                yield finished
+                clip = output.stream.stream_id.request.clip
+                yield (
+                    replace(finished, voices=self._listener(clip.samples_N))
+                    if (self._listener)
+                    else finished
+                )
 
     def submit(self, clip: Clip) -> Future[ClipTranscript]:
         """Queue a clip for the engine's own thread."""
@@ -102,7 +127,9 @@ class Transcriber:
                     target=self._serve, name="nightscribe-engine", daemon=True
                 )
                 self._thread.start()
-        return future
+        if self._listener is None or self._listening is None:
+            return future
+        return _with_voices(future, self._listening.submit(self._listener, clip.samples_N))
 
     @property
     def stats(self) -> EngineStats:
@@ -119,6 +146,8 @@ class Transcriber:
         self._queue.close()
         if self._thread is not None:
             self._thread.join()
+        if self._listening is not None:
+            self._listening.shutdown()
 
     def _serve(self) -> None:
         try:
@@ -179,6 +208,25 @@ class Transcriber:
             first_pass.speech,
             self._guards,
         )
+
+
+def _with_voices(
+    transcribed: Future[ClipTranscript], heard: Future[tuple[Voice, ...]]
+) -> Future[ClipTranscript]:
+    """A transcript with its voices, once both are there."""
+    both: Future[ClipTranscript] = Future()
+
+    def finish(_: Future) -> None:
+        if not both.set_running_or_notify_cancel():
+            return
+        error = transcribed.exception() or heard.exception()
+        if error is not None:
+            both.set_exception(error)
+        else:
+            both.set_result(replace(transcribed.result(), voices=heard.result()))
+
+    transcribed.add_done_callback(lambda _: heard.add_done_callback(finish))
+    return both
 
 
 def _no_retries(first_pass: ClipTranscript) -> Retries:

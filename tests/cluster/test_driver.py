@@ -23,7 +23,7 @@ from nightscribe.guards.config import GuardsConfig
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import receipts
-from nightscribe.storage.run import PLAN_KEY, index_plan
+from nightscribe.storage.run import Night, index_plan
 from nightscribe.storage.sources import recordings as recordings_in
 from nightscribe.transcription.clips import Clip
 from tests.cluster.stages import RATE_HZ, plan_file, read, recording, stages
@@ -43,7 +43,7 @@ def order(recordings, folder: Path, output=None, **listening) -> RunSpec:
         stages=stages(output or folder / "out", **listening),
         examine=_unexamined,
         cluster=ClusterConfig(),
-        intervals=IntervalsConfig(publish_s=0.5, heartbeat_s=0.5),
+        intervals=IntervalsConfig(publish_s=0.5, heartbeat_s=0.5, retire_s=0.0),
     )
 
 
@@ -200,24 +200,28 @@ def _store(output):
 
 
 class CountingStore(LocalStore):
-    """Counts how often the stored plan is read."""
+    """Counts how often rows of the stored plan are read."""
 
     num_plan_reads = 0
 
     def open(self, key):
-        CountingStore.num_plan_reads += key == PLAN_KEY
+        CountingStore.num_plan_reads += is_plan(key)
         return super().open(key)
 
     def read(self, key):
-        CountingStore.num_plan_reads += key == PLAN_KEY
+        CountingStore.num_plan_reads += is_plan(key)
         return super().read(key)
 
     def download(self, key, version, path):
-        CountingStore.num_plan_reads += key == PLAN_KEY
+        CountingStore.num_plan_reads += is_plan(key)
         return super().download(key, version, path)
 
 
-def test_an_attempt_indexes_its_plan_once_and_reads_nothing_of_the_stored_one(
+def is_plan(key: str) -> bool:
+    return key.startswith("_run/plan/") and key.endswith(".parquet")
+
+
+def test_an_attempt_indexes_its_plan_once_and_reads_the_stored_one_once(
     local_ray, tmp_path, monkeypatch
 ):
     indexed = []
@@ -227,7 +231,31 @@ def test_an_attempt_indexes_its_plan_once_and_reads_nothing_of_the_stored_one(
         progress = run(order([recording(n) for n in range(3)], tmp_path))
         assert progress.state == "finished"
         assert len(indexed) == attempt
-    assert CountingStore.num_plan_reads == 0
+        # The first one has just written it.
+        assert CountingStore.num_plan_reads == attempt - 1
+
+
+def test_nights_that_add_replace_and_drop_end_like_one_run(local_ray, tmp_path):
+    """The tables are those of one run over what is there at last."""
+    first = [recording(n) for n in range(4)]
+    changed = replace(recording(0), version="2", expected_s=5.0)
+    nights = [
+        (first, "keep"),
+        ([changed, *first[1:], recording(4)], "keep"),
+        ([changed, *first[1:3], recording(4)], "drop"),
+    ]
+    for number, (found, missing) in enumerate(nights):
+        what = order(found, tmp_path / f"plan{number}", output=tmp_path / "out")
+        assert run(replace(what, night=Night(missing=missing))).state == "finished"
+    run(order(found, tmp_path / "alone"))
+    expected = [without_revision(row) for row in table(tmp_path / "alone" / "out")]
+    assert [without_revision(row) for row in table(tmp_path / "out")] == expected
+    revisions = {row["uri"][-8:-4]: row["revision"] for row in table(tmp_path / "out")}
+    assert revisions == {"0000": 2, "0001": 1, "0002": 1, "0004": 2}
+
+
+def without_revision(row: dict) -> dict:
+    return row | {"revision": None}
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_every_guard_fills_its_own_column():
     inspection = inspect(words, speech, "en", CONFIG)
     guards = [finding.guard for finding in inspection.findings]
     assert guards == ["language", "loop", "stall", "coverage", "hallucination"]
-    assert inspection.language_heard == "fr"
+    assert inspection.detected_language == "fr"
     assert inspection.is_language_mismatched
     assert inspection.num_stalls == 1
     assert inspection.num_looped_words == 15

@@ -11,8 +11,23 @@ from nightscribe.benchmarks.random_weights import config_of
 from nightscribe.jobs import bench, doctor, plan
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.survey.costs import known_results, measured_speed
-from ops.benchmarks.gpu_suite import smallest_limits
 from tests.benchmarks.test_report import parsed
+
+
+def smallest_limits(device: torch.device) -> BenchLimits:
+    return BenchLimits(
+        device=device,
+        max_slots=16,
+        num_slots=2,
+        num_rounds=1,
+        encode_rows=2,
+        long_s=(1.0, 2.0),
+        short_s=(0.2, 0.6),
+        shard_s=(0.6, 1.0),
+        overlap_s=0.1,
+        short_per_slot=3,
+        shards_per_slot=3,
+    )
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -63,3 +65,33 @@ def test_logging_is_restored_afterwards():
     with logged(LogConfig()):
         pass
     assert (logging.getLogger().handlers, logging.getLogger().level) == before
+
+
+NATIVE = """
+import logging, os, sys
+from pathlib import Path
+from nightscribe.jobs.shell.logs import LogConfig, logged
+with logged(LogConfig()) as log:
+    os.write(2, b"[2026-11-30 08:46:03,983 E 14659 16556] core_worker.cc:2465: has arguments\\n")
+    os.write(2, b"[2026-11-30 08:46:03,983 C 14659 16556] core_worker.cc:99: check failed\\n")
+    os.write(2, b"malloc(): corrupted\\n")
+    logging.getLogger("ray.data").warning("not for users")
+    logging.getLogger("ray.data").error("for users")
+    print("by Python", file=sys.stderr)
+    import time; time.sleep(0.5)
+    Path(sys.argv[1]).write_text(log.path.read_text())
+print("afterwards", file=sys.stderr)
+os.write(2, b"[2026-11-30 08:46:04,000 E 1 2] after.cc:1: the run\\n")
+"""
+
+
+def test_messages_of_ray_are_logged_and_all_others_shown(tmp_path):
+    words = [sys.executable, "-c", NATIVE, str(tmp_path / "log")]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    stored = (tmp_path / "log").read_text()
+    assert "has arguments" in stored
+    assert "has arguments" not in shown
+    assert "not for users" in stored
+    assert "not for users" not in shown
+    for message in ("check failed", "malloc()", "for users", "by Python", "afterwards", "the run"):
+        assert message in shown

@@ -11,7 +11,7 @@ from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_jobs import RayJob
 from nightscribe.jobs.shell.command import INTERRUPTED
 from nightscribe.jobs.shell.config import ConfigError, configurations
-from nightscribe.jobs.shell.display import Display, line, next_commands
+from nightscribe.jobs.shell.display import Display, next_commands
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.jobs.submit import JOB as SUBMIT
 from nightscribe.jobs.submit import _upload, command
@@ -39,6 +39,35 @@ def progress(state="finished", failures=0):
 )
 def test_the_exit_code_shows_too_many_failures_and_unfinished_runs(told, max_failures, code):
     assert exit_code(told, max_failures) == code
+
+
+def test_a_night_that_a_limit_stopped_is_a_success():
+    assert exit_code(progress("stopped"), None, is_limited=True) == 0
+    assert exit_code(progress("stopped", failures=2), 1, is_limited=True) == TOO_MANY_FAILURES
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["budget=40"], "budget=40 needs a price: set price_per_gpu_hour"),
+        (["budget=40", "price_per_gpu_hour=3.5", "currency=XYZ"], "currency must be one of"),
+        (["deadline=2020-01-01T07:00"], "deadline 2020-01-01T07:00 has passed"),
+        (["deadline=noon"], "expected a time such as 07:00"),
+        (["revise.where=status != 'ok'"], "add revise=true"),
+        (["revise=true", "revise.where=confidenc < 1"], "did you mean confidence?"),
+        (["missing=forget"], "missing must be one of keep, drop"),
+    ],
+)
+def test_what_contradicts_itself_is_one_sentence(words, sentence):
+    with pytest.raises(ValueError, match=r"\w") as refused:
+        configurations(TRANSCRIBE, [*GIVEN, *words])
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_revise_true_is_short_for_its_switch():
+    (config,) = configurations(TRANSCRIBE, [*GIVEN, "revise=true", "revise.where=status != 'ok'"])
+    assert (config.revise.on, config.revise.where) == (True, "status != 'ok'")
 
 
 @pytest.mark.parametrize("job", [TRANSCRIBE, SUBMIT], ids=lambda job: job.name)
@@ -109,11 +138,6 @@ def test_the_summary_shows_commands_that_can_be_typed():
         _, name, *words = shlex.split(next_command)
         (asked,) = configurations(import_module(f"nightscribe.jobs.{name}").JOB, words)
         assert asked.run == "the out"
-
-
-def test_the_progress_line_counts_failures_only_if_there_are_any():
-    assert "failed" not in line(progress())
-    assert "2 failed" in line(progress(failures=2))
 
 
 def test_the_summary_keeps_brackets_and_says_how_to_retry(capsys):

@@ -52,10 +52,16 @@ def test_a_ring_with_entries_to_mask_goes_to_the_triton_kernel(used_backends):
 @pytest.mark.parametrize(
     ("name", "replaced"),
     [
-        ("varlen_attn", None),
+        ("varlen_attention", lambda: None),
         # As in torch 2.9, and in a torch whose rounding would depend on the neighbours.
-        ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None),
-        ("varlen_attn", lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None),
+        (
+            "varlen_attention",
+            lambda: lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None,
+        ),
+        (
+            "varlen_attention",
+            lambda: lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None,
+        ),
         ("FLASH_CAPABILITY", (9, 1)),
         ("FLASH_HEAD_DIM_MULTIPLE", 12),
     ],
@@ -68,7 +74,7 @@ def test_flash_is_asked_only_for_what_it_knows(monkeypatch, name, replaced):
     assert not attention_backends._has_flash(keys)
 
 
-REAL = attention_backends.varlen_attn
+REAL = attention_backends.varlen_attention()
 
 
 def by_the_book(*args, **kwargs):
@@ -90,7 +96,7 @@ def by_the_book(*args, **kwargs):
 
 
 def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
-    monkeypatch.setattr(attention_backends, "varlen_attn", by_the_book)
+    monkeypatch.setattr(attention_backends, "varlen_attention", lambda: by_the_book)
     torch.manual_seed(0)
     cache = KVCache.empty((2, 5, 3, 32, 16), torch.device("cpu"), torch.bfloat16)
     everywhere = torch.arange(5)[:, None], torch.arange(32).expand(5, -1)

@@ -35,7 +35,7 @@ def transcript(uri, spoken_text, *, status="ok", reasons=(), findings=(), start_
             num_looped_words=0,
             num_silent_words=0,
             num_simultaneous_words=0,
-            language_heard="en",
+            detected_language="en",
             is_language_mismatched=False,
             findings=tuple(findings),
         ),

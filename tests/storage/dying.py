@@ -21,6 +21,10 @@ class DyingStore:
         self._count_change()
         self._store.write(key, data)
 
+    def write_if_absent(self, key, data):
+        self._count_change()
+        return self._store.write_if_absent(key, data)
+
     def upload(self, path, key):
         self._count_change()
         self._store.upload(path, key)

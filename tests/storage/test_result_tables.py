@@ -20,7 +20,7 @@ INSPECTION = Inspection(
     num_looped_words=0,
     num_silent_words=2,
     num_simultaneous_words=3,
-    language_heard="is",
+    detected_language="is",
     is_language_mismatched=True,
     findings=(Finding("stalls", 1.0, 9.5, "no words"),),
 )
@@ -43,13 +43,19 @@ def test_a_transcript_is_one_row_with_its_words(store):
     assert row["recording_id"] == whole.recording_id
     assert (row["uri"], row["channel"], row["language"]) == (whole.uri, None, "is")
     assert (row["reference"], row["text"]) == ("what is said", "word0 end word1 end")
-    assert row["words"][2] == {"text": "word1", "start_s": 11.0, "end_s": 11.5, "confidence": 0.5}
+    assert row["words"][2] == {
+        "text": "word1",
+        "start_s": 11.0,
+        "end_s": 11.5,
+        "confidence": 0.5,
+        "speaker": None,
+    }
     assert (row["duration_s"], row["shards"], row["status"]) == (20.0, 2, "ok")
     assert (row["model"], row["model_revision"]) == ("tiny", "r1")
     assert row["speech"] == [{"start_s": 0.5, "end_s": 9.0}, {"start_s": 10.5, "end_s": 19.0}]
     assert row["turn_ends_s"] == [9.5, 19.5]
     assert (row["num_redecoded"], row["reasons"]) == (2, ["stalled"])
-    assert (row["speech_s"], row["num_silent_words"], row["language_heard"]) == (8.5, 2, "is")
+    assert (row["speech_s"], row["num_silent_words"], row["detected_language"]) == (8.5, 2, "is")
     assert row["findings"] == [
         {"guard": "stalls", "start_s": 1.0, "end_s": 9.5, "detail": "no words"}
     ]
@@ -75,7 +81,7 @@ def test_files_carry_the_version_of_the_schema_and_the_meaning_of_their_columns(
     key = result_tables.publish_transcripts(store, [stitch(heard_all(recording(), 1))])
     with store.open(key) as file:
         schema = pq.read_schema(file)
-    assert schema.metadata[b"nightscribe.schema"] == b"transcripts/1"
+    assert schema.metadata[b"nightscribe.schema"] == b"transcripts/2"
     assert schema.field("text").metadata[b"description"] == b"the words, joined by spaces"
 
 
@@ -97,15 +103,16 @@ def test_rows_are_sorted_compressed_and_the_same_bytes_in_any_order(store):
 def test_the_columns_are_these_and_change_only_with_the_version():
     assert " ".join(TRANSCRIPTS_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
-        "language domain reference cuts_s duration_s status reasons text words speech turn_ends_s "
-        "speech_s uncovered_speech_s num_stalls num_redecoded num_looped_words num_silent_words "
-        "num_simultaneous_words language_heard is_language_mismatched findings shards "
+        "language domain reference cuts_s prompt prompt_audio terms extra revision duration_s "
+        "status reasons text words speech turn_ends_s speakers speaker_spans speech_s "
+        "uncovered_speech_s num_stalls num_redecoded num_looped_words num_silent_words "
+        "num_simultaneous_words detected_language is_language_mismatched findings shards "
         "duplicate_of model model_revision"
     )
     assert " ".join(FAILURES_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
-        "language domain reference cuts_s shard failed_start_s failed_end_s stage reason detail "
-        "attempts duplicate_of"
+        "language domain reference cuts_s prompt prompt_audio terms extra revision shard "
+        "failed_start_s failed_end_s stage reason detail attempts duplicate_of"
     )
 
 

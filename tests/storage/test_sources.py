@@ -14,8 +14,10 @@ from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.manifests import read_manifest
+from nightscribe.storage.rows import recording_of, recording_row
 from nightscribe.storage.scratch import ScratchConfig, fetched
 from nightscribe.storage.sources import describe_skipped, recordings
+from nightscribe.storage.tables import parquet_bytes
 
 S3 = S3Config()
 
@@ -267,8 +269,28 @@ def test_unknown_columns_are_reported_once(store, caplog):
     with store.open("list.csv") as file, caplog.at_level(logging.WARNING):
         assert len(list(read_manifest("list.csv", file))) == 2
     assert [record.message for record in caplog.records] == [
-        "list.csv: unknown columns are ignored: langage"
+        "list.csv: columns of other names have no effect and are kept in the column extra: langage"
     ]
+
+
+@pytest.mark.parametrize("terms", ['["Ito", "San Mateo"]', "Ito; San Mateo;"])
+def test_prompts_terms_and_columns_of_other_names_travel_with_the_recording(store, folder, terms):
+    row = {"uri": "a.mp3", "terms": terms, "prompt": "Hearing 12.", "prompt_audio": "hello.wav"}
+    row |= {"case": "17-B", "priority": 3}
+    store.write("list.jsonl", json.dumps(row).encode())
+    (one,) = recordings(f"{folder}/list.jsonl", S3)
+    assert (one.terms, one.prompt) == (("Ito", "San Mateo"), "Hearing 12.")
+    assert one.prompt_audio.endswith("/hello.wav")
+    assert one.prompt_audio.startswith(folder)
+    assert json.loads(one.extra) == {"case": "17-B", "priority": 3}
+    assert recording_of(recording_row(one)) == one
+
+
+def test_columns_of_a_parquet_manifest_are_kept_but_not_its_sound(store, folder):
+    table = pa.table({"uri": ["a.mp3"], "case": ["17-B"], "bytes": pa.array([b"x"], pa.binary())})
+    store.write("list.parquet", parquet_bytes(table))
+    (one,) = recordings(f"{folder}/list.parquet", S3)
+    assert json.loads(one.extra) == {"case": "17-B"}
 
 
 def test_segments_by_offset_and_duration_end_where_the_duration_ends(store):

@@ -1,0 +1,82 @@
+"""What the handlers of every protocol share."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from aiohttp import web
+
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.model.prompting import SpeechProcessor
+from nightscribe.model.word_stream import WordEvent
+from nightscribe.serving.access import Access
+from nightscribe.serving.config import ServingConfig
+from nightscribe.serving.engine_client import EngineClient
+from nightscribe.serving.files import Files
+from nightscribe.serving.metrics import Metrics
+from nightscribe.serving.opus import OpusDecoder
+from nightscribe.serving.session import FrameOutput, Session
+from nightscribe.serving.session_log import SessionLog
+from nightscribe.serving.websockets import ClientSocket, going_away
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Backend:
+    """The engine, the model's conventions, and what belongs to all sessions."""
+
+    config: ServingConfig
+    decode: DecodeConfig
+    engine: EngineClient
+    processor: SpeechProcessor
+    files: Files
+    access: Access
+    metrics: Metrics
+    model_name: str
+    is_draining: bool = False
+    sockets: set[ClientSocket] = field(default_factory=set)  # of sessions that run
+
+    def session(
+        self,
+        on_frame: Callable[[FrameOutput], None],
+        *,
+        on_end: Callable[[list[WordEvent]], None],
+        on_failure: Callable[[str], None],
+        prefix_frames: int = 0,
+    ) -> Session:
+        return Session(
+            self.engine,
+            self.processor,
+            self.metrics,
+            on_frame,
+            on_end,
+            on_failure,
+            prompt=self.processor.prompt(),
+            prefix_frames=prefix_frames,
+        )
+
+    def session_log(self, protocol: str, request: web.Request) -> SessionLog:
+        client = request.headers.get("X-Real-IP") or request.remote or ""
+        return SessionLog(protocol, client, self.config.log_text)
+
+    async def opus_decoder(self, feed: Callable[[np.ndarray], Awaitable[Any]]) -> OpusDecoder:
+        return await OpusDecoder.start(self.decode, self.processor.config.mimi.sample_rate_hz, feed)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.sockets) or self.files.is_busy
+
+    @contextmanager
+    def live(self, socket: ClientSocket) -> Iterator[None]:
+        """Count a socket among those that shutdown waits for."""
+        self.sockets.add(socket)
+        try:
+            yield
+        finally:
+            self.sockets.discard(socket)
+
+    def end_sessions(self) -> None:
+        """Tell every session that the server is going away."""
+        for socket in list(self.sockets):
+            socket.fail(going_away())

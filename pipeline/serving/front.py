@@ -1,0 +1,222 @@
+"""The HTTP server: routes, health, and an end that leaves no session without a reason."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.engine.config import EngineConfig
+from nightscribe.guards.config import GuardsConfig
+from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.prompting import SpeechProcessor
+from nightscribe.serving import kyutai, realtime, transcriptions
+from nightscribe.serving.access import Access
+from nightscribe.serving.backend import Backend
+from nightscribe.serving.config import ServingConfig
+from nightscribe.serving.engine_client import EngineClient
+from nightscribe.serving.files import Files
+from nightscribe.serving.metrics import Metrics
+from nightscribe.transcription.transcriber import clip_adapter
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+PAGE_POLICY = "default-src 'self'; connect-src 'self' ws: wss:; worker-src 'self' blob:"
+DRAIN_CHECK_S = 0.1
+RETRY_AFTER_S = "1"
+
+Handler = Callable[[web.Request, Backend], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Everything that a server is started with."""
+
+    model: ModelConfig
+    engine: EngineConfig
+    serving: ServingConfig
+    decode: DecodeConfig
+    guards: GuardsConfig
+
+
+async def start_backend(settings: ServerSettings) -> Backend:
+    """Load the model in a process of its own; returns when it is ready."""
+    checkpoint = open_model(settings.model)
+    processor = SpeechProcessor(
+        config=checkpoint.config,
+        tokenizer=checkpoint.tokenizer,
+        domains=settings.model.domains,
+        default_domain=settings.model.domain,
+    )
+    metrics, mimi = Metrics(), checkpoint.config.mimi
+    engine = EngineClient(
+        settings.model,
+        settings.engine,
+        frame_samples=mimi.frame_samples,
+        num_heads=checkpoint.config.language_model.num_vad_heads,
+        ring_frames=max(2, round(settings.serving.buffer_s * mimi.frame_rate_hz)),
+        file_share=settings.serving.file_slots,
+        metrics=metrics,
+    )
+    access = Access(settings.serving)
+    files = Files(
+        settings.serving,
+        settings.decode,
+        settings.guards,
+        engine,
+        clip_adapter(processor),
+        settings.model.name,
+        checkpoint.revision,
+    )
+    await engine.start()
+    return Backend(
+        config=settings.serving,
+        decode=settings.decode,
+        engine=engine,
+        processor=processor,
+        files=files,
+        access=access,
+        metrics=metrics,
+        model_name=settings.model.name,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A listening server over a backend."""
+
+    backend: Backend
+    runner: web.AppRunner
+    site: web.TCPSite
+    host: str
+    port: int
+
+    @classmethod
+    async def start(cls, backend: Backend) -> "Server":
+        config = backend.config
+        runner = web.AppRunner(
+            application(backend), access_log=None, handler_cancellation=True, shutdown_timeout=5
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, config.host, config.port, backlog=1024)
+        await site.start()
+        return cls(backend, runner, site, config.host, runner.addresses[0][1])
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def stop(self) -> None:
+        """Take no more connections, let sessions end by themselves for a while, then end them."""
+        backend = self.backend
+        backend.is_draining = True
+        await self.site.stop()
+        deadline_s = asyncio.get_running_loop().time() + backend.config.drain_s
+        while backend.is_busy and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(DRAIN_CHECK_S)
+        backend.end_sessions()
+        await self.runner.cleanup()
+        await backend.engine.stop()
+
+
+async def run_server(
+    settings: ServerSettings, on_start: Callable[[Server], None] = lambda server: None
+) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    backend = await start_backend(settings)
+    server = await Server.start(backend)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    on_start(server)
+    log.info("listening", extra={"url": server.url, "num_slots": backend.engine.num_slots})
+    await stop.wait()
+    await server.stop()
+    return 0
+
+
+def application(backend: Backend) -> web.Application:
+    """Every route."""
+    app = web.Application(
+        middlewares=[_limits(backend)], client_max_size=backend.config.max_file_bytes
+    )
+
+    def bound(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await handler(request, backend)
+
+        return handle
+
+    async def asr(request: web.Request, backend: Backend) -> web.StreamResponse:
+        return await kyutai.serve_socket(request, backend)
+
+    app.router.add_get(kyutai.PATH, bound(asr), allow_head=False)
+    app.router.add_post(kyutai.PATH, bound(kyutai.post_file))
+    app.router.add_get("/api/build_info", bound(_build_info))
+    app.router.add_get("/api/modules_info", bound(_modules_info))
+    app.router.add_get("/metrics", bound(_metrics))
+    app.router.add_get("/health", bound(_health))
+    app.router.add_get("/v1/models", bound(transcriptions.models))
+    app.router.add_post("/v1/audio/transcriptions", bound(transcriptions.transcribe))
+    app.router.add_get("/v1/realtime", bound(realtime.serve_socket), allow_head=False)
+    app.router.add_get("/", bound(_page))
+    app.router.add_get("/{name:live\\.(?:js|css)}", bound(_page))
+    return app
+
+
+def _limits(backend: Backend) -> Callable:
+    """Refuse what the server cannot take, and count connections."""
+    num_open = 0
+
+    @web.middleware
+    async def limit(request: web.Request, handler: Callable) -> web.StreamResponse:
+        nonlocal num_open
+        if num_open >= backend.config.max_connections:
+            backend.metrics.rejects.add("connections")
+            raise web.HTTPServiceUnavailable(
+                text="too many connections\n", headers={"Retry-After": RETRY_AFTER_S}
+            )
+        num_open += 1
+        try:
+            return await handler(request)
+        finally:
+            num_open -= 1
+
+    return limit
+
+
+async def _build_info(request: web.Request, backend: Backend) -> web.Response:
+    return kyutai.build_info()
+
+
+async def _modules_info(request: web.Request, backend: Backend) -> web.Response:
+    return kyutai.modules_info(backend)
+
+
+async def _metrics(request: web.Request, backend: Backend) -> web.Response:
+    return web.Response(text=backend.metrics.text(), content_type="text/plain", charset="utf-8")
+
+
+async def _health(request: web.Request, backend: Backend) -> web.Response:
+    """Green while the engine makes steps and the server takes sessions."""
+    problem = backend.engine.health or ("shutting down" if backend.is_draining else "")
+    content = {"status": problem or "ok", "model": backend.model_name}
+    return web.Response(
+        status=503 if problem else 200,
+        text=json.dumps(content),
+        content_type="application/json",
+    )
+
+
+async def _page(request: web.Request, backend: Backend) -> web.StreamResponse:
+    name = request.match_info.get("name", "live.html")
+    return web.FileResponse(STATIC / name, headers={"Content-Security-Policy": PAGE_POLICY})

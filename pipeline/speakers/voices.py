@@ -1,0 +1,187 @@
+"""From the sound of a shard to its voices: spans of local speakers, and a vector for each.
+
+Windows of ten seconds are segmented, each a few seconds after the one before. A window owns the
+frames that lie nearer to its middle than to that of its neighbours. Of each local speaker in it
+only the frames in which it speaks alone are embedded, as far as there are enough of them. The
+result depends on the samples of the shard alone, not on what is embedded beside it.
+
+N samples, W windows, T frames of segmentation, K local speakers, F mel bins, M feature frames.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nightscribe.records import Span, Voice
+from nightscribe.speakers.config import SpeakersConfig
+from nightscribe.speakers.features import FRAME_STEP_S, at_16_khz, log_mel
+from nightscribe.speakers.segmentation_network import (
+    FIRST_FRAME_S,
+    FRAME_S,
+    SAMPLE_RATE_HZ,
+    WINDOW_S,
+)
+from nightscribe.speakers.weights import SpeakerNetworks, load_networks
+
+STEP_S = 5.0
+WINDOWS_PER_BATCH = 16
+# Sound of one speaker that is embedded at once: more makes the vector hardly better.
+MAX_EMBEDDED_S = 4.0
+# With less of its own in a window, a speaker is embedded from all that it says there.
+MIN_CLEAN_S = 1.5
+MIN_EMBEDDED_S = 0.3
+EMBEDDED_STEP_S = 0.25  # lengths are rounded down to this, so that many are equal
+MIN_SPAN_S = 0.05
+TIME_DECIMALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Ten seconds of the shard, and the part of them that this window owns."""
+
+    start: int  # the first sample
+    owned: Span  # in seconds of the shard
+
+
+@dataclass(frozen=True, slots=True)
+class _LocalSpeaker:
+    """What one local speaker says in the part that its window owns."""
+
+    spans: tuple[Span, ...]
+    clean_s: float
+    features_MF: Tensor
+
+
+def load_listener(
+    config: SpeakersConfig | None, device: torch.device, sample_rate_hz: int
+) -> Callable[[NDArray[np.int16]], tuple[Voice, ...]] | None:
+    """A function from the samples of a shard to its voices; None where speakers are off."""
+    if config is None or not config.is_on:
+        return None
+    networks = load_networks(config.checkpoint, device)
+    return partial(voices_of, sample_rate_hz=sample_rate_hz, networks=networks)
+
+
+def voices_of(
+    samples_N: NDArray[np.int16], sample_rate_hz: int, networks: SpeakerNetworks
+) -> tuple[Voice, ...]:
+    """The voices of one shard, by start, in seconds of the shard."""
+    with torch.inference_mode():
+        sound_N = at_16_khz(torch.from_numpy(samples_N).to(networks.device), sample_rate_hz)
+        local = list(_local_speakers(sound_N, networks))
+        vectors_VD = _vectors([one.features_MF for one in local], networks)
+    voices = [
+        Voice(one.spans, one.clean_s, vector_D.astype(np.float16).tobytes())
+        for one, vector_D in zip(local, vectors_VD, strict=True)
+    ]
+    return tuple(sorted(voices, key=lambda voice: voice.spans))
+
+
+def _local_speakers(sound_N: Tensor, networks: SpeakerNetworks) -> Iterator[_LocalSpeaker]:
+    windows = _windows(len(sound_N))
+    num_samples = round(WINDOW_S * SAMPLE_RATE_HZ)
+    for first in range(0, len(windows), WINDOWS_PER_BATCH):
+        some = windows[first : first + WINDOWS_PER_BATCH]
+        sound_WN = torch.stack([_padded(sound_N, one.start, num_samples) for one in some])
+        active_WTK = networks.segmentation.active(sound_WN).cpu().numpy()
+        for window, sound_n, active_TK in zip(some, sound_WN, active_WTK, strict=True):
+            yield from _speakers_of(window, sound_n, active_TK)
+
+
+def _windows(num_samples: int) -> list[_Window]:
+    """Evenly spaced, from the first sample to the last."""
+    window, step = round(WINDOW_S * SAMPLE_RATE_HZ), round(STEP_S * SAMPLE_RATE_HZ)
+    rest = max(num_samples - window, 0)
+    num_steps = -(-rest // step)
+    starts = [round(number * rest / max(num_steps, 1)) for number in range(num_steps + 1)]
+    middles_s = [(start + window / 2) / SAMPLE_RATE_HZ for start in starts]
+    edges_s = [0.0, *((a + b) / 2 for a, b in pairwise(middles_s)), num_samples / SAMPLE_RATE_HZ]
+    return [
+        _Window(start, Span(*owned)) for start, owned in zip(starts, pairwise(edges_s), strict=True)
+    ]
+
+
+def _padded(sound_N: Tensor, start: int, num_samples: int) -> Tensor:
+    piece_n = sound_N[start : start + num_samples]
+    return F.pad(piece_n, (0, num_samples - len(piece_n)))
+
+
+def _speakers_of(
+    window: _Window, sound_N: Tensor, active_TK: NDArray[np.bool_]
+) -> Iterator[_LocalSpeaker]:
+    start_s = window.start / SAMPLE_RATE_HZ
+    middles_T = start_s + FIRST_FRAME_S + FRAME_S * np.arange(len(active_TK))
+    is_owned_T = (middles_T >= window.owned.start_s) & (middles_T < window.owned.end_s)
+    is_alone_T = active_TK.sum(axis=1) == 1
+    features_MF = None
+    for is_active_T in active_TK.T:
+        spans = _spans(is_active_T & is_owned_T, middles_T, window.owned)
+        if not spans:
+            continue
+        chosen_T = _embedded_frames(is_active_T, is_active_T & is_alone_T, is_owned_T)
+        features_MF = log_mel(sound_N) if features_MF is None else features_MF
+        clean_s = float((is_active_T & is_alone_T & is_owned_T).sum() * FRAME_S)
+        yield _LocalSpeaker(spans, round(clean_s, TIME_DECIMALS), _chosen(features_MF, chosen_T))
+
+
+def _spans(is_active_T: NDArray[np.bool_], middles_T: NDArray, owned: Span) -> tuple[Span, ...]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_active_T.astype(np.int8), [0]])))
+    spans = []
+    for first, end in zip(edges[::2], edges[1::2], strict=True):
+        start_s = max(middles_T[first] - FRAME_S / 2, owned.start_s)
+        end_s = min(middles_T[end - 1] + FRAME_S / 2, owned.end_s)
+        if end_s - start_s >= MIN_SPAN_S:
+            spans.append(
+                Span(round(float(start_s), TIME_DECIMALS), round(float(end_s), TIME_DECIMALS))
+            )
+    return tuple(spans)
+
+
+def _embedded_frames(
+    is_active_T: NDArray[np.bool_], is_clean_T: NDArray[np.bool_], is_owned_T: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Its own frames alone if there are enough; else those of the whole window; else all."""
+    for frames_T, least_s in (
+        (is_clean_T & is_owned_T, MIN_CLEAN_S),
+        (is_clean_T, MIN_EMBEDDED_S + EMBEDDED_STEP_S),
+    ):
+        if frames_T.sum() * FRAME_S >= least_s:
+            return frames_T
+    return is_active_T
+
+
+def _chosen(features_MF: Tensor, chosen_T: NDArray[np.bool_]) -> Tensor:
+    """The features inside the chosen frames, joined, less their mean over time."""
+    times_M = (np.arange(len(features_MF)) + 1.25) * FRAME_STEP_S  # the middles, of 25 ms each
+    frames_M = np.rint((times_M - FIRST_FRAME_S) / FRAME_S).astype(int).clip(0, len(chosen_T) - 1)
+    chosen_M = np.flatnonzero(chosen_T[frames_M])
+    most = round(MAX_EMBEDDED_S / FRAME_STEP_S)
+    skipped = max(len(chosen_M) - most, 0) // 2
+    chosen_M = chosen_M[skipped : skipped + most]
+    step = round(EMBEDDED_STEP_S / FRAME_STEP_S)
+    if len(chosen_M) > step:
+        chosen_M = chosen_M[: len(chosen_M) // step * step]
+    kept_MF = features_MF[torch.from_numpy(chosen_M).to(features_MF.device)]
+    return kept_MF - kept_MF.mean(dim=0, keepdim=True)
+
+
+def _vectors(features: list[Tensor], networks: SpeakerNetworks) -> NDArray[np.float32]:
+    """One vector of length 1 for each; those of equal length are embedded together."""
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, features_MF in enumerate(features):
+        places[len(features_MF)].append(place)
+    vectors_VD = np.zeros((len(features), networks.embedding.num_dims), np.float32)
+    for some in places.values():
+        for first in range(0, len(some), WINDOWS_PER_BATCH):
+            batch = some[first : first + WINDOWS_PER_BATCH]
+            embedded = networks.embedding(torch.stack([features[place] for place in batch]))
+            vectors_VD[batch] = F.normalize(embedded).cpu().numpy()
+    return vectors_VD

@@ -1,0 +1,185 @@
+"""The script for a GPU goes through all of its stages at toy size on a CPU, and no stage that is
+lost takes another's table with it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nightscribe.benchmarks.measurements import (
+    StepCost,
+    copy_bytes_per_s,
+    fill_with_noise,
+    read_bytes_per_s,
+)
+from nightscribe.benchmarks.report import Table
+from nightscribe.survey.costs import read_benchmarks
+from ops.benchmarks.gpu.stage import Stage, failures_of, tables_of
+from ops.benchmarks.gpu.summary import summary_lines
+from ops.benchmarks.gpu.workloads import rates_of
+
+SCRIPT = Path("ops/benchmarks/gpu.sh")
+CPU = torch.device("cpu")
+STAGES = (
+    "machine",
+    "kernel-tests",
+    "attention",
+    "profiles",
+    "codec",
+    "workloads-toy",
+    "peers",
+    "curve",
+)
+
+
+def run(folder: Path, python: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHON": python} | variables
+    words = ["sh", str(SCRIPT), str(folder), "toy", "cpu"]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dry")
+    return folder, run(folder, sys.executable)
+
+
+def test_every_stage_runs_at_toy_size_on_a_cpu(dry):
+    folder, ended = dry
+    lines = (folder / "stages" / "times.tsv").read_text().splitlines()
+    assert [tuple(line.split("\t")[:2]) for line in lines] == [(name, "0") for name in STAGES], (
+        ended.stdout + ended.stderr
+    )
+    for name in STAGES:
+        if name != "kernel-tests":
+            assert tables_of(folder, name), name
+            assert not failures_of(folder, name)
+
+
+def test_the_summary_is_ten_lines_without_a_gap(dry):
+    folder, ended = dry
+    lines = summary_lines(folder, ["toy"])
+    assert len(lines) <= 10
+    assert all(line in ended.stdout for line in lines)
+    assert not [line for line in lines if "lost" in line]
+    assert re.search(r"toy: long \(1 s\) [\d.,]+ x, [\d.e-]+ % of the limit", "\n".join(lines))
+
+
+def test_one_file_has_all_tables_and_says_how_they_were_measured(dry):
+    folder, _ = dry
+    (path,) = folder.glob("gpu_*.md")
+    text = path.read_text()
+    for known in ("`sh ops/benchmarks/gpu.sh FOLDER toy cpu`", "torch 2", "commit ", "## Summary"):
+        assert known in text
+    for name in STAGES:
+        for table in tables_of(folder, name):
+            assert table.title in text
+    assert read_benchmarks(folder) == []  # the speed of a CPU is no plan for a GPU
+
+
+def test_eight_bits_are_read_as_fewer_bytes_and_a_part_of_a_ring_as_a_part(dry):
+    folder, _ = dry
+    rows = [row for table in tables_of(folder, "attention") for row in table.rows]
+    read = {(cache, fill): gb for _, _, cache, fill, _, _, gb, _ in rows}
+    assert read["int8", 1.0] < read["float32", 1.0]
+    assert read["float32", 0.5] == pytest.approx(read["float32", 1.0] / 2, rel=0.05)
+
+
+FAKE = """#!/bin/sh
+case "$*" in
+*gpu.machine*) kill -SEGV $$ ;;
+*gpu.attention*) exec sleep 60 ;;
+*gpu.summary*) exec {python} "$@" ;;
+*) echo "2 passed in 1 s" ;;
+esac
+"""
+
+
+def test_a_crash_and_a_hang_lose_only_their_own_stage(tmp_path):
+    fake = tmp_path / "python"
+    fake.write_text(FAKE.format(python=sys.executable))
+    fake.chmod(0o755)
+    ended = run(tmp_path / "out", str(fake), TOTAL_S="19")
+    ends = dict(re.findall(r"^(\S+): \d+ s, exit code (\d+)$", ended.stdout, re.M))
+    assert ends["machine"] == "139"
+    assert ends["kernel-tests"] == "0"
+    assert {ends[name] for name in STAGES[2:]} == {"124"}  # the hang took all that was left
+    assert "machine (exit code 139), attention (out of time)" in ended.stdout
+    assert "Kernel tests: 2 passed" in ended.stdout
+
+
+def test_all_stages_of_two_sizes_fit_into_eight_minutes():
+    text = SCRIPT.read_text()
+    limits = re.findall(r"^\s*(?:measure|stage) (\S+) (\d+)\b", text, re.M)
+    limits_s = {name.strip('"'): int(limit_s) for name, limit_s in limits}
+    assert len(limits_s) == len(STAGES)
+    summary_s = int(re.search(r"summary_s=(\d+)", text)[1])
+    most_s = sum(limits_s.values()) + limits_s["workloads-$size"] + summary_s
+    assert most_s <= 480
+
+
+def stage(folder: Path) -> Stage:
+    return Stage.of("trial", [str(folder), "toy", "cpu"])
+
+
+def table(title: str) -> Table:
+    return Table(title=title, columns=("a",), rows=[(1,)])
+
+
+def test_what_was_measured_before_an_error_is_kept(tmp_path):
+    running = stage(tmp_path)
+
+    def tables():
+        yield table("before")
+        raise RuntimeError("an illegal memory access\nand a long story")
+
+    running.measure("some", tables)
+    running.measure("others", table, "after")
+    assert [one.title for one in tables_of(tmp_path, "trial")] == ["before", "after"]
+    assert failures_of(tmp_path, "trial") == ["some: RuntimeError: an illegal memory access"]
+    with pytest.raises(SystemExit, match="1"):
+        running.end()
+
+
+def test_a_table_is_on_disk_as_soon_as_it_is_measured(tmp_path):
+    running = stage(tmp_path)
+
+    def tables():
+        yield table("first")
+        assert [one.title for one in tables_of(tmp_path, "trial")] == ["first"]
+        yield table("second")
+
+    running.measure("some", tables)
+    assert not running.failures
+
+
+def test_without_the_rates_of_the_machine_there_is_no_limit(tmp_path):
+    assert rates_of(stage(tmp_path), "toy") is None
+
+
+def test_noise_is_finite_in_every_dtype_of_a_cache():
+    torch.manual_seed(0)
+    for dtype in (torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.int8):
+        noise = torch.zeros(10_000, dtype=dtype)
+        fill_with_noise(noise)
+        assert noise.float().isfinite().all()
+        assert len(noise.float().unique()) > 50
+
+
+def test_a_copy_is_read_and_written(monkeypatch):
+    monkeypatch.setattr("nightscribe.benchmarks.measurements.COPY_REPEATS", 1)
+    assert 1e8 < copy_bytes_per_s(CPU) < 1e13
+    assert 1e8 < read_bytes_per_s(CPU) < 1e13
+
+
+def test_a_step_is_held_against_its_bytes_and_the_clock():
+    point = StepCost(
+        num_slots=100, in_rounds_s=0.01, median_s=0.011, p99_s=0.09, frame_s=0.08, read_bytes=2e9
+    )
+    assert point.times_real_time == pytest.approx(800)
+    assert point.bytes_per_s == pytest.approx(2e11)
+    assert not point.keeps_up

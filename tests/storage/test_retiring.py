@@ -1,0 +1,164 @@
+"""Old rows go after the new ones are whole and visible, at any kill, and nothing else goes."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from nightscribe.records import PlannedRecording
+from nightscribe.stitching import stitch
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.result_tables import (
+    endings,
+    publish_failures,
+    publish_transcripts,
+    read_failures,
+    read_transcripts,
+)
+from nightscribe.storage.retiring import retire
+from nightscribe.storage.run import Night, begin, write_plan
+from nightscribe.storage.tables import files, read_rows
+from tests.storage.dying import survives
+from tests.storage.records import failure, heard_all, recording
+
+SETTINGS = {"model": "tiny"}
+
+
+@pytest.fixture
+def store(folder):
+    return open_store(folder, S3Config())
+
+
+def night(store, tmp_path, recordings, **asked):
+    """The plan after one more night."""
+    path = tmp_path / "plan.parquet"
+    planned = [PlannedRecording(recording=one, window=0, estimated_s=1.0) for one in recordings]
+    write_plan(planned, path)
+    begin(store, path, SETTINGS, Night(**asked))
+
+
+def said(of, revision=1):
+    return stitch(heard_all(replace(of, revision=revision), 2))
+
+
+def rows(store, folder="transcripts"):
+    """Every row that a plain glob finds: name, version and revision."""
+    found = []
+    for entry in files(store, folder):
+        for row in read_rows(store, entry.key).to_pylist():
+            channel = "" if row["channel"] is None else f".{row['channel']}"
+            found.append((row["uri"][-5] + channel, row["version"], row["revision"]))
+    return sorted(found)
+
+
+def retired(store, is_settled=True):
+    return retire(store, lambda: None, 0.0, is_settled)
+
+
+A, B, C = (recording(name) for name in "abc")
+NEW_A = recording("a", version="new")
+
+
+def test_the_old_transcript_goes_once_the_new_one_is_visible(store, tmp_path):
+    night(store, tmp_path, [A, B, C])
+    publish_transcripts(store, [said(A), said(B), said(C)])
+    night(store, tmp_path, [NEW_A, B, C])
+    assert retired(store, is_settled=False) == 0
+    assert len(rows(store)) == 3
+    publish_transcripts(store, [said(NEW_A, 2)])
+    assert [one.recording.version for one in read_transcripts(store)].count("v-a") == 0
+    assert retired(store) == 1
+    assert rows(store) == [("a", "new", 2), ("b", "v-b", 1), ("c", "v-c", 1)]
+
+
+def test_a_failure_of_the_new_version_keeps_the_old_words(store, tmp_path):
+    night(store, tmp_path, [A, B])
+    publish_transcripts(store, [said(A), said(B)])
+    night(store, tmp_path, [NEW_A, B])
+    publish_failures(store, [failure(replace(NEW_A, revision=2))])
+    assert retired(store) == 0
+    assert rows(store) == [("a", "v-a", 1), ("b", "v-b", 1)]
+
+
+def test_an_old_failure_goes_with_the_new_result(store, tmp_path):
+    night(store, tmp_path, [A, B])
+    publish_failures(store, [failure(A), failure(B)])
+    night(store, tmp_path, [NEW_A, B])
+    publish_transcripts(store, [said(NEW_A, 2)])
+    assert retired(store) == 1
+    assert rows(store, "failures") == [("b", "v-b", 1)]
+    assert rows(store) == [("a", "new", 2)]
+
+
+def test_a_file_that_is_split_is_replaced_when_all_its_channels_are_there(store, tmp_path):
+    night(store, tmp_path, [A])
+    publish_transcripts(store, [said(A)])
+    night(store, tmp_path, [NEW_A])
+    left, right = NEW_A.split(2)
+    publish_transcripts(store, [said(left, 2)])
+    assert retired(store, is_settled=False) == 0
+    publish_failures(store, [failure(replace(right, revision=2))])
+    assert retired(store) == 1
+    assert rows(store) == [("a.0", "new", 2)]
+
+
+def test_a_file_with_fewer_channels_than_before_leaves_none_behind(store, tmp_path):
+    night(store, tmp_path, [A])
+    publish_transcripts(store, [said(channel) for channel in A.split(2)])
+    night(store, tmp_path, [NEW_A])
+    publish_transcripts(store, [said(NEW_A, 2)])
+    assert retired(store) == 2
+    assert rows(store) == [("a", "new", 2)]
+
+
+def test_dropped_recordings_go_and_those_that_are_back_stay(store, tmp_path):
+    night(store, tmp_path, [A, B, C])
+    publish_transcripts(store, [said(A), said(B)])
+    publish_failures(store, [failure(C)])
+    night(store, tmp_path, [B], missing="drop")
+    night(store, tmp_path, [B, C], missing="drop")
+    assert retired(store) == 1
+    assert rows(store) == [("b", "v-b", 1)]
+    publish_failures(store, [failure(replace(C, revision=3))])
+    night(store, tmp_path, [], missing="drop", max_dropped_share=1.0)
+    retired(store)
+    assert (rows(store), rows(store, "failures")) == ([], [])
+
+
+def test_transcripts_that_are_kept_stay(store, tmp_path):
+    night(store, tmp_path, [A, B])
+    publish_transcripts(store, [said(A), said(B)])
+    night(store, tmp_path, [B])
+    assert retired(store) == 0
+    assert len(rows(store)) == 2
+
+
+def test_nothing_is_read_once_a_generation_is_settled(store, tmp_path, monkeypatch):
+    night(store, tmp_path, [A])
+    publish_transcripts(store, [said(A)])
+    night(store, tmp_path, [NEW_A])
+    publish_transcripts(store, [said(NEW_A, 2)])
+    assert retired(store) == 1
+    monkeypatch.setattr("nightscribe.storage.retiring._candidates", None)
+    assert retired(store) == 0
+
+
+def test_whenever_it_is_killed_readers_find_every_place_and_the_next_call_mends(folder, tmp_path):
+    for num_changes in itertools.count():
+        store = open_store(f"{folder}/{num_changes}", S3Config())
+        night(store, tmp_path, [A, B, C])
+        publish_transcripts(store, [said(A), said(B), said(C)])
+        publish_failures(store, [])
+        night(store, tmp_path, [NEW_A, B, C])
+        publish_transcripts(store, [said(NEW_A, 2)])
+        ended = survives(retired, store, num_changes)
+        assert {place for place, _, _ in rows(store)} == {"a", "b", "c"}
+        newest = [(one.recording.uri[-5], one.recording.version) for one in read_transcripts(store)]
+        assert sorted(newest) == [("a", "new"), ("b", "v-b"), ("c", "v-c")]
+        assert sorted(one.status for one in endings(store)) == ["ok"] * 3
+        retired(store)
+        assert rows(store) == [("a", "new", 2), ("b", "v-b", 1), ("c", "v-c", 1)]
+        assert not list(read_failures(store))
+        if ended:
+            break
+    assert num_changes == 3  # the rest, the old file, the mark
