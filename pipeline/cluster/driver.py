@@ -285,6 +285,7 @@ class Heartbeat:
         self._progress.occupancy = _occupancy(self._engines, engines)
         self._progress.mean_occupancy = _occupancy([], engines)
         self._engines = engines
+        self._progress.num_live_steps = self.num_live_steps
         self._time_by_stage.update(times)
 
     def write(self) -> None:

@@ -89,10 +89,11 @@ class Progress:
     num_retries: int = 0  # shards and files, after their worker died
     occupancy: float | None = None  # since the last heartbeat
     mean_occupancy: float | None = None  # since the beginning
+    num_live_steps: int = 0  # of all slots that held a stream
     started_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
     detail: str = ""
-    history: list[tuple[float, float, float | None]] = field(default_factory=list)
+    history: list[tuple[float, float, float | None, int]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)  # by stage, see `set_stage_times`
     # Durations come from a clock that nobody can set.
     _started_s: float = field(default_factory=lambda: time.monotonic())
@@ -186,8 +187,9 @@ class Progress:
             self.history = self.history[::2]
             self._history_interval_s *= 2
 
-    def _point(self) -> tuple[float, float, float | None]:
-        return round(self.elapsed_s, 2), round(self.transcribed_s, 2), self.occupancy
+    def _point(self) -> tuple[float, float, float | None, int]:
+        times_s = round(self.elapsed_s, 2), round(self.transcribed_s, 2)
+        return *times_s, self.occupancy, self.num_live_steps
 
 
 def _iso_time(time_s: float) -> str:
