@@ -10,12 +10,14 @@ from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import group, option
 from nightscribe.reading.export import ExportedFile, ExportNames, ExportOptions, export_files
+from nightscribe.records import Transcript
 from nightscribe.rendering.document import RenderingConfig, one_line
 from nightscribe.rendering.formats import FORMATS
 from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.result_tables import open_run, published_uris, read_transcripts
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import in_parallel
+from nightscribe.storage.voices import cast_names, named
 
 MAX_FAST = 5
 
@@ -46,7 +48,7 @@ def export(config: ExportConfig) -> int:
     )
     target = config.to or store.uri("exports")
     summary = _Summary()
-    written = map(summary.add, export_files(read_transcripts(store), options, names))
+    written = map(summary.add, export_files(_named(store), options, names))
     if config.beside_audio:
         _drain(_write_beside(written, names, config.s3))
     else:
@@ -57,6 +59,12 @@ def export(config: ExportConfig) -> int:
     for line in summary.lines(config.rendering.reading_chars_per_s):
         terminal.print(line)
     return 0
+
+
+def _named(store: Store) -> Iterator[Transcript]:
+    """The transcripts, with the names that the cast gives to speakers."""
+    names_of_cast = cast_names(store)
+    return (named(transcript, names_of_cast) for transcript in read_transcripts(store))
 
 
 @dataclass(slots=True)

@@ -91,8 +91,8 @@ class FileTranscript:
     words: list[Word]
     tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
     findings: tuple[Finding, ...] = ()  # of the guards
-    speech: tuple[Span, ...] = ()  # where voice activity was detected
     speaker_spans: tuple[SpeakerSpan, ...] = ()  # who speaks when, with speakers=on
+    speech: tuple[Span, ...] = ()  # where voice activity was detected
     damage: str | None = None  # why only a part of the file could be decoded
 
     @property
@@ -169,11 +169,14 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     (transcript,) = transcriber.transcribe([clip])
     inspection = inspect(transcript.words, transcript.speech, None, config.guards)
     spans = diarize(transcript.voices, config.speakers).spans
-    words = with_speakers(transcript.words, spans)
     return FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=list(without_pauses(words, transcript.speech, config.rendering)),
+        words=list(
+            without_pauses(
+                with_speakers(transcript.words, spans), transcript.speech, config.rendering
+            )
+        ),
         speech=transcript.speech,
         speaker_spans=spans,
         tokens=transcript.tokens_T[1:].tolist(),

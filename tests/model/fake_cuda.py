@@ -10,6 +10,7 @@ import itertools
 from collections import Counter
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -47,7 +48,7 @@ class Stream:
     host: ClassVar[Counter]
     present: ClassVar["Stream"]
 
-    def __init__(self, device=None):
+    def __init__(self, device=None, priority=0):
         self.number, self.known = next(Stream.numbers), Counter()
 
     def begin(self):
@@ -87,7 +88,7 @@ class Graph:
 
 
 @contextlib.contextmanager
-def graph(recorded, pool=None):
+def graph(recorded, pool=None, stream=None):
     Graph.recording = recorded
     try:
         yield
@@ -176,6 +177,16 @@ class Watching(TorchDispatchMode):
 
         return copy
 
+    @property
+    def host_buffer(self):
+        def buffer(runtime, num_samples):
+            made = torch.from_numpy(np.full(num_samples, -7, np.int16))
+            self.written.pop(storage_of(made), None)  # no stream made it
+            self.read.pop(storage_of(made), None)
+            return made
+
+        return buffer
+
     def on_host(self, tensor):
         moment = self.written.get(storage_of(tensor))
         if moment is not None and Stream.host[moment[0]] < moment[1]:
@@ -210,6 +221,7 @@ def fake_cuda(monkeypatch):
     plain_empty, plain_numpy = torch.empty, torch.Tensor.numpy
     with fake_streams(monkeypatch), watching:
         monkeypatch.setattr(torch.Tensor, "pin_memory", watching.pinned)
+        monkeypatch.setattr(queues.CudaRuntime, "host_buffer", watching.host_buffer)
         monkeypatch.setattr(
             torch, "empty", lambda *shape, pin_memory=False, **kwargs: plain_empty(*shape, **kwargs)
         )

@@ -64,7 +64,7 @@ WORD_BITS = 32
 
 
 def open_native(location: Location, settings: Settings, model: ModelConfig) -> OpenedCheckpoint:
-    codec = _mimi_config(location, settings)
+    codec = mimi_config_of(location, settings)
     file_name = model.weights or settings.text("moshi_name", "model.safetensors")
     stored, files = open_weights(location, file_name)
     tensors, codec_tensors = stored, None
@@ -104,7 +104,7 @@ def _crispasr_part(stored: StoredTensors, part: str) -> StoredTensors:
     return stored.those_with(f"{part}.").renamed(native)
 
 
-def _mimi_config(location: Location, settings: Settings) -> MimiConfig:
+def mimi_config_of(location: Location, settings: Settings) -> MimiConfig:
     if not settings.has("mimi_config_name"):
         return native_config.PUBLISHED_MIMI
     path = fetch(location, settings.text("mimi_config_name"))
