@@ -273,6 +273,8 @@ def settings(
         "engine_cache": config.engine.kv_cache_dtype,
         "channels": config.source.channels,
         "max_recording_s": config.source.decode.max_recording_s,
+        # Left out where it is not set, so that older runs stay the same.
+        **({} if config.source.decode.track is None else {"track": config.source.decode.track}),
         "tokens": config.tokens,
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},

@@ -100,7 +100,7 @@ class Progress:
     updated_at: float = field(default_factory=time.time)
     detail: str = ""
     waits_for: str = ""  # what a run that drains has not ended yet
-    history: list[tuple[float, float, float | None]] = field(default_factory=list)
+    history: list[tuple[float, float, float | None, int]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)  # by stage, see `set_stage_times`
     num_slot_steps: int = 0  # of all engines
     num_live_steps: int = 0  # of them, with a stream in the slot
@@ -237,8 +237,9 @@ class Progress:
             self.history = self.history[::2]
             self._history_interval_s *= 2
 
-    def _point(self) -> tuple[float, float, float | None]:
-        return round(self.elapsed_s, 2), round(self.transcribed_s, 2), self.occupancy
+    def _point(self) -> tuple[float, float, float | None, int]:
+        times_s = round(self.elapsed_s, 2), round(self.transcribed_s, 2)
+        return *times_s, self.occupancy, self.num_live_steps
 
 
 def _share(num_live_steps: int, num_slot_steps: int) -> float | None:
