@@ -57,7 +57,7 @@ class Load:
 def endless_frames(seed: int) -> list[bytes]:
     """A minute of samples in a random order with pauses, as messages."""
     draw, pieces = random.Random(seed), []
-    names = ["bella", "alice", "eric"]
+    names = ["bella", "alice", "daniel"]
     sounds = {name: read_audio(f"samples/{name}.opus") for name in names}
     while sum(map(len, pieces)) < 60 * SAMPLE_RATE_HZ:
         pieces += [sounds[draw.choice(names)], np.zeros(int(PAUSE_S * SAMPLE_RATE_HZ), np.int16)]
@@ -146,7 +146,8 @@ async def measure(load: Load) -> Measured:
             *(deaf(http, load, seed) for seed in range(load.num_deaf)),
         ]
         sessions = [paced(http, load, seed, measured) for seed in range(load.num_paced)]
-        await asyncio.gather(*sessions, *others, return_exceptions=True)
+        ended = await asyncio.gather(*sessions, *others, return_exceptions=True)
+    measured.errors += [repr(one) for one in ended if isinstance(one, Exception)]
     return measured
 
 
