@@ -34,6 +34,7 @@ RATES_HZ = (8_000, 16_000, 24_000, 48_000)
 TELEPHONE_HZ = 8_000
 MAX_APPEND_BYTES = 15 * 2**20
 MIN_COMMIT_S = 0.1
+MIN_SILENCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,14 @@ class RealtimeSettings:
         kind = _dict(given, name).get("type")
         if kind not in ("server_vad", "semantic_vad"):
             raise RequestError(f"{name}.type must be server_vad or semantic_vad", name)
-        if not num_heads:
-            raise RequestError(f"this model detects no turns; set {name} to null", name)
         head = HEADS.get(given.get("eagerness", "auto"), HEADS["auto"])
         threshold = given.get("threshold", 0.5)
         if not isinstance(threshold, int | float) or not 0 < threshold < 1:
             raise RequestError(f"{name}.threshold must be between 0 and 1", name)
-        turns = TurnDetection(min(head, num_heads - 1), float(threshold))
+        silence_s = TurnDetection().silence_s
+        if isinstance(given.get("silence_duration_ms"), int | float):
+            silence_s = max(given["silence_duration_ms"] / 1000, MIN_SILENCE_S)
+        turns = TurnDetection(max(min(head, num_heads - 1), 0), float(threshold), silence_s)
         return replace(self, turns=turns, turns_as_asked=given)
 
 
@@ -120,6 +122,7 @@ class _Connection:
     item: _Item = field(default_factory=_Item)
     previous_id: str | None = None
     num_samples: int = 0  # of the model's rate, since the stream began
+    step: int = 0
     offset_s: float = 0.0  # of the stream in the session
     session: Session = field(init=False)
     resampler: Resampler = field(init=False)
@@ -134,7 +137,8 @@ class _Connection:
             on_failure=self._on_failure,
             prefix_frames=self.config.prefix_frames,
         )
-        self._apply(self._default_settings())
+        # As at OpenAI, turns are detected until a client says otherwise.
+        self._apply(RealtimeSettings(turns=TurnDetection(), turns_as_asked={"type": "server_vad"}))
 
     @property
     def config(self) -> Any:
@@ -147,14 +151,6 @@ class _Connection:
     @property
     def num_heads(self) -> int:
         return self.config.language_model.num_vad_heads
-
-    def _default_settings(self) -> RealtimeSettings:
-        """Turns as at OpenAI, where the model can."""
-        if not self.num_heads:
-            return RealtimeSettings()
-        return RealtimeSettings(
-            turns=TurnDetection(), turns_as_asked={"type": "server_vad", "threshold": 0.5}
-        )
 
     def _apply(self, settings: RealtimeSettings) -> None:
         self.settings = settings
@@ -243,7 +239,7 @@ class _Connection:
         self.session.reset(self.config.prefix_frames)
 
     def _on_frame(self, output: FrameOutput) -> None:
-        turns = self.turns
+        turns, self.step = self.turns, output.step
         self._hear(output.words)
         if turns is None:
             return
@@ -259,7 +255,7 @@ class _Connection:
             self.next_item = None
             if following is not None:
                 self.item = following
-                turns.begins()
+                turns.begins(output.step)
 
     def _hear(self, words: list[WordEvent]) -> None:
         for event in words:
@@ -276,7 +272,7 @@ class _Connection:
                 self.next_item = _Item()
                 self._send_started(self.next_item, begin)
             item = self.next_item
-        elif turns is not None and turns.begins():
+        elif turns is not None and turns.begins(self.step):
             self._send_started(item, begin)
         word = {
             "word": begin.text,

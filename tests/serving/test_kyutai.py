@@ -42,15 +42,16 @@ def test_words_and_times_are_those_of_a_file(reference, bella, file_words):
     assert found == [[text, pytest.approx(a), pytest.approx(b)] for text, a, b in expected]
 
 
-def without_buffers(messages):
-    """The messages without how much audio waited, which depends on the time."""
-    return [{k: v for k, v in one.items() if k != "buffered_pcm"} for one in messages]
+def outline(messages):
+    """The messages without how much audio waited, and without numbers that neighbours round."""
+    left_out = ("buffered_pcm", "prs")
+    return [{k: v for k, v in one.items() if k not in left_out} for one in messages]
 
 
 @pytest.mark.parametrize("size", [480, 5000, 24_000, 10**7])
 def test_the_sizes_of_messages_change_nothing(server, bella, reference, size):
     found = asyncio.run(heard(server.port, bella, size))
-    assert without_buffers(found) == without_buffers(reference)
+    assert outline(found) == outline(reference)
 
 
 def test_one_step_a_frame_and_all_within_bounds(reference, bella):
@@ -152,7 +153,7 @@ def test_init_in_mid_stream_begins_again_at_0(server, bella, reference):
             await flush(socket, 19)
             return await until(socket, "Marker")
 
-    assert without_buffers(asyncio.run(talk())) == without_buffers(reference)
+    assert outline(asyncio.run(talk())) == outline(reference)
 
 
 def test_a_full_server_says_so_first_and_at_once_and_a_slot_comes_back(server, bella, reference):
@@ -184,7 +185,7 @@ def test_a_full_server_says_so_first_and_at_once_and_a_slot_comes_back(server, b
         return await heard(server.port, bella, FRAME)
 
     # Nothing of the sessions before is in this one.
-    assert without_buffers(asyncio.run(talk())) == without_buffers(reference)
+    assert outline(asyncio.run(talk())) == outline(reference)
 
 
 async def facts_of(http, port):
@@ -300,11 +301,10 @@ def test_a_message_beyond_the_limit_ends_with_its_code(server):
         async with connected(port) as socket:
             await next_message(socket)
             await socket.send_bytes(audio(np.zeros(30_000, np.int16)))
-            return await until(socket, "Error"), (await socket.receive(5)).type, socket.close_code
+            return (await socket.receive(5)).type, socket.close_code
 
     with server.also(max_message_bytes=100_000) as small:
-        _, _, code = asyncio.run(talk(small.port))
-    assert code == 1009
+        assert asyncio.run(talk(small.port)) == (aiohttp.WSMsgType.CLOSE, 1009)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_a_client_that_does_not_answer_pings_is_dropped_and_one_that_does_stays(
     with server.also(ping_s=0.2, dead_s=1.0) as strict:
         assert "nothing was received" in asyncio.run(talk(strict.port, autoping=False))
         with pytest.raises(TimeoutError):
-            asyncio.run(talk(strict.port, autoping=True))
+            asyncio.run(asyncio.wait_for(talk(strict.port, autoping=True), 2.5))
 
 
 async def never_reading(port):
@@ -391,7 +391,7 @@ def test_a_client_that_never_reads_ends_and_disturbs_nobody(server, bella, refer
         )
         found = asyncio.run(talk(strict))
         assert strict.backend.metrics.ends.values == {"slow_reader": 1}
-    assert without_buffers(found) == without_buffers(reference)
+    assert outline(found) == outline(reference)
 
 
 def short(message):
