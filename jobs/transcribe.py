@@ -29,6 +29,11 @@ from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, read_prompts
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
 from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
+from nightscribe.jobs.shell.notifications import (
+    check_notifications,
+    notify_end,
+    notify_failure,
+)
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
@@ -177,6 +182,7 @@ def transcribe_archive(config: TranscribeConfig) -> int:
 
 
 def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int:
+    check_notifications("transcribe")
     display.begin("reading the model")
     from nightscribe.cluster.ray_session import connected
     from nightscribe.model.checkpoints.open import open_model
@@ -228,12 +234,15 @@ def _attempt(
 
     try:
         progress = transcribe(spec, pool, stop, report)
-        return progress, night_log.end(progress)
+        receipt = night_log.end(progress)
+        notify_end(config.output, receipt)
+        return progress, receipt
     except KeyboardInterrupt:
         log.warning("recordings in progress are not finished; %s", RESUME)
         raise
     except Exception as error:
         night_log.fail(" ".join(str(error).split()))
+        notify_failure(config.output, error)
         raise
     finally:
         run_log.publish(store, session_folder())

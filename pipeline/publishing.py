@@ -30,6 +30,7 @@ from nightscribe.storage.result_tables import (
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import in_parallel
+from nightscribe.storage.voices import publish_voices
 
 # Recordings per file of a table, which bounds the memory while it is written.
 MAX_RECORDINGS_PER_FILE = 512
@@ -163,6 +164,7 @@ class Publisher:
         if new.failures:
             publish_failures(self._store, new.failures)
         if new.transcripts:
+            publish_voices(self._store, new.transcripts)
             publish_transcripts(self._store, new.transcripts)
         for result in new.results:
             self._mark_published(result.recording)

@@ -200,7 +200,7 @@ class Mimi(nn.Module):
         super().__init__()
         self.config = config
         self.seanet: Any = SEANet(config)  # or what `fuse` makes of it
-        self.transformer = _transformer(config)
+        self.transformer = transformer_of(config)
         stride = config.positions_per_frame
         self.downsample = CausalConv1d(
             config.seanet_dim, config.dim, 2 * stride, stride=stride, bias=False
@@ -268,7 +268,7 @@ class Mimi(nn.Module):
         """Where the tensors of a native checkpoint are in this module."""
         places = dict(self.seanet.native_tensors("encoder.model"))
         for index, layer in enumerate(self.transformer.layers):
-            places |= _native_layer(f"encoder_transformer.transformer.layers.{index}", layer)
+            places |= native_layer(f"encoder_transformer.transformer.layers.{index}", layer)
         places["downsample.conv.conv.conv.weight"] = whole(self.downsample.conv.weight)
         return places | dict(self.quantizer.native_tensors("quantizer"))
 
@@ -278,7 +278,7 @@ class Mimi(nn.Module):
         return beyond or _DECODER.match(name) is not None
 
 
-def _transformer(config: MimiConfig) -> Transformer:
+def transformer_of(config: MimiConfig) -> Transformer:
     layers = [
         Layer(
             SelfAttention(config.dim, config.num_heads),
@@ -298,7 +298,7 @@ def _transformer(config: MimiConfig) -> Transformer:
     return Transformer(layers, geometry)
 
 
-def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
+def native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
     named = layer.get_parameter
     return {
         f"{prefix}.self_attn.in_proj_weight": whole(named("attention.project_in.weight")),

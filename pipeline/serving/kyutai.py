@@ -51,7 +51,7 @@ class _Connection:
 
     async def run(self) -> None:
         """Serve the client until it closes."""
-        self.session.open()
+        await self.session.open()
         self._send_ready()
         async for message in self.socket.messages():
             if message.type == WSMsgType.BINARY:

@@ -170,7 +170,7 @@ class _Connection:
 
     async def run(self) -> None:
         """Serve the client until it closes."""
-        self.session.open()
+        await self.session.open()
         self._send("session.created", session=self._described())
         async for message in self.socket.messages():
             event_id = None

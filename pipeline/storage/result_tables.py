@@ -29,6 +29,7 @@ from nightscribe.storage.tables import files, in_parallel, read_rows, write_rows
 
 TRANSCRIPTS_FOLDER = "transcripts"
 FAILURES_FOLDER = "failures"
+REPLACED_FOLDER = "_run/replaced"
 PUBLISHED_COLUMNS = ["recording_id", "num_channels", "revision"]
 MATCHED_COLUMNS = ["recording_id", "num_channels", "duplicate_of"]
 
@@ -118,6 +119,15 @@ def published_uris(store: Store) -> Iterator[str]:
 def read_transcripts(store: Store) -> Iterator[Transcript]:
     """Every transcript in the table, a few files in memory at a time."""
     return map(transcript_of, _rows(store, TRANSCRIPTS_FOLDER))
+
+
+def replaced_transcripts(store: Store) -> Iterator[Transcript]:
+    """Every transcript that a newer one has replaced, still in the table or kept beside the run."""
+    keys = [entry.key for entry in files(store, TRANSCRIPTS_FOLDER)]
+    losers = _losers(store, TRANSCRIPTS_FOLDER, keys)
+    for key, rows in losers.items():
+        yield from map(transcript_of, read_rows(store, key).take(rows).to_pylist())
+    yield from map(transcript_of, _all_rows(store, REPLACED_FOLDER, TRANSCRIPTS_SCHEMA.names))
 
 
 def read_failures(store: Store) -> Iterator[Failure]:

@@ -35,12 +35,11 @@ from nightscribe.transcription.requests import ListedRequests, Pass, RequestQueu
 __all__ = ["Clip", "ClipAdapter", "ClipTranscript", "Transcriber", "clip_adapter"]
 
 
+# The voices in a row of samples.
+Listener = Callable[[np.ndarray], tuple[Voice, ...]]
 # How long the thread of the engine waits for the interpreter while another thread is busy in it; it
 # lets go of the interpreter at every call into CUDA. Python's default is 0.005.
 SWITCH_INTERVAL_S = 0.0005
-
-# The voices in a row of samples.
-Listener = Callable[[np.ndarray], tuple[Voice, ...]]
 
 
 class Transcriber:

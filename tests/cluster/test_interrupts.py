@@ -26,14 +26,15 @@ ASKED = [
 
 
 def begin(output: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "nightscribe", "transcribe", f"output={output}", *ASKED],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=output.with_name("stderr.txt").open("w"),
-        start_new_session=True,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
-    )
+    with output.with_name("stderr.txt").open("w") as told:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nightscribe", "transcribe", f"output={output}", *ASKED],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=told,
+            start_new_session=True,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+        )
 
 
 def status_of(output: Path) -> dict:

@@ -6,13 +6,14 @@ import json
 import re
 from html import unescape
 
+import pysubs2
 import pytest
 import srt
 import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightscribe.records import Word
+from nightscribe.records import Span, Word
 from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
 from nightscribe.rendering.formats import FORMATS, SUFFIXES, render
 
@@ -174,3 +175,27 @@ def test_every_format_has_its_own_suffix():
 def test_an_unknown_format_is_an_error_that_names_the_formats():
     with pytest.raises(ValueError, match="unknown format 'sub'; choose from text, words, json"):
         render(monologue("talk", ()), "sub")
+
+
+@pytest.mark.parametrize("format", ["json", "ctm", "tsv", "words", "vtt", "srt"])
+def test_no_word_lasts_into_a_pause_where_speech_is_known(format):
+    """The model lets a word last until the next one begins, here for nine seconds."""
+    words = (Word("wait", 1.0, 1.4, 0.9), Word("here", 1.4, 10.4, 0.9), Word("go", 10.4, 10.8, 0.9))
+    speech = (Span(0.9, 1.8), Span(10.3, 11.0))
+    document = Document("talk", (Speaker("", words, speech=speech),))
+    ends_s = {
+        "json": lambda text: [
+            word["end_s"] for part in json.loads(text)["utterances"] for word in part["words"]
+        ],
+        "ctm": lambda text: [
+            float(row.split()[2]) + float(row.split()[3]) for row in text.splitlines()
+        ],
+        "tsv": lambda text: [float(row.split("\t")[1]) for row in text.splitlines()[1:]],
+        "words": lambda text: [float(row.split()[1]) for row in text.splitlines()],
+    }
+    text = render(document, format)
+    if format in ends_s:
+        assert ends_s[format](text) == pytest.approx([1.4, 1.8, 10.8])
+    else:
+        first, _ = pysubs2.SSAFile.from_string(text, format_=format).events
+        assert first.end <= 1800 + 1000
