@@ -139,7 +139,7 @@ class MimiState:
     def rows(self, rows: Tensor) -> Self:
         """A copy of some rows."""
         return type(self)(
-            [past_BIP.index_select(0, rows) for past_BIP in self.seanet_pasts],
+            [_selected(past_BIP, rows) for past_BIP in self.seanet_pasts],
             self.cache.rows(rows),
             self.downsample_past_BDP.index_select(0, rows),
             self.piece_samples,
@@ -183,8 +183,14 @@ class MimiState:
 
     def _put_pasts(self, rows: Tensor, other: Self) -> None:
         for past_BIP, other_BIP in zip(self.seanet_pasts, other.seanet_pasts, strict=True):
-            past_BIP.index_copy_(0, rows, other_BIP)
+            if past_BIP.numel():
+                past_BIP.index_copy_(0, rows, other_BIP)
         self.downsample_past_BDP.index_copy_(0, rows, other.downsample_past_BDP)
+
+
+def _selected(past_BIP: Tensor, rows: Tensor) -> Tensor:
+    """A copy of some rows; none of a convolution without a past."""
+    return past_BIP.index_select(0, rows) if past_BIP.numel() else past_BIP[: len(rows)]
 
 
 class Mimi(nn.Module):
@@ -242,7 +248,7 @@ class Mimi(nn.Module):
         return self.quantizer.semantic.codebooks_KVW.device
 
     def _latents(self, samples_BN: Tensor, state: MimiState, fresh_B: Tensor) -> Iterator[Tensor]:
-        for past_BIP in state.seanet_pasts:
+        for past_BIP in filter(Tensor.numel, state.seanet_pasts):
             past_BIP.masked_fill_(fresh_B[:, None, None], 0)
         state.cache.reset(fresh_B)
         for piece_BN in samples_BN.split(state.piece_samples, dim=-1):

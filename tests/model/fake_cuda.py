@@ -180,7 +180,7 @@ class Watching(TorchDispatchMode):
     @property
     def host_buffer(self):
         def buffer(runtime, num_samples):
-            made = torch.from_numpy(np.full(num_samples, -7, np.int16))
+            made = host_buffer(runtime, num_samples)
             self.written.pop(storage_of(made), None)  # no stream made it
             self.read.pop(storage_of(made), None)
             return made
@@ -191,6 +191,11 @@ class Watching(TorchDispatchMode):
         moment = self.written.get(storage_of(tensor))
         if moment is not None and Stream.host[moment[0]] < moment[1]:
             raise Race(f"the host reads what {moment} may not have written yet")
+
+
+def host_buffer(runtime, num_samples):
+    """Memory of the host, with what was there before."""
+    return torch.from_numpy(np.full(num_samples, -7, np.int16))
 
 
 @contextlib.contextmanager
@@ -210,6 +215,7 @@ def fake_streams(monkeypatch):
     }.items():
         monkeypatch.setattr(torch.cuda, name, pretended)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(queues.CudaRuntime, "host_buffer", host_buffer)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
     yield
 
