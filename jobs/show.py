@@ -97,8 +97,7 @@ def _endings(found: Iterable[Ending]) -> Iterator[str]:
 
 def _found(store: Store, run: str, name: str) -> list[Transcript]:
     """All channels of the one recording with that id or file name."""
-    names = cast_names(store)
-    with_names = partial(named, names=names)
+    with_names = partial(named, names=cast_names(store))
     files = list(conversations(map(with_names, find_transcripts(store, name))))
     if not files:
         raise ValueError(_why_missing(store, run, name))
