@@ -93,6 +93,7 @@ def speakers_in(
         replace(
             rest,
             name=_name_in_channel(name, channel_name, len(told)),
+            channel=channel or 0,
             words=tuple(word for word in words if word.speaker == name),
             turn_ends_s=tuple(ends_s),
             spans=tuple(Span(one.start_s, one.end_s) for one in spans if one.speaker == name),

@@ -148,7 +148,7 @@ def test_channels_are_speakers_in_every_format(left, right):
         assert cue.voice in by_speaker
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", sorted(FORMATS.keys() - {"textgrid", "eaf"}))
 def test_a_silent_recording_renders(format):
     assert (
         render(monologue("silence", ()), format).strip()
