@@ -3,6 +3,7 @@
 Ray and torch take seconds to import: functions do it once the command line is known to be right.
 """
 
+import hashlib
 import logging
 import tempfile
 import threading
@@ -36,6 +37,7 @@ from nightscribe.jobs.shell.notifications import (
 )
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.terms_config import TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
@@ -155,6 +157,7 @@ class TranscribeConfig:
         "example speech played ahead of recordings whose manifest names that language, as in "
         "language_prompts.fr=hello.wav",
     )
+    terms: TermsConfig = group(TermsConfig, "names and rare words to prefer")
     ray: RayConfig = group(RayConfig, "which Ray cluster")
     s3: S3Config = group(S3Config, "access to object stores")
     planning: PlanningConfig = group(PlanningConfig, "order of the work")
@@ -275,6 +278,7 @@ def settings(
         "max_recording_s": config.source.decode.max_recording_s,
         "tokens": config.tokens,
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
+        **_terms_digest(config.terms),
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
         **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
         **_speaker_settings(config.speakers),
@@ -286,6 +290,14 @@ def _speaker_settings(speakers: SpeakersConfig) -> Settings:
     if not speakers.is_on:
         return {}
     return {f"speakers_{name}": value for name, value in asdict(speakers).items()}
+
+
+def _terms_digest(terms: TermsConfig) -> Settings:
+    found = terms.read()
+    if found is None:
+        return {}
+    digest = hashlib.sha256("\n".join(found.texts).encode()).hexdigest()
+    return {"terms": digest, "terms_strength": found.strength}
 
 
 @contextmanager
@@ -365,7 +377,12 @@ def _stages(
     return Stages(
         read=reader,
         make_transcriber=partial(
-            Transcriber.load, config.model, engine_of(config), config.guards, config.speakers
+            Transcriber.load,
+            config.model,
+            engine_of(config),
+            config.guards,
+            config.speakers,
+            config.terms.read(),
         ),
         output=config.output,
         s3=config.s3,

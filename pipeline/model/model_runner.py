@@ -32,6 +32,7 @@ from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.memory_budget import SMALLEST_BUCKET
 from nightscribe.model.mimi import Mimi
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.model.term_bias import TermTrie
 
 GPU_ENCODE_ROWS = 64
 
@@ -44,6 +45,7 @@ class RunnerOptions:
     use_graphs: bool = True  # CUDA graphs, on a GPU
     cache_dtype: torch.dtype | None = None  # of keys and values; None: as they are computed
     reproducible: bool = False  # on a GPU, one shape for all that is encoded
+    terms: TermTrie | None = None  # what decoding prefers
 
 
 DEFAULT_OPTIONS = RunnerOptions()

@@ -25,6 +25,7 @@ from nightscribe.model.sampling import (
     sample_each,
 )
 from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.term_bias import TermBias
 
 
 class StepInput(NamedTuple):
@@ -50,6 +51,7 @@ class StepTables:
     # Kept from round to round.
     last_tokens_S: Tensor
     num_prompted_S: Tensor  # tokens of each slot's prompt that are already output
+    term_nodes_S: Tensor  # where in a term each slot is
     # Input, loaded for each round.
     step_1: Tensor  # the current step
     positions_TS: Tensor
@@ -77,6 +79,7 @@ class StepTables:
         return cls(
             last_tokens_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             num_prompted_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
+            term_nodes_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             step_1=torch.zeros(1, dtype=torch.int64, device=device),
             positions_TS=table(),
             forced_TS=table(),
@@ -92,7 +95,7 @@ class StepTables:
 
     @property
     def slot_state(self) -> tuple[Tensor, ...]:
-        return self.last_tokens_S, self.num_prompted_S
+        return self.last_tokens_S, self.num_prompted_S, self.term_nodes_S
 
     def rewind(self) -> None:
         self.step_1.zero_()
@@ -160,6 +163,11 @@ class StepRunner(ModelRunner[StepTables]):
         self._tables = StepTables.empty(
             (round_steps, num_slots), num_codebooks, self.num_vad_heads, self.device
         )
+        self._terms = (
+            TermBias(options.terms, self._padding_tokens, self._tables.term_nodes_S)
+            if options.terms
+            else None
+        )
         self._capture_graphs()
 
     @torch.inference_mode()
@@ -190,7 +198,12 @@ class StepRunner(ModelRunner[StepTables]):
             codes_SK[:, None], text_S[:, None], cache, is_fresh_S, kv_lengths
         )
         logits_SV = prediction.logits_STV[:, 0]
-        last_tokens_S.copy_(self._next_tokens(logits_SV, inputs, key))
+        if self._terms is None:
+            last_tokens_S.copy_(self._next_tokens(logits_SV, inputs, key))
+        else:
+            biased_SV = self._terms.biased(logits_SV, is_fresh_S)
+            last_tokens_S.copy_(self._next_tokens(biased_SV, inputs, key))
+            self._terms.advance(last_tokens_S, inputs.forced_S == HOLD)
         vad_STHA = prediction.vad_STHA
         vad_SH = None if vad_STHA is None else vad_STHA[:, 0, :, 0]
         self._tables.write(last_tokens_S, probabilities_of(last_tokens_S, logits_SV), vad_SH)
