@@ -109,7 +109,7 @@ def backends(keys: LayerKV, mask: AttentionMask) -> Iterator[tuple[str, Backend]
     elif mask.newest_B is not None:
         if mask.context == keys.data_BHCE.shape[2] and _has_flash(keys):
             yield "flash", _attend_flash
-        if _has_triton():
+        if has_triton():
             yield "triton", _attend_triton
     yield "sdpa", _attend_sdpa
 
@@ -124,7 +124,7 @@ def _attend_triton(
 
 
 @cache
-def _has_triton() -> bool:
+def has_triton() -> bool:
     if find_spec("triton") is None:
         log.warning("Triton is not installed: attention reads whole rings")
         return False

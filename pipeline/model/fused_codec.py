@@ -7,6 +7,7 @@ B rows, C channels, I and O channels, N columns.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class FusedSEANet(nn.Module):
         super().__init__()
         self.plain = plain
         convolutions = (plain.stem, *(stage.downsample for stage in plain.stages))
-        biases = [convolution.conv.bias for convolution in convolutions]
+        biases: list[Any] = [convolution.conv.bias for convolution in convolutions]
         self.stages = nn.ModuleList(map(FusedStage, plain.stages, biases[:-1]))
         self.last_bias_C = biases[-1]
 

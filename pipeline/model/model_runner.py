@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.engine.interface import Chunk
+from nightscribe.model.attention_backends import has_triton
 from nightscribe.model.cpu_weights import pack
 from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey, GraphKey
 from nightscribe.model.encoder_groups import (

@@ -33,7 +33,7 @@ from tests.s3_server import S3Server
 
 # Drawn like lots that are not put back, from those who are there; then from a full urn again.
 VICTIMS = {"driver": 5, "transcriber": 7, "decoder": 7, "raylet": 4, "drained": 1, "frozen": 1}
-TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_remaining"}
+TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_packets"}
 STRIKES_PER_RUN = 8
 # Moments below 0 come before anything is committed.
 START_SHARE = 0.2
@@ -206,7 +206,14 @@ def _quarter(share: float) -> str:
     return QUARTERS[min(int(share * 4), 3)] if share else "start"
 
 
-def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep: bool) -> int:
+def storm(
+    num_moments: int,
+    seed: int,
+    limit_s: float,
+    num_recordings: int,
+    keep: bool,
+    num_executors: int = 1,
+) -> int:
     """The number of complaints."""
     folder = Path(mkdtemp(prefix="nightscribe-storm-"))
     with ExitStack() as stack:
@@ -223,6 +230,7 @@ def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep
             address=raylets.address,
             endpoint=proxy.endpoint,
             pause_s=PAUSE_S,
+            num_executors=num_executors,
         )
         raging = Storm(attempt, raylets, server.endpoint, folder, seed)
         raging.rage(num_moments, time.monotonic() + limit_s)
@@ -260,8 +268,11 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=36)
     parser.add_argument("--limit-s", type=float, default=4 * 3600.0)
     parser.add_argument("--keep", action="store_true", help="keep the logs of every attempt")
+    parser.add_argument("--executors", type=int, default=1)
     asked = parser.parse_args()
-    complaints = storm(asked.moments, asked.seed, asked.limit_s, asked.recordings, asked.keep)
+    complaints = storm(
+        asked.moments, asked.seed, asked.limit_s, asked.recordings, asked.keep, asked.executors
+    )
     sys.exit(complaints > 0)
 
 

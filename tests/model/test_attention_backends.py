@@ -20,7 +20,7 @@ def used_backends(monkeypatch):
     monkeypatch.setattr(
         attention_backends, "_attend_triton", lambda *args: taken.append("own kernel")
     )
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: True)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: True)
     monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
     return taken
 
@@ -112,7 +112,7 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
 
 
 def test_without_triton_torch_serves(used_backends, monkeypatch):
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: False)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: False)
     attend_on("meta", torch.int8)
     assert used_backends == ["_attend_sdpa"]
 
@@ -133,7 +133,7 @@ def test_a_cpu_never_uses_a_gpus_backends(used_backends):
 
 def test_what_the_triton_kernel_lacks_is_logged(monkeypatch, caplog):
     monkeypatch.setattr(attention_backends, "find_spec", lambda name: None)
-    assert not attention_backends._has_triton.__wrapped__()
+    assert not attention_backends.has_triton.__wrapped__()
     assert "Triton is not installed" in caplog.text
 
 
@@ -141,7 +141,7 @@ def test_the_triton_kernel_needs_a_compiler(monkeypatch, caplog):
     monkeypatch.setattr(attention_backends, "find_spec", lambda name: name)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert not attention_backends._has_triton.__wrapped__()
+    assert not attention_backends.has_triton.__wrapped__()
     assert "no C compiler" in caplog.text
 
 
