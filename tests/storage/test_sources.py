@@ -275,7 +275,7 @@ def test_unknown_columns_are_reported_once(store, caplog):
 
 def test_prompts_and_columns_of_other_names_travel_with_the_recording(store, folder):
     row = {"uri": "a.mp3", "prompt": "Hearing 12.", "prompt_audio": "hello.wav"}
-    row |= {"case": "17-B", "priority": 3}
+    row = row | {"case": "17-B", "priority": 3}
     store.write("list.jsonl", json.dumps(row).encode())
     (one,) = recordings(f"{folder}/list.jsonl", S3)
     assert one.prompt == "Hearing 12."
