@@ -23,6 +23,7 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.terms_config import TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.records import Finding, Span, SpeakerSpan, Word
 from nightscribe.rendering.document import (
@@ -72,6 +73,7 @@ class FileConfig:
     decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
     speakers: SpeakersConfig = group(SpeakersConfig, "who speaks: speakers=on")
+    terms: TermsConfig = group(TermsConfig, "names and rare words to prefer")
     rendering: RenderingConfig = group(RenderingConfig, "paragraphs and subtitles")
 
     def __post_init__(self) -> None:
@@ -117,7 +119,8 @@ def load_transcriber(model: str, *, settings: Mapping[str, Any] | None = None) -
     from nightscribe.transcription.transcriber import Transcriber
 
     config = _config(STANDARD_INPUT, model, settings)
-    return Transcriber.load(config.model, config.engine, config.guards, config.speakers)
+    terms = config.terms.read()
+    return Transcriber.load(config.model, config.engine, config.guards, config.speakers, terms)
 
 
 def read_audio(
@@ -158,13 +161,19 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     from nightscribe.speakers.diarization import diarize, with_speakers
     from nightscribe.transcription.transcriber import Clip, Transcriber
 
+    terms = config.terms.read()
     checkpoint = open_model(config.model)
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     # Decoding comes before the weights are loaded, which takes longer than to refuse a file.
     samples_N, damage = samples_of(config.audio, config.channel, config.decode, rate_hz)
     clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
     transcriber = Transcriber.from_checkpoint(
-        checkpoint, config.model, engine_of(config.engine), config.guards, config.speakers
+        checkpoint,
+        config.model,
+        engine_of(config.engine, has_terms=terms is not None),
+        config.guards,
+        config.speakers,
+        terms,
     )
     (transcript,) = transcriber.transcribe([clip])
     inspection = inspect(transcript.words, transcript.speech, None, config.guards)
@@ -185,16 +194,17 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     )
 
 
-def engine_of(asked: EngineConfig) -> EngineConfig:
+def engine_of(asked: EngineConfig, has_terms: bool = False) -> EngineConfig:
     """For a single stream, which gains most from several frames per pass.
 
-    Only where that changes no word, and where it was measured: in float32 on a CPU.
+    Only where that changes no word, and where it was measured: in float32 on a CPU, without terms.
     """
     from nightscribe.model.device import device_of
 
     is_exact = {asked.dtype, asked.kv_cache_dtype} <= {"auto", "float32"}
     is_on_cpu = device_of(asked.device).type == "cpu"
-    frames_per_pass = FRAMES_PER_PASS if is_exact and is_on_cpu else 1
+    is_faster = is_exact and is_on_cpu and not has_terms
+    frames_per_pass = FRAMES_PER_PASS if is_faster else 1
     return replace(asked, num_slots=1, frames_per_pass=asked.frames_per_pass or frames_per_pass)
 
 

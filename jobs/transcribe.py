@@ -3,6 +3,7 @@
 Ray and torch take seconds to import: functions do it once the command line is known to be right.
 """
 
+import hashlib
 import logging
 import tempfile
 import threading
@@ -26,7 +27,12 @@ from nightscribe.guards.inspection import add_inspection
 from nightscribe.jobs import INTERRUPTED
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
-from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, read_prompts
+from nightscribe.jobs.shell.language_prompts import (
+    LanguagePrompts,
+    digests,
+    read_prompt,
+    read_prompts,
+)
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
 from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
 from nightscribe.jobs.shell.notifications import (
@@ -34,8 +40,10 @@ from nightscribe.jobs.shell.notifications import (
     notify_end,
     notify_failure,
 )
+from nightscribe.jobs.shell.run_options import FailuresConfig, ReviseConfig
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.terms_config import TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
@@ -43,7 +51,6 @@ from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import add_speakers
 from nightscribe.stopping import CURRENCIES, Limits, limits_of
 from nightscribe.storage.content_hash import ContentHasher
-from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
@@ -65,47 +72,6 @@ TOO_MANY_FAILURES = 1
 RESUME = "run the same command to resume"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FailuresConfig:
-    """What counts as a success."""
-
-    max: int | None = option(
-        None, "exit with code 1 if more recordings than this failed; null: never", common=True
-    )
-    retry: str = option(
-        "passing",
-        "which failures of earlier attempts to retry: passing (storage, engine, killed "
-        "process), all or none",
-        choices=RETRIES,
-        common=True,
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self, "failures")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReviseConfig:
-    """Whether to transcribe anew what is there."""
-
-    on: bool = option(
-        False,
-        "transcribe anew what is there, with other settings, as a new revision",
-        common=True,
-    )
-    where: str | None = option(
-        None,
-        "only the transcripts for which this holds, as in \"status != 'ok' or confidence < 0.8\"",
-        common=True,
-    )
-
-    def __post_init__(self) -> None:
-        if self.where is not None and not self.on:
-            raise ValueError("revise.where chooses what to transcribe anew: add revise=true")
-        if self.where is not None:
-            Revision(self.where)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,6 +121,7 @@ class TranscribeConfig:
         "example speech played ahead of recordings whose manifest names that language, as in "
         "language_prompts.fr=hello.wav",
     )
+    terms: TermsConfig = group(TermsConfig, "names and rare words to prefer")
     ray: RayConfig = group(RayConfig, "which Ray cluster")
     s3: S3Config = group(S3Config, "access to object stores")
     planning: PlanningConfig = group(PlanningConfig, "order of the work")
@@ -277,6 +244,7 @@ def settings(
         **({} if config.source.decode.track is None else {"track": config.source.decode.track}),
         "tokens": config.tokens,
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
+        **_terms_digest(config.terms),
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
         **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
         **_speaker_settings(config.speakers),
@@ -288,6 +256,14 @@ def _speaker_settings(speakers: SpeakersConfig) -> Settings:
     if not speakers.is_on:
         return {}
     return {f"speakers_{name}": value for name, value in asdict(speakers).items()}
+
+
+def _terms_digest(terms: TermsConfig) -> Settings:
+    found = terms.read()
+    if found is None:
+        return {}
+    digest = hashlib.sha256("\n".join(found.texts).encode()).hexdigest()
+    return {"terms": digest, "terms_strength": found.strength}
 
 
 @contextmanager
@@ -357,8 +333,9 @@ def _stages(
     from nightscribe.model.prompting import Prompt
     from nightscribe.transcription.transcriber import Transcriber
 
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
     reader = AudioReader(
-        sample_rate_hz=checkpoint.config.mimi.sample_rate_hz,
+        sample_rate_hz=rate_hz,
         source=config.source,
         shard=config.shard,
         guards=config.guards,
@@ -367,7 +344,12 @@ def _stages(
     return Stages(
         read=reader,
         make_transcriber=partial(
-            Transcriber.load, config.model, engine_of(config), config.guards, config.speakers
+            Transcriber.load,
+            config.model,
+            engine_of(config),
+            config.guards,
+            config.speakers,
+            config.terms.read(),
         ),
         output=config.output,
         s3=config.s3,
@@ -376,6 +358,7 @@ def _stages(
             language_prompts={
                 language: Prompt(samples_N=samples_N) for language, samples_N in prompts.items()
             },
+            read_prompt=partial(read_prompt, config.source.decode, rate_hz, config.s3),
         ),
     )
 

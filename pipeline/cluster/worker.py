@@ -26,7 +26,7 @@ from nightscribe.cluster.metrics import count_transcribed, export_engine_stats
 from nightscribe.cluster.progress import Stopwatch
 from nightscribe.cluster.rows import Cut, CutShard, cuts_of, receipts_table
 from nightscribe.cluster.watchdog import dump_stacks_on_signal
-from nightscribe.records import Failure, ShardTranscript, primary_language
+from nightscribe.records import Failure, Recording, ShardTranscript, primary_language
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import Receipt
 from nightscribe.storage.rows import Outcome
@@ -72,6 +72,7 @@ class ShardOptions:
 
     keep_tokens: bool = False
     language_prompts: Mapping[str, Any] = field(default_factory=dict)  # Prompts, by language
+    read_prompt: Callable[[str, str | None], Any] | None = None  # a text and a file of a manifest
 
     def clip(self, cut: CutShard) -> Clip:
         recording = cut.shard.recording
@@ -79,9 +80,18 @@ class ShardOptions:
             clip_id=cut.shard.shard_id,
             samples_N=cut.samples_N,
             domain=recording.domain,
-            prompt=self.language_prompts.get(primary_language(recording.language or "")),
+            prompt=self._prompt(recording),
             speech=cut.speech,
         )
+
+    def _prompt(self, recording: Recording) -> Any:
+        """Of the recording, where the manifest has one, else that of its language."""
+        spoken = self.language_prompts.get(primary_language(recording.language or ""))
+        if recording.prompt is None and recording.prompt_audio is None:
+            return spoken
+        if self.read_prompt is None:
+            raise ValueError(f"{recording.uri}: this worker reads no prompts of manifests")
+        return self.read_prompt(recording.prompt or "", recording.prompt_audio)
 
     def shard_transcript(
         self, cut: CutShard, transcript: ClipTranscript, model: str, model_revision: str

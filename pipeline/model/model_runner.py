@@ -33,6 +33,7 @@ from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.memory_budget import SMALLEST_BUCKET
 from nightscribe.model.mimi import Mimi
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.model.term_bias import TermTrie
 from nightscribe.model.triton_support import has_triton
 
 GPU_ENCODE_ROWS = 64
@@ -47,6 +48,7 @@ class RunnerOptions:
     cache_dtype: torch.dtype | None = None  # of keys and values; None: as they are computed
     measures_attention: bool = False  # and uses the fastest backend; else always the same one
     reproducible: bool = False  # on a GPU, one shape for all that is encoded
+    terms: TermTrie | None = None  # what decoding prefers
 
 
 DEFAULT_OPTIONS = RunnerOptions()

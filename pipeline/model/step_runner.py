@@ -25,6 +25,7 @@ from nightscribe.model.sampling import (
     sample_each,
 )
 from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.term_bias import TermBias
 from nightscribe.model.triton_support import kernels, uses_kernels
 
 
@@ -51,6 +52,7 @@ class StepTables:
     # Kept from round to round.
     last_tokens_S: Tensor
     num_prompted_S: Tensor  # tokens of each slot's prompt that are already output
+    term_nodes_S: Tensor  # where in a term each slot is
     # Input, loaded for each round.
     step_1: Tensor  # the current step
     positions_forced_T2S: Tensor
@@ -77,6 +79,7 @@ class StepTables:
         return cls(
             last_tokens_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             num_prompted_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
+            term_nodes_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             step_1=torch.zeros(1, dtype=torch.int64, device=device),
             positions_forced_T2S=torch.zeros(
                 num_steps, 2, num_slots, dtype=torch.int64, device=device
@@ -93,7 +96,7 @@ class StepTables:
 
     @property
     def slot_state(self) -> tuple[Tensor, ...]:
-        return self.last_tokens_S, self.num_prompted_S
+        return self.last_tokens_S, self.num_prompted_S, self.term_nodes_S
 
     def rewind(self) -> None:
         self.step_1.zero_()
@@ -186,6 +189,11 @@ class StepRunner(ModelRunner[StepTables]):
         self._tables = StepTables.empty(
             (round_steps, num_slots), num_codebooks, self.num_vad_heads, self.device
         )
+        self._terms = (
+            TermBias(options.terms, self._padding_tokens, self._tables.term_nodes_S)
+            if options.terms
+            else None
+        )
         self._capture_graphs()
 
     @torch.inference_mode()
@@ -217,11 +225,25 @@ class StepRunner(ModelRunner[StepTables]):
         )
         logits_SV = prediction.logits_STV[:, 0]
         self._tables.num_prompted_S[: key.num_slots].masked_fill_(is_fresh_S, 0)
-        if key.is_greedy:
+        if self._terms is not None:
+            self._write_preferred(self._terms, logits_SV, inputs, key)
+        elif key.is_greedy:
             self._tables.write_likeliest(logits_SV, inputs.forced_S)
         else:
             self._tables.write(self._sampled(logits_SV, inputs, key), logits_SV)
         self._tables.end_step(prediction.vad_STHA)
+
+    def _write_preferred(
+        self, terms: TermBias, logits_SV: Tensor, inputs: StepInput, key: GraphKey
+    ) -> None:
+        """Write tokens that are chosen with a bias to terms; probabilities are the model's own."""
+        biased_SV = terms.biased(logits_SV, inputs.positions_S == 0)
+        if key.is_greedy:
+            tokens_S = self._tables.unless_forced(biased_SV.argmax(dim=-1), inputs.forced_S)
+        else:
+            tokens_S = self._sampled(biased_SV, inputs, key)
+        self._tables.write(tokens_S, logits_SV)
+        terms.advance(tokens_S, inputs.forced_S == HOLD)
 
     def _sampled(self, logits_SV: Tensor, inputs: StepInput, key: GraphKey) -> Tensor:
         """The token of every slot: forced, constrained to its prompt, or sampled."""

@@ -26,6 +26,9 @@ from nightscribe.model.device import device_of
 from nightscribe.model.loading import load_speculative_runner, load_step_runner
 from nightscribe.model.prompting import Prompt, SpeechProcessor
 from nightscribe.model.sampling import TokenConstraints
+from nightscribe.model.term_bias import TermTrie
+from nightscribe.model.terms_config import Terms
+from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.records import Voice, Word
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.voices import load_listener
@@ -72,9 +75,10 @@ class Transcriber:
         engine: EngineConfig,
         guards: GuardsConfig | None = None,
         speakers: SpeakersConfig | None = None,
+        terms: Terms | None = None,
     ) -> Self:
         """Open a checkpoint and load it onto the device, with as many slots as fit."""
-        return cls.from_checkpoint(open_model(model), model, engine, guards, speakers)
+        return cls.from_checkpoint(open_model(model), model, engine, guards, speakers, terms)
 
     @classmethod
     def from_checkpoint(
@@ -84,6 +88,7 @@ class Transcriber:
         engine: EngineConfig,
         guards: GuardsConfig | None = None,
         speakers: SpeakersConfig | None = None,
+        terms: Terms | None = None,
     ) -> Self:
         """Like `load`, for a checkpoint that is already open."""
         processor = SpeechProcessor(
@@ -96,7 +101,7 @@ class Transcriber:
         # Before the engine takes what is left of the memory.
         listener = load_listener(speakers, device_of(engine.device), adapter.sample_rate_hz)
         return cls(
-            _engine(checkpoint, engine),
+            _engine(checkpoint, engine, term_trie(terms, checkpoint.tokenizer)),
             adapter,
             guards,
             model=model.name,
@@ -241,11 +246,20 @@ def _no_retries(first_pass: ClipTranscript) -> Retries:
     return RetryResult(first_pass.words)
 
 
-def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine:
+def term_trie(terms: Terms | None, tokenizer: Tokenizer) -> TermTrie | None:
+    """None without terms: then decoding has no bias at all."""
+    return TermTrie.of(terms.texts, terms.strength, tokenizer) if terms else None
+
+
+def _engine(checkpoint: Checkpoint, config: EngineConfig, terms: TermTrie | None) -> Engine:
     if (config.frames_per_pass or 1) > 1:
+        if terms is not None:
+            raise ValueError(
+                f"terms.file needs engine.frames_per_pass=1, not {config.frames_per_pass}"
+            )
         speculative = load_speculative_runner(checkpoint, config)
         return speculative_engine(speculative, reproducible=config.reproducible)
-    runner = load_step_runner(checkpoint, config)
+    runner = load_step_runner(checkpoint, config, terms)
     return step_engine(runner, round_steps=config.round_steps, reproducible=config.reproducible)
 
 
