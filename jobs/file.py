@@ -24,8 +24,13 @@ from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
-from nightscribe.records import Finding, SpeakerSpan, Word
-from nightscribe.rendering.document import Document, RenderingConfig, speakers_in
+from nightscribe.records import Finding, Span, SpeakerSpan, Word
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    speakers_in,
+    without_pauses,
+)
 from nightscribe.rendering.formats import FORMATS, TIME_DECIMALS, json_word, render
 from nightscribe.speakers.config import SpeakersConfig
 
@@ -87,6 +92,7 @@ class FileTranscript:
     tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
     findings: tuple[Finding, ...] = ()  # of the guards
     speaker_spans: tuple[SpeakerSpan, ...] = ()  # who speaks when, with speakers=on
+    speech: tuple[Span, ...] = ()  # where voice activity was detected
     damage: str | None = None  # why only a part of the file could be decoded
 
     @property
@@ -166,7 +172,12 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     return FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=list(with_speakers(transcript.words, spans)),
+        words=list(
+            without_pauses(
+                with_speakers(transcript.words, spans), transcript.speech, config.rendering
+            )
+        ),
+        speech=transcript.speech,
         speaker_spans=spans,
         tokens=transcript.tokens_T[1:].tolist(),
         findings=inspection.findings,
@@ -206,8 +217,8 @@ def written(transcript: FileTranscript, config: FileConfig) -> str:
     if config.format == "json":
         return _json(transcript, with_tokens=config.tokens)
     name = Path(transcript.uri).name
-    document = Document(name, speakers_in(transcript.words, transcript.speaker_spans))
-    return render(document, config.format, config.rendering)
+    speakers = speakers_in(transcript.words, transcript.speaker_spans, speech=transcript.speech)
+    return render(Document(name, speakers), config.format, config.rendering)
 
 
 def _json(transcript: FileTranscript, with_tokens: bool) -> str:

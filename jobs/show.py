@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import starmap
 from pathlib import PurePosixPath
 
@@ -32,6 +33,7 @@ from nightscribe.storage.result_tables import (
     open_run,
 )
 from nightscribe.storage.store import Store
+from nightscribe.storage.voices import cast_names, named
 
 SURE, UNSURE = 0.9, 0.6
 COLOURS = "colours"
@@ -95,7 +97,8 @@ def _endings(found: Iterable[Ending]) -> Iterator[str]:
 
 def _found(store: Store, run: str, name: str) -> list[Transcript]:
     """All channels of the one recording with that id or file name."""
-    files = list(conversations(find_transcripts(store, name)))
+    with_names = partial(named, names=cast_names(store))
+    files = list(conversations(map(with_names, find_transcripts(store, name))))
     if not files:
         raise ValueError(_why_missing(store, run, name))
     # call-1 is that file, although call-1-copy matches, too.

@@ -29,6 +29,11 @@ from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, read_prompts
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
 from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
+from nightscribe.jobs.shell.notifications import (
+    check_notifications,
+    notify_end,
+    notify_failure,
+)
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
@@ -177,6 +182,10 @@ def transcribe_archive(config: TranscribeConfig) -> int:
 
 
 def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int:
+    # What is wrong is said before seconds of imports, or else before Ray is started.
+    skipped = Counter[str]()
+    found = recordings(config.input, config.s3, skipped)
+    check_notifications("transcribe")
     display.begin("reading the model")
     from nightscribe.cluster.ray_session import connected
     from nightscribe.model.checkpoints.open import open_model
@@ -185,9 +194,6 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
-    # What is wrong is said before Ray is started.
-    skipped = Counter[str]()
-    found = recordings(config.input, config.s3, skipped)
     revision = Revision(config.revise.where) if config.revise.on else None
     check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
@@ -228,12 +234,15 @@ def _attempt(
 
     try:
         progress = transcribe(spec, pool, stop, report)
-        return progress, night_log.end(progress)
+        receipt = night_log.end(progress)
+        notify_end(config.output, receipt)
+        return progress, receipt
     except KeyboardInterrupt:
         log.warning("recordings in progress are not finished; %s", RESUME)
         raise
     except Exception as error:
         night_log.fail(" ".join(str(error).split()))
+        notify_failure(config.output, error)
         raise
     finally:
         run_log.publish(store, session_folder())
@@ -264,6 +273,8 @@ def settings(
         "engine_cache": config.engine.kv_cache_dtype,
         "channels": config.source.channels,
         "max_recording_s": config.source.decode.max_recording_s,
+        # Left out where it is not set, so that older runs stay the same.
+        **({} if config.source.decode.track is None else {"track": config.source.decode.track}),
         "tokens": config.tokens,
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},

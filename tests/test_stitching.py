@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightscribe.records import Failure, Recording, Shard, ShardTranscript, Span, Word
+from nightscribe.records import Failure, Recording, Shard, ShardTranscript, Span, Voice, Word
 from nightscribe.stitching import is_complete, stitch
 
 RATE_HZ = 100
@@ -215,3 +215,17 @@ def test_speech_and_turn_ends_in_an_overlap_count_once(cuts):
     transcript = stitch(heard)
     assert sum(end_s - start_s for start_s, end_s in transcript.speech) == pytest.approx(40)
     assert transcript.turn_ends_s == tuple(map(float, range(40)))
+
+
+def test_voices_are_kept_where_their_shard_owns_them():
+    shards = shards_of(3000, [1000], overlap_samples=200)
+    hears = [
+        Voice((Span(9.0, 11.5), Span(11.6, 11.9)), 2.0, b"first"),
+        Voice((Span(0.5, 3.0),), 2.0, b"second"),
+    ]
+    transcripts = [
+        ShardTranscript(shard=shard, words=(), model="m", model_revision="r", voices=(voice,))
+        for shard, voice in zip(shards, hears, strict=True)
+    ]
+    spans = {voice.vector: voice.spans for voice in stitch(transcripts).voices}
+    assert spans == {b"first": (Span(9.0, 10.0),), b"second": (Span(10.0, 11.0),)}

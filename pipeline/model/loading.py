@@ -97,6 +97,8 @@ def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
         encode_rows=budget.encode_rows,
         use_graphs=engine.cuda_graphs,
         cache_dtype=CACHE_DTYPES[precision.cache],
+        measures_attention=device.type == "cuda" and not engine.reproducible,
+        reproducible=engine.reproducible,
     )
     speech = _load_weights(checkpoint, precision, device)
     return _LoadedModel(speech=speech, num_slots=num_slots, options=options)

@@ -1,8 +1,9 @@
 """Groups vectors of voices by speaker, in memory that does not grow with their number.
 
-Agglomerative clustering with average linkage: the two most alike clusters are merged until none are
-alike enough. Vectors have length 1 and their likeness is the cosine; a vector counts by the seconds
-of speech behind it. Many vectors are first merged in blocks, as far as they are surely the same.
+Vectors have length 1, their likeness is the cosine, and a vector counts by the seconds of speech
+behind it. Many vectors are first merged in blocks, as far as they are surely the same (average
+linkage); what is left is divided by spectral clustering, which also says how many speakers there
+are. A few vectors are divided by average linkage alone.
 
 V vectors, C clusters, D dimensions.
 """
@@ -17,8 +18,14 @@ Labels = NDArray[np.int64]
 
 # A similarity matrix of this many rows takes 4 MB.
 MAX_ROWS = 1024
-# Inside a block, clusters are merged only while they are this much more alike than at the end.
-SURELY = 0.1
+# Inside a block, clusters are merged while they are so much alike.
+SURELY = 0.6
+# With fewer vectors than this a spectrum says little.
+MIN_SPECTRAL = 24
+NEIGHBOUR_SHARE, MIN_NEIGHBOURS = 0.03, 6
+MAX_CLUSTERS = 20  # that a spectrum is searched for, where no limit is given
+ONE_VOICE = 0.85  # the cosine of two centres
+K_MEANS_STEPS = 20
 REFINEMENTS = 4
 NEVER = -np.inf
 
@@ -27,7 +34,7 @@ NEVER = -np.inf
 class ClusteringLimits:
     """When to stop merging."""
 
-    same_voice: float  # clusters less alike than this stay apart
+    same_voice: float = 0.45  # clusters less alike than this stay apart
     min_clusters: int = 1
     max_clusters: int | None = None
 
@@ -36,9 +43,13 @@ def cluster(vectors_VD: Vectors, seconds_V: NDArray, limits: ClusteringLimits) -
     """A label from 0 for each vector, in the order in which the clusters first occur."""
     if not len(vectors_VD):
         return np.zeros(0, np.int64)
-    labels_V, centres_CD, seconds_C = _compressed(vectors_VD, seconds_V, limits.same_voice)
-    merged_C = _agglomerated(centres_CD, seconds_C, limits)
-    return in_order(merged_C[labels_V])
+    labels_V, means_CD, seconds_C = _compressed(vectors_VD, seconds_V)
+    if len(means_CD) < MIN_SPECTRAL:
+        return in_order(agglomerated(means_CD, seconds_C, limits)[labels_V])
+    found_C = _by_spectrum(_of_length_1(means_CD), limits)
+    centres_CD = centres(means_CD, seconds_C, found_C)
+    merged = _merged_while_alike(centres_CD, np.bincount(found_C, weights=seconds_C), limits)
+    return in_order(merged[found_C][labels_V])
 
 
 def refined(vectors_VD: Vectors, seconds_V: NDArray, labels_V: Labels) -> Labels:
@@ -65,17 +76,65 @@ def in_order(labels_V: Labels) -> Labels:
     return rank_C[inverse_V]
 
 
-def _compressed(
-    vectors_VD: Vectors, seconds_V: NDArray, same_voice: float
-) -> tuple[Labels, NDArray, NDArray]:
+def _by_spectrum(vectors_VD: Vectors, limits: ClusteringLimits) -> Labels:
+    """Spectral clustering; the widest gap between eigenvalues says how many clusters there are."""
+    eigenvalues_V, eigenvectors_VV = np.linalg.eigh(_laplacian(vectors_VD))
+    least = min(limits.min_clusters, len(vectors_VD))
+    most = min(limits.max_clusters or MAX_CLUSTERS, len(vectors_VD) - 1)
+    gaps = np.diff(eigenvalues_V[: max(most, least) + 1])[least - 1 :]
+    num_clusters = least + int(gaps.argmax()) if len(gaps) else least
+    return k_means(_of_length_1(eigenvectors_VV[:, :num_clusters]), num_clusters)
+
+
+def _laplacian(vectors_VD: Vectors) -> NDArray[np.float64]:
+    """The normalised Laplacian of the graph in which each vector knows those most like it."""
+    alike_VV = (vectors_VD @ vectors_VD.T).astype(np.float64)
+    np.fill_diagonal(alike_VV, -np.inf)
+    num_neighbours = max(round(NEIGHBOUR_SHARE * len(alike_VV)), MIN_NEIGHBOURS)
+    nearest = np.argsort(-alike_VV, axis=1, kind="stable")[:, :num_neighbours]
+    kept_VV = np.zeros_like(alike_VV)
+    np.put_along_axis(kept_VV, nearest, np.take_along_axis(alike_VV, nearest, axis=1), axis=1)
+    kept_VV = np.maximum(kept_VV, 0)
+    graph_VV = (kept_VV + kept_VV.T) / 2
+    degree_V = np.sqrt(graph_VV.sum(axis=1) + 1e-9)
+    return np.eye(len(graph_VV)) - graph_VV / degree_V[:, None] / degree_V
+
+
+def k_means(points_VD: NDArray, num_clusters: int) -> Labels:
+    """Labels by the nearest of the centres, which start as the points farthest from each other."""
+    middle_D = points_VD.mean(axis=0)
+    centres_CD = points_VD[[np.square(points_VD - middle_D).sum(axis=1).argmax()]]
+    while len(centres_CD) < num_clusters:
+        distance_V = _squared_distances(points_VD, centres_CD).min(axis=1)
+        centres_CD = np.concatenate([centres_CD, points_VD[[distance_V.argmax()]]])
+    for _ in range(K_MEANS_STEPS):
+        labels_V = _squared_distances(points_VD, centres_CD).argmin(axis=1)
+        for label in np.unique(labels_V):
+            centres_CD[label] = points_VD[labels_V == label].mean(axis=0)
+    return in_order(labels_V)
+
+
+def _squared_distances(points_VD: NDArray, centres_CD: NDArray) -> NDArray:
+    return np.square(points_VD[:, None] - centres_CD[None]).sum(axis=2)
+
+
+def _merged_while_alike(
+    centres_CD: Vectors, seconds_C: NDArray, limits: ClusteringLimits
+) -> Labels:
+    """Clusters whose centres are one voice: a spectrum may split a long speaker."""
+    one_voice = ClusteringLimits(same_voice=ONE_VOICE, min_clusters=limits.min_clusters)
+    return agglomerated(centres_CD, seconds_C, one_voice)
+
+
+def _compressed(vectors_VD: Vectors, seconds_V: NDArray) -> tuple[Labels, NDArray, NDArray]:
     """At most MAX_ROWS clusters, their means and seconds, and the cluster of each vector."""
     labels_V = np.arange(len(vectors_VD), dtype=np.int64)
     means_CD, seconds_C = vectors_VD.astype(np.float64), np.maximum(seconds_V, 1e-3)
-    surely = min(same_voice + SURELY, 1.0)
+    surely = SURELY
     while len(means_CD) > MAX_ROWS:
         merged_C = _merged_in_blocks(means_CD, seconds_C, surely)
         if merged_C.max() + 1 > 0.9 * len(means_CD):
-            surely -= SURELY / 2  # so many different voices: blocks have to merge more
+            surely -= 0.1  # so many different voices: blocks have to merge more
         means_CD, seconds_C = _means(means_CD, seconds_C, merged_C)
         labels_V = merged_C[labels_V]
     return labels_V, means_CD, seconds_C
@@ -86,7 +145,7 @@ def _merged_in_blocks(means_CD: NDArray, seconds_C: NDArray, same_voice: float) 
     labels, num_before = [], 0
     for first in range(0, len(means_CD), MAX_ROWS):
         block = slice(first, first + MAX_ROWS)
-        merged = in_order(_agglomerated(means_CD[block], seconds_C[block], limits))
+        merged = in_order(agglomerated(means_CD[block], seconds_C[block], limits))
         labels.append(merged + num_before)
         num_before += merged.max() + 1
     return np.concatenate(labels)
@@ -105,7 +164,7 @@ def _of_length_1(vectors_CD: NDArray) -> Vectors:
     return (vectors_CD / np.maximum(lengths_C1, 1e-9)).astype(np.float32)
 
 
-def _agglomerated(means_CD: NDArray, seconds_C: NDArray, limits: ClusteringLimits) -> Labels:
+def agglomerated(means_CD: NDArray, seconds_C: NDArray, limits: ClusteringLimits) -> Labels:
     """The label of each cluster after merging.
 
     The product of two means is the average likeness of their members, which is average linkage.

@@ -20,7 +20,11 @@ class SpeakersConfig:
         "ORGANISATION/NAME@REVISION on the hub",
     )
     same_voice: float = option(
-        0.5, "voices more alike than this, by cosine, are one speaker", above=0, maximum=1
+        0.45,
+        "where there is less than a minute of speech: voices more alike than this, by cosine, "
+        "are the same",
+        above=0,
+        maximum=1,
     )
     min_speaker_s: float = option(
         2.0, "a voice with less speech than this joins the most alike speaker", minimum=0

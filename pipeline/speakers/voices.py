@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 import torch
@@ -35,9 +36,10 @@ STEP_S = 5.0
 WINDOWS_PER_BATCH = 16
 # Sound of one speaker that is embedded at once: more makes the vector hardly better.
 MAX_EMBEDDED_S = 4.0
-# With less of its own in a window, a speaker is embedded from all that it says there.
-MIN_CLEAN_S = 1.5
-MIN_EMBEDDED_S = 0.3
+# Runs are halved until they are not longer, and shorter ones are taken together.
+MAX_PIECE_S = 2.5
+MIN_PIECE_S = 0.8
+MIN_EMBEDDED_S = 0.4
 EMBEDDED_STEP_S = 0.25  # lengths are rounded down to this, so that many are equal
 MIN_SPAN_S = 0.05
 TIME_DECIMALS = 3
@@ -53,7 +55,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _LocalSpeaker:
-    """What one local speaker says in the part that its window owns."""
+    """A piece of what one local speaker says in the part that its window owns."""
 
     spans: tuple[Span, ...]
     clean_s: float
@@ -123,19 +125,48 @@ def _speakers_of(
     is_alone_T = active_TK.sum(axis=1) == 1
     features_MF = None
     for is_active_T in active_TK.T:
-        spans = _spans(is_active_T & is_owned_T, middles_T, window.owned)
-        if not spans:
-            continue
-        chosen_T = _embedded_frames(is_active_T, is_active_T & is_alone_T, is_owned_T)
-        features_MF = log_mel(sound_N) if features_MF is None else features_MF
-        clean_s = float((is_active_T & is_alone_T & is_owned_T).sum() * FRAME_S)
-        yield _LocalSpeaker(spans, round(clean_s, TIME_DECIMALS), _chosen(features_MF, chosen_T))
+        for is_piece_T in _pieces(is_active_T & is_owned_T, is_alone_T):
+            spans = _spans(is_piece_T, middles_T, window.owned)
+            if not spans:
+                continue
+            chosen_T = _embedded_frames(is_piece_T, is_active_T, is_alone_T)
+            features_MF = log_mel(sound_N) if features_MF is None else features_MF
+            clean_s = round(float((is_piece_T & is_alone_T).sum() * FRAME_S), TIME_DECIMALS)
+            yield _LocalSpeaker(spans, clean_s, _chosen(features_MF, chosen_T))
+
+
+def _pieces(
+    is_active_T: NDArray[np.bool_], is_alone_T: NDArray[np.bool_]
+) -> Iterator[NDArray[np.bool_]]:
+    """The frames of one speaker, a run at a time where it is long, and the short runs together.
+
+    The segmentation takes two speakers of a window for one more often than it takes both for one
+    within a run. Long runs are halved: there may be a change in them that it did not notice.
+    """
+    rest_T = np.zeros(len(is_active_T), bool)
+    for first, end in _runs(is_active_T):
+        num_pieces = max(ceil((end - first) * FRAME_S / MAX_PIECE_S), 1)
+        edges = np.linspace(first, end, num_pieces + 1).round().astype(int).tolist()
+        for start, stop in pairwise(edges):
+            piece_T = np.zeros(len(is_active_T), bool)
+            piece_T[start:stop] = True
+            if (piece_T & is_alone_T).sum() * FRAME_S >= MIN_PIECE_S:
+                yield piece_T
+            else:
+                rest_T |= piece_T
+    if rest_T.any():
+        yield rest_T
+
+
+def _runs(flags_T: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First index and end of every run of true flags."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags_T.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _spans(is_active_T: NDArray[np.bool_], middles_T: NDArray, owned: Span) -> tuple[Span, ...]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_active_T.astype(np.int8), [0]])))
     spans = []
-    for first, end in zip(edges[::2], edges[1::2], strict=True):
+    for first, end in _runs(is_active_T):
         start_s = max(middles_T[first] - FRAME_S / 2, owned.start_s)
         end_s = min(middles_T[end - 1] + FRAME_S / 2, owned.end_s)
         if end_s - start_s >= MIN_SPAN_S:
@@ -146,14 +177,11 @@ def _spans(is_active_T: NDArray[np.bool_], middles_T: NDArray, owned: Span) -> t
 
 
 def _embedded_frames(
-    is_active_T: NDArray[np.bool_], is_clean_T: NDArray[np.bool_], is_owned_T: NDArray[np.bool_]
+    is_piece_T: NDArray[np.bool_], is_active_T: NDArray[np.bool_], is_alone_T: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Its own frames alone if there are enough; else those of the whole window; else all."""
-    for frames_T, least_s in (
-        (is_clean_T & is_owned_T, MIN_CLEAN_S),
-        (is_clean_T, MIN_EMBEDDED_S + EMBEDDED_STEP_S),
-    ):
-        if frames_T.sum() * FRAME_S >= least_s:
+    """Those of the piece in which nobody else speaks; if these are few, of the whole window."""
+    for frames_T in (is_piece_T & is_alone_T, is_active_T & is_alone_T):
+        if frames_T.sum() * FRAME_S >= MIN_EMBEDDED_S:
             return frames_T
     return is_active_T
 

@@ -120,6 +120,26 @@ CHANGES = {
 REPLACING = ("changed", "asked", "back", "corrected", "dropped")
 LEAVING = ("gone", "dropped")
 
+WORD_CHANGE = _struct(
+    kind=pa.string(),
+    start_s=pa.float64(),
+    end_s=pa.float64(),
+    before=pa.string(),
+    after=pa.string(),
+)
+
+DIFF: Columns = {
+    "recording_id": (pa.string(), "of the newest transcript"),
+    "uri": (pa.string(), "name of the file"),
+    "channel": (pa.int32(), "channel of the file, from 0; null: all channels mixed"),
+    "revision_before": (pa.int32(), "revision of the transcript that was replaced"),
+    "revision": (pa.int32(), "revision of the newest transcript"),
+    "model_before": (pa.string(), "model of the transcript that was replaced, and its revision"),
+    "model": (pa.string(), "model of the newest transcript, and its revision"),
+    "num_words": (pa.int32(), "words of the newest transcript"),
+    "changes": (pa.list_(WORD_CHANGE), "words that differ, in seconds of the file"),
+}
+
 SHARD = _struct(
     index=pa.int32(),
     sample_rate_hz=pa.int32(),
@@ -172,3 +192,4 @@ TRANSCRIPTS_SCHEMA = arrow_schema("transcripts", TRANSCRIPTS)
 FAILURES_SCHEMA = arrow_schema("failures", FAILURES)
 PLAN_SCHEMA = arrow_schema("plan", PLAN)
 PARTS_SCHEMA = arrow_schema("parts", PARTS)
+DIFF_SCHEMA = arrow_schema("diff", DIFF)

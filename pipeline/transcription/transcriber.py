@@ -4,6 +4,7 @@ Stalls are retried in here, so that a worker of the cluster and a single file ge
 from the same call.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,9 @@ __all__ = ["Clip", "ClipAdapter", "ClipTranscript", "Transcriber", "clip_adapter
 
 # The voices in a row of samples.
 Listener = Callable[[np.ndarray], tuple[Voice, ...]]
+# How long the thread of the engine waits for the interpreter while another thread is busy in it; it
+# lets go of the interpreter at every call into CUDA. Python's default is 0.005.
+SWITCH_INTERVAL_S = 0.0005
 
 
 class Transcriber:
@@ -150,9 +154,12 @@ class Transcriber:
             self._listening.shutdown()
 
     def _serve(self) -> None:
+        """Words are read in another thread: the engine's has the next round to plan meanwhile."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
-            for output in self.engine.run_source(self._queue):
-                self._deliver(output)
+            with ThreadPoolExecutor(1, "nightscribe-words") as words:
+                for output in self.engine.run_source(self._queue):
+                    words.submit(self._deliver, output)
         except BaseException as error:
             self._queue.fail(error)
 

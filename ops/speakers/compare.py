@@ -1,0 +1,107 @@
+"""Diarization errors of Nightscribe and of the package `senko` on the same composed dialogues.
+
+    python -m ops.speakers.compare PACKAGE.deb FOLDER           # the game's test half, and our errors
+    PYTHONPATH=.:SENKO python -m ops.speakers.compare PACKAGE.deb FOLDER senko
+
+Speakers are divided by name into a development and a test half: every second one. `SENKO` is a folder
+with that package and what it needs. Neither side gets a collar.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import soundfile
+import torch
+
+from nightscribe.audio.cut import ShardConfig, cut
+from nightscribe.records import Recording, Shard, ShardTranscript, SpeakerSpan
+from nightscribe.scoring.speaker_errors import SpeakerErrors, speaker_errors
+from nightscribe.speakers.config import SpeakersConfig
+from nightscribe.speakers.diarization import diarize
+from nightscribe.speakers.voices import voices_of
+from nightscribe.speakers.weights import load_networks
+from nightscribe.stitching import stitch
+from ops.speakers.clips import RATE_HZ, game_clips, with_enough
+from ops.speakers.dialogues import Dialogue, compose
+
+# Speakers, seconds, overlap, seed.
+DIALOGUES = (
+    (2, 150, 0.0, 1),
+    (2, 120, 0.2, 1),
+    (3, 150, 0.1, 1),
+    (4, 180, 0.0, 1),
+    (5, 200, 0.1, 1),
+    (6, 220, 0.2, 1),
+    (2, 120, 0.1, 2),
+    (3, 180, 0.0, 2),
+    (4, 180, 0.2, 2),
+)
+SHORTEST_CLIP_S = 0.7
+
+
+def dialogues(package: Path, folder: Path) -> Iterator[Dialogue]:
+    clips = with_enough(game_clips(package, folder), 60, 1.0)
+    test = sorted(clips)[1::2]
+    for num_speakers, duration_s, overlap, seed in DIALOGUES:
+        draw = random.Random(f"game{num_speakers}{float(overlap)}{seed}")
+        chosen = {
+            name: [one for one in clips[name] if one.duration_s > SHORTEST_CLIP_S]
+            for name in draw.sample(test, num_speakers)
+        }
+        name = f"game-test-{num_speakers}-{duration_s}-{float(overlap)}-{seed}"
+        yield compose(name, chosen, duration_s, overlap, seed)
+
+
+def ours(dialogue: Dialogue) -> list[SpeakerSpan]:
+    networks = load_networks(SpeakersConfig().checkpoint, torch.device("cpu"))
+    recording = Recording(uri=dialogue.name, size_bytes=1, version="1")
+    shards = [
+        ShardTranscript(
+            shard=Shard(
+                recording=recording,
+                index=piece.index,
+                sample_rate_hz=RATE_HZ,
+                start_sample=piece.start_sample,
+                end_sample=piece.end_sample,
+                owned_start_sample=piece.owned_start_sample,
+                owned_end_sample=piece.owned_end_sample,
+                is_last=piece.is_last,
+            ),
+            words=(),
+            model="",
+            model_revision="",
+            voices=voices_of(piece.samples_N, RATE_HZ, networks),
+        )
+        for piece in cut(iter([dialogue.samples_N]), RATE_HZ, ShardConfig())
+    ]
+    return list(diarize(stitch(shards).voices, SpeakersConfig(is_on=True)).spans)
+
+
+def of_senko(dialogue: Dialogue, folder: Path) -> list[SpeakerSpan]:
+    import senko
+
+    path = folder / f"{dialogue.name}.wav"
+    soundfile.write(path, dialogue.samples_N, RATE_HZ)
+    found = senko.Diarizer(device="cpu", warmup=False, quiet=True).diarize(str(path))
+    segments = found["merged_segments"] if found else []
+    return [SpeakerSpan(one["speaker"], one["start"], one["end"]) for one in segments]
+
+
+def main(package: Path, folder: Path, side: str) -> None:
+    total = SpeakerErrors()
+    for dialogue in dialogues(package, folder):
+        truth = [SpeakerSpan(one.speaker, one.start_s, one.end_s) for one in dialogue.spoken]
+        found = of_senko(dialogue, folder) if side == "senko" else ours(dialogue)
+        errors = speaker_errors(truth, found)
+        sys.stdout.write(f"| {dialogue.name} | {errors.diarization_error_rate:.1%} | ")
+        sys.stdout.write(f"{errors.num_speakers} | {errors.num_found} |\n")
+        sys.stdout.flush()
+        total += errors
+    right = f"{total.num_rightly_counted} of {total.num_recordings}"
+    sys.stdout.write(f"| all | {total.diarization_error_rate:.1%} | | {right} right |\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "ours")
