@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nightscribe.serving.pcm import Resampler, from_alaw, from_mulaw
-from nightscribe.serving.realtime import RealtimeSettings
+from nightscribe.serving.realtime_settings import RealtimeSettings
 from nightscribe.serving.transcriptions import RequestError
 from tests.serving.servers import connected
 
