@@ -35,6 +35,7 @@ from nightscribe.model.mimi import Mimi
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
 
 GPU_ENCODE_ROWS = 64
+FUSED_CAPABILITY = (9, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +178,7 @@ class MimiRunner:
     ) -> None:
         self.mimi, self._runtime = speech.mimi, runtime
         pack(self.mimi, chunk_frames * self.mimi.config.positions_per_frame)
-        if speech.device.type == "cuda" and has_triton():
+        if speech.device.type == "cuda" and _can_fuse(speech.device):
             from nightscribe.model.fused_codec import fuse  # which needs Triton
 
             fuse(self.mimi)
@@ -310,6 +311,11 @@ class EncoderCall:
         self.table_4R[SOURCES].fill_(idle_slot)
         self.table_4R[TARGETS].fill_(idle_slot)
         self.table_4R[FRESH].fill_(1)
+
+
+def _can_fuse(device: torch.device) -> bool:
+    """Only where the shared memory of the compiled kernels is known to suffice."""
+    return has_triton() and torch.cuda.get_device_capability(device) >= FUSED_CAPABILITY
 
 
 def _group_shapes(
