@@ -65,6 +65,7 @@ def residual_block(
         tile=tile,
         block=min(BLOCK_CHANNELS, num_channels),
         precision="tf32" if tf32 else "ieee",
+        num_stages=1,  # more would need more shared memory than a multiprocessor has
     )
     return y_BCN, new_past_BCP
 

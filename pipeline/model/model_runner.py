@@ -37,6 +37,7 @@ from nightscribe.model.term_bias import TermTrie
 from nightscribe.model.triton_support import has_triton
 
 GPU_ENCODE_ROWS = 64
+FUSED_CAPABILITY = (9, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +185,7 @@ class MimiRunner:
     ) -> None:
         self.mimi, self._runtime = speech.mimi, runtime
         pack(self.mimi, chunk_frames * self.mimi.config.positions_per_frame)
-        if speech.device.type == "cuda" and has_triton():
+        if speech.device.type == "cuda" and _can_fuse(speech.device):
             from nightscribe.model.fused_codec import fuse  # which needs Triton
 
             fuse(self.mimi)
@@ -317,6 +318,11 @@ class EncoderCall:
         self.table_4R[SOURCES].fill_(idle_slot)
         self.table_4R[TARGETS].fill_(idle_slot)
         self.table_4R[FRESH].fill_(1)
+
+
+def _can_fuse(device: torch.device) -> bool:
+    """Only where the shared memory of the compiled kernels is known to suffice."""
+    return has_triton() and torch.cuda.get_device_capability(device) >= FUSED_CAPABILITY
 
 
 def _group_shapes(
