@@ -89,14 +89,18 @@ class Publisher:
         examine: Examine,
         asked: Mapping[str, int] | None = None,
         revision: int = 1,
+        left: frozenset[str] = frozenset(),
     ) -> None:
         """`asked`: the revision of recordings of which there may be an older transcript.
+
+        `left`: recordings that have left the plan: what is committed of them is not shown.
 
         `revision`: the settings of the run, by the first generation that has them.
         """
         self._store, self._check_lease, self._revision = store, check_lease, revision
         self._duplicates, self._examine = duplicates, examine
         self._asked = asked or {}
+        self._left = left
         self._published = IdSet()
         self._published_failed_shards: set[tuple[str, int]] = set()
         # Of sources that are not published as a whole.
@@ -128,6 +132,8 @@ class Publisher:
         """Add what was committed; the same receipt may arrive twice."""
         for receipt in committed:
             name = receipt.recording_id
+            if self._left and (name in self._left or name.partition("-")[0] in self._left):
+                continue
             known = self._committed.get(name)
             if known is None:
                 if name in self._published:

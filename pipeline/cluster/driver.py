@@ -111,7 +111,7 @@ def _attempt(store: Store, lease: Lease, spec: RunSpec, count: int) -> "Attempt"
     store.write(CONFIG_KEY, spec.config_text.encode())
     index = index_plan(spec.plan)
     publisher = Publisher(
-        store, lease.check, index.duplicates, spec.examine, index.asked, run.revision
+        store, lease.check, index.duplicates, spec.examine, index.asked, run.revision, index.left
     )
     publisher.restore(spec.retry)
     log.info("run %s begins or resumes", run.run_id, extra={"run_id": run.run_id})

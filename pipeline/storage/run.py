@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightscribe.records import PlannedRecording, Recording
-from nightscribe.storage.current_plan import BATCH_ROWS, KEYS, CurrentPlan, read_current
+from nightscribe.storage.current_plan import BATCH_ROWS, KEYS, LEFT, CurrentPlan, read_current
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import (
     AnotherRunError,
@@ -262,6 +262,7 @@ class PlanIndex:
     keys: tuple[str, ...] = ()  # the stored files of the plan, in the order of their numbers
     # The revision of recordings of which an older transcript may be in the tables.
     asked: Mapping[str, int] = field(default_factory=dict)
+    left: frozenset[str] = frozenset()  # recordings that were dropped or replaced
 
     def originals(self) -> Iterator[tuple[str, float]]:
         """The id and the estimated duration of every recording that repeats no other."""
@@ -285,14 +286,17 @@ def index_plan(path: Path) -> PlanIndex:
         num_recordings=num_recordings,
         duplicates=duplicates,
         batches=tuple(originals),
-        keys=_keys_of(path),
+        keys=tuple(_metadata_of(path, KEYS)),
+        left=frozenset(_metadata_of(path, LEFT)),
         asked=asked,
     )
 
 
-def _keys_of(path: Path) -> tuple[str, ...]:
+def _metadata_of(path: Path, name: str) -> list[str]:
+    """Empty for a plan that `begin` has not put together."""
     with path.open("rb") as file:
-        return tuple(json.loads(open_table(file).schema_arrow.metadata[KEYS.encode()]))
+        metadata = open_table(file).schema_arrow.metadata or {}
+    return json.loads(metadata.get(name.encode(), b"[]"))
 
 
 def _asked_again(batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:
