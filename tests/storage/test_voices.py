@@ -11,10 +11,10 @@ from nightscribe.storage.voices import (
     cast_names,
     named,
     publish_cast,
-    publish_voices,
     read_cast,
     read_voices,
     remove_voices,
+    voices_file,
 )
 from tests.storage.records import heard, recording, shards
 
@@ -48,6 +48,12 @@ def store(folder):
     return open_store(folder, S3Config())
 
 
+def publish_voices(store, transcripts) -> None:
+    made = voices_file(transcripts)
+    assert made is not None
+    store.write(*made)
+
+
 def member(voice, name=None):
     return CastMember(voice.recording_id, voice.speaker, f"person of {voice.speaker}", name, 0.9)
 
@@ -71,7 +77,7 @@ def test_voices_that_were_written_twice_are_read_once(store):
 
 
 def test_copies_and_transcripts_without_speakers_have_no_voices(store):
-    assert publish_voices(store, [transcript("a", duplicate_of="b")]) is None
+    assert voices_file([transcript("a", duplicate_of="b")]) is None
     assert read_voices(store) == []
 
 
