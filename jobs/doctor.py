@@ -18,6 +18,7 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.cpu_weights import describe_kernels
 from nightscribe.model.device import DeviceSpec, FitReport, device_like, fit_report, local_device
 from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
 from nightscribe.options import group, option
@@ -59,7 +60,10 @@ def examine(config: DoctorConfig) -> int:
     if config.simulate is not None:
         _write_of(device_like(gpu_named(config.simulate)), config)
         return 0
-    _write_of(local_device(config.engine.device), config)
+    device = local_device(config.engine.device)
+    _write_of(device, config)
+    if device.kind == "cpu":
+        sys.stdout.writelines(f"{line}\n" for line in describe_kernels())
     found = list(checks(config.hub))
     sys.stdout.writelines(f"{'' if one.is_ok else 'MISSING: '}{one.sentence}\n" for one in found)
     return 0 if all(one.is_ok for one in found) else 1

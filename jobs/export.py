@@ -1,7 +1,8 @@
 """`nightscribe export RUN`: write the transcripts of a run as subtitles, text or tables."""
 
+import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -10,13 +11,15 @@ from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import group, option
 from nightscribe.reading.export import ExportedFile, ExportNames, ExportOptions, export_files
 from nightscribe.records import Transcript
-from nightscribe.rendering.document import RenderingConfig
+from nightscribe.rendering.document import RenderingConfig, one_line
 from nightscribe.rendering.formats import FORMATS
 from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.result_tables import open_run, published_uris, read_transcripts
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import in_parallel
 from nightscribe.storage.voices import cast_names, named
+
+MAX_FAST = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +47,17 @@ def export(config: ExportConfig) -> int:
         formats=config.formats, rendering=config.rendering, speakers=tuple(config.speakers)
     )
     target = config.to or store.uri("exports")
-    written = export_files(_named(store), options, names)
+    summary = _Summary()
+    written = map(summary.add, export_files(_named(store), options, names))
     if config.beside_audio:
-        num_files = _count(_write_beside(written, names, config.s3))
+        _drain(_write_beside(written, names, config.s3))
     else:
-        num_files = _count(_write_to(open_store(target, config.s3), written, names))
+        _drain(_write_to(open_store(target, config.s3), written, names))
     where = "beside the recordings" if config.beside_audio else f"under {target}"
-    console(soft_wrap=True).print(f"{num_files} files {where}")
+    terminal = console(soft_wrap=True)
+    terminal.print(f"{summary.num_files} files {where}")
+    for line in summary.lines(config.rendering.reading_chars_per_s):
+        terminal.print(line)
     return 0
 
 
@@ -58,6 +65,35 @@ def _named(store: Store) -> Iterator[Transcript]:
     """The transcripts, with the names that the cast gives to speakers."""
     names_of_cast = cast_names(store)
     return (named(transcript, names_of_cast) for transcript in read_transcripts(store))
+
+
+@dataclass(slots=True)
+class _Summary:
+    """Counts files, and keeps the subtitles that have to be read fastest."""
+
+    num_files: int = 0
+    num_fast_files: int = 0
+    fastest: list[tuple[float, str]] = field(default_factory=list)
+
+    def add(self, one: ExportedFile) -> ExportedFile:
+        self.num_files += 1
+        speed = one.reading_speed
+        if speed is not None and speed.num_fast:
+            self.num_fast_files += 1
+            sentence = (
+                f"{one_line(one.recording.path)} ({one.suffix}): {speed.num_fast} of "
+                f"{speed.num_cues} subtitles, up to {speed.fastest_chars_per_s:.1f}"
+            )
+            entry = speed.fastest_chars_per_s, sentence
+            push = heapq.heappush if len(self.fastest) < MAX_FAST else heapq.heappushpop
+            push(self.fastest, entry)
+        return one
+
+    def lines(self, limit: float) -> Iterator[str]:
+        if self.num_fast_files:
+            yield f"{self.num_fast_files} files have subtitles above {limit:g} characters/s:"
+        for _, sentence in sorted(self.fastest, reverse=True):
+            yield f"  {sentence}"
 
 
 def _write_to(store: Store, written: Iterable[ExportedFile], names: ExportNames) -> Iterator[None]:
@@ -77,8 +113,9 @@ def _write_beside(
     return in_parallel(write, written)
 
 
-def _count(done: Iterator[None]) -> int:
-    return sum(1 for _ in done)
+def _drain(done: Iterator[None]) -> None:
+    for _ in done:
+        pass
 
 
 JOB = Job(name="export", config=ExportConfig, run=export, positional=("run",))

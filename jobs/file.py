@@ -23,9 +23,15 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.terms_config import TermsConfig
 from nightscribe.options import check_options, group, option
-from nightscribe.records import Finding, SpeakerSpan, Word
-from nightscribe.rendering.document import Document, RenderingConfig, speakers_in
+from nightscribe.records import Finding, Span, SpeakerSpan, Word
+from nightscribe.rendering.document import (
+    Document,
+    RenderingConfig,
+    speakers_in,
+    without_pauses,
+)
 from nightscribe.rendering.formats import FORMATS, TIME_DECIMALS, json_word, render
 from nightscribe.speakers.config import SpeakersConfig
 
@@ -67,6 +73,7 @@ class FileConfig:
     decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards")
     speakers: SpeakersConfig = group(SpeakersConfig, "who speaks: speakers=on")
+    terms: TermsConfig = group(TermsConfig, "names and rare words to prefer")
     rendering: RenderingConfig = group(RenderingConfig, "paragraphs and subtitles")
 
     def __post_init__(self) -> None:
@@ -87,6 +94,7 @@ class FileTranscript:
     tokens: list[int]  # one for each frame of prefix, prompt, recording and flush
     findings: tuple[Finding, ...] = ()  # of the guards
     speaker_spans: tuple[SpeakerSpan, ...] = ()  # who speaks when, with speakers=on
+    speech: tuple[Span, ...] = ()  # where voice activity was detected
     damage: str | None = None  # why only a part of the file could be decoded
 
     @property
@@ -111,7 +119,8 @@ def load_transcriber(model: str, *, settings: Mapping[str, Any] | None = None) -
     from nightscribe.transcription.transcriber import Transcriber
 
     config = _config(STANDARD_INPUT, model, settings)
-    return Transcriber.load(config.model, config.engine, config.guards, config.speakers)
+    terms = config.terms.read()
+    return Transcriber.load(config.model, config.engine, config.guards, config.speakers, terms)
 
 
 def read_audio(
@@ -152,13 +161,19 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     from nightscribe.speakers.diarization import diarize, with_speakers
     from nightscribe.transcription.transcriber import Clip, Transcriber
 
+    terms = config.terms.read()
     checkpoint = open_model(config.model)
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     # Decoding comes before the weights are loaded, which takes longer than to refuse a file.
     samples_N, damage = samples_of(config.audio, config.channel, config.decode, rate_hz)
     clip = Clip(config.audio, samples_N, prompt=_prompt(config, rate_hz))
     transcriber = Transcriber.from_checkpoint(
-        checkpoint, config.model, engine_of(config.engine), config.guards, config.speakers
+        checkpoint,
+        config.model,
+        engine_of(config.engine, has_terms=terms is not None),
+        config.guards,
+        config.speakers,
+        terms,
     )
     (transcript,) = transcriber.transcribe([clip])
     inspection = inspect(transcript.words, transcript.speech, None, config.guards)
@@ -166,7 +181,12 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     return FileTranscript(
         uri=config.audio,
         duration_s=len(samples_N) / rate_hz,
-        words=list(with_speakers(transcript.words, spans)),
+        words=list(
+            without_pauses(
+                with_speakers(transcript.words, spans), transcript.speech, config.rendering
+            )
+        ),
+        speech=transcript.speech,
         speaker_spans=spans,
         tokens=transcript.tokens_T[1:].tolist(),
         findings=inspection.findings,
@@ -174,16 +194,17 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     )
 
 
-def engine_of(asked: EngineConfig) -> EngineConfig:
+def engine_of(asked: EngineConfig, has_terms: bool = False) -> EngineConfig:
     """For a single stream, which gains most from several frames per pass.
 
-    Only where that changes no word, and where it was measured: in float32 on a CPU.
+    Only where that changes no word, and where it was measured: in float32 on a CPU, without terms.
     """
     from nightscribe.model.device import device_of
 
     is_exact = {asked.dtype, asked.kv_cache_dtype} <= {"auto", "float32"}
     is_on_cpu = device_of(asked.device).type == "cpu"
-    frames_per_pass = FRAMES_PER_PASS if is_exact and is_on_cpu else 1
+    is_faster = is_exact and is_on_cpu and not has_terms
+    frames_per_pass = FRAMES_PER_PASS if is_faster else 1
     return replace(asked, num_slots=1, frames_per_pass=asked.frames_per_pass or frames_per_pass)
 
 
@@ -206,8 +227,8 @@ def written(transcript: FileTranscript, config: FileConfig) -> str:
     if config.format == "json":
         return _json(transcript, with_tokens=config.tokens)
     name = Path(transcript.uri).name
-    document = Document(name, speakers_in(transcript.words, transcript.speaker_spans))
-    return render(document, config.format, config.rendering)
+    speakers = speakers_in(transcript.words, transcript.speaker_spans, speech=transcript.speech)
+    return render(Document(name, speakers), config.format, config.rendering)
 
 
 def _json(transcript: FileTranscript, with_tokens: bool) -> str:

@@ -4,8 +4,9 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,8 +48,11 @@ from nightscribe.survey.costs import (
     ArchiveWorkload,
     CostEstimate,
     GpuSpeed,
+    cpus_to_feed,
+    decoding_cpu_h,
     estimate_cost,
     known_results,
+    limited_by_cpus,
     measured_speed,
 )
 
@@ -67,6 +71,11 @@ class PlanConfig:
         ["h200", "h100", "l40s"], f"GPUs to compare; known are {', '.join(map(plain_name, GPUS))}"
     )
     num_gpus: int = option(1, "number of GPUs", minimum=1)
+    num_cpus: int | None = option(
+        None,
+        "number of CPU cores of all machines; null: enough to keep the GPUs busy",
+        minimum=1,
+    )
     prices: dict[str, float] = option({}, "price of a GPU hour, as in prices.h200=3.5")
     source: SourceConfig = group(SourceConfig, "channels, scratch space and decoding")
     shard: ShardConfig = group(ShardConfig, "how recordings are cut into shards")
@@ -171,7 +180,14 @@ def _costs(
     )
     for speed in speeds:
         price = config.prices.get(speed.gpu)
-        yield estimate_cost(work, speed, config.num_gpus, price)
+        cost = estimate_cost(work, speed, config.num_gpus, price)
+        if config.num_cpus is not None:
+            cost = limited_by_cpus(cost, _cpu_h(archive), config.num_cpus, config.num_gpus)
+        yield cost
+
+
+def _cpu_h(archive: ArchiveSurvey) -> float:
+    return decoding_cpu_h(archive.seconds_by["codec"], archive.num_recordings)
 
 
 def _silence_per_shard_s(model: str) -> float:
@@ -196,6 +212,7 @@ def _document(
         "seconds_by": {kind: _rounded(archive.seconds_by[kind]) for kind in KINDS},
         "unreadable": {one.recording.uri: one.error for one in archive.unreadable},
         "skipped": dict(skipped),
+        "decoding_cpu_h": round(_cpu_h(archive), TIME_DECIMALS),
         "costs": [asdict(cost) for cost in costs],
     }
 
@@ -218,6 +235,7 @@ def _print(
         terminal.print(_trouble_table(archive, config.num_rows))
     if costs:
         terminal.print(_cost_table(costs, config))
+        terminal.print(_cpus_sentence(archive, costs, config))
     unknown = [gpu for gpu in config.gpus if gpu not in {cost.speed.gpu for cost in costs}]
     if unknown:
         terminal.print(f"the speed of {config.model.name} on {', '.join(unknown)} is not known")
@@ -278,6 +296,21 @@ def _cost_table(costs: list[CostEstimate], config: PlanConfig) -> Table:
         speed = f"{cost.speed.times_real_time:,.0f}"
         table.add_row(f"{count}{gpu}", *hours, price, speed, cost.speed.basis)
     return table
+
+
+def _cpus_sentence(archive: ArchiveSurvey, costs: list[CostEstimate], config: PlanConfig) -> str:
+    """How many CPUs the fastest of the GPUs needs, and whether those at hand are the limit."""
+    speeds, cpu_h = [cost.speed for cost in costs], _cpu_h(archive)
+    unlimited = _costs(archive, replace(config, num_cpus=None), speeds)
+    fastest = min(unlimited, key=lambda cost: cost.wall_h)
+    needed = ceil(cpus_to_feed(cpu_h, fastest, config.num_gpus))
+    text = (
+        f"decoding takes about {_amount(cpu_h)} CPU-hours: "
+        f"{config.num_gpus} x {fastest.speed.gpu} need {needed} CPU cores"
+    )
+    if config.num_cpus is not None and config.num_cpus < needed:
+        text += f"; with num_cpus={config.num_cpus} the CPUs are the limit, not the GPUs"
+    return text
 
 
 def _amount(amount: float) -> str:

@@ -3,6 +3,7 @@
 Ray and torch take seconds to import: functions do it once the command line is known to be right.
 """
 
+import hashlib
 import logging
 import tempfile
 import threading
@@ -26,11 +27,23 @@ from nightscribe.guards.inspection import add_inspection
 from nightscribe.jobs import INTERRUPTED
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
-from nightscribe.jobs.shell.language_prompts import LanguagePrompts, digests, read_prompts
+from nightscribe.jobs.shell.language_prompts import (
+    LanguagePrompts,
+    digests,
+    read_prompt,
+    read_prompts,
+)
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
 from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
+from nightscribe.jobs.shell.notifications import (
+    check_notifications,
+    notify_end,
+    notify_failure,
+)
+from nightscribe.jobs.shell.run_options import FailuresConfig, ReviseConfig
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
+from nightscribe.model.terms_config import TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
@@ -38,7 +51,6 @@ from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import add_speakers
 from nightscribe.stopping import CURRENCIES, Limits, limits_of
 from nightscribe.storage.content_hash import ContentHasher
-from nightscribe.storage.failure_retry import RETRIES
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
@@ -60,47 +72,6 @@ TOO_MANY_FAILURES = 1
 RESUME = "run the same command to resume"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FailuresConfig:
-    """What counts as a success."""
-
-    max: int | None = option(
-        None, "exit with code 1 if more recordings than this failed; null: never", common=True
-    )
-    retry: str = option(
-        "passing",
-        "which failures of earlier attempts to retry: passing (storage, engine, killed "
-        "process), all or none",
-        choices=RETRIES,
-        common=True,
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self, "failures")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReviseConfig:
-    """Whether to transcribe anew what is there."""
-
-    on: bool = option(
-        False,
-        "transcribe anew what is there, with other settings, as a new revision",
-        common=True,
-    )
-    where: str | None = option(
-        None,
-        "only the transcripts for which this holds, as in \"status != 'ok' or confidence < 0.8\"",
-        common=True,
-    )
-
-    def __post_init__(self) -> None:
-        if self.where is not None and not self.on:
-            raise ValueError("revise.where chooses what to transcribe anew: add revise=true")
-        if self.where is not None:
-            Revision(self.where)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +121,7 @@ class TranscribeConfig:
         "example speech played ahead of recordings whose manifest names that language, as in "
         "language_prompts.fr=hello.wav",
     )
+    terms: TermsConfig = group(TermsConfig, "names and rare words to prefer")
     ray: RayConfig = group(RayConfig, "which Ray cluster")
     s3: S3Config = group(S3Config, "access to object stores")
     planning: PlanningConfig = group(PlanningConfig, "order of the work")
@@ -177,6 +149,10 @@ def transcribe_archive(config: TranscribeConfig) -> int:
 
 
 def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int:
+    # What is wrong is said before seconds of imports, or else before Ray is started.
+    skipped = Counter[str]()
+    found = recordings(config.input, config.s3, skipped)
+    check_notifications("transcribe")
     display.begin("reading the model")
     from nightscribe.cluster.ray_session import connected
     from nightscribe.model.checkpoints.open import open_model
@@ -185,9 +161,6 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
-    # What is wrong is said before Ray is started.
-    skipped = Counter[str]()
-    found = recordings(config.input, config.s3, skipped)
     revision = Revision(config.revise.where) if config.revise.on else None
     check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
@@ -228,12 +201,15 @@ def _attempt(
 
     try:
         progress = transcribe(spec, pool, stop, report)
-        return progress, night_log.end(progress)
+        receipt = night_log.end(progress)
+        notify_end(config.output, receipt)
+        return progress, receipt
     except KeyboardInterrupt:
         log.warning("recordings in progress are not finished; %s", RESUME)
         raise
     except Exception as error:
         night_log.fail(" ".join(str(error).split()))
+        notify_failure(config.output, error)
         raise
     finally:
         run_log.publish(store, session_folder())
@@ -264,8 +240,11 @@ def settings(
         "engine_cache": config.engine.kv_cache_dtype,
         "channels": config.source.channels,
         "max_recording_s": config.source.decode.max_recording_s,
+        # Left out where it is not set, so that older runs stay the same.
+        **({} if config.source.decode.track is None else {"track": config.source.decode.track}),
         "tokens": config.tokens,
         **{f"language_prompt_{name}": digest for name, digest in digests(prompts).items()},
+        **_terms_digest(config.terms),
         **{f"shard_{name}": value for name, value in asdict(config.shard).items()},
         **{f"guards_{name}": value for name, value in asdict(config.guards).items()},
         **_speaker_settings(config.speakers),
@@ -277,6 +256,14 @@ def _speaker_settings(speakers: SpeakersConfig) -> Settings:
     if not speakers.is_on:
         return {}
     return {f"speakers_{name}": value for name, value in asdict(speakers).items()}
+
+
+def _terms_digest(terms: TermsConfig) -> Settings:
+    found = terms.read()
+    if found is None:
+        return {}
+    digest = hashlib.sha256("\n".join(found.texts).encode()).hexdigest()
+    return {"terms": digest, "terms_strength": found.strength}
 
 
 @contextmanager
@@ -346,8 +333,9 @@ def _stages(
     from nightscribe.model.prompting import Prompt
     from nightscribe.transcription.transcriber import Transcriber
 
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
     reader = AudioReader(
-        sample_rate_hz=checkpoint.config.mimi.sample_rate_hz,
+        sample_rate_hz=rate_hz,
         source=config.source,
         shard=config.shard,
         guards=config.guards,
@@ -356,7 +344,12 @@ def _stages(
     return Stages(
         read=reader,
         make_transcriber=partial(
-            Transcriber.load, config.model, engine_of(config), config.guards, config.speakers
+            Transcriber.load,
+            config.model,
+            engine_of(config),
+            config.guards,
+            config.speakers,
+            config.terms.read(),
         ),
         output=config.output,
         s3=config.s3,
@@ -365,6 +358,7 @@ def _stages(
             language_prompts={
                 language: Prompt(samples_N=samples_N) for language, samples_N in prompts.items()
             },
+            read_prompt=partial(read_prompt, config.source.decode, rate_hz, config.s3),
         ),
     )
 

@@ -5,57 +5,35 @@ published recording it keeps only the id.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
-from nightscribe.records import (
-    Failure,
-    PlannedRecording,
-    Recording,
-    ShardTranscript,
-    Transcript,
-    shard_id,
-)
-from nightscribe.stitching import is_complete, stitch
-from nightscribe.storage.failure_retry import remove_failures
-from nightscribe.storage.parts import Receipt, merge, outcomes_of, receipts, small_parts
-from nightscribe.storage.result_tables import (
-    planned_id,
-    publish_failures,
-    publish_transcripts,
-    published_failures,
-    published_transcripts,
-)
-from nightscribe.storage.rows import Outcome
-from nightscribe.storage.store import Store
-from nightscribe.storage.tables import in_parallel
-from nightscribe.storage.voices import publish_voices
+import numpy as np
+from numpy.typing import NDArray
 
-# Recordings per file of a table, which bounds the memory while it is written.
+from nightscribe.records import Recording, shard_id
+from nightscribe.results import (
+    Examine,
+    NewResults,
+    PublishOrder,
+    ResultFiles,
+    make_results,
+    write_results,
+)
+from nightscribe.storage.failure_retry import remove_failures
+from nightscribe.storage.id_set import IdSet
+from nightscribe.storage.parts import Receipt, merge, receipts, small_parts
+from nightscribe.storage.result_tables import published_failures, published_transcripts
+from nightscribe.storage.store import Store
+
+# Recordings per file of a table, which bounds the memory while it is made.
 MAX_RECORDINGS_PER_FILE = 512
+# Shards per file of a table, for the same reason; a recording of more is a file of its own.
+MAX_SHARDS_PER_FILE = 8192
 # The number of small parts, of published recordings alone, that are merged into one.
 MERGED_PARTS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Remaining:
-    """A recording with something left to do, and which of its channels and shards are done."""
-
-    recording: Recording
-    done_ids: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class NewResults:
-    """What one call of `publish` added to the tables."""
-
-    transcripts: tuple[Transcript, ...] = ()
-    failures: tuple[Failure, ...] = ()
-
-    @property
-    def results(self) -> tuple[Transcript | Failure, ...]:
-        return self.transcripts + self.failures
+RESTORED_AT_ONCE = 65_536
 
 
 @dataclass(slots=True)
@@ -63,7 +41,7 @@ class _Committed:
     """What is known of a recording that is committed in part and not published."""
 
     parts: set[str] = field(default_factory=set)
-    indices: set[int] = field(default_factory=set)
+    shards: int = 0  # a bit for each
     num_shards: int | None = None  # known with the last one
     has_failed: bool = False
 
@@ -72,38 +50,67 @@ class _Committed:
         if receipt.shard_index is None:
             self.has_failed = True
             return
-        self.indices.add(receipt.shard_index)
+        self.shards |= 1 << receipt.shard_index
         if receipt.is_last:
             self.num_shards = receipt.shard_index + 1
 
     @property
     def is_complete(self) -> bool:
-        return self.has_failed or len(self.indices) == self.num_shards
+        return self.has_failed or self.num_committed == self.num_shards
+
+    @property
+    def num_committed(self) -> int:
+        return self.shards.bit_count()
+
+    def indices(self) -> Iterator[int]:
+        return (index for index in range(self.shards.bit_length()) if self.shards >> index & 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherShare:
+    """What is known of some sources that are not published."""
+
+    committed: dict[str, _Committed]
+    published: set[str]  # channels
+    names_of_source: dict[str, set[str]]
+    duplicates: Mapping[str, list[Recording]]
+    asked: Mapping[str, int]
+    published_failed_shards: set[tuple[str, int]]
 
 
 class Publisher:
-    """Stitches a recording once its last shard is committed and adds it to the tables."""
+    """What is committed and published of a run, and what may be published next."""
 
     def __init__(
         self,
         store: Store,
         check_lease: Callable[[], None],
         duplicates: Mapping[str, list[Recording]],
-        examine: Callable[[Transcript], Transcript],
+        examine: Examine,
         asked: Mapping[str, int] | None = None,
+        revision: int = 1,
+        left: frozenset[str] = frozenset(),
     ) -> None:
-        """`asked`: the revision of recordings of which there may be an older transcript."""
-        self._store, self._check_lease = store, check_lease
+        """`asked`: the revision of recordings of which there may be an older transcript.
+
+        `left`: recordings that have left the plan: what is committed of them is not shown.
+
+        `revision`: the settings of the run, by the first generation that has them.
+        """
+        self._store, self._check_lease, self._revision = store, check_lease, revision
         self._duplicates, self._examine = duplicates, examine
         self._asked = asked or {}
-        self._published: set[str] = set()
+        self._left = left
+        self._published = IdSet()
         self._published_failed_shards: set[tuple[str, int]] = set()
-        self._num_channels: dict[str, int] = {}  # of files that were split, by source
+        # Of sources that are not published as a whole.
+        self._names_of_source: dict[str, set[str]] = defaultdict(set)
         self._committed: dict[str, _Committed] = {}
         self._complete: dict[str, None] = {}
-        self._names_of_source: dict[str, set[str]] = defaultdict(set)
+        self._ordered: set[str] = set()
         self._num_waiting_in: Counter[str] = Counter()
         self._published_parts: set[str] = set()
+        self._shared_parts: set[str] = set()
 
     def restore(self, retry: str = "passing") -> None:
         """Load what earlier attempts have done, without the failures that are to be retried."""
@@ -115,192 +122,170 @@ class Publisher:
                 self._add_published(row.recording_id, row.num_channels)
             else:
                 self._published_failed_shards.add((row.recording_id, row.failed_shard))
-        self._published_parts |= set(small_parts(self._store))
-        self.receive(receipts(self._store))
+        self._published_parts |= set(small_parts(self._store, self._revision))
+        committed = receipts(self._store, self._revision)
+        while some := list(islice(committed, RESTORED_AT_ONCE)):
+            is_done_N = self._published.contains([one.recording_id for one in some])
+            self.receive(one for one, is_done in zip(some, is_done_N, strict=True) if not is_done)
 
     def receive(self, committed: Iterable[Receipt]) -> None:
         """Add what was committed; the same receipt may arrive twice."""
         for receipt in committed:
             name = receipt.recording_id
-            if name in self._published:
+            if self._left and (name in self._left or name.partition("-")[0] in self._left):
                 continue
-            known = self._committed.setdefault(name, _Committed())
-            self._names_of_source[_source_of(name)].add(name)
+            known = self._committed.get(name)
+            if known is None:
+                if name in self._published:
+                    continue
+                known = self._committed[name] = _Committed()
+                self._names_of_source[_source_of(name)].add(name)
             self._num_waiting_in[receipt.part] += receipt.part not in known.parts
             known.add(receipt)
-            if known.is_complete:
+            if known.is_complete and name not in self._ordered:
                 self._complete[name] = None
-
-    def remaining(self, plan: Iterable[PlannedRecording]) -> Iterator[Remaining]:
-        """What of the plan is still to be done, in its order; duplicates follow their original."""
-        for planned in plan:
-            recording = planned.recording
-            if planned.duplicate_of is None and not self.is_published(recording.recording_id):
-                yield Remaining(recording, self._done_ids(recording))
 
     def is_published(self, recording_id: str) -> bool:
         """Whether readers see the recording, or every channel that it was split into."""
-        if recording_id in self._published:
-            return True
-        source = _source_of(recording_id)
-        channels = range(self._num_channels.get(source, 0))
-        return bool(channels) and all(f"{source}-{n}" in self._published for n in channels)
+        return recording_id in self._published
+
+    def are_published(self, recording_ids: Sequence[str]) -> NDArray[np.bool_]:
+        return self._published.contains(recording_ids)
+
+    def done_ids(self) -> dict[str, frozenset[str]]:
+        """The ids of finished channels and shards, by the id of their unpublished source."""
+        return {source: self._done_ids(names) for source, names in self._names_of_source.items()}
 
     def publish(self) -> NewResults:
-        """Add every complete recording to the tables, in a few new files."""
-        transcripts: list[Transcript] = []
-        failures: list[Failure] = []
-        while some := list(islice(self._complete, MAX_RECORDINGS_PER_FILE)):
-            new = self._publish(some)
-            transcripts += new.transcripts
-            failures += new.failures
-        self._merge_published_parts()
-        return NewResults(tuple(transcripts), tuple(failures))
-
-    def _publish(self, names: list[str]) -> NewResults:
-        """Failures first: the failed shards of a published transcript are always in the table."""
-        new = self._results(names)
-        self._check_lease()
-        if new.failures:
-            publish_failures(self._store, new.failures)
-        if new.transcripts:
-            publish_voices(self._store, new.transcripts)
-            publish_transcripts(self._store, new.transcripts)
-        for result in new.results:
-            self._mark_published(result.recording)
+        """Add every complete recording to the tables, in a few new files, and merge parts."""
+        new = NewResults()
+        for order in self.orders():
+            new += self.show(make_results(self._store, order, self._examine))
+        for parts in self.mergeable():
+            merge(self._store, parts)
         return new
 
-    def _results(self, names: list[str]) -> NewResults:
-        outcomes = self._outcomes(names)
-        results = [
-            copy for name in names for copy in self._with_duplicates(self._result(outcomes[name]))
-        ]
-        return NewResults(
-            tuple(transcript for result in results for transcript in result.transcripts),
-            tuple(
-                failure
-                for result in results
-                for failure in result.failures
-                if self._is_new(failure)
-            ),
+    def orders(self) -> Iterator[PublishOrder]:
+        """Everything that is complete, each recording once, a file of results at a time."""
+        while self._complete:
+            yield self._order(self._some_complete())
+
+    def show(self, made: ResultFiles) -> NewResults:
+        """Write the files of an order, which only the holder of the lease may."""
+        write_results(self._store, self._check_lease, made)
+        return self.mark_shown(made)
+
+    def mark_shown(self, made: ResultFiles) -> NewResults:
+        """The files of an order were written."""
+        for name in made.names:
+            self._forget(name)
+        for result in made.new.transcripts:
+            self._add_published(result.recording_id, result.num_channels)
+        for failure in made.new.failures:
+            if failure.shard is None:
+                recording = failure.recording
+                self._add_published(recording.recording_id, recording.num_channels)
+        return made.new
+
+    def mergeable(self) -> Iterator[list[str]]:
+        """Groups of parts, of published recordings alone; each group is told once."""
+        parts = sorted(self._published_parts - self._num_waiting_in.keys())
+        while len(parts) >= MERGED_PARTS:
+            some, parts = parts[:MERGED_PARTS], parts[MERGED_PARTS:]
+            self._published_parts -= set(some)
+            yield some
+
+    def share(self, is_ours: Callable[[str], bool]) -> "PublisherShare":
+        """What another publisher needs to know of the sources that are its own."""
+        names = {source: some for source, some in self._names_of_source.items() if is_ours(source)}
+        return PublisherShare(
+            committed={
+                name: self._committed[name]
+                for some in names.values()
+                for name in some
+                if name in self._committed
+            },
+            published={name for some in names.values() for name in some if self.is_published(name)},
+            names_of_source=names,
+            duplicates={
+                name: copies
+                for name, copies in self._duplicates.items()
+                if is_ours(_source_of(name))
+            },
+            asked={
+                name: number for name, number in self._asked.items() if is_ours(_source_of(name))
+            },
+            published_failed_shards={
+                one for one in self._published_failed_shards if is_ours(_source_of(one[0]))
+            },
         )
 
-    def _result(self, outcomes: list[Outcome]) -> NewResults:
-        """With the revision that the plan asks for, which may be later than that of the shards."""
-        result = _result(outcomes, self._examine)
-        recording = result.results[0].recording
-        name = planned_id(recording.recording_id, recording.num_channels)
-        recording = replace(recording, revision=self._asked.get(name, recording.revision))
-        return NewResults(
-            tuple(replace(one, recording=recording) for one in result.transcripts),
-            tuple(replace(one, recording=recording) for one in result.failures),
+    def take_share(self, share: "PublisherShare") -> None:
+        """Go on with the sources of a share; parts that others may need are never merged."""
+        self._committed, self._duplicates = share.committed, share.duplicates
+        self._names_of_source = defaultdict(set, share.names_of_source)
+        self._published_failed_shards, self._asked = share.published_failed_shards, share.asked
+        self._published.update(share.published)
+        self._complete = {name: None for name, one in share.committed.items() if one.is_complete}
+        for known in share.committed.values():
+            self._num_waiting_in.update(known.parts)
+            self._shared_parts |= known.parts
+
+    def _some_complete(self) -> list[str]:
+        names: list[str] = []
+        num_shards = 0
+        for name in islice(self._complete, MAX_RECORDINGS_PER_FILE):
+            num_shards += self._committed[name].num_committed
+            if names and num_shards > MAX_SHARDS_PER_FILE:
+                break
+            names.append(name)
+        return names
+
+    def _order(self, names: list[str]) -> PublishOrder:
+        for name in names:
+            del self._complete[name]
+        self._ordered.update(names)
+        planned = {*names, *map(_source_of, names)}
+        failed = self._published_failed_shards
+        return PublishOrder(
+            names=tuple(names),
+            parts=tuple(sorted({part for name in names for part in self._committed[name].parts})),
+            duplicates={name: self._duplicates[name] for name in planned & self._duplicates.keys()},
+            revisions={name: self._asked[name] for name in planned & self._asked.keys()},
+            published_failed_shards=frozenset(failed) if failed else frozenset(),
         )
 
-    def _outcomes(self, names: list[str]) -> dict[str, list[Outcome]]:
-        """Everything committed of these recordings, in the order of the parts' names."""
-        parts = sorted({part for name in names for part in self._committed[name].parts})
-        found: dict[str, list[Outcome]] = defaultdict(list)
-        for outcomes in in_parallel(lambda part: outcomes_of(self._store, part, names), parts):
-            for outcome in outcomes:
-                found[outcome.recording.recording_id].append(outcome)
-        return found
-
-    def _with_duplicates(self, result: NewResults) -> Iterator[NewResults]:
-        yield result
-        recording = result.results[0].recording
-        is_split = recording.num_channels is not None
-        planned_name = recording.source_id if is_split else recording.recording_id
-        for other in self._duplicates.get(planned_name, []):
-            channel = recording.channel if is_split else other.channel
-            copy = replace(other, channel=channel, num_channels=recording.num_channels)
-            yield _copied(result, copy, recording.recording_id)
-
-    def _is_new(self, failure: Failure) -> bool:
-        """False if an earlier attempt published the failed shard and died before its transcript."""
-        if failure.shard is None:
-            return True
-        shard = (failure.recording.recording_id, failure.shard.index)
-        return shard not in self._published_failed_shards
-
-    def _mark_published(self, recording: Recording) -> None:
-        """Keep only the id of the recording."""
-        self._add_published(recording.recording_id, recording.num_channels)
-        self._complete.pop(recording.recording_id, None)
-        known = self._committed.pop(recording.recording_id, _Committed())
-        for part in known.parts:
+    def _forget(self, name: str) -> None:
+        self._ordered.discard(name)
+        for part in self._committed.pop(name, _Committed()).parts:
             self._num_waiting_in[part] -= 1
             if not self._num_waiting_in[part]:
                 del self._num_waiting_in[part]
-                self._published_parts.add(part)
-        if recording.num_channels is None:
-            self._forget_name(recording)
-
-    def _forget_name(self, recording: Recording) -> None:
-        names = self._names_of_source[recording.source_id]
-        names.discard(recording.recording_id)
-        if not names:
-            del self._names_of_source[recording.source_id]
+                self._published_parts |= {part} - self._shared_parts
 
     def _add_published(self, name: str, num_channels: int | None) -> None:
+        """Keep only the id; that of the source with its last channel."""
         self._published.add(name)
-        if num_channels is not None:
-            self._num_channels[_source_of(name)] = num_channels
-            self._names_of_source[_source_of(name)].add(name)
+        source = _source_of(name)
+        names = self._names_of_source[source]
+        if num_channels is None:
+            names.discard(name)
+            if not names:
+                del self._names_of_source[source]
+            return
+        names.add(name)
+        channels = [f"{source}-{number}" for number in range(num_channels)]
+        if all(channel in self._published for channel in channels):
+            self._published.add(source)
+            del self._names_of_source[source]
 
-    def _done_ids(self, recording: Recording) -> frozenset[str]:
-        names = self._names_of_source.get(recording.source_id, set())
+    def _done_ids(self, names: set[str]) -> frozenset[str]:
         shards = {
             shard_id(name, index)
             for name in names & self._committed.keys()
-            for index in self._committed[name].indices
+            for index in self._committed[name].indices()
         }
-        return frozenset(shards | (names & self._published))
-
-    def _merge_published_parts(self) -> None:
-        mergeable = sorted(self._published_parts - self._num_waiting_in.keys())
-        while len(mergeable) >= MERGED_PARTS:
-            some, mergeable = mergeable[:MERGED_PARTS], mergeable[MERGED_PARTS:]
-            merge(self._store, some)
-            self._published_parts -= set(some)
-
-
-def _result(outcomes: list[Outcome], examine: Callable[[Transcript], Transcript]) -> NewResults:
-    shards = [outcome for outcome in outcomes if isinstance(outcome, ShardTranscript)]
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    if shards and is_complete(outcome.shard for outcome in outcomes if outcome.shard is not None):
-        return NewResults((examine(stitch(shards, failed)),), tuple(_holes(shards, failed)))
-    return NewResults(failures=(_whole_failure(failed),))
-
-
-def _holes(shards: list[ShardTranscript], failed: list[Failure]) -> Iterator[Failure]:
-    """The failures of shards without a transcript, one for each, in order."""
-    seen = {transcript.shard.index for transcript in shards}
-    for failure in sorted(failed, key=_shard_index):
-        if failure.shard is not None and failure.shard.index not in seen:
-            seen.add(failure.shard.index)
-            yield failure
-
-
-def _whole_failure(failed: list[Failure]) -> Failure:
-    """One failure for a recording without a transcript."""
-    first = min(failed, key=_shard_index)
-    if first.shard is None:
-        return first
-    num_shards = len({_shard_index(failure) for failure in failed})
-    detail = first.detail if num_shards == 1 else f"all {num_shards} shards failed: {first.detail}"
-    return replace(first, shard=None, detail=detail)
-
-
-def _shard_index(failure: Failure) -> int:
-    """Failures of whole recordings come before those of shards."""
-    return -1 if failure.shard is None else failure.shard.index
-
-
-def _copied(result: NewResults, recording: Recording, original: str) -> NewResults:
-    return NewResults(
-        tuple(replace(t, recording=recording, duplicate_of=original) for t in result.transcripts),
-        tuple(replace(f, recording=recording, duplicate_of=original) for f in result.failures),
-    )
+        return frozenset(shards | {name for name in names if name in self._published})
 
 
 def _source_of(recording_id: str) -> str:

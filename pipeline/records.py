@@ -85,7 +85,6 @@ class Recording:
     revision: int = 1  # number of the generation of the plan that asks for this transcript
     prompt: str | None = None  # text that the model gets ahead of it
     prompt_audio: str | None = None  # file that the model hears ahead of it
-    terms: tuple[str, ...] = ()  # names and rare words that probably occur
     extra: str | None = None  # other columns of the manifest, as JSON
 
     def __post_init__(self) -> None:

@@ -28,4 +28,5 @@ def lines_of_commands(document: Path) -> list[str]:
     """Every line of a fenced block that runs `nightscribe`; continued lines are one."""
     text = "\n".join(code_blocks(document)).replace("\\\n", " ")
     found = re.findall(r"^(?:\$ )?(?:\.venv/bin/)?nightscribe (\w.*)$", text, re.MULTILINE)
-    return [line.partition(" #")[0].partition(" < ")[0].strip() for line in found]
+    without_comments = (line.partition(" #")[0].strip() for line in found)
+    return [re.sub(r" < [\w./-]+$", "", line) for line in without_comments]

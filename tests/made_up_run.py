@@ -7,12 +7,14 @@ and publishes now and then, as a real run does.
 import random
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.publishing import Publisher, Remaining
-from nightscribe.records import Recording
+from nightscribe.publishing import Publisher
+from nightscribe.records import PlannedRecording, Recording
 from nightscribe.storage.lease import LeaseConfig, take
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import commit
@@ -63,7 +65,7 @@ def run(store: Store, seed: int) -> None:
         publisher = Publisher(store, lease.check, index.duplicates, examine=lambda said: said)
         publisher.restore()
         publisher.publish()
-        left = [outcome for todo in publisher.remaining(in_order) for outcome in _left(todo)]
+        left = [outcome for todo in remaining(publisher, in_order) for outcome in _left(todo)]
         chance.shuffle(left)
         waiting = iter(left)
         while some := list(islice(waiting, chance.randint(1, 4))):
@@ -71,7 +73,23 @@ def run(store: Store, seed: int) -> None:
             if chance.random() < 0.3:
                 publisher.publish()
         publisher.publish()
-        assert not list(publisher.remaining(in_order))
+        assert not list(remaining(publisher, in_order))
+
+
+class Remaining(NamedTuple):
+    """A recording with something left to do, and which of its channels and shards are done."""
+
+    recording: Recording
+    done_ids: frozenset[str]
+
+
+def remaining(publisher: Publisher, plan: Iterable[PlannedRecording]) -> Iterator[Remaining]:
+    """What of the plan is still to be done, in its order."""
+    done_ids = publisher.done_ids()
+    for planned in plan:
+        recording = planned.recording
+        if planned.duplicate_of is None and not publisher.is_published(recording.recording_id):
+            yield Remaining(recording, done_ids.get(recording.source_id, frozenset()))
 
 
 def _left(todo: Remaining) -> list[Outcome]:

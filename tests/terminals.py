@@ -82,6 +82,11 @@ class Terminal:
             return not self._screen.cursor.hidden
 
     @property
+    def cursor_column(self) -> int:
+        with self._lock:
+            return self._screen.cursor.x
+
+    @property
     def lines(self) -> list[str]:
         """The screen as it is now, without blanks at the ends of lines."""
         with self._lock:

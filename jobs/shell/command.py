@@ -42,6 +42,7 @@ EXTRA_OF_MODULE = {
     "soxr": "serve",
     "google": "train",  # protobuf
     "jinja2": "report",
+    "apprise": "notify",
     "jiwer": "evaluate",
     "matplotlib": "train",
     "sacrebleu": "evaluate",

@@ -250,6 +250,7 @@ def details(progress: "Progress") -> list[str]:
     total = max(progress.estimated_s / HOUR_S, hours)
     counted = f"{hours:.1f} of {total:.1f} h" if total >= 1 else f"{_minutes(progress)} min"
     parts = [
+        f"waiting for {progress.waits_for}" if progress.waits_for else "",
         f"{counted} of audio",
         f"{progress.speed:.0f} x real time",
         "" if progress.occupancy is None else f"{progress.occupancy:.0%} slot occupancy",

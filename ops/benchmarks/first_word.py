@@ -34,7 +34,9 @@ def main() -> None:
         archive = one_minute(Path(folder))
         for turn in range(int(repeats)):
             for place in places:
-                taken[place].append(timed_run(place, archive, Path(folder) / f"{turn}{place.name}"))
+                seconds = timed_run(place, archive, Path(folder) / f"{turn}{place.name}")
+                taken[place].append(seconds)
+                sys.stderr.write(f"{place.name}: {' '.join(f'{s:.1f}' for s in seconds)}\n")
     sys.stdout.writelines(f"{line}\n" for line in table(taken))
 
 
@@ -84,6 +86,10 @@ def table(taken: dict[Path, list[tuple[float, ...]]]) -> Iterator[str]:
             for each in zip(*runs, strict=True)
         ]
         yield f"| {place.name} | {len(runs)} | {' | '.join(cells)} |"
+    yield ""
+    for place, runs in taken.items():
+        visible = ", ".join(f"{run[1]:.1f}" for run in runs)
+        yield f"Transcript visible in each run of {place.name}: {visible}."
 
 
 if __name__ == "__main__":

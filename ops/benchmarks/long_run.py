@@ -59,7 +59,7 @@ MAX_MORE_DESCRIPTORS = 8
 # The last workers leave an empty file each, the scratch folder its lock.
 MAX_TEMPORARY = 16
 # Inside `ray::MapWorker(MapBatches(TranscribingActor))` and the like.
-OURS = ("TranscribingActor", "read_remaining", "write_part", "AttemptRegistry")
+OURS = ("TranscribingActor", "read_packets", "publish_recordings", "AttemptRegistry")
 
 # Of a process: its role, private memory, open descriptors.
 Held = tuple[str, int, int]

@@ -10,18 +10,17 @@ import resource
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
 
-from nightscribe.cluster.audio_task import task_batches, task_size
+from nightscribe.cluster.read_tasks import task_ends
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher
 from nightscribe.records import Recording
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.locations import S3Config, open_store
-from nightscribe.storage.run import begin, index_plan, read_plan, write_plan
+from nightscribe.storage.run import begin, index_plan, write_plan
 
 # One in a hundred objects has the bytes of the one before it.
 COPY_EVERY = 100
@@ -46,15 +45,15 @@ def planning(folder: Path, num_recordings: int) -> Iterator[str]:
 
     def hand_out() -> None:
         publisher = Publisher(store, lambda: None, {}, lambda transcript: transcript)
-        remaining = publisher.remaining(read_plan(path))
-        size = task_size(num_recordings, MEAN_S * num_recordings, NUM_DECODERS)
-        deque(task_batches(remaining, size), maxlen=0)
+        for batch in index_plan(path).batches:
+            publisher.are_published(batch["recording_id"].to_pylist())
+            task_ends(batch["estimated_s"].to_numpy(), NUM_DECODERS)
 
     steps: dict[str, Callable[[], object]] = {
         "planned and written": write,
         "stored with the run": lambda: begin(store, path, {}),
         "indexed": lambda: index_plan(path),
-        "made blocks for workers": hand_out,
+        "divided into tasks": hand_out,
     }
     rows = [step_row(name, step) for name, step in steps.items()]
     yield f"{num_recordings:,} objects, a plan of {path.stat().st_size / 2**20:.0f} MiB"

@@ -11,9 +11,8 @@ LOOK_S = 1.0
 ROLES = {
     "ray::TranscribingActor": "transcriber",
     "TranscribingActor": "transcriber",
-    "read_remaining": "reader",
-    "ReadRemaining": "reader",
-    "write_part": "writer",
+    "read_packets": "reader",
+    "publish_recordings": "publisher",
     "ffmpeg": "ffmpeg",
     "AttemptRegistry": "registry",
     "raylet": "raylet",

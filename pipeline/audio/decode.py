@@ -55,6 +55,11 @@ class DecodeConfig:
     """Limits of one decoding."""
 
     ffmpeg: str | None = option(None, "the ffmpeg program; null: the system's, else a bundled one")
+    track: int | None = option(
+        None,
+        "audio track to decode, counted from 0; null: the first, and a file with more is partial",
+        minimum=0,
+    )
     block_s: float = option(10.0, "seconds of audio decoded at a time", above=0)
     max_recording_s: float = option(
         48 * 3600.0, "longer recordings are cut off and marked partial", above=0
@@ -76,7 +81,7 @@ class AudioDecoder:
     def __init__(self, path: str | Path, config: DecodeConfig, sample_rate_hz: int) -> None:
         self._config, self._rate_hz, self._path = config, sample_rate_hz, Path(path)
         program = ffmpeg.find_ffmpeg(config.ffmpeg)
-        command = ffmpeg.decoding_command(program, str(path), sample_rate_hz)
+        command = ffmpeg.decoding_command(program, str(path), sample_rate_hz, config.track or 0)
         self._process = start_ffmpeg(command, config)
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
@@ -116,9 +121,12 @@ class AudioDecoder:
         if self._abort_reason is None:
             self._wait()
         self._end()
+        num_tracks = ffmpeg.num_audio_tracks(self._first_lines)
         return judge(
             decoded_s=self._num_samples / self._rate_hz,
-            stated_s=self._stated_s(),
+            # A file with several tracks states the duration of the longest.
+            stated_s=self._stated_s() if num_tracks < 2 else None,
+            num_unheard_tracks=max(num_tracks - 1, 0) if self._config.track is None else 0,
             is_cut_short=self._path.is_file() and ends_within_page(self._path),
             lines=list(self._lines),
             exit_code=self._process.returncode or 0,

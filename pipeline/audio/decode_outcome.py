@@ -59,10 +59,19 @@ def judge(
     lines: list[str],
     exit_code: int,
     abort_reason: str | None,
+    num_unheard_tracks: int = 0,
 ) -> DecodeOutcome:
     """Compare the decoded length with the header, and read what ffmpeg reported."""
     errors = [_message(line) for line in lines if re.search(r"\[(error|fatal|panic)\]", line)]
     reason = abort_reason or _reason(decoded_s, stated_s, is_cut_short, errors, exit_code)
+    if reason is None and num_unheard_tracks:
+        return DecodeOutcome(
+            status="partial",
+            duration_s=decoded_s,
+            reason="tracks",
+            detail=f"the first of {num_unheard_tracks + 1} audio tracks is transcribed; "
+            "decode.track chooses one",
+        )
     if reason is None:
         return DecodeOutcome(status="ok", duration_s=decoded_s)
     return DecodeOutcome(

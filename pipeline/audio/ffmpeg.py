@@ -50,10 +50,10 @@ def _about(program: str) -> str:
     return about.stdout
 
 
-def decoding_command(program: str, path: str, sample_rate_hz: int) -> list[str]:
-    """The command that writes the first audio stream of a file, all channels, as WAV to a pipe."""
+def decoding_command(program: str, path: str, sample_rate_hz: int, track: int = 0) -> list[str]:
+    """The command that writes one audio stream of a file, all channels, as WAV to a pipe."""
     stream = ffmpeg.output(
-        _SOURCE["a:0"],
+        _SOURCE[f"a:{track}"],
         "pipe:1",
         af=_resampling(program, sample_rate_hz),
         format="wav",
@@ -103,6 +103,12 @@ def _resampling(program: str, sample_rate_hz: int) -> str:
     if "--enable-libsoxr" in _about(program):
         return f"aresample={sample_rate_hz}:resampler=soxr:precision=28"
     return f"aresample={sample_rate_hz}:filter_size=64:phase_shift=12:cutoff=0.975"
+
+
+def num_audio_tracks(lines: list[str]) -> int:
+    """The audio streams that ffmpeg lists of its input."""
+    text = "\n".join(lines).partition("Output #")[0]
+    return len(re.findall(r"Stream #0:[^\n]*?: Audio: ", text))
 
 
 def stated_duration_s(lines: list[str]) -> float | None:

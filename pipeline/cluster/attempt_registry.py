@@ -1,8 +1,9 @@
 """Which worker works on what: finds the shard or file that kills its workers.
 
-One actor for each run. A worker registers a shard or file before it begins and removes it when it
-is done. What a dead worker had registered stays, so the worker that retries it learns how many
-workers it has killed. The registry also adds up what workers report about engines and stages.
+One actor for each graph. A worker registers everything of a task or packet at once before it
+begins, and removes it when it is done. What a dead worker had registered stays, so the worker that
+retries it learns how many workers it has killed, and registers it in smaller groups. The registry
+also adds up what workers report about engines and stages, and tells them that the run drains.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ class EngineSteps:
 
     num_slot_steps: int
     num_live_steps: int
+    transcribed_s: float = 0.0  # seconds of recordings whose transcription has ended
 
 
 def this_node() -> str:
@@ -30,6 +32,18 @@ def this_node() -> str:
 
 def _living_nodes() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryReport:
+    """What the driver asks for at every heartbeat."""
+
+    engines: list[EngineSteps]
+    time_by_stage: dict[str, StageTime]
+    num_retries: int
+    num_open: int  # shards and files that have begun and not ended
+    oldest_name: str  # of them
+    num_packets_ended: int
 
 
 @dataclass
@@ -42,68 +56,107 @@ class AttemptRegistry:
 
     living_nodes: Callable[[], set[str]] = _living_nodes
     open_attempts: dict[str, list[str]] = field(default_factory=dict)  # by name: their machines
-    is_draining: bool = False
+    has_drained: bool = False  # nothing may begin
+    has_stopped: bool = False  # and nothing is left that had begun
     num_retries: int = 0
+    num_packets_ended: int = 0
     engines: dict[str, EngineSteps] = field(default_factory=dict)
     time_by_stage: dict[str, StageTime] = field(default_factory=dict)
 
-    def worker_deaths(self, names: Sequence[str]) -> list[int] | None:
-        """How many workers each name has killed; None: the run drains, begin nothing."""
-        if self.is_draining:
-            return None
-        is_any_open = any(name in self.open_attempts for name in names)
-        living = self.living_nodes() if is_any_open else set()
-        return [sum(node in living for node in self.open_attempts.get(name, ())) for name in names]
+    def begin(self, names: Sequence[str], node: str) -> list[int] | None:
+        """How many workers each name has killed; None: the run drains, begin nothing.
 
-    def begin(self, name: str, node: str) -> bool:
-        """Register an attempt on a machine; whether it may begin."""
-        if self.is_draining:
+        The names without an earlier attempt are registered; the others only with `begin_again`.
+        """
+        if self.has_drained:
+            self.end(names)
+            return None
+        known = [name for name in names if name in self.open_attempts]
+        living = self.living_nodes() if known else set()
+        for name in names:
+            self.open_attempts.setdefault(name, [])
+        deaths = [sum(one in living for one in self.open_attempts[name]) for name in names]
+        self.num_retries += len(known)
+        for name, num_deaths in zip(names, deaths, strict=True):
+            if not num_deaths:
+                self.open_attempts[name] = [node]
+        return deaths
+
+    def begin_again(self, names: Sequence[str], node: str) -> bool:
+        """Register names that were in a dead worker; whether they may begin."""
+        if self.has_drained:
+            self.end(names)
             return False
-        self.num_retries += name in self.open_attempts
-        self.open_attempts.setdefault(name, []).append(node)
+        for name in names:
+            self.open_attempts.setdefault(name, []).append(node)
         return True
 
-    def end(self, name: str, worker: str = "", steps: EngineSteps | None = None) -> None:
-        self.open_attempts.pop(name, None)
-        if steps is not None:
-            self.report_engine(worker, steps)
+    def end(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.open_attempts.pop(name, None)
 
-    def report_engine(self, worker: str, steps: EngineSteps) -> None:
+    def end_packet(
+        self, names: Sequence[str], worker: str, steps: EngineSteps, stage: str, time: StageTime
+    ) -> None:
+        """The receipts of one more packet are on their way to the driver."""
+        self.end(names)
+        self.num_packets_ended += 1
         self.engines[worker] = steps
+        self.add_stage_time(stage, time)
 
-    def engine_reports(self) -> tuple[list[EngineSteps], int]:
-        """The last report of every engine, and the number of retries after worker deaths."""
-        return list(self.engines.values()), self.num_retries
+    def report_engine(self, worker: str, steps: EngineSteps) -> bool:
+        """Store the last report of an engine; whether the run drains."""
+        self.engines[worker] = steps
+        return self.has_drained
 
     def add_stage_time(self, stage: str, time: StageTime) -> None:
         """Add the time that a worker of this stage worked and waited."""
         self.time_by_stage[stage] = self.time_by_stage.get(stage, StageTime()) + time
 
-    def stage_times(self) -> dict[str, StageTime]:
-        """The time that all workers of each stage worked and waited."""
-        return self.time_by_stage
+    def report(self) -> RegistryReport:
+        return RegistryReport(
+            engines=list(self.engines.values()),
+            time_by_stage=dict(self.time_by_stage),
+            num_retries=self.num_retries,
+            num_open=len(self.open_attempts),
+            oldest_name=next(iter(self.open_attempts), ""),
+            num_packets_ended=self.num_packets_ended,
+        )
 
-    def open_names(self) -> list[str]:
+    def open_names(self, most: int) -> list[str]:
         """What has begun and not ended, oldest first."""
-        return list(self.open_attempts)
+        return list(self.open_attempts)[:most]
 
     def drain(self) -> None:
         """Let what has begun end, and begin nothing else."""
-        self.is_draining = True
+        self.has_drained = True
+
+    def stop(self) -> None:
+        """Tell read tasks that are still to start that they need not."""
+        self.has_drained = self.has_stopped = True
+
+    def is_draining(self) -> bool:
+        return self.has_drained
+
+    def is_stopped(self) -> bool:
+        return self.has_stopped
 
 
 class RegistryHandle(Protocol):
     """The methods of an AttemptRegistry, each with `.remote`."""
 
-    worker_deaths: Any
     begin: Any
+    begin_again: Any
     end: Any
+    end_packet: Any
     report_engine: Any
-    engine_reports: Any
     add_stage_time: Any
-    stage_times: Any
+    report: Any
     open_names: Any
     drain: Any
+    stop: Any
+    is_draining: Any
+    is_stopped: Any
 
 
 def open_registry() -> RegistryHandle:
@@ -118,7 +171,7 @@ def open_registry() -> RegistryHandle:
         scheduling_strategy=node,
         max_restarts=-1,
         max_task_retries=-1,
-        # Each shard makes several calls; without this the cluster would keep a history of all.
+        # Each packet makes several calls; without this the cluster would keep a history of all.
         enable_task_events=False,
     )
     return cast(RegistryHandle, made.remote())

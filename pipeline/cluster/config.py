@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from nightscribe.options import check_options, option
 
-ROWS_PER_BLOCK = 4
 # The number of slots that fit a GPU is unknown before the model is loaded.
 UNKNOWN_SLOTS = 256
+ACTORS_PER_EXECUTOR = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +27,8 @@ class ClusterConfig:
     )
     cpus_per_actor: float | None = option(
         None,
-        "CPUs per actor, and its number of threads; null: 1 beside a GPU; without GPUs all CPUs "
-        "that the audio workers leave",
+        "CPUs per actor, and its number of threads; null: 2 beside a GPU of a machine with 8 CPUs "
+        "or more per GPU, else 1; without GPUs all CPUs that the audio workers leave",
         minimum=0,
     )
     num_audio_workers: int | None = option(
@@ -39,7 +39,13 @@ class ClusterConfig:
     )
     cpus_per_audio_worker: float = option(1.0, "CPUs per audio worker", above=0)
     shards_in_flight: int | None = option(
-        None, "shards queued at an actor at once; null: twice its slots", minimum=1
+        None, "shards queued at an actor at once; null: three times its slots", minimum=1
+    )
+    drivers: int | None = option(
+        None,
+        "executors that divide a run by the ids of recordings, each with a graph of its own; "
+        "null: one for every 8 actors",
+        minimum=1,
     )
     max_worker_deaths: int = option(
         3,
@@ -53,7 +59,7 @@ class ClusterConfig:
         above=0,
     )
     block_mib: float = option(
-        8.0, "size of the blocks of samples sent from audio workers to actors", above=0
+        64.0, "largest block of samples sent from audio workers to actors", above=0
     )
     object_store_gib: float | None = option(
         None, "shared memory of a Ray that is started on this machine; null: Ray's default"
@@ -61,6 +67,12 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         check_options(self, "cluster")
+
+
+def num_executors(config: ClusterConfig, num_actors: int) -> int:
+    """One executor keeps some dozens of transcribers busy; none is without a transcriber."""
+    wanted = config.drivers or -(-num_actors // ACTORS_PER_EXECUTOR)
+    return max(min(wanted, num_actors), 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,16 +86,11 @@ class RayConfig:
     )
 
 
-def calls_per_actor(config: ClusterConfig, num_slots: int | None) -> int:
-    """Blocks that an actor works on at once: enough to fill its slots while some rows are slow."""
-    rows = config.shards_in_flight or 2 * (num_slots or UNKNOWN_SLOTS)
-    return max(-(-rows // ROWS_PER_BLOCK), 2)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntervalsConfig:
     """How often results and status are written."""
 
+    commit_s: float = option(5.0, "seconds between two commits of a transcriber", above=0)
     publish_s: float = option(30.0, "seconds between two files of transcripts", above=0)
     heartbeat_s: float = option(10.0, "seconds between two updates of status.json", above=0)
     retire_s: float = option(

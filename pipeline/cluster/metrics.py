@@ -12,8 +12,7 @@ from typing import Protocol
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from nightscribe.publishing import NewResults
-from nightscribe.records import ShardTranscript
+from nightscribe.results import NewResults
 
 COUNTERS = {
     "nightscribe_audio_seconds_total": "Seconds of audio transcribed",
@@ -96,15 +95,15 @@ def export_engine_stats(owner: EngineOwner) -> None:
     ).start()
 
 
-def count_transcribed(transcript: ShardTranscript) -> None:
-    """Count a shard and its words."""
-    metrics().add("nightscribe_audio_seconds_total", transcript.shard.owned_s)
-    metrics().add("nightscribe_words_total", len(transcript.words))
-    metrics().add("nightscribe_shards_total", 1)
+def count_transcribed(audio_s: float, num_words: float, num_shards: float) -> None:
+    """Count shards and their words."""
+    metrics().add("nightscribe_audio_seconds_total", audio_s)
+    metrics().add("nightscribe_words_total", num_words)
+    metrics().add("nightscribe_shards_total", num_shards)
 
 
 def count_decoded(decoded_s: float, busy_s: float) -> None:
-    """Count the audio of a shard and the time that decoding it took."""
+    """Count decoded audio and the time that decoding it took."""
     metrics().add("nightscribe_decoded_seconds_total", decoded_s)
     metrics().add("nightscribe_decode_busy_seconds_total", busy_s)
 

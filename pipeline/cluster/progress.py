@@ -1,17 +1,23 @@
 """The state of a run: what the display, status.json and the summary show."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from nightscribe.publishing import NewResults
-from nightscribe.records import Failure, Transcript
+from nightscribe.results import NewResults
 
 # The speed is that of the recent past: after a resume or the loss of a machine, the average of
 # the run would say little about what comes.
-SPEED_WINDOW_S = 120.0
+SPEED_WINDOW_S = 60.0
+MIN_LEFT_SHARE = 0.01
+ENDED = ("finished", "stopped", "failed")
+# What several executors count by themselves.
+SUMMED = (
+    *("num_transcripts", "num_partial", "num_new_failures", "num_new_done", "num_words"),
+    *("committed_s", "num_shards", "num_retries"),
+)
 # The report draws a few hundred points, however long the run takes.
 MAX_HISTORY = 240
 
@@ -84,7 +90,8 @@ class Progress:
     num_new_failures: int = 0  # recordings without a transcript
     num_new_done: float = 0.0  # a channel is a fraction of its file
     num_words: int = 0
-    transcribed_s: float = 0.0
+    committed_s: float = 0.0  # seconds of recordings whose words are safe
+    transcribed_s: float = 0.0  # with what workers report and have not committed
     num_shards: int = 0
     num_retries: int = 0  # shards and files, after their worker died
     occupancy: float | None = None  # since the last heartbeat
@@ -92,19 +99,27 @@ class Progress:
     started_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
     detail: str = ""
-    history: list[tuple[float, float, float | None]] = field(default_factory=list)
+    waits_for: str = ""  # what a run that drains has not ended yet
+    history: list[tuple[float, float, float | None, int]] = field(default_factory=list)
     waits: list[dict[str, Any]] = field(default_factory=list)  # by stage, see `set_stage_times`
+    num_slot_steps: int = 0  # of all engines
+    num_live_steps: int = 0  # of them, with a stream in the slot
     # Durations come from a clock that nobody can set.
     _started_s: float = field(default_factory=lambda: time.monotonic())
     _updated_s: float = field(default_factory=lambda: time.monotonic())
     _recent: list[tuple[float, float]] = field(default_factory=list)
     _history_interval_s: float = 1.0
 
-    def receive(self, rows: Iterable[dict[str, Any]]) -> None:
-        for row in rows:
-            self.num_shards += 1
-            self.transcribed_s += row["transcribed_s"]
-            self.num_words += row["num_words"]
+    def receive(self, num_shards: int, committed_s: float, num_words: int) -> None:
+        """Count what was committed."""
+        self.num_shards += num_shards
+        self.committed_s += committed_s
+        self.num_words += num_words
+        self.set_heard(self.transcribed_s)
+
+    def set_heard(self, heard_s: float) -> None:
+        """Set the seconds that workers report; they never fall behind what is committed."""
+        self.transcribed_s = max(heard_s, self.committed_s, self.transcribed_s)
         self._update_speed()
 
     def add_results(self, new: NewResults) -> None:
@@ -113,9 +128,28 @@ class Progress:
         self.num_partial += sum(one.status == "partial" for one in new.transcripts)
         failed = [one for one in new.failures if one.shard is None]
         self.num_new_failures += len(failed)
-        finished: list[Transcript | Failure] = [*new.transcripts, *failed]
-        for result in finished:
-            self.num_new_done += 1 / (result.recording.num_channels or 1)
+        channels = [one.num_channels for one in new.transcripts]
+        channels += [one.recording.num_channels for one in failed]
+        self.num_new_done += sum(1 / (num_channels or 1) for num_channels in channels)
+
+    def set_steps(self, num_slot_steps: int, num_live_steps: int) -> None:
+        """Set the steps that all engines have made so far."""
+        self.occupancy = _share(
+            num_live_steps - self.num_live_steps, num_slot_steps - self.num_slot_steps
+        )
+        self.mean_occupancy = _share(num_live_steps, num_slot_steps)
+        self.num_slot_steps, self.num_live_steps = num_slot_steps, num_live_steps
+
+    def set_sum(self, parts: Sequence["Progress"]) -> None:
+        """Set the counts of a run that several executors work on, by theirs."""
+        for name in SUMMED:
+            setattr(self, name, sum(getattr(part, name) for part in parts))
+        self.set_steps(
+            sum(part.num_slot_steps for part in parts), sum(part.num_live_steps for part in parts)
+        )
+        self.waits = _summed_waits(parts)
+        self.waits_for = "; ".join(part.waits_for for part in parts if part.waits_for)
+        self.set_heard(sum(part.transcribed_s for part in parts))
 
     def set_stage_times(self, time_by_stage: Mapping[str, StageTime]) -> None:
         """Set the total time that the workers of each stage worked and waited."""
@@ -152,10 +186,26 @@ class Progress:
     @property
     def left_s(self) -> float | None:
         """The estimated time to the end; None where there is no estimate."""
-        if self.state in ("finished", "stopped", "failed"):
+        if self.state in ENDED:
             return None
-        left = max(self.estimated_s - self.transcribed_s, 0.0)
-        return left / self.speed if self.speed > 0 else None
+        # Durations that were estimated may be too short: what is left is never nothing.
+        left = max(self.estimated_s - self.transcribed_s, MIN_LEFT_SHARE * self.transcribed_s)
+        return max(left / self.speed, 1.0) if self.speed > 0 else None
+
+    @property
+    def phase(self) -> str:
+        """starting: nothing was transcribed yet; publishing: everything was."""
+        if self.state != "running":
+            return self.state
+        if not self.transcribed_s:
+            return "starting"
+        return "transcribing" if self.transcribed_s < self.estimated_s else "finishing"
+
+    def end(self, state: str, detail: str = "") -> None:
+        """From now on the counts are those of what is safe."""
+        self.state, self.detail, self.waits_for = state, detail, ""
+        self.transcribed_s = self.committed_s
+        self._update_speed()
 
     def document(self) -> dict[str, Any]:
         """The content of status.json."""
@@ -164,6 +214,7 @@ class Progress:
             "history": [*self.history, self._point()],
             "num_done": self.num_done,
             "num_failures": self.num_failures,
+            "phase": self.phase,
             "speed": round(self.speed, 2),
             "left_s": None if self.left_s is None else round(self.left_s),
             "started_at": _iso_time(self.started_at),
@@ -186,8 +237,22 @@ class Progress:
             self.history = self.history[::2]
             self._history_interval_s *= 2
 
-    def _point(self) -> tuple[float, float, float | None]:
-        return round(self.elapsed_s, 2), round(self.transcribed_s, 2), self.occupancy
+    def _point(self) -> tuple[float, float, float | None, int]:
+        times_s = round(self.elapsed_s, 2), round(self.transcribed_s, 2)
+        return *times_s, self.occupancy, self.num_live_steps
+
+
+def _share(num_live_steps: int, num_slot_steps: int) -> float | None:
+    return num_live_steps / num_slot_steps if num_slot_steps > 0 else None
+
+
+def _summed_waits(parts: Sequence[Progress]) -> list[dict[str, Any]]:
+    by_stage: dict[str, dict[str, Any]] = {}
+    for wait in (wait for part in parts for wait in part.waits):
+        total = by_stage.setdefault(wait["stage"], {**wait, "busy_s": 0.0, "waiting_s": 0.0})
+        total["busy_s"] = round(total["busy_s"] + wait["busy_s"], 2)
+        total["waiting_s"] = round(total["waiting_s"] + wait["waiting_s"], 2)
+    return list(by_stage.values())
 
 
 def _iso_time(time_s: float) -> str:

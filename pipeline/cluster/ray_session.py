@@ -68,7 +68,7 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         # Threads of Ray Data that still run log tracebacks about a Ray that is shut down.
-        _set_log_levels(logging.CRITICAL)
+        silence_ray()
         ray.shutdown()
 
 
@@ -176,6 +176,11 @@ def _quiet_logs() -> None:
     logging.getLogger("ray").propagate = True
     # It warns that its progress bars are disabled, which is intended.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+
+
+def silence_ray() -> None:
+    """Log no more errors of Ray, before it is made to fail."""
+    _set_log_levels(logging.CRITICAL)
 
 
 def _set_log_levels(level: int) -> None:

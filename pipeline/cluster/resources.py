@@ -21,6 +21,8 @@ POLL_S = 1.0
 # Ray may take this long to free the resources of a job that has ended.
 RELEASE_S = 30.0
 MIN_FREE_CPUS = 0.25
+# Stitching and writing tables for one GPU.
+PUBLISH_CPUS_PER_GPU = 0.25
 SHARED_CPU = 0.5
 
 Made = TypeVar("Made")
@@ -32,6 +34,9 @@ class ClusterLacksError(NightscribeError):
     """The cluster is too small for what was asked."""
 
     fault = "environment"
+
+
+ROOMY_CPUS_PER_GPU = 8  # from here on a second CPU for a transcriber is not missed by decoders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +116,11 @@ def plan_pool(
     if wanted > places:
         each = f"{gpus_per_actor:g} GPU and {cpus_per_actor:g} CPU"
         raise ClusterLacksError(_too_few(wanted, places, each, gpus, cpus))
-    fitting = _fitting_audio_workers(cpus, wanted, cpus_per_actor, config)
+    publish_cpus = max(MIN_FREE_CPUS, PUBLISH_CPUS_PER_GPU * wanted * min(gpus_per_actor, 1.0))
+    taken_cpus = wanted * cpus_per_actor
+    fitting = int((cpus - taken_cpus - publish_cpus) / config.cpus_per_audio_worker)
+    if fitting < 1:
+        raise ClusterLacksError(_too_few_cpus(cpus, wanted, taken_cpus, publish_cpus, config))
     return Pool(
         num_actors=wanted,
         gpus_per_actor=gpus_per_actor,
@@ -119,22 +128,6 @@ def plan_pool(
         num_audio_workers=min(config.num_audio_workers or fitting, fitting),
         num_slots=num_slots,
     )
-
-
-def _fitting_audio_workers(
-    cpus: float, num_actors: int, cpus_per_actor: float, config: ClusterConfig
-) -> int:
-    """The audio workers that fit beside the transcribers."""
-    taken_cpus = num_actors * cpus_per_actor
-    fitting = int((cpus - taken_cpus - MIN_FREE_CPUS) / config.cpus_per_audio_worker)
-    if fitting < 1:
-        raise ClusterLacksError(
-            f"the cluster has {cpus:g} CPUs, {num_actors} transcribers take "
-            f"{taken_cpus:g} of them and decoding needs "
-            f"{config.cpus_per_audio_worker + MIN_FREE_CPUS:g} more: add CPUs, or lower "
-            "cluster.cpus_per_actor or cluster.cpus_per_audio_worker"
-        )
-    return fitting
 
 
 def _cpus_per_actor(
@@ -149,9 +142,16 @@ def _cpus_per_actor(
     # On two CPUs both have to share one; Ray only counts.
     least = SHARED_CPU if SHARED_CPU <= left < 1 else 1.0
     if gpus_per_actor:
-        return least
+        with_gpus = [node for node in nodes if node.get("GPU", 0.0)]
+        is_roomy = bool(with_gpus) and all(map(_has_room, with_gpus))
+        return 2.0 if gpus_per_actor >= 1 and is_roomy else least
     actors_per_node = -(-(config.num_actors or 1) // len(nodes))
     return max(float(int(left / actors_per_node)), least)
+
+
+def _has_room(node: Mapping[str, float]) -> bool:
+    """Whether the engine's thread can have a CPU of its own, beside one for all other threads."""
+    return node.get("CPU", 0.0) >= ROOMY_CPUS_PER_GPU * node["GPU"]
 
 
 def _places(node: Mapping[str, float], gpus: float, cpus: float) -> int:
@@ -169,4 +169,14 @@ def _too_few(wanted: int, places: int, each: str, gpus: float, cpus: float) -> s
         f"{wanted} transcribers of {each} each were asked for and {places} fit: the cluster has "
         f"{gpus:g} GPUs and {cpus:g} CPUs; add machines, lower cluster.num_actors or "
         "cluster.gpus_per_actor, or raise cluster.wait_s to wait for more machines"
+    )
+
+
+def _too_few_cpus(
+    cpus: float, num_actors: int, taken_cpus: float, publish_cpus: float, config: ClusterConfig
+) -> str:
+    return (
+        f"the cluster has {cpus:g} CPUs, {num_actors} transcribers take {taken_cpus:g} of them, "
+        f"and decoding and publishing need {config.cpus_per_audio_worker + publish_cpus:g} more: "
+        "add CPUs, or lower cluster.cpus_per_actor or cluster.cpus_per_audio_worker"
     )

@@ -1,5 +1,10 @@
-"""Records to the rows of Ray's blocks, and back."""
+"""Records to the rows of Ray's blocks, and back.
 
+A packet is one row: the shards of some minutes of sound, or failures. Ray may cut blocks between
+rows, so a packet travels as it was made; its samples lie in one buffer and are not copied again.
+"""
+
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -7,37 +12,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nightscribe.publishing import Remaining
 from nightscribe.records import Failure, Shard, Span
 from nightscribe.storage.parts import Receipt
-from nightscribe.storage.rows import (
-    Outcome,
-    outcome_row,
-    recording_of,
-    recording_row,
-    shard_of,
-    shard_row,
-)
-from nightscribe.storage.schema import PARTS_SCHEMA
+from nightscribe.storage.rows import Outcome
 
-_RECORDING = PARTS_SCHEMA.field("recording").type
-
-REMAINING_SCHEMA = pa.schema([("recording", _RECORDING), ("done_ids", pa.list_(pa.string()))])
-CUT_SCHEMA = pa.schema(
+PACKET_SCHEMA = pa.schema([("cuts", pa.binary()), ("samples", pa.large_binary())])
+RECEIPTS_SCHEMA = pa.schema(
     [
-        ("recording", _RECORDING),
-        ("shard", PARTS_SCHEMA.field("shard").type),
-        ("speech", PARTS_SCHEMA.field("speech").type),
-        ("samples", pa.large_binary()),
-        ("failure", PARTS_SCHEMA.field("failure").type),
-    ]
-)
-RECEIPT_SCHEMA = pa.schema(
-    [
-        ("part", pa.string()),
-        ("recording_id", pa.string()),
-        ("shard_index", pa.int32()),
-        ("is_last", pa.bool_()),
+        ("part", pa.list_(pa.string())),
+        ("recording_id", pa.list_(pa.string())),
+        ("shard_index", pa.list_(pa.int32())),
+        ("is_last", pa.list_(pa.bool_())),
         ("transcribed_s", pa.float64()),
         ("num_words", pa.int64()),
     ]
@@ -56,73 +41,87 @@ class CutShard:
 Cut = CutShard | Failure
 
 
-def remaining_table(remaining: Iterable[Remaining]) -> pa.Table:
-    rows = [
-        {"recording": recording_row(one.recording), "done_ids": sorted(one.done_ids)}
-        for one in remaining
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketSize:
+    """A packet is full with this many shards, or with fewer of this many bytes.
+
+    The first packet of a task may hold fewer, and each next one twice as many. When a packet is
+    full depends on nothing but the shards: a task that Ray repeats must make the same packets.
+    """
+
+    num_shards: int
+    num_bytes: int
+    num_first: int
+
+    def limit(self, packet: int) -> int:
+        """The most shards in the packet of this number."""
+        return min(self.num_shards, self.num_first << min(packet, 16))
+
+
+def packets(cuts: Iterable[Cut], size: PacketSize) -> Iterator[list[Cut]]:
+    """The cuts in order, some in each packet."""
+    packet: list[Cut] = []
+    num_bytes = number = 0
+    for cut in cuts:
+        packet.append(cut)
+        num_bytes += cut.samples_N.nbytes if isinstance(cut, CutShard) else 0
+        if len(packet) >= size.limit(number) or num_bytes >= size.num_bytes:
+            yield packet
+            packet, num_bytes, number = [], 0, number + 1
+    if packet:
+        yield packet
+
+
+def packet_table(cuts: Sequence[Cut]) -> pa.Table:
+    """One row; equal recordings of its shards are stored once."""
+    shards = [cut for cut in cuts if isinstance(cut, CutShard)]
+    described = [
+        cut if isinstance(cut, Failure) else (cut.shard, cut.speech, len(cut.samples_N))
+        for cut in cuts
     ]
-    return pa.Table.from_pylist(rows, schema=REMAINING_SCHEMA)
-
-
-def remaining_of(table: pa.Table) -> Iterator[Remaining]:
-    for row in table.to_pylist():
-        yield Remaining(recording_of(row["recording"]), frozenset(row["done_ids"]))
-
-
-def cut_table(cut: Cut) -> pa.Table:
-    row = _failure_row(cut) if isinstance(cut, Failure) else _shard_row(cut)
-    return pa.Table.from_pylist([row], schema=CUT_SCHEMA)
+    samples_N = np.concatenate([cut.samples_N for cut in shards] or [np.zeros(0, np.int16)])
+    ends = pa.py_buffer(np.array([0, samples_N.nbytes], np.int64))
+    samples = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), 1, [None, ends, pa.py_buffer(samples_N)]
+    )
+    return pa.table([pa.array([pickle.dumps(described)], pa.binary()), samples], PACKET_SCHEMA)
 
 
 def cuts_of(table: pa.Table) -> Iterator[Cut]:
-    for row in table.to_pylist():
-        recording = recording_of(row["recording"])
-        shard = shard_of(row, recording)
-        if row["failure"]:
-            yield Failure(recording=recording, shard=shard, **row["failure"])
-        else:
-            assert shard is not None
-            speech = tuple(Span(**span) for span in row["speech"])
-            yield CutShard(shard, np.frombuffer(row["samples"], np.int16), speech)
+    """The cuts of packets; their samples are views of the memory that the table holds."""
+    for described, samples in zip(table["cuts"], table["samples"], strict=True):
+        samples_N = np.frombuffer(samples.as_buffer(), np.int16)
+        start = 0
+        for cut in pickle.loads(described.as_py()):
+            if isinstance(cut, Failure):
+                yield cut
+                continue
+            shard, speech, num_samples = cut
+            yield CutShard(shard, samples_N[start : start + num_samples], speech)
+            start += num_samples
 
 
-def outcome_table(outcomes: Sequence[Outcome]) -> pa.Table:
-    return pa.Table.from_pylist([outcome_row(one) for one in outcomes], schema=PARTS_SCHEMA)
+def receipts_table(receipts: Sequence[Receipt], outcomes: Sequence[Outcome]) -> pa.Table:
+    """One row: the receipts of a packet, with the counts for the progress."""
+    names = ("part", "recording_id", "shard_index", "is_last")
+    row = {
+        **{name: [getattr(receipt, name) for receipt in receipts] for name in names},
+        "transcribed_s": sum(map(transcribed_s, outcomes)),
+        "num_words": sum(
+            0 if isinstance(outcome, Failure) else len(outcome.words) for outcome in outcomes
+        ),
+    }
+    return pa.Table.from_pylist([row], schema=RECEIPTS_SCHEMA)
 
 
-def receipt_table(receipts: Sequence[Receipt], outcomes: Sequence[Outcome]) -> pa.Table:
-    """Receipts with the counts for the progress."""
-    rows = [
-        {
-            **{name: getattr(receipt, name) for name in Receipt.__slots__},
-            "transcribed_s": transcribed_s(outcome),
-            "num_words": 0 if isinstance(outcome, Failure) else len(outcome.words),
-        }
-        for receipt, outcome in zip(receipts, outcomes, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=RECEIPT_SCHEMA)
-
-
-def receipt_of(row: dict) -> Receipt:
-    return Receipt(**{name: row[name] for name in Receipt.__slots__})
+def receipts_of(row: dict) -> Iterator[Receipt]:
+    columns = (row[name] for name in ("part", "recording_id", "shard_index", "is_last"))
+    for part, recording_id, shard_index, is_last in zip(*columns, strict=True):
+        yield Receipt(
+            part=part, recording_id=recording_id, shard_index=shard_index, is_last=is_last
+        )
 
 
 def transcribed_s(outcome: Outcome) -> float:
     """The seconds of the recording that an outcome owns; 0 if it failed."""
     return 0.0 if isinstance(outcome, Failure) else outcome.shard.owned_s
-
-
-def _shard_row(cut: CutShard) -> dict:
-    return {
-        "recording": recording_row(cut.shard.recording),
-        "shard": shard_row(cut.shard),
-        "speech": [span._asdict() for span in cut.speech],
-        "samples": cut.samples_N.tobytes(),
-        "failure": None,
-    }
-
-
-def _failure_row(failure: Failure) -> dict:
-    row = outcome_row(failure)
-    columns = {name: row[name] for name in ("recording", "shard", "failure")}
-    return columns | {"speech": [], "samples": b""}

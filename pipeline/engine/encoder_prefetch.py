@@ -5,10 +5,10 @@ round, so one chunk per stream and round is enough; what is left of a chunk is u
 round. So the codes of a round are in its own chunk or in the one before.
 """
 
-# T steps of a round, S slots, P tokens of all prompts
+# T steps of a round, S slots, P tokens of all prompts, G segments, C cells of a table
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from nightscribe.engine.scheduler import Round, Segment
 from nightscribe.engine.stream import Stream
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodeJob:
+class EncodeJob(NamedTuple):
     """The next frames of the stream in a slot."""
 
     slot: int
@@ -49,14 +48,21 @@ def chunk_of(jobs: Sequence[EncodeJob], num_frames: int, frame_samples: int) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
+class _Encoded(NamedTuple):
     """Where the newest codes of a slot's stream are."""
 
     chunk_index: int
     row: int  # of the stream's first frame in this chunk, counted in frames of the chunk
     first_frame: int
     end_frame: int
+
+
+class _CodePlaces(NamedTuple):
+    """Rows of a stream's codes: of frame 0, as if it were in the older or the newer chunk."""
+
+    older_row: int
+    newer_row: int
+    first_newer_frame: int
 
 
 _NOTHING = _Encoded(chunk_index=0, row=0, first_frame=0, end_frame=0)
@@ -80,36 +86,30 @@ class EncoderPrefetch:
             self._encoded[target] = self._encoded.pop(source)
         self._chunk_index += 1
         jobs: list[EncodeJob] = []
-        inputs = _idle_inputs(planned)
-        for segment in sorted(planned.segments, key=lambda segment: segment.round_step):
-            self._add_segment(segment, jobs, inputs)
+        segments = sorted(planned.segments, key=lambda segment: segment.round_step)
+        places = [self._place(segment, jobs) for segment in segments]
         self._previous_rows = len(jobs) * self._chunk_frames
+        inputs = _idle_inputs(planned)
+        if segments:
+            _fill(inputs, segments, places)
         return chunk_of(jobs, self._chunk_frames, self._frame_samples), inputs
 
-    def _add_segment(self, segment: Segment, jobs: list[EncodeJob], inputs: RoundInput) -> None:
+    def _place(self, segment: Segment, jobs: list[EncodeJob]) -> "_CodePlaces":
+        """Where the codes of a segment are; frames that are not encoded yet become a job."""
         before = self._encoded.pop(segment.slot, _NOTHING) if segment.first_step else _NOTHING
         now = before
         if before.end_frame < segment.end_step - 1:
             now = self._next(segment, before, row=len(jobs) * self._chunk_frames)
             jobs.append(EncodeJob(segment.slot, segment.stream, now.first_frame, now.end_frame))
-        _fill(inputs, segment, self._code_rows(segment, before, now))
         if not segment.is_last:
             self._encoded[segment.slot] = now
+        return _CodePlaces(self._row_of_frame_0(before), self._row_of_frame_0(now), now.first_frame)
 
     def _next(self, segment: Segment, before: _Encoded, row: int) -> _Encoded:
         end_frame = segment.end_step - 1
         if self._ahead:
             end_frame = min(before.end_frame + self._chunk_frames, segment.stream.num_frames)
         return _Encoded(self._chunk_index, row, before.end_frame, end_frame)
-
-    def _code_rows(self, segment: Segment, before: _Encoded, now: _Encoded) -> np.ndarray:
-        frames_T = np.arange(segment.first_step, segment.end_step) - 1
-        rows_T = np.where(
-            frames_T >= now.first_frame,
-            self._row_of_frame_0(now) + frames_T,
-            self._row_of_frame_0(before) + frames_T,
-        )
-        return np.where(frames_T >= 0, rows_T, 0)
 
     def _row_of_frame_0(self, encoded: _Encoded) -> int:
         is_current = encoded.chunk_index == self._chunk_index
@@ -129,7 +129,8 @@ def _idle_inputs(planned: Round) -> RoundInput:
         prompt_tokens_P=prompt_tokens_P,
     )
     for segment, start in zip(planned.segments, starts, strict=True):
-        inputs.prompts_TS[_span(segment)] = start
+        if start:
+            inputs.prompts_TS[_span(segment)] = start
     for hold in planned.holds:
         span = slice(hold.round_step, None), hold.slot
         inputs.positions_TS[span], inputs.forced_TS[span] = hold.next_step, HOLD
@@ -141,16 +142,38 @@ def _prompts(planned: Round) -> tuple[list[int], np.ndarray]:
 
     A stream outputs at most one token per step, so a prompt is cut to the steps it can reach.
     """
-    return join_prompts([one.stream.prompt_tokens[: one.end_step] for one in planned.segments])
+    prompts = ((one.stream.prompt_tokens, one.end_step) for one in planned.segments)
+    return join_prompts([prompt and prompt[:end_step] for prompt, end_step in prompts])
 
 
-def _fill(inputs: RoundInput, segment: Segment, code_rows_T: np.ndarray) -> None:
-    span, stream = _span(segment), segment.stream
-    inputs.positions_TS[span] = np.arange(segment.first_step, segment.end_step)
-    inputs.code_rows_TS[span] = code_rows_T
-    inputs.temperatures_TS[span], inputs.seeds_TS[span] = stream.temperature, stream.seed
-    forced = stream.forced_tokens[segment.first_step : segment.end_step]
-    inputs.forced_TS[span][: len(forced)] = forced
+def _fill(inputs: RoundInput, segments: Sequence[Segment], places: Sequence[_CodePlaces]) -> None:
+    """Write the steps of all segments at once: C cells of the round's tables, one per step."""
+    first_G, round_step_G, num_G, slot_G = np.array(
+        [(one.first_step, one.round_step, one.num_steps, one.slot) for one in segments]
+    ).T
+    older_G, newer_G, first_newer_G = np.array(places).T
+    segment_C = np.repeat(np.arange(len(segments)), num_G)
+    offset_C = np.arange(len(segment_C)) - np.repeat(np.cumsum(num_G) - num_G, num_G)
+    step_C = first_G[segment_C] + offset_C
+    cells = round_step_G[segment_C] + offset_C, slot_G[segment_C]
+    inputs.positions_TS[cells] = step_C
+    frame_C = step_C - 1
+    is_newer_C = frame_C >= first_newer_G[segment_C]
+    row_C = frame_C + np.where(is_newer_C, newer_G[segment_C], older_G[segment_C])
+    inputs.code_rows_TS[cells] = np.where(frame_C >= 0, row_C, 0)
+    for segment in segments:
+        _fill_choices(inputs, segment)
+
+
+def _fill_choices(inputs: RoundInput, segment: Segment) -> None:
+    """What few streams have: forced tokens, and tokens that are sampled."""
+    stream = segment.stream
+    if stream.temperature or stream.seed:
+        span = _span(segment)
+        inputs.temperatures_TS[span], inputs.seeds_TS[span] = stream.temperature, stream.seed
+    if stream.forced_tokens:
+        forced = stream.forced_tokens[segment.first_step : segment.end_step]
+        inputs.forced_TS[_span(segment)][: len(forced)] = forced
 
 
 def _span(segment: Segment) -> tuple[slice, int]:

@@ -7,7 +7,9 @@ the one that runs several frames in a pass.
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
 
 from nightscribe.engine.encoder_prefetch import EncoderPrefetch
 from nightscribe.engine.interface import PendingRound, RoundOutput, StepModel
@@ -113,7 +115,7 @@ class _StepLoop:
         self._scheduler = Scheduler(buckets, round_steps)
         self._prefetch = EncoderPrefetch(model.frame_samples, round_steps, ahead=not live)
         self._codes: list[Any] = []
-        self._buffers: dict[int, OutputBuffer] = {}  # by identity of the stream
+        self._reader = OutputReader(model.num_vad_heads)
         self._planned: Round | None = None
         self._running: tuple[Round, PendingRound[RoundOutput]] | None = None
 
@@ -128,7 +130,8 @@ class _StepLoop:
         if self._live:
             before, self._running = self._running, None
         if before is not None:
-            yield from self._read(*before)
+            planned, pending = before
+            yield from self._reader.read(planned, pending.wait())
 
     def _launch(self, planned: Round | None) -> tuple[Round, PendingRound[RoundOutput]] | None:
         self._count(planned)
@@ -152,43 +155,54 @@ class _StepLoop:
             num_live_steps=planned.num_live_steps,
         )
 
-    def _read(self, planned: Round, pending: PendingRound[RoundOutput]) -> Iterator[StreamOutput]:
-        output = pending.wait()
+
+class OutputReader:
+    """Gathers the output of every stream from that of the rounds."""
+
+    def __init__(self, num_vad_heads: int) -> None:
+        self._num_vad_heads = num_vad_heads
+        self._buffers: dict[int, OutputBuffer] = {}  # by identity of the stream
+
+    def read(self, planned: Round, output: RoundOutput) -> Iterator[StreamOutput]:
+        """The outputs of the streams that end in a round."""
+        by_slot = _SlotOutput.from_steps(output)
         for segment in planned.segments:
             stream = segment.stream
             if isinstance(stream, LiveStream):
-                stream.on_output(_live_output(segment, output))
+                stream.on_output(_live_output(segment, by_slot))
                 continue
             buffer = self._buffers.get(id(stream))
             if buffer is None:
-                buffer = OutputBuffer(stream, self._model.num_vad_heads)
+                buffer = OutputBuffer(stream, self._num_vad_heads)
                 self._buffers[id(stream)] = buffer
-            _write(buffer, segment, output)
+            buffer.write(slice(segment.first_step, segment.end_step), *by_slot.of(segment))
             if segment.is_last:
                 yield self._buffers.pop(id(stream)).output()
 
 
-def _write(buffer: OutputBuffer, segment: Segment, output: RoundOutput) -> None:
-    span = _span(segment)
-    buffer.write(
-        slice(segment.first_step, segment.end_step),
-        output.tokens_TS[span],
-        output.confidences_TS[span],
-        output.vad_TSH[span],
-    )
+class _SlotOutput(NamedTuple):
+    """The output of a round by slot, so that the steps of a slot lie side by side."""
+
+    tokens_ST: np.ndarray
+    confidences_ST: np.ndarray
+    vad_STH: np.ndarray
+
+    @classmethod
+    def from_steps(cls, output: RoundOutput) -> Self:
+        tables = output.tokens_TS, output.confidences_TS, output.vad_TSH
+        return cls(*(np.ascontiguousarray(table.swapaxes(0, 1)) for table in tables))
+
+    def of(self, segment: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        span = segment.slot, slice(segment.round_step, segment.round_step + segment.num_steps)
+        return self.tokens_ST[span], self.confidences_ST[span], self.vad_STH[span]
 
 
-def _live_output(segment: Segment, output: RoundOutput) -> LiveOutput:
-    span = _span(segment)
+def _live_output(segment: Segment, by_slot: _SlotOutput) -> LiveOutput:
+    tokens_T, confidences_T, vad_TH = by_slot.of(segment)
     return LiveOutput(
         first_step=segment.first_step,
-        tokens_T=output.tokens_TS[span],
-        confidences_T=output.confidences_TS[span],
-        vad_TH=output.vad_TSH[span],
+        tokens_T=tokens_T,
+        confidences_T=confidences_T,
+        vad_TH=vad_TH,
         is_last=segment.is_last,
     )
-
-
-def _span(segment: Segment) -> tuple[slice, int]:
-    """Where the steps of a segment are in the output of its round."""
-    return slice(segment.round_step, segment.round_step + segment.num_steps), segment.slot

@@ -6,23 +6,18 @@ engine does at every step, have backends of their own.
 B rows (slots), H heads, N = B x H, T queries, C keys, E head dimension.
 """
 
-import logging
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.util import find_spec
-from inspect import signature
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nightscribe.model import torch_private
 from nightscribe.model.kv_cache import LayerKV
-
-log = logging.getLogger(__name__)
+from nightscribe.model.triton_support import has_triton
 
 MAX_FEW_QUERIES = 8  # per row; more are faster by torch's own masked attention
 # Reading every row's own entries takes a few calls per row. If that skips fewer numbers than this
@@ -33,9 +28,8 @@ MIN_SKIPPED_PER_ROW = 1 << 17
 MAX_CACHED_NUMBERS = 1 << 20
 ALL_ROWS = slice(None)
 FLASH_CAPABILITY = (8, 0)
-FLASH_PARAMETERS = {"seqused_k", "num_splits"}
 FLASH_HEAD_DIM_MULTIPLE = 8
-C_COMPILERS = ("gcc", "clang")
+MIN_TRITON_HEAD_DIM = 32
 
 
 class VarlenSequences(NamedTuple):
@@ -48,14 +42,19 @@ class VarlenSequences(NamedTuple):
 
 @dataclass(frozen=True)  # without slots: cached properties need a dictionary
 class AttentionMask:
-    """Which entries of a ring each query sees."""
+    """Which entries of a ring each query sees; what a backend does not read is not computed."""
 
-    visible_BTC: Tensor
+    visible: Callable[[], Tensor]
     lengths_B: tuple[int, ...] = ()  # entries to read of each row, where the host knows
     # Set where the queries are the last positions of a ring and each sees `context` entries:
     newest_B: Tensor | None = None  # the last of these positions
     context: int = 0
     num_heads: int = 1
+    backend: str | None = None  # the fastest on this GPU, if it was measured
+
+    @cached_property
+    def visible_BTC(self) -> Tensor:
+        return self.visible()
 
     @cached_property
     def sequences(self) -> VarlenSequences:
@@ -94,23 +93,31 @@ def attend(queries_BHTE: Tensor, keys: LayerKV, values: LayerKV, mask: Attention
     """
     if queries_BHTE.shape[2] > MAX_FEW_QUERIES or queries_BHTE.requires_grad:
         return _attend_sdpa(queries_BHTE, keys, values, mask)
-    _, backend = next(backends(keys, mask))
-    return backend(queries_BHTE, keys, values, mask)
+    return _backend(keys, mask)(queries_BHTE, keys, values, mask)
+
+
+def _backend(keys: LayerKV, mask: AttentionMask) -> Backend:
+    """The one that was measured to be the fastest, where it is at hand; else the first."""
+    if mask.backend is None:
+        return next(backends(keys, mask))[1]
+    at_hand = dict(backends(keys, mask))
+    return at_hand.get(mask.backend, next(iter(at_hand.values())))
 
 
 def backends(keys: LayerKV, mask: AttentionMask) -> Iterator[tuple[str, Backend]]:
-    """What can serve a few queries of this ring, the best first.
+    """What can serve a few queries of this ring, in the order in which it is used if not measured.
 
-    On a CPU plain matrix products. On a GPU flash attention over the valid entries of each row, if
-    it supports the dtype and no entry of the ring has to be masked; then our own Triton kernel.
+    On a CPU plain matrix products. On a GPU our own Triton kernel, and flash attention over the
+    valid entries of each row, if it supports the dtype and no entry of the ring has to be masked.
+    `attention_ranking` measures which is the fastest.
     """
     if keys.data_BHCE.device.type == "cpu":
         yield "cpu", _attend_on_cpu
     elif mask.newest_B is not None:
+        if has_triton() and keys.data_BHCE.shape[3] >= MIN_TRITON_HEAD_DIM:
+            yield "triton", _attend_triton
         if mask.context == keys.data_BHCE.shape[2] and _has_flash(keys):
             yield "flash", _attend_flash
-        if _has_triton():
-            yield "triton", _attend_triton
     yield "sdpa", _attend_sdpa
 
 
@@ -121,17 +128,6 @@ def _attend_triton(
 
     assert mask.newest_B is not None
     return attend_ring(queries_BHTE, keys, values, mask.newest_B, mask.context)
-
-
-@cache
-def _has_triton() -> bool:
-    if find_spec("triton") is None:
-        log.warning("Triton is not installed: attention reads whole rings")
-        return False
-    if "CC" not in os.environ and not any(map(shutil.which, C_COMPILERS)):
-        log.warning("Triton finds no C compiler (gcc): attention reads whole rings")
-        return False
-    return True
 
 
 def _attend_sdpa(
@@ -225,30 +221,12 @@ def _scaled(x_BHTC: Tensor, kv: LayerKV) -> Tensor:
     return x_BHTC if kv.scales_BHC is None else x_BHTC * kv.scales_BHC[:, :, None]
 
 
-@cache
-def varlen_attention() -> Callable | None:
-    """None in older torch. Imported when needed: it brings torch's compiler, a second of CPU."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn
-
-
 def _has_flash(keys: LayerKV) -> bool:
     return (
-        _supports_lengths(varlen_attention())
+        torch_private.has_flash_by_length()
         and keys.dtype in (torch.bfloat16, torch.float16)
         and keys.data_BHCE.shape[3] % FLASH_HEAD_DIM_MULTIPLE == 0
         and torch.cuda.get_device_capability(keys.data_BHCE.device) >= FLASH_CAPABILITY
-    )
-
-
-@cache
-def _supports_lengths(attend_varlen: Callable | None) -> bool:
-    """Older versions of torch have it without some of the parameters used here."""
-    return (
-        attend_varlen is not None and signature(attend_varlen).parameters.keys() >= FLASH_PARAMETERS
     )
 
 
@@ -258,18 +236,13 @@ def _attend_flash(
     """Flash attention that reads the valid entries alone."""
     num_rows, num_heads, capacity, head_dim = keys.data_BHCE.shape
     sequences = mask.sequences
-    attend_varlen = varlen_attention()
-    assert attend_varlen is not None
-    output_NTE = attend_varlen(
+    output_NTE = torch_private.flash_attention(
         queries_BHTE.to(keys.dtype).reshape(-1, 1, head_dim),
         keys.data_BHCE.reshape(-1, 1, head_dim),
         values.data_BHCE.reshape(-1, 1, head_dim),
         sequences.query_starts,
         sequences.key_starts,
-        max_q=1,
-        max_k=capacity,
-        seqused_k=sequences.lengths,
-        num_splits=1,  # a row's rounding must not depend on the other rows
+        capacity,
+        sequences.lengths,
     )
-    assert isinstance(output_NTE, Tensor)  # no statistics were asked for
     return output_NTE.view(num_rows, num_heads, 1, head_dim).to(queries_BHTE.dtype)

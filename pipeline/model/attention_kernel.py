@@ -43,7 +43,6 @@ from nightscribe.model.kv_cache import EIGHT_BITS, LayerKV, limit_of
 
 SPAN = 256  # entries; shorter spans use more of a GPU with few slots, but cost more to merge
 MAX_QUERIES = 16  # rows of the smallest matrix product; fewer are padded
-MIN_WIDTH = 32  # of a head: a product has at least 16 columns
 PROGRAMS_PER_MULTIPROCESSOR = 4  # that keep a GPU busy without splitting the ring
 LOG2_E = 1.4426950408889634
 
@@ -146,7 +145,6 @@ def _layout(
 ) -> Layout:
     _, num_heads, num_queries, width = queries_BHTE.shape
     assert num_queries <= MAX_QUERIES
-    assert width >= MIN_WIDTH
     is_packed = keys.scales_BHC is not None
     has_cores = keys.dtype != torch.float32 and has_tensor_cores(keys.data_BHCE.device)
     return Layout(

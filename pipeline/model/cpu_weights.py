@@ -64,6 +64,21 @@ def pack(module: nn.Module, num_rows: int) -> None:
             pack(child, num_rows)
 
 
+def describe_kernels() -> list[str]:
+    """The instruction set of this CPU's kernels, and what falls back to slower ones."""
+    lines = [f"CPU kernels of torch use {torch.backends.cpu.get_cpu_capability()}"]
+    if not torch_private.has_packed_layers(torch.float32):
+        return [*lines, "fallback: oneDNN packs no layers here; every precision is slower"]
+    if not torch_private.has_packed_layers(torch.bfloat16):
+        lines.append(
+            "fallback: this CPU packs no bfloat16 layers, which needs AVX-512; "
+            "engine.dtype=bfloat16, int8 and int4 work, but slower"
+        )
+    if not torch_private.has_int8_matmul(torch.empty(0, dtype=torch.bfloat16)):
+        lines.append("fallback: this torch has no int8 products; int8 weights are dequantized")
+    return lines
+
+
 def _is_packable(weight: Tensor) -> bool:
     is_on_cpu = weight.device.type == "cpu"
     return is_on_cpu and weight.dtype in DTYPES and torch_private.has_packed_layers(weight.dtype)

@@ -7,7 +7,7 @@ for copies to the host. On a CPU there are none, and everything is done when a c
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +19,20 @@ Output = TypeVar("Output")
 Upload = Callable[[np.ndarray], Tensor]
 
 
-class GraphKey(NamedTuple):
+@dataclass(frozen=True, slots=True)  # no tuple: one kind of key never equals the other
+class GraphKey:
     """Steps with the same key share one CUDA graph."""
 
     num_slots: int
     is_greedy: bool  # no slot has a prompt or samples its tokens
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderKey:
+    """Calls of the encoder with the same key share one CUDA graph."""
+
+    num_rows: int
+    num_frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +57,15 @@ class CudaRuntime:
         self.device = device
         self.is_cuda = has_streams(device)
         self._use_graphs = use_graphs and self.is_cuda
-        self._graphs: dict[GraphKey, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[GraphKey | EncoderKey, torch.cuda.CUDAGraph] = {}
         if self.is_cuda:
-            self._encoder_stream = torch.cuda.Stream(device)
+            # Mimi's many small kernels must not queue behind the steps' large ones.
+            self._encoder_stream = torch.cuda.Stream(device, priority=-1)
             self._copy_stream = torch.cuda.Stream(device)
-            self._pool = torch.cuda.graph_pool_handle()
+            # Not torch's own stream for captures, which is of the first device that used it.
+            self._capture_stream = torch.cuda.Stream(device)
+            # The encoder's graphs run beside the steps' and must not share memory with them.
+            self._pools = {kind: torch.cuda.graph_pool_handle() for kind in (GraphKey, EncoderKey)}
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
@@ -78,6 +91,14 @@ class CudaRuntime:
         if not self.is_cuda:
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """A copy of what is in pinned memory; on a CPU the tensor itself."""
+        return tensor.to(self.device, non_blocking=True) if self.is_cuda else tensor
+
+    def host_buffer(self, num_samples: int) -> Tensor:
+        """Memory of the host for samples, which a GPU copies without waiting."""
+        return torch.empty(num_samples, dtype=torch.int16, pin_memory=self.is_cuda)
 
     def download(
         self, tensors: Sequence[Tensor], to_output: Callable[..., Output]
@@ -136,21 +157,26 @@ class CudaRuntime:
         return 1 if self.is_cuda else 0
 
     @torch.inference_mode()
-    def capture(self, key: GraphKey, step: Callable[[], None]) -> None:
-        """Capture a CUDA graph of a step, if graphs are used; call while all slots are idle."""
-        if not self._use_graphs:
+    def capture(self, key: GraphKey | EncoderKey, call: Callable[[], None]) -> None:
+        """Capture a CUDA graph of a step or of a call of the encoder, while all slots are idle.
+
+        Without graphs the call is made once, for what is chosen or compiled at the first.
+        """
+        if not self.is_cuda:
             return
-        graph = torch.cuda.CUDAGraph()
         self.sync_streams()
         with torch.cuda.stream(self._encoder_stream):  # warm up: one-time choices and allocations
-            step()
+            call()
         self.sync_streams()
-        with torch.cuda.graph(graph, pool=self._pool):
-            step()
-        self._graphs[key] = graph
+        if self._use_graphs:
+            graph = torch.cuda.CUDAGraph()
+            pool, stream = self._pools[type(key)], self._capture_stream
+            with torch.cuda.graph(graph, pool=pool, stream=stream):
+                call()
+            self._graphs[key] = graph
 
-    def graph(self, key: GraphKey) -> torch.cuda.CUDAGraph | None:
-        """The captured graph of steps with this key, if there is one."""
+    def graph(self, key: GraphKey | EncoderKey) -> torch.cuda.CUDAGraph | None:
+        """The captured graph with this key, if there is one."""
         return self._graphs.get(key)
 
 

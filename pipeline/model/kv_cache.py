@@ -11,6 +11,7 @@ L layers, B rows (slots), T new positions, H heads, C ring entries, E head dimen
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 EIGHT_BITS = (torch.int8, torch.float8_e4m3fn)
 SCALE_DTYPE = torch.bfloat16  # as wide a range as what it scales
-_SMALLEST_SCALE = torch.finfo(SCALE_DTYPE).tiny
+SMALLEST_SCALE = torch.finfo(SCALE_DTYPE).tiny
 
 # Upper bounds on the ring entries that hold something: one for all rows, one for each row, or None.
 # Entries beyond a bound are not read.
@@ -57,7 +58,7 @@ def quantize(x_BTHE: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     is_integer, limit = dtype == torch.int8, limit_of(dtype)
     x_BTHE = x_BTHE.float()
     scales_BTH = x_BTHE.abs().amax(dim=-1) / limit
-    scales_BTH = scales_BTH.clamp_min(_SMALLEST_SCALE).to(SCALE_DTYPE)
+    scales_BTH = scales_BTH.clamp_min(SMALLEST_SCALE).to(SCALE_DTYPE)
     # Rounding the scale may push the largest number slightly over the limit.
     ratios_BTHE = (x_BTHE / scales_BTH.float()[..., None]).clamp(-limit, limit)
     return (ratios_BTHE.round() if is_integer else ratios_BTHE).to(dtype), scales_BTH
@@ -122,12 +123,25 @@ def _indexable(data: Tensor) -> Tensor:
     return data.view(torch.int8) if data.dtype in EIGHT_BITS else data
 
 
-class RingPositions(NamedTuple):
-    """Where one call writes in the ring, and the position of each entry after that."""
+@dataclass(frozen=True)  # without slots: cached properties need a dictionary
+class RingPositions:
+    """Where one call writes in the ring; what nobody reads is not computed."""
 
-    writes: tuple[Tensor, Tensor]  # rows and entries
     positions_BT: Tensor
-    entry_positions_BC: Tensor  # negative: nothing of this stream
+    capacity: int
+
+    @cached_property
+    def writes(self) -> tuple[Tensor, Tensor]:
+        """Rows and entries."""
+        rows_B1 = torch.arange(len(self.positions_BT), device=self.positions_BT.device)[:, None]
+        return rows_B1, self.positions_BT % self.capacity
+
+    @cached_property
+    def entry_positions_BC(self) -> Tensor:
+        """The position of each entry after this call; negative: nothing of this stream."""
+        entries = torch.arange(self.capacity, device=self.positions_BT.device)
+        newest_B1 = self.positions_BT[:, -1:]
+        return newest_B1 - (newest_B1 - entries) % self.capacity
 
 
 @dataclass(slots=True)
@@ -174,15 +188,13 @@ class KVCache:
 
     def advance(self, num_positions: int) -> RingPositions:
         """Move every row on; returns where its new positions are in the ring."""
-        new = torch.arange(num_positions, device=self.next_positions_B.device)
-        positions_BT = self.next_positions_B[:, None] + new
-        entries = torch.arange(self.capacity, device=new.device)
-        newest_B1 = positions_BT[:, -1:]
-        entry_positions_BC = newest_B1 - (newest_B1 - entries) % self.capacity
-        rows_B1 = torch.arange(len(positions_BT), device=new.device)[:, None]
+        if num_positions == 1:
+            positions_BT = self.next_positions_B[:, None].clone()
+        else:
+            new = torch.arange(num_positions, device=self.next_positions_B.device)
+            positions_BT = self.next_positions_B[:, None] + new
         self.next_positions_B += num_positions
-        writes = rows_B1, positions_BT % self.capacity
-        return RingPositions(writes, positions_BT, entry_positions_BC)
+        return RingPositions(positions_BT, self.capacity)
 
     def extend(
         self, layer: int, keys_BTHE: Tensor, values_BTHE: Tensor, ring: RingPositions

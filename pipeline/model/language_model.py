@@ -24,6 +24,7 @@ from nightscribe.model.transformer import (
     Transformer,
     Window,
 )
+from nightscribe.model.triton_support import kernels, uses_kernels
 from nightscribe.model.weight_quantization import QuantizedLinear, quantize_linears
 
 
@@ -51,13 +52,21 @@ class JoinedEmbedding(nn.Module):
 
     def add_at_once(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
         """The sum in one kernel, rounded once."""
+        if uses_kernels(self.table.weight):
+            return self._add_in_kernel(codes_STK, text_ST, self.table.weight.dtype)
         rows = self.rows(codes_STK, text_ST)
         bags_NR = rows.flatten(0, 1)
         return F.embedding_bag(bags_NR, self.table.weight, mode="sum").unflatten(0, rows.shape[:2])
 
     def add_in_float32(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
         """The sum in fp32, never rounded: for dtypes that it might overflow."""
+        if uses_kernels(self.table.weight):
+            return self._add_in_kernel(codes_STK, text_ST, torch.float32)
         return self.table(self.rows(codes_STK, text_ST)).sum(dim=-2, dtype=torch.float32)
+
+    def _add_in_kernel(self, codes_STK: Tensor, text_ST: Tensor, dtype: torch.dtype) -> Tensor:
+        table = self.table.weight
+        return kernels().add_embeddings(table, codes_STK, text_ST, self.rows_per_codebook, dtype)
 
     def add_in_order(self, codes_STK: Tensor, text_ST: Tensor) -> Tensor:
         """The sum rounded at each addition, in the order of the reference: the text comes last."""
@@ -93,6 +102,11 @@ class LanguageModel(nn.Module):
         self.text_head = nn.Linear(config.dim, config.text_card, bias=False)
         vad_dim = config.num_vad_heads * config.vad_head_dim
         self.vad_heads = nn.Linear(config.dim, vad_dim, bias=False) if vad_dim else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of activations."""
+        return next(self.transformer.layers[0].attention_norm.parameters()).dtype
 
     @classmethod
     def load(
@@ -135,14 +149,16 @@ class LanguageModel(nn.Module):
         codes_STK: Tensor,
         text_ST: Tensor,
         cache: KVCache,
-        fresh_S: Tensor,
+        fresh_S: Tensor | None = None,
         kv_lengths: KVLengths = None,
     ) -> Prediction:
         """The next positions of every slot; the cache is updated in place.
 
-        Fresh slots begin a new stream. `kv_lengths` as in `Transformer.extend`.
+        Fresh slots begin a new stream, as do those whose next position in the cache is 0.
+        `kv_lengths` as in `Transformer.extend`.
         """
-        cache.reset(fresh_S)
+        if fresh_S is not None:
+            cache.reset(fresh_S)
         x_STD = self.embed(codes_STK, text_ST)
         return self.predict(self.transformer.extend(x_STD, cache, kv_lengths))
 
@@ -152,7 +168,7 @@ class LanguageModel(nn.Module):
         if self.vad_heads is None:
             return Prediction(logits_STV, None)
         heads = (self.config.num_vad_heads, self.config.vad_head_dim)
-        vad_STHA = self.vad_heads(x_STD).float().unflatten(-1, heads).softmax(dim=-1)
+        vad_STHA = self.vad_heads(x_STD).unflatten(-1, heads).softmax(dim=-1, dtype=torch.float32)
         return Prediction(logits_STV, vad_STHA)
 
     def empty_cache(

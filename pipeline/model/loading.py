@@ -3,7 +3,7 @@
 import gc
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import StepRunner
+from nightscribe.model.term_bias import TermTrie
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ class _LoadedModel:
     options: RunnerOptions
 
 
-def load_step_runner(checkpoint: Checkpoint, engine: EngineConfig) -> StepRunner:
+def load_step_runner(
+    checkpoint: Checkpoint, engine: EngineConfig, terms: TermTrie | None = None
+) -> StepRunner:
     """A model with slots; if the memory turns out too small, with half as many, and so on.
 
     Raises ValueError, before a weight is read, if not even the weights fit.
@@ -61,7 +64,8 @@ def load_step_runner(checkpoint: Checkpoint, engine: EngineConfig) -> StepRunner
     loaded = _load(checkpoint, engine)
 
     def build(num_slots: int) -> StepRunner:
-        return StepRunner(loaded.speech, num_slots, engine.round_steps, loaded.options)
+        options = replace(loaded.options, terms=terms)
+        return StepRunner(loaded.speech, num_slots, engine.round_steps, options)
 
     return _with_slots(loaded.num_slots, build)
 
@@ -97,6 +101,8 @@ def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
         encode_rows=budget.encode_rows,
         use_graphs=engine.cuda_graphs,
         cache_dtype=CACHE_DTYPES[precision.cache],
+        measures_attention=device.type == "cuda" and not engine.reproducible,
+        reproducible=engine.reproducible,
     )
     speech = _load_weights(checkpoint, precision, device)
     return _LoadedModel(speech=speech, num_slots=num_slots, options=options)

@@ -7,16 +7,17 @@ V entries of a codebook, W width of a codebook's vectors.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from nightscribe.model.config import MimiConfig
-from nightscribe.model.kv_cache import KVCache
+from nightscribe.model.kv_cache import CacheTensors, KVCache
 from nightscribe.model.native_tensors import NativeTensor, fill, whole
 from nightscribe.model.seanet import CausalConv1d, Pasts, SEANet
 from nightscribe.model.transformer import (
@@ -34,6 +35,32 @@ MIN_USAGE = 1e-5  # of a codebook entry; as in the training, against division by
 _DECODER = re.compile(r"(decoder|decoder_transformer|upsample)\.|.*\.(output_proj\.|_initialized$)")
 
 
+# (scores_MV, codebook_VW, residual_MW, codes_M): writes to the last two.
+TakeNearest = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+
+
+def take_nearest(
+    scores_MV: Tensor, codebook_VW: Tensor, residual_MW: Tensor, codes_M: Tensor
+) -> None:
+    """The entry of the largest score, and what it leaves over."""
+    codes_M.copy_(scores_MV.argmax(dim=-1))
+    residual_MW -= codebook_VW[codes_M]
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Without TF32: a rounded score would choose another code of the first books, too."""
+    before = torch.get_float32_matmul_precision()
+    if device.type != "cuda" or before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class ResidualCodebooks(nn.Module):
     """Residual codebooks: each quantizes what the ones before it left over."""
 
@@ -48,6 +75,7 @@ class ResidualCodebooks(nn.Module):
         self.register_buffer("codebooks_KVW", torch.randn(num_codebooks, size, width))
         self.register_buffer("usage_KV", torch.ones(num_codebooks, size), persistent=False)
         self.register_buffer("half_norms_KV", torch.empty(num_codebooks, size), persistent=False)
+        self.take_nearest: TakeNearest = take_nearest
         self.settle()
 
     @torch.no_grad()
@@ -66,8 +94,7 @@ class ResidualCodebooks(nn.Module):
         for level, codebook_VW in enumerate(self.codebooks_KVW):
             # The nearest entry e of x has the largest x.e - |e|^2 / 2.
             scores_MV = torch.addmm(self.half_norms_KV[level], residual_MW, codebook_VW.T, beta=-1)
-            codes_KM[level] = scores_MV.argmax(dim=-1)
-            residual_MW = residual_MW - codebook_VW[codes_KM[level]]
+            self.take_nearest(scores_MV, codebook_VW, residual_MW, codes_KM[level])
         return codes_KM.T.unflatten(0, latents_BFD.shape[:2])
 
     def native_tensors(self, prefix: str) -> Iterator[tuple[str, NativeTensor]]:
@@ -88,7 +115,8 @@ class SplitQuantizer(nn.Module):
         self.acoustic = ResidualCodebooks(config.dim, config.num_codebooks - 1, config)
 
     def forward(self, latents_BFD: Tensor) -> Tensor:
-        return torch.cat((self.semantic(latents_BFD), self.acoustic(latents_BFD)), dim=-1)
+        with exact_products(latents_BFD.device):
+            return torch.cat((self.semantic(latents_BFD), self.acoustic(latents_BFD)), dim=-1)
 
     def settle(self) -> None:
         self.semantic.settle()
@@ -111,18 +139,58 @@ class MimiState:
     def rows(self, rows: Tensor) -> Self:
         """A copy of some rows."""
         return type(self)(
-            [past_BIP.index_select(0, rows) for past_BIP in self.seanet_pasts],
+            [_selected(past_BIP, rows) for past_BIP in self.seanet_pasts],
             self.cache.rows(rows),
             self.downsample_past_BDP.index_select(0, rows),
             self.piece_samples,
         )
 
+    def row(self, row: int) -> Self:
+        """One row, in the same memory."""
+        one = slice(row, row + 1)
+        keys, values = (
+            CacheTensors(*(tensor[:, one] for tensor in half.tensors()))
+            for half in (self.cache.keys, self.cache.values)
+        )
+        return type(self)(
+            [past_BIP[one] for past_BIP in self.seanet_pasts],
+            KVCache(keys, values, self.cache.next_positions_B[one]),
+            self.downsample_past_BDP[one],
+            self.piece_samples,
+        )
+
+    def put_new(self, rows: Tensor, other: Self, num_positions: int) -> None:
+        """Overwrite some rows by what they were, carried on by so many positions.
+
+        Of the rings only what is new is copied.
+        """
+        self._put_pasts(rows, other)
+        capacity = self.cache.capacity
+        new = torch.arange(-num_positions, 0, device=rows.device)
+        entries_BT = (other.cache.next_positions_B[:, None] + new) % capacity
+        theirs = torch.arange(len(rows), device=rows.device)[:, None]
+        pairs = ((self.cache.keys, other.cache.keys), (self.cache.values, other.cache.values))
+        for mine, others in pairs:
+            mine_BCLHE = mine.data_LBHCE.permute(1, 3, 0, 2, 4)
+            new_BTLHE = others.data_LBHCE.permute(1, 3, 0, 2, 4)[theirs, entries_BT]
+            mine_BCLHE.index_put_((rows[:, None], entries_BT), new_BTLHE)
+        self.cache.next_positions_B.index_copy_(0, rows, other.cache.next_positions_B)
+
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows by those of another state, in its order."""
-        for past_BIP, other_BIP in zip(self.seanet_pasts, other.seanet_pasts, strict=True):
-            past_BIP.index_copy_(0, rows, other_BIP)
+        self._put_pasts(rows, other)
         self.cache.put(rows, other.cache)
+
+    def _put_pasts(self, rows: Tensor, other: Self) -> None:
+        for past_BIP, other_BIP in zip(self.seanet_pasts, other.seanet_pasts, strict=True):
+            if past_BIP.numel():
+                past_BIP.index_copy_(0, rows, other_BIP)
         self.downsample_past_BDP.index_copy_(0, rows, other.downsample_past_BDP)
+
+
+def _selected(past_BIP: Tensor, rows: Tensor) -> Tensor:
+    """A copy of some rows; none of a convolution without a past."""
+    return past_BIP.index_select(0, rows) if past_BIP.numel() else past_BIP[: len(rows)]
 
 
 class Mimi(nn.Module):
@@ -131,8 +199,8 @@ class Mimi(nn.Module):
     def __init__(self, config: MimiConfig) -> None:
         super().__init__()
         self.config = config
-        self.seanet = SEANet(config)
-        self.transformer = _transformer(config)
+        self.seanet: Any = SEANet(config)  # or what `fuse` makes of it
+        self.transformer = transformer_of(config)
         stride = config.positions_per_frame
         self.downsample = CausalConv1d(
             config.seanet_dim, config.dim, 2 * stride, stride=stride, bias=False
@@ -180,7 +248,7 @@ class Mimi(nn.Module):
         return self.quantizer.semantic.codebooks_KVW.device
 
     def _latents(self, samples_BN: Tensor, state: MimiState, fresh_B: Tensor) -> Iterator[Tensor]:
-        for past_BIP in state.seanet_pasts:
+        for past_BIP in filter(Tensor.numel, state.seanet_pasts):
             past_BIP.masked_fill_(fresh_B[:, None, None], 0)
         state.cache.reset(fresh_B)
         for piece_BN in samples_BN.split(state.piece_samples, dim=-1):
@@ -200,7 +268,7 @@ class Mimi(nn.Module):
         """Where the tensors of a native checkpoint are in this module."""
         places = dict(self.seanet.native_tensors("encoder.model"))
         for index, layer in enumerate(self.transformer.layers):
-            places |= _native_layer(f"encoder_transformer.transformer.layers.{index}", layer)
+            places |= native_layer(f"encoder_transformer.transformer.layers.{index}", layer)
         places["downsample.conv.conv.conv.weight"] = whole(self.downsample.conv.weight)
         return places | dict(self.quantizer.native_tensors("quantizer"))
 
@@ -210,7 +278,7 @@ class Mimi(nn.Module):
         return beyond or _DECODER.match(name) is not None
 
 
-def _transformer(config: MimiConfig) -> Transformer:
+def transformer_of(config: MimiConfig) -> Transformer:
     layers = [
         Layer(
             SelfAttention(config.dim, config.num_heads),
@@ -230,7 +298,7 @@ def _transformer(config: MimiConfig) -> Transformer:
     return Transformer(layers, geometry)
 
 
-def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
+def native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
     named = layer.get_parameter
     return {
         f"{prefix}.self_attn.in_proj_weight": whole(named("attention.project_in.weight")),

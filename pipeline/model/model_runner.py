@@ -5,7 +5,7 @@ streams and CUDA graphs. `MimiRunner` is the encoder's part: chunks of many stre
 of the steps that use them. A round reads all its input from tables that are filled before its
 first step and writes its output to others, so that the host touches no tensor between two steps.
 
-J jobs of a chunk, F frames, N samples, K codebooks.
+J jobs of a chunk, R rows of a call of the encoder, F frames, N samples, K codebooks.
 """
 
 from abc import ABC, abstractmethod
@@ -13,20 +13,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nightscribe.engine.interface import Chunk
+from nightscribe.model.attention_ranking import fastest_backend
 from nightscribe.model.cpu_weights import pack
-from nightscribe.model.cuda_runtime import CudaRuntime, GraphKey
+from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey, GraphKey
+from nightscribe.model.encoder_groups import (
+    EncoderGroup,
+    GroupShapes,
+    SampleStaging,
+    fixed_shapes,
+)
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.memory_budget import SMALLEST_BUCKET
+from nightscribe.model.mimi import Mimi
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.model.term_bias import TermTrie
+from nightscribe.model.triton_support import has_triton
 
 GPU_ENCODE_ROWS = 64
+FUSED_CAPABILITY = (9, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,9 @@ class RunnerOptions:
     encode_rows: int | None = None  # streams encoded at once; None: what suits the device
     use_graphs: bool = True  # CUDA graphs, on a GPU
     cache_dtype: torch.dtype | None = None  # of keys and values; None: as they are computed
+    measures_attention: bool = False  # and uses the fastest backend; else always the same one
+    reproducible: bool = False  # on a GPU, one shape for all that is encoded
+    terms: TermTrie | None = None  # what decoding prefers
 
 
 DEFAULT_OPTIONS = RunnerOptions()
@@ -84,10 +98,13 @@ class ModelRunner(ABC, Generic[Tables]):
         self._language_model = speech.language_model
         pack(self._language_model, num_slots * frames_per_pass)
         self._runtime = CudaRuntime(speech.device, use_graphs=options.use_graphs)
-        self._mimi = MimiRunner(speech, self._runtime, num_slots, chunk_frames, options.encode_rows)
+        self._mimi = MimiRunner(speech, self._runtime, num_slots, chunk_frames, options)
         self._cache = self._language_model.empty_cache(
             num_slots, frames_per_pass, options.cache_dtype
         )
+        if options.measures_attention:
+            transformer, dtype = self._language_model.transformer, speech.language_model.dtype
+            transformer.backend = fastest_backend(transformer, self._cache, frames_per_pass, dtype)
         self._padding_tokens = torch.tensor(speech.padding_tokens, device=speech.device)
 
     @property
@@ -127,6 +144,7 @@ class ModelRunner(ABC, Generic[Tables]):
     def _capture_graphs(self) -> None:
         """Capture a CUDA graph for every key, where graphs are used."""
         with self._runtime.on_device():
+            self._mimi.capture_graphs()
             for num_slots, is_greedy in product(self.bucket_sizes, (True, False)):
                 key = GraphKey(num_slots, is_greedy)
                 self._tables.rewind()
@@ -163,14 +181,24 @@ class MimiRunner:
         runtime: CudaRuntime,
         num_slots: int,
         chunk_frames: int,
-        encode_rows: int | None,
+        options: "RunnerOptions",
     ) -> None:
-        """`encode_rows` streams are encoded at once."""
         self.mimi, self._runtime = speech.mimi, runtime
         pack(self.mimi, chunk_frames * self.mimi.config.positions_per_frame)
+        if speech.device.type == "cuda" and _can_fuse(speech.device):
+            from nightscribe.model.fused_codec import fuse  # which needs Triton
+
+            fuse(self.mimi)
         self._num_codebooks = speech.language_model.config.num_codebooks
-        self._encode_rows = encode_rows or (GPU_ENCODE_ROWS if runtime.is_cuda else 1)
-        self.state = self.mimi.initial_state(num_slots, chunk_frames)
+        self.shapes = _group_shapes(runtime.is_cuda, num_slots, chunk_frames, options)
+        self._idle_slot = num_slots  # whose state is overwritten by what nobody needs
+        self.state = self.mimi.initial_state(num_slots + 1, chunk_frames)
+        self._staging = SampleStaging(
+            runtime,
+            self.shapes.rows[-1] * chunk_frames * self.frame_samples,
+            num_buffers=2 * (num_slots // self.shapes.rows[-1] + 3) if runtime.is_cuda else 1,
+        )
+        self._calls = {key: EncoderCall.empty(key, self.mimi) for key in self.shapes.all}
 
     @property
     def frame_samples(self) -> int:
@@ -182,48 +210,125 @@ class MimiRunner:
         yield from (*self.state.seanet_pasts, self.state.downsample_past_BDP)
         yield from (*cache.keys.tensors(), *cache.values.tensors())
 
+    def capture_graphs(self) -> None:
+        """Make every call of the list once, and capture it where graphs are used."""
+        for key, call in self._calls.items():
+            call.fill_idle(self._idle_slot)
+            self._runtime.capture(key, partial(self._run_call, call))
+
     @torch.inference_mode()
     def encode(self, chunk: Chunk) -> Codes:
         """Encode every job of a chunk, on a CUDA stream of its own."""
-        shape_JFK = len(chunk.samples), chunk.num_frames, self._num_codebooks
+        num_jobs = len(chunk.samples)
+        # One row more, for the rows of groups that have no job.
+        shape_JFK = num_jobs + 1, chunk.num_frames, self._num_codebooks
         with self._runtime.on_device(), self._runtime.on_encoder_stream():
             codes_JFK = torch.zeros(shape_JFK, dtype=torch.int64, device=self._runtime.device)
-            for jobs in self._groups(chunk):
-                self._encode_group(chunk, jobs, codes_JFK)
-            return Codes(codes_JFK, self._runtime.record_event())
+            for group in self.shapes.groups(chunk):
+                table_4R = self._runtime.upload(self._row_table(chunk, group))
+                codes_RFK = self._encode_group(chunk, group, table_4R)
+                codes_JFK[:, : codes_RFK.shape[1]].index_copy_(0, table_4R[JOBS], codes_RFK)
+            return Codes(codes_JFK[:num_jobs], self._runtime.record_event())
 
-    def _groups(self, chunk: Chunk) -> Iterator[np.ndarray]:
-        """Jobs that are encoded at once: of similar length, so that little is padding.
+    def _encode_group(self, chunk: Chunk, group: EncoderGroup, table_4R: Tensor) -> Tensor:
+        jobs, key = group
+        samples = [chunk.samples[job] for job in jobs]
+        num_samples = key.num_frames * self.frame_samples
+        samples_RN = self._staging.write(samples, key.num_rows, num_samples)
+        call = self._calls.get(key)
+        if call is None:
+            return self._encode_unlisted(chunk, group, samples_RN, table_4R)
+        call.load(samples_RN, table_4R)
+        self._staging.mark_copied()
+        graph = self._runtime.graph(key)
+        if graph is not None:
+            graph.replay()
+        else:
+            self._run_call(call)
+        return call.codes_RFK
 
-        The last chunk of a stream comes before the first of its successor, which overwrites the
-        state of their slot. A stream that goes on is not padded, which would change its state.
-        """
-        order_J = np.lexsort((-chunk.frames_J, chunk.continues_J))
-        longest_end = chunk.frames_J[~chunk.continues_J].max(initial=0)
-        frames_J = np.where(chunk.continues_J, chunk.frames_J, longest_end)[order_J]
-        ends = np.flatnonzero(np.diff(frames_J) < 0) + 1
-        for jobs in np.split(order_J, ends):
-            for first in range(0, len(jobs), self._encode_rows):
-                yield jobs[first : first + self._encode_rows]
+    def _encode_unlisted(
+        self, chunk: Chunk, group: EncoderGroup, samples_RN: Tensor, table_4R: Tensor
+    ) -> Tensor:
+        """A shape that is not listed: on a CPU any, on a GPU that of a live stream."""
+        job = group.jobs[0]
+        if group.key.num_rows == 1 and chunk.continues_J[job] and not self._runtime.is_cuda:
+            state = self.state.row(int(chunk.slots_J[job]))  # in the slot's own memory
+            return self.mimi.encode(samples_RN.float() / FULL_SCALE, state, table_4R[FRESH] > 0)
+        copied_RN = self._runtime.to_device(samples_RN)
+        self._staging.mark_copied()
+        return self._codes(copied_RN, table_4R)
 
-    def _encode_group(self, chunk: Chunk, jobs: np.ndarray, codes_JFK: Tensor) -> None:
-        num_frames = chunk.frames_J[jobs].max()
-        samples_JN = self._padded([chunk.samples[job] for job in jobs], num_frames)
+    def _row_table(self, chunk: Chunk, group: EncoderGroup) -> np.ndarray:
+        """Per row: its job, the slot whose state it continues, where that goes, if it is fresh."""
+        jobs, key = group
         slots_J, continues_J = chunk.slots_J[jobs], chunk.continues_J[jobs]
-        state = self.state.rows(self._runtime.upload(slots_J))
-        fresh_J = self._runtime.upload(chunk.fresh_J[jobs])
-        new_codes_JFK = self.mimi.encode(samples_JN, state, fresh_J)
-        codes_JFK[:, :num_frames].index_copy_(0, self._runtime.upload(jobs), new_codes_JFK)
-        if continues_J.any():
-            rows = self._runtime.upload(np.flatnonzero(continues_J))
-            self.state.put(self._runtime.upload(slots_J[continues_J]), state.rows(rows))
+        table_4R = np.empty((4, key.num_rows), np.int64)
+        table_4R[JOBS], table_4R[FRESH] = len(chunk.samples), 1
+        table_4R[SOURCES] = table_4R[TARGETS] = self._idle_slot
+        table_4R[JOBS, : len(jobs)], table_4R[FRESH, : len(jobs)] = jobs, chunk.fresh_J[jobs]
+        table_4R[SOURCES, : len(jobs)] = slots_J
+        table_4R[TARGETS, : len(jobs)] = np.where(continues_J, slots_J, self._idle_slot)
+        return table_4R
 
-    def _padded(self, samples: Sequence[np.ndarray], num_frames: int) -> Tensor:
-        samples_JN = np.zeros((len(samples), num_frames * self.frame_samples), np.int16)
-        for samples_N, own_samples in zip(samples_JN, samples, strict=True):
-            samples_N[: len(own_samples)] = own_samples
-        return self._runtime.upload(samples_JN).float() / FULL_SCALE
+    def _run_call(self, call: "EncoderCall") -> None:
+        """What a graph records."""
+        call.codes_RFK.copy_(self._codes(call.samples_RN, call.table_4R))
+
+    def _codes(self, samples_RN: Tensor, table_4R: Tensor) -> Tensor:
+        state, is_fresh_R = self.state.rows(table_4R[SOURCES]), table_4R[FRESH] > 0
+        codes_RFK = self.mimi.encode(samples_RN.float() / FULL_SCALE, state, is_fresh_R)
+        num_positions = codes_RFK.shape[1] * self.mimi.config.positions_per_frame
+        self.state.put_new(table_4R[TARGETS], state, num_positions)
+        return codes_RFK
 
     def move(self, sources: Tensor, targets: Tensor) -> None:
         """Copy the state of some slots to others."""
         self.state.put(targets, self.state.rows(sources))
+
+
+JOBS, SOURCES, TARGETS, FRESH = range(4)  # rows of the table of an encoder call
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderCall:
+    """Input and output of one call of the encoder; a graph finds them where they are."""
+
+    samples_RN: Tensor
+    table_4R: Tensor
+    codes_RFK: Tensor
+
+    @classmethod
+    def empty(cls, key: EncoderKey, mimi: Mimi) -> Self:
+        config, device = mimi.config, mimi.device
+        shape_RN = key.num_rows, key.num_frames * config.frame_samples
+        shape_RFK = key.num_rows, key.num_frames, config.num_codebooks
+        return cls(
+            torch.zeros(shape_RN, dtype=torch.int16, device=device),
+            torch.zeros(4, key.num_rows, dtype=torch.int64, device=device),
+            torch.zeros(shape_RFK, dtype=torch.int64, device=device),
+        )
+
+    def load(self, samples_RN: Tensor, table_4R: Tensor) -> None:
+        self.samples_RN.copy_(samples_RN, non_blocking=True)
+        self.table_4R.copy_(table_4R)
+
+    def fill_idle(self, idle_slot: int) -> None:
+        """Rows without a job."""
+        self.table_4R[SOURCES].fill_(idle_slot)
+        self.table_4R[TARGETS].fill_(idle_slot)
+        self.table_4R[FRESH].fill_(1)
+
+
+def _can_fuse(device: torch.device) -> bool:
+    """Only where the shared memory of the compiled kernels is known to suffice."""
+    return has_triton() and torch.cuda.get_device_capability(device) >= FUSED_CAPABILITY
+
+
+def _group_shapes(
+    is_cuda: bool, num_slots: int, chunk_frames: int, options: RunnerOptions
+) -> GroupShapes:
+    if not is_cuda:
+        return GroupShapes((options.encode_rows or 1,))
+    rows = min(options.encode_rows or GPU_ENCODE_ROWS, max(num_slots, SMALLEST_BUCKET))
+    return fixed_shapes(rows, chunk_frames, reproducible=options.reproducible)

@@ -97,11 +97,15 @@ def constrain(logits_SV: Tensor, due_tokens_S: Tensor, padding_tokens: Tensor) -
 
 def _gumbel(seeds_S: Tensor, positions_S: Tensor, num_draws: int) -> Tensor:
     """Gumbel noise from a hash of (seed, position, draw): the same on every device."""
+    return -(-uniform_noise(seeds_S, positions_S, num_draws).log()).log()
+
+
+def uniform_noise(seeds_S: Tensor, positions_S: Tensor, num_draws: int) -> Tensor:
+    """Numbers SD between 0 and 1, neither included, from a hash of (seed, position, draw)."""
     draws_D = torch.arange(num_draws, device=positions_S.device)
     hashed_SD = _hash_bits(_hash_bits(positions_S + _hash_bits(seeds_S))[:, None] + draws_D)
     # 23 bits plus a half fit fp32 exactly. With more bits 1.0 could occur: its noise is infinite.
-    uniform_SD = ((hashed_SD & 0x7FFFFF).float() + 0.5) / 0x800000
-    return -(-uniform_SD.log()).log()
+    return ((hashed_SD & 0x7FFFFF).float() + 0.5) / 0x800000
 
 
 def _hash_bits(x: Tensor) -> Tensor:

@@ -41,27 +41,51 @@ class CausalConv1d(nn.Module):
         self.in_channels = in_channels
         self.num_past = (kernel_size - 1) * dilation + 1 - stride
 
-    def forward(self, x_BIN: Tensor, past_BIP: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_BIN: Tensor, past_BIP: Tensor | None = None, *, activate: bool = False
+    ) -> Tensor:
         """A whole number of strides: the beginning of a stream, or what follows `past_BIP`.
 
-        The past is updated in place.
+        With `activate` the input goes through an ELU first. The past is updated in place; it is
+        what the convolution takes, after the ELU.
         """
         if past_BIP is None:
+            x_BIN = F.elu(x_BIN) if activate else x_BIN
             return self.conv(F.pad(x_BIN, (self.num_past, 0)))
-        joined_BIN = _joined(past_BIP, x_BIN)
-        past_BIP.copy_(joined_BIN[..., joined_BIN.shape[-1] - self.num_past :])
-        return self.conv(joined_BIN)
+        if not self.num_past:
+            return self.conv(F.elu_(x_BIN) if activate else x_BIN)
+        return self.conv(self.padded(x_BIN, past_BIP, activate=activate))
+
+    def padded(self, x_BIN: Tensor, past_BIP: Tensor, *, activate: bool = False) -> Tensor:
+        """The past and what follows it; the past is updated."""
+        padded_BIN = _padded(x_BIN, past_BIP, activate=activate)
+        past_BIP.copy_(padded_BIN[..., padded_BIN.shape[-1] - self.num_past :])
+        return padded_BIN
 
     def silence(self, num_rows: int, device: torch.device) -> Tensor:
         """The past at the beginning of a stream."""
         return torch.zeros(num_rows, self.in_channels, self.num_past, device=device)
 
 
-def _joined(past_BIP: Tensor, x_BIN: Tensor) -> Tensor:
-    """The past and what follows it, in the memory layout of `x_BIN`: channels first or last."""
-    if x_BIN.is_contiguous():
-        return torch.cat((past_BIP, x_BIN), dim=-1)
-    return torch.cat((past_BIP.mT, x_BIN.mT), dim=1).mT
+def _padded(x_BIN: Tensor, past_BIP: Tensor, *, activate: bool) -> Tensor:
+    """The past and what follows it, in the memory layout of `x_BIN`: channels first or last.
+
+    The ELU writes into the joined tensor: a pass over memory less than to join them afterwards.
+    """
+    num_rows, num_channels, num_columns = x_BIN.shape
+    num_past = past_BIP.shape[-1]
+    is_channels_last = x_BIN.mT.is_contiguous() and not x_BIN.is_contiguous()
+    if is_channels_last:
+        padded_BIN = x_BIN.new_empty(num_rows, num_past + num_columns, num_channels).mT
+    else:
+        padded_BIN = x_BIN.new_empty(num_rows, num_channels, num_past + num_columns)
+    padded_BIN[..., :num_past] = past_BIP
+    following_BIN = padded_BIN[..., num_past:]
+    if activate:
+        torch.ops.aten.elu.out(x_BIN, out=following_BIN)
+    else:
+        following_BIN.copy_(x_BIN)
+    return padded_BIN
 
 
 class Residual(nn.Module):
@@ -74,8 +98,8 @@ class Residual(nn.Module):
         self.widen = CausalConv1d(middle, channels, 1)
 
     def forward(self, x_BIN: Tensor, pasts: Iterator[Tensor | None]) -> Tensor:
-        narrowed = self.narrow(F.elu(x_BIN), next(pasts))
-        return self.widen(F.elu(narrowed, inplace=True), next(pasts)).add_(x_BIN)
+        narrowed = self.narrow(x_BIN, next(pasts), activate=True)
+        return self.widen(narrowed, next(pasts), activate=True).add_(x_BIN)
 
 
 class Stage(nn.Module):
@@ -91,7 +115,7 @@ class Stage(nn.Module):
     def forward(self, x_BIN: Tensor, pasts: Iterator[Tensor | None]) -> Tensor:
         for residual in self.residuals:
             x_BIN = residual(x_BIN, pasts)
-        return self.downsample(F.elu(x_BIN, inplace=True), next(pasts))
+        return self.downsample(x_BIN, next(pasts), activate=True)
 
 
 class SEANet(nn.Module):
@@ -114,7 +138,7 @@ class SEANet(nn.Module):
         x_BIN = self.stem(samples_BN[:, None], next(next_pasts))
         for stage in self.stages:
             x_BIN = stage(x_BIN, next_pasts)
-        return self.head(F.elu(x_BIN, inplace=True), next(next_pasts))
+        return self.head(x_BIN, next(next_pasts), activate=True)
 
     def silence(self, num_rows: int, device: torch.device) -> Pasts:
         return [conv.silence(num_rows, device) for _, conv in self._native_convolutions()]

@@ -189,7 +189,7 @@ class SpeculativeRunner(ModelRunner[SpeculativeTables]):
         is_fresh_S = tables.positions_S == 0
         cache.next_positions_B.copy_(tables.positions_S)
         prediction = self._language_model.extend(
-            inputs.codes_STK, inputs.text_ST, cache, is_fresh_S, kv_lengths
+            inputs.codes_STK, inputs.text_ST, cache, kv_lengths=kv_lengths
         )
         tables.num_prompted_S.masked_fill_(is_fresh_S, 0)
         due_S = self._prompt_tokens_P.index_select(0, tables.prompts_S + tables.num_prompted_S)

@@ -25,6 +25,8 @@ from nightscribe.model.sampling import (
     sample_each,
 )
 from nightscribe.model.speech_to_text import SpeechToText
+from nightscribe.model.term_bias import TermBias
+from nightscribe.model.triton_support import kernels, uses_kernels
 
 
 class StepInput(NamedTuple):
@@ -50,10 +52,10 @@ class StepTables:
     # Kept from round to round.
     last_tokens_S: Tensor
     num_prompted_S: Tensor  # tokens of each slot's prompt that are already output
+    term_nodes_S: Tensor  # where in a term each slot is
     # Input, loaded for each round.
     step_1: Tensor  # the current step
-    positions_TS: Tensor
-    forced_TS: Tensor
+    positions_forced_T2S: Tensor
     temperatures_TS: Tensor
     seeds_TS: Tensor
     prompts_TS: Tensor
@@ -77,9 +79,11 @@ class StepTables:
         return cls(
             last_tokens_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             num_prompted_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
+            term_nodes_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             step_1=torch.zeros(1, dtype=torch.int64, device=device),
-            positions_TS=table(),
-            forced_TS=table(),
+            positions_forced_T2S=torch.zeros(
+                num_steps, 2, num_slots, dtype=torch.int64, device=device
+            ),
             temperatures_TS=table(dtype=torch.float32),
             seeds_TS=table(),
             prompts_TS=table(),
@@ -92,17 +96,23 @@ class StepTables:
 
     @property
     def slot_state(self) -> tuple[Tensor, ...]:
-        return self.last_tokens_S, self.num_prompted_S
+        return self.last_tokens_S, self.num_prompted_S, self.term_nodes_S
 
     def rewind(self) -> None:
         self.step_1.zero_()
 
-    def load(self, inputs: RoundInput, codes: Sequence[Codes], upload: Upload) -> None:
-        """Load a round; its code rows count through the given chunks in order."""
+    def load(
+        self, inputs: RoundInput, codes: Sequence[Codes], no_code: int, upload: Upload
+    ) -> None:
+        """Load a round; its code rows count through the given chunks in order.
+
+        At the first step of a stream all its codes are `no_code`.
+        """
         span = slice(inputs.num_steps), slice(inputs.num_slots)
         self.rewind()
-        self.positions_TS[span] = upload(inputs.positions_TS).long()
-        self.forced_TS[span] = upload(inputs.forced_TS).long()
+        positions_TS = upload(inputs.positions_TS).long()
+        self.positions_forced_T2S[:, 0][span] = positions_TS
+        self.positions_forced_T2S[:, 1][span] = upload(inputs.forced_TS).long()
         if not inputs.is_greedy:
             self._load_sampling(inputs, span, upload)
         codes_FK = torch.cat([chunk.codes_JFK.flatten(0, 1) for chunk in codes])
@@ -110,6 +120,7 @@ class StepTables:
             rows_TS = upload(inputs.code_rows_TS)
             codes_TSK = codes_FK.index_select(0, rows_TS.flatten())
             self.codes_TSK[span] = codes_TSK.unflatten(0, rows_TS.shape)
+        self.codes_TSK[span].masked_fill_((positions_TS == 0)[..., None], no_code)
 
     def _load_sampling(self, inputs: RoundInput, span: tuple[slice, slice], upload: Upload) -> None:
         self.temperatures_TS[span] = upload(inputs.temperatures_TS)
@@ -118,8 +129,9 @@ class StepTables:
         self.prompt_tokens_P[: len(inputs.prompt_tokens_P)] = upload(inputs.prompt_tokens_P)
 
     def step_input(self, num_slots: int) -> StepInput:
-        tables = self.positions_TS, self.codes_TSK, self.forced_TS
-        return StepInput(*(self._at_step(table, num_slots) for table in tables))
+        positions_S, forced_S = self.positions_forced_T2S.index_select(0, self.step_1)[0]
+        codes_SK = self._at_step(self.codes_TSK, num_slots)
+        return StepInput(positions_S[:num_slots], codes_SK, forced_S[:num_slots])
 
     def sampling_input(self, num_slots: int) -> SamplingInput:
         tables = self.temperatures_TS, self.seeds_TS, self.prompts_TS
@@ -128,12 +140,29 @@ class StepTables:
     def _at_step(self, table_TS: Tensor, num_slots: int) -> Tensor:
         return table_TS.index_select(0, self.step_1)[0, :num_slots]
 
-    def write(self, tokens_S: Tensor, confidences_S: Tensor, vad_SH: Tensor | None) -> None:
-        """Write the output of the current step and go on to the next."""
+    def write_likeliest(self, logits_SV: Tensor, forced_S: Tensor) -> None:
+        """Write the forced or the likeliest tokens of the current step, and their probabilities."""
+        if uses_kernels(logits_SV):
+            outputs = self.last_tokens_S, self.tokens_TS, self.confidences_TS
+            kernels().write_likeliest(logits_SV, forced_S, self.step_1, *outputs)
+        else:
+            self.write(self.unless_forced(logits_SV.argmax(dim=-1), forced_S), logits_SV)
+
+    def unless_forced(self, chosen_S: Tensor, forced_S: Tensor) -> Tensor:
+        """The forced token; on `HOLD` the last one; else the chosen one."""
+        tokens_S = torch.where(forced_S == HOLD, self.last_tokens_S[: len(forced_S)], chosen_S)
+        return torch.where(forced_S < 0, tokens_S, forced_S)
+
+    def write(self, tokens_S: Tensor, logits_SV: Tensor) -> None:
+        """Write the tokens of the current step, and their probabilities."""
+        self.last_tokens_S[: len(tokens_S)].copy_(tokens_S)
         self._put(self.tokens_TS, tokens_S.int())
-        self._put(self.confidences_TS, confidences_S)
-        if vad_SH is not None:
-            self._put(self.vad_TSH, vad_SH)
+        self._put(self.confidences_TS, probabilities_of(tokens_S, logits_SV))
+
+    def end_step(self, vad_STHA: Tensor | None) -> None:
+        """Write what the VAD heads say at the current step, and go on to the next."""
+        if vad_STHA is not None:
+            self._put(self.vad_TSH, vad_STHA[:, 0, :, 0])
         self.step_1 += 1
 
     def _put(self, table_TS: Tensor, output_S: Tensor) -> None:
@@ -160,6 +189,11 @@ class StepRunner(ModelRunner[StepTables]):
         self._tables = StepTables.empty(
             (round_steps, num_slots), num_codebooks, self.num_vad_heads, self.device
         )
+        self._terms = (
+            TermBias(options.terms, self._padding_tokens, self._tables.term_nodes_S)
+            if options.terms
+            else None
+        )
         self._capture_graphs()
 
     @torch.inference_mode()
@@ -168,7 +202,8 @@ class StepRunner(ModelRunner[StepTables]):
         with self._runtime.on_device():
             for chunk_codes in codes:
                 self._runtime.wait_event(chunk_codes.codes_JFK, chunk_codes.done)
-            self._tables.load(inputs, codes, self._runtime.upload)
+            no_code = self._language_model.config.audio_card
+            self._tables.load(inputs, codes, no_code, self._runtime.upload)
             key = GraphKey(inputs.num_slots, inputs.is_greedy)
             lengths_TS = np.minimum(inputs.positions_TS + 1, self._cache.capacity)
             lengths_TS[inputs.forced_TS == HOLD] = 1  # their output is dropped
@@ -182,37 +217,43 @@ class StepRunner(ModelRunner[StepTables]):
         inputs, config = self._tables.step_input(key.num_slots), self._language_model.config
         is_fresh_S = inputs.positions_S == 0
         last_tokens_S = self._tables.last_tokens_S[: key.num_slots]
-        codes_SK = inputs.codes_SK.masked_fill(is_fresh_S[:, None], config.audio_card)
         text_S = last_tokens_S.masked_fill(is_fresh_S, config.text_start_id)
         cache = self._cache.first(key.num_slots)
         cache.next_positions_B.copy_(inputs.positions_S)
         prediction = self._language_model.extend(
-            codes_SK[:, None], text_S[:, None], cache, is_fresh_S, kv_lengths
+            inputs.codes_SK[:, None], text_S[:, None], cache, kv_lengths=kv_lengths
         )
         logits_SV = prediction.logits_STV[:, 0]
-        last_tokens_S.copy_(self._next_tokens(logits_SV, inputs, key))
-        vad_STHA = prediction.vad_STHA
-        vad_SH = None if vad_STHA is None else vad_STHA[:, 0, :, 0]
-        self._tables.write(last_tokens_S, probabilities_of(last_tokens_S, logits_SV), vad_SH)
+        self._tables.num_prompted_S[: key.num_slots].masked_fill_(is_fresh_S, 0)
+        if self._terms is not None:
+            self._write_preferred(self._terms, logits_SV, inputs, key)
+        elif key.is_greedy:
+            self._tables.write_likeliest(logits_SV, inputs.forced_S)
+        else:
+            self._tables.write(self._sampled(logits_SV, inputs, key), logits_SV)
+        self._tables.end_step(prediction.vad_STHA)
 
-    def _next_tokens(self, logits_SV: Tensor, inputs: StepInput, key: GraphKey) -> Tensor:
-        """The token of every slot: forced, constrained to its prompt, sampled or the likeliest."""
-        num_prompted_S = self._tables.num_prompted_S[: key.num_slots]
-        num_prompted_S.masked_fill_(inputs.positions_S == 0, 0)
+    def _write_preferred(
+        self, terms: TermBias, logits_SV: Tensor, inputs: StepInput, key: GraphKey
+    ) -> None:
+        """Write tokens that are chosen with a bias to terms; probabilities are the model's own."""
+        biased_SV = terms.biased(logits_SV, inputs.positions_S == 0)
         if key.is_greedy:
-            return self._unless_forced(logits_SV.argmax(dim=-1), inputs.forced_S)
+            tokens_S = self._tables.unless_forced(biased_SV.argmax(dim=-1), inputs.forced_S)
+        else:
+            tokens_S = self._sampled(biased_SV, inputs, key)
+        self._tables.write(tokens_S, logits_SV)
+        terms.advance(tokens_S, inputs.forced_S == HOLD)
+
+    def _sampled(self, logits_SV: Tensor, inputs: StepInput, key: GraphKey) -> Tensor:
+        """The token of every slot: forced, constrained to its prompt, or sampled."""
+        num_prompted_S = self._tables.num_prompted_S[: key.num_slots]
         sampling = self._tables.sampling_input(key.num_slots)
         due_S = self._tables.prompt_tokens_P.index_select(0, sampling.prompts_S + num_prompted_S)
         constrained_SV = constrain(logits_SV, due_S, self._padding_tokens)
         sampled_S = sample_each(
             constrained_SV, sampling.temperatures_S, sampling.seeds_S, inputs.positions_S
         )
-        tokens_S = self._unless_forced(sampled_S, inputs.forced_S)
+        tokens_S = self._tables.unless_forced(sampled_S, inputs.forced_S)
         num_prompted_S += (tokens_S == due_S) & (inputs.forced_S != HOLD)
         return tokens_S
-
-    def _unless_forced(self, chosen_S: Tensor, forced_S: Tensor) -> Tensor:
-        """The forced token; on `HOLD` the last one; else the chosen one."""
-        last_tokens_S = self._tables.last_tokens_S[: len(forced_S)]
-        tokens_S = torch.where(forced_S == HOLD, last_tokens_S, chosen_S)
-        return torch.where(forced_S < 0, tokens_S, forced_S)

@@ -6,6 +6,8 @@ an operator, and otherwise use public ones.
 N rows, K columns, M rows of the input, I and O channels.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -74,3 +76,37 @@ def int4_matmul(x_MK: Tensor, packed: Tensor, group: int, scales_zeros_GN2: Tens
 def _is_cpu_bfloat16(like: Tensor) -> bool:
     """The products of quantized weights on a CPU are fast in bfloat16 only."""
     return like.device.type == "cpu" and like.dtype == torch.bfloat16
+
+
+@cache
+def _flash_arguments() -> frozenset[str]:
+    operator = getattr(torch.ops.aten, "_flash_attention_forward", None)
+    arguments = operator.default._schema.arguments if operator is not None else ()
+    return frozenset(argument.name for argument in arguments)
+
+
+def has_flash_by_length() -> bool:
+    """Whether flash attention can be told how many entries of each sequence are in use."""
+    return "seqused_k" in _flash_arguments()
+
+
+def flash_attention(
+    queries_NTE: Tensor,
+    keys_NE: Tensor,
+    values_NE: Tensor,
+    query_starts: Tensor,
+    key_starts: Tensor,
+    max_keys: int,
+    num_used: Tensor,
+) -> Tensor:
+    """One query of each sequence over its first entries; rounding ignores other sequences."""
+    # Versions without the argument never split.
+    splits = {"num_splits": 1} if "num_splits" in _flash_arguments() else {}
+    sequences = query_starts, key_starts, 1, max_keys
+    output, *_ = torch.ops.aten._flash_attention_forward(
+        *(queries_NTE, keys_NE, values_NE, *sequences),
+        *(0.0, False, False),  # no dropout, not causal, no debugging output
+        seqused_k=num_used,
+        **splits,
+    )
+    return output

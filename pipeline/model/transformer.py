@@ -10,7 +10,7 @@ H heads, E head dimension, L layers, X queries and keys (and values).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,31 @@ from torch.nn import functional as F
 
 from nightscribe.model.attention_backends import AttentionMask, attend
 from nightscribe.model.kv_cache import KVCache, KVLengths, LayerKV, RingPositions
+from nightscribe.model.triton_support import kernels, uses_kernels
 
 
-def rotary_embedding(positions_BT: Tensor, head_dim: int, max_period: float) -> Tensor:
+class Frequencies(NamedTuple):
+    """Radians per position of each pair of a head's dimensions, and a one on the same device."""
+
+    radians: Tensor
+    one: Tensor
+
+    @classmethod
+    def of(cls, head_dim: int, max_period: float, device: torch.device) -> "Frequencies":
+        """By the formula of the reference."""
+        pairs = torch.arange(head_dim // 2, device=device, dtype=torch.float32)
+        radians = torch.exp(pairs * (-math.log(max_period) * 2 / head_dim))
+        return cls(radians, radians.new_ones(()))
+
+
+def rotary_embedding(positions_BT: Tensor, frequencies: Frequencies) -> Tensor:
     """Rotary embedding (RoPE) of some positions: BT11E/2 complex numbers, one per pair.
 
-    Angles in fp32, by the formula of the reference: at position 450,000 others would differ.
+    Angles in fp32, as in the reference: at position 450,000 others would differ.
     """
-    pairs = torch.arange(head_dim // 2, device=positions_BT.device, dtype=torch.float32)
-    frequencies = torch.exp(pairs * (-math.log(max_period) * 2 / head_dim))
-    angles = positions_BT.float()[:, :, None, None, None] * frequencies
+    angles = positions_BT[:, :, None, None, None] * frequencies.radians
+    if uses_kernels(angles):  # the same in one kernel; slower on a CPU
+        return torch.polar(frequencies.one, angles)
     return torch.complex(angles.cos(), angles.sin())
 
 
@@ -57,17 +72,21 @@ class Window:
 
 
 def ring_mask(
-    ring: RingPositions, window: Window, num_heads: int, kv_lengths: KVLengths = None
+    ring: RingPositions,
+    window: Window,
+    num_heads: int,
+    kv_lengths: KVLengths = None,
+    backend: str | None = None,
 ) -> AttentionMask:
     """What queries at the ring's new positions see of it; nothing beyond `kv_lengths`."""
     longest = max(kv_lengths) if isinstance(kv_lengths, tuple) else kv_lengths
-    entry_positions_BC = ring.entry_positions_BC[:, :longest]
     return AttentionMask(
-        window.visible_BTC(ring.positions_BT, entry_positions_BC),
+        lambda: window.visible_BTC(ring.positions_BT, ring.entry_positions_BC[:, :longest]),
         kv_lengths if isinstance(kv_lengths, tuple) else (),
         ring.positions_BT[:, -1].contiguous() if window.block == 1 else None,
         window.context,
         num_heads,
+        backend,
     )
 
 
@@ -82,9 +101,23 @@ class SelfAttention(nn.Module):
 
     def project(self, x_BTD: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries, rotated keys, values, each BTHE."""
-        qkv_BTXHE = self.project_in(x_BTD).view(*x_BTD.shape[:2], 3, self.num_heads, -1)
+        qkv_BTXHE = self._project(x_BTD)
         queries, keys = rotate(qkv_BTXHE[:, :, :2], rotations).unbind(2)
         return queries, keys, qkv_BTXHE[:, :, 2]
+
+    def project_into(
+        self, x_BTD: Tensor, rotations: Tensor, cache: KVCache, layer: int, ring: RingPositions
+    ) -> tuple[Tensor, LayerKV, LayerKV]:
+        """Rotated queries BTHE, and the layer's ring with the rotated keys and the values."""
+        if not uses_kernels(x_BTD):
+            queries, keys, values = self.project(x_BTD, rotations)
+            return queries, *cache.extend(layer, keys, values, ring)
+        kv = cache.keys.layer(layer), cache.values.layer(layer)
+        qkv_BTXHE = self._project(x_BTD)
+        return kernels().rotate_append(qkv_BTXHE, rotations, ring.positions_BT, *kv), *kv
+
+    def _project(self, x_BTD: Tensor) -> Tensor:
+        return self.project_in(x_BTD).view(*x_BTD.shape[:2], 3, self.num_heads, -1)
 
     def attend(
         self, queries_BTHE: Tensor, keys: LayerKV, values: LayerKV, mask: AttentionMask
@@ -124,7 +157,10 @@ class GatedFeedForward(nn.Module):
         self.project_out = nn.Linear(hidden_dim, dim, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        gate_BTG, up_BTG = self.project_in(x_BTD).chunk(2, dim=-1)
+        gate_up = self.project_in(x_BTD)
+        if uses_kernels(gate_up):
+            return self.project_out(kernels().silu_mul(gate_up))
+        gate_BTG, up_BTG = gate_up.chunk(2, dim=-1)
         return self.project_out(F.silu(gate_BTG) * up_BTG)
 
 
@@ -170,6 +206,22 @@ class Layer(nn.Module):
     def add_feed_forward(self, x_BTD: Tensor) -> Tensor:
         return x_BTD + self.feed_forward_scale(self.feed_forward(self.feed_forward_norm(x_BTD)))
 
+    def add_branches(self, x_BTD: Tensor, attended_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """The residual with the attention's output, and the feed-forward's, to be added to it."""
+        x_BTD, normed_BTD = add_norm(
+            x_BTD, self.attention_scale(attended_BTD), self.feed_forward_norm
+        )
+        return x_BTD, self.feed_forward_scale(self.feed_forward(normed_BTD))
+
+
+def add_norm(x_BTD: Tensor, branch_BTD: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """The sum of residual and branch, and its norm."""
+    if isinstance(norm, RMSNorm) and uses_kernels(x_BTD):
+        sum_BTD, normed_BTD = kernels().add_norm(x_BTD, branch_BTD, norm.scale_D, norm.eps)
+        return sum_BTD, normed_BTD
+    sum_BTD = x_BTD + branch_BTD
+    return sum_BTD, norm(sum_BTD)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
@@ -188,18 +240,20 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = cast(list[Layer], nn.ModuleList(layers))
         self.geometry = geometry
+        self.backend: str | None = None  # of attention to a ring, where it was measured
+        self._frequencies: dict[torch.device, Frequencies] = {}
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Whole sequences from their beginning; differentiable."""
         positions_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device)[None]
         rotations = self._rotations(positions_BT)
-        mask = AttentionMask(self.geometry.window.visible_BTC(positions_BT, positions_BT))
+        visible_BTC = self.geometry.window.visible_BTC(positions_BT, positions_BT)
+        mask = AttentionMask(lambda: visible_BTC)
         for layer in self.layers:
             queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), rotations)
             kv = LayerKV(keys.transpose(1, 2)), LayerKV(values.transpose(1, 2))
             attended = layer.attention.attend(queries, *kv, mask)
-            x_BTD = x_BTD + layer.attention_scale(attended)
-            x_BTD = layer.add_feed_forward(x_BTD)
+            x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(attended))
         return x_BTD
 
     def extend(self, x_BTD: Tensor, cache: KVCache, kv_lengths: KVLengths = None) -> Tensor:
@@ -210,16 +264,27 @@ class Transformer(nn.Module):
         assert x_BTD.shape[1] <= cache.capacity - self.geometry.window.context + 1
         ring = cache.advance(x_BTD.shape[1])
         rotations = self._rotations(ring.positions_BT)
-        mask = ring_mask(ring, self.geometry.window, self.geometry.num_heads, kv_lengths)
+        geometry = self.geometry
+        mask = ring_mask(ring, geometry.window, geometry.num_heads, kv_lengths, self.backend)
+        normed_BTD = self.layers[0].attention_norm(x_BTD)
         for index, layer in enumerate(self.layers):
-            queries, keys, values = layer.attention.project(layer.attention_norm(x_BTD), rotations)
-            kv = cache.extend(index, keys, values, ring)
-            attended = layer.attention.attend(queries, *kv, mask)
-            x_BTD = layer.add_feed_forward(x_BTD + layer.attention_scale(attended))
-        return x_BTD
+            queries, keys, values = layer.attention.project_into(
+                normed_BTD, rotations, cache, index, ring
+            )
+            attended = layer.attention.attend(queries, keys, values, mask)
+            x_BTD, branch_BTD = layer.add_branches(x_BTD, attended)
+            if index + 1 < len(self.layers):
+                next_norm = self.layers[index + 1].attention_norm
+                x_BTD, normed_BTD = add_norm(x_BTD, branch_BTD, next_norm)
+        return x_BTD + branch_BTD
 
     def _rotations(self, positions_BT: Tensor) -> Tensor:
-        return rotary_embedding(positions_BT, self.geometry.head_dim, self.geometry.rope_max_period)
+        device = positions_BT.device
+        if device not in self._frequencies:
+            self._frequencies[device] = Frequencies.of(
+                self.geometry.head_dim, self.geometry.rope_max_period, device
+            )
+        return rotary_embedding(positions_BT, self._frequencies[device])
 
     def empty_cache(
         self, num_rows: int, max_positions_per_call: int, dtype: torch.dtype | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from nightscribe.records import Recording, Transcript, path_of
+from nightscribe.rendering.cues import ReadingSpeed, reading_speed
 from nightscribe.rendering.document import Document, RenderingConfig, speakers_in
 from nightscribe.rendering.formats import FORMATS, SUBTITLES, SUFFIXES, render
 
@@ -20,6 +21,7 @@ class ExportedFile:
     recording: Recording
     suffix: str
     text: str
+    reading_speed: ReadingSpeed | None = None  # of subtitles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,8 @@ def export_files(
             if format in SUBTITLES and not any(one.words for one in channels):
                 continue
             text = render(rendered, format, options.rendering)
-            yield ExportedFile(recording, SUFFIXES[format], text)
+            speed = reading_speed(rendered, options.rendering) if format in SUBTITLES else None
+            yield ExportedFile(recording, SUFFIXES[format], text, speed)
 
 
 def _common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from nightscribe.reading.run_status import Totals, throughput_of
@@ -22,6 +23,7 @@ from nightscribe.report.content import (
 
 MAX_SHARES = 20
 MAX_CONFUSIONS = 10
+FRAME_S = 0.08  # of Mimi
 
 LoadAudio = Callable[[Recording, float], EmbeddedAudio | None]
 
@@ -129,11 +131,28 @@ def build_report(
 
 
 def progress_of(status: Mapping[str, Any]) -> list[ProgressPoint]:
-    """The history of the run, from the status that its driver wrote."""
+    """The history of the run, from the status that its driver wrote.
+
+    Audio is that of the engines' steps: recordings count when they are finished, long ones all at
+    once. The steps of a finished run include silence around each shard, so they are scaled.
+    """
+    history = status.get("history", [])
+    if not history or len(history[-1]) < 4 or not history[-1][3]:
+        return [ProgressPoint(*point[:3]) for point in history]
+    is_finished = status.get("state") == "finished" and history[-1][1] > 0
+    audio_per_step_s = history[-1][1] / history[-1][3] if is_finished else FRAME_S
     return [
-        ProgressPoint(elapsed_s, audio_s, occupancy)
-        for elapsed_s, audio_s, occupancy in status.get("history", [])
+        ProgressPoint(elapsed_s, num_steps * audio_per_step_s, occupancy)
+        for elapsed_s, _, occupancy, num_steps in _at_new_steps(history)
     ]
+
+
+def _at_new_steps(history: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """The points at which the engines had reported again."""
+    yield history[0]
+    for before, point in pairwise(history):
+        if point[3] != before[3]:
+            yield point
 
 
 def _headline(summary: RunSummary, status: Mapping[str, Any], totals: Totals | None) -> list[Fact]:

@@ -48,7 +48,7 @@ def read_word_error_rates(store: Store) -> dict[str, float | None]:
 
 def throughput_of(status: Mapping[str, Any]) -> RunThroughput:
     """The mean throughput of the last attempt at the run."""
-    elapsed_s, audio_s, _ = (status.get("history") or [(0.0, 0.0, None)])[-1]
+    elapsed_s, audio_s = (status.get("history") or [(0.0, 0.0)])[-1][:2]
     return RunThroughput(
         times_real_time=audio_s / elapsed_s if elapsed_s > 0 and audio_s > 0 else None,
         occupancy=status.get("mean_occupancy", status.get("occupancy")),

@@ -128,7 +128,7 @@ def _tiers(document: Document, config: RenderingConfig) -> Iterator[Tier]:
     for _, speaker, name in _named(document):
         words = [
             Interval(milliseconds(word.start_s), milliseconds(word.end_s), one_line(word.text))
-            for word in written_words(speaker)
+            for word in written_words(speaker, config)
         ]
         yield Tier(name, _utterances(document, speaker, config))
         yield Tier(f"{name} words", _apart(words))

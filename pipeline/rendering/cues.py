@@ -51,6 +51,25 @@ class Cue:
         return tuple(word for line in self.lines for word in line)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingSpeed:
+    """How fast the cues of a document have to be read: too fast for some, where speech is fast."""
+
+    num_cues: int
+    num_fast: int  # above `reading_chars_per_s`
+    fastest_chars_per_s: float
+
+
+def reading_speed(document: Document, config: RenderingConfig) -> ReadingSpeed:
+    """Measured on the cues as they are shown."""
+    speeds = [
+        round(1000 * _num_chars(cue.words) / (cue.end_ms - cue.start_ms), 1)
+        for cue in cues(document, config)
+    ]
+    num_fast = sum(speed > config.reading_chars_per_s for speed in speeds)
+    return ReadingSpeed(len(speeds), num_fast, max(speeds, default=0.0))
+
+
 def cues(document: Document, config: RenderingConfig) -> list[Cue]:
     """The cues of all speakers, by start."""
     by_name = {speaker.name: speaker for speaker in document.speakers}

@@ -68,9 +68,9 @@ class Document:
         return len(self.speakers) > 1
 
 
-def monologue(name: str, words: Iterable[Word]) -> Document:
+def monologue(name: str, words: Iterable[Word], speech: Iterable[Span] = ()) -> Document:
     """A document with one speaker without a name."""
-    return Document(name, (Speaker("", tuple(words)),))
+    return Document(name, (Speaker("", tuple(words), speech=tuple(speech)),))
 
 
 def speakers_in(
@@ -122,10 +122,19 @@ def one_line(text: str) -> str:
     return _CONTROL_OR_SPACE.sub(" ", text).strip()
 
 
-def written_words(speaker: Speaker) -> list[Word]:
+def written_words(speaker: Speaker, config: RenderingConfig) -> list[Word]:
     """The words of the speaker by start, without those that have no text."""
-    written = [word for word in speaker.words if one_line(word.text)]
-    return sorted(written, key=lambda word: word.start_s)
+    words = without_pauses(speaker.words, speaker.speech, config)
+    return sorted((word for word in words if one_line(word.text)), key=lambda word: word.start_s)
+
+
+def without_pauses(
+    words: Sequence[Word], speech: Sequence[Span], config: RenderingConfig
+) -> Sequence[Word]:
+    """The same words, none of which lasts into the pause after it, where speech is known."""
+    if not speech:
+        return words
+    return [replace(word, end_s=spoken_end_s(word, speech, config)) for word in words]
 
 
 def spoken_end_s(word: Word, speech: Sequence[Span], config: RenderingConfig) -> float:
@@ -186,7 +195,7 @@ def paragraphs(
 
 
 def _of_speaker(speaker: Speaker, config: RenderingConfig) -> Iterator[SpeakerUtterance]:
-    words = written_words(speaker)
+    words = written_words(speaker, config)
     turn_ends_s = sorted(speaker.turn_ends_s)
     first = 0
     for index, (word, following) in enumerate(pairwise(words), start=1):

@@ -57,7 +57,7 @@ def render_words(document: Document, config: RenderingConfig) -> str:
         f"{word.start_s:10.3f} {word.end_s:10.3f}  {word.confidence:4.2f}  "
         + (f"{one_line(speaker)}: " if document.names_speakers else "")
         + one_line(word.text)
-        for speaker, word in _rows(document)
+        for speaker, word in _rows(document, config)
     ]
     return "".join(f"{row}\n" for row in rows)
 
@@ -67,7 +67,7 @@ def render_tsv(document: Document, config: RenderingConfig) -> str:
     table = io.StringIO()
     writer = csv.writer(table, dialect="excel-tab", lineterminator="\n")
     writer.writerow(["start_s", "end_s", "speaker", "confidence", "word"])
-    for speaker, word in _rows(document):
+    for speaker, word in _rows(document, config):
         times = f"{word.start_s:.3f}", f"{word.end_s:.3f}"
         writer.writerow([*times, one_line(speaker), f"{word.confidence:.4f}", one_line(word.text)])
     return table.getvalue()
@@ -79,7 +79,7 @@ def render_ctm(document: Document, config: RenderingConfig) -> str:
     words = [
         (channel_of(speaker, place), word)
         for place, speaker in enumerate(document.speakers, start=1)
-        for word in written_words(speaker)
+        for word in written_words(speaker, config)
     ]
     # Several speakers may share a channel.
     words.sort(key=lambda row: (row[0], row[1].start_s))
@@ -140,9 +140,11 @@ def _utterance(utterance: SpeakerUtterance) -> dict[str, Any]:
     }
 
 
-def _rows(document: Document) -> list[tuple[str, Word]]:
+def _rows(document: Document, config: RenderingConfig) -> list[tuple[str, Word]]:
     rows = [
-        (speaker.name, word) for speaker in document.speakers for word in written_words(speaker)
+        (speaker.name, word)
+        for speaker in document.speakers
+        for word in written_words(speaker, config)
     ]
     return sorted(rows, key=lambda row: row[1].start_s)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nightscribe.report.charts import line_chart, occupancy_series, throughput_series
 from nightscribe.report.content import RecordingPage, Report
@@ -27,6 +27,7 @@ def render_report(report: Report) -> str:
     )
     environment.filters["clock"] = clock
     environment.filters["amount"] = lambda amount: f"{amount:,.0f}"
+    environment.filters["breakable"] = breakable
     environment.filters["folder"] = lambda name: name.rpartition("/")[0]
     environment.filters["file"] = lambda name: name.rpartition("/")[2]
     environment.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"
@@ -45,6 +46,11 @@ def clock(time_s: float) -> str:
     minutes, seconds = divmod(round(time_s), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def breakable(path: str) -> Markup:
+    """A path that may break into lines after each slash."""
+    return escape(path).replace("/", Markup("/<wbr>"))
 
 
 def _charts(report: Report) -> dict[str, Markup]:

@@ -14,7 +14,10 @@ Normaliser = Callable[[str], str]
 
 @cache
 def normaliser(language: str) -> Normaliser:
-    """The open ASR leaderboard's normaliser for English, its basic one for other languages."""
+    """Whisper's normaliser for English, its basic one for other languages.
+
+    The open ASR leaderboard used it until June 2026; its newer rules give other figures.
+    """
     is_english = language.lower().split("-")[0] in ("en", "english")
     normalise = EnglishTextNormalizer() if is_english else BasicTextNormalizer()
     return lambda text: " ".join(normalise(text).split())

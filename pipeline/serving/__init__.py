@@ -14,7 +14,7 @@ front          the HTTP server: routes, health, shutdown
 websockets     keepalive, limits and bounded sending, for both protocols
 kyutai         the protocol of moshi-server
 transcriptions OpenAI's endpoint for files
-realtime       OpenAI's sessions for live audio
+realtime       OpenAI's sessions for live audio; realtime_settings: what clients set of them
 metrics        what /metrics says
 client         a client of the Kyutai protocol
 """

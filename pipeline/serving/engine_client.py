@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_CHANNELS = 4096  # where the number of slots is left to the engine; memory is taken as used
 STALLED_S = 10.0  # frames that wait this long for a step mean that the engine hangs
+RELEASE_S = 1.0  # for the round that is under way when a slot is given back
 ANSWER_BYTES = 1 << 20
 
 
@@ -169,7 +170,7 @@ class EngineClient:
         self._num_heads, self._file_share = num_heads, file_share
         self._free: deque[int] = deque()
         self._open: dict[int, Channel] = {}
-        self._files_waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._on_ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
@@ -241,10 +242,19 @@ class EngineClient:
     ) -> Channel:
         """As `open`, for a file, which waits for a slot."""
         while (channel := self.open(settings, on_steps, on_failure, is_file=True)) is None:
-            waiting = asyncio.get_running_loop().create_future()
-            self._files_waiting.append(waiting)
-            await waiting
+            await self._next_free()
         return channel
+
+    async def wait_for_release(self) -> None:
+        """If every slot is taken, wait shortly for one that is being given back."""
+        if not self._free and any(one.is_released for one in self._open.values()):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._next_free(), RELEASE_S)
+
+    async def _next_free(self) -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
 
     @property
     def num_file_slots(self) -> int:
@@ -301,10 +311,10 @@ class EngineClient:
             del self._open[channel.index]
             self._free.append(channel.index)
             self.metrics.open_channels.set(self.num_used)
-            self._wake_files()
+            self._wake()
 
-    def _wake_files(self) -> None:
-        waiting, self._files_waiting = self._files_waiting, deque()
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
         for one in waiting:
             if not one.done():
                 one.set_result(None)
@@ -318,4 +328,4 @@ class EngineClient:
         for channel in list(self._open.values()):
             channel.has_room.set()
             channel.on_failure(reason)
-        self._wake_files()
+        self._wake()

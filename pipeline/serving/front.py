@@ -28,7 +28,9 @@ from nightscribe.transcription.transcriber import clip_adapter
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-PAGE_POLICY = "default-src 'self'; connect-src 'self' ws: wss:; worker-src 'self' blob:"
+PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' blob:; connect-src 'self' ws: wss:; img-src data:"
+)
 DRAIN_CHECK_S = 0.1
 RETRY_AFTER_S = "1"
 

@@ -23,6 +23,7 @@ from nightscribe.serving.backend import Backend
 from nightscribe.serving.files import WHOLE
 from nightscribe.serving.session import FrameOutput, NoChannelError, Session
 from nightscribe.serving.session_log import SessionLog
+from nightscribe.serving.transcriptions import with_openai_errors
 from nightscribe.serving.websockets import ClientSocket, SessionError, invalid
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class _Connection:
 
     async def run(self) -> None:
         """Serve the client until it closes."""
-        self.session.open()
+        await self.session.open()
         self._send_ready()
         async for message in self.socket.messages():
             if message.type == WSMsgType.BINARY:
@@ -185,14 +186,11 @@ async def _serve(socket: ClientSocket, request: web.Request, backend: Backend) -
     await socket.close(code, last)
 
 
+@with_openai_errors
 async def post_file(request: web.Request, backend: Backend) -> web.Response:
     """A whole file as the body; its words as a list of messages."""
     backend.metrics.connects.add()
-    try:
-        key = backend.access.key_of(request.headers, {})
-    except AccessError:
-        backend.metrics.rejects.add("key")
-        raise web.HTTPUnauthorized(text="") from None
+    key = backend.access.key_of(request.headers, {})
     with backend.access.session(key), backend.files.admitted():
         async with backend.files.received(request.content.iter_any()) as path:
             found = await backend.files.transcribe(path, WHOLE)

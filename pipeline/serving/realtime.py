@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
@@ -21,79 +21,17 @@ from nightscribe.model.word_stream import WordBegin, WordEvent
 from nightscribe.serving.access import AccessError
 from nightscribe.serving.backend import Backend
 from nightscribe.serving.pcm import Resampler, from_alaw, from_mulaw
+from nightscribe.serving.realtime_settings import ALAW, MULAW, PCM, RealtimeSettings
 from nightscribe.serving.session import FrameOutput, NoChannelError, Session
 from nightscribe.serving.session_log import SessionLog
 from nightscribe.serving.transcriptions import RequestError, error_response, with_openai_errors
-from nightscribe.serving.turns import HEADS, TurnDetection, TurnDetector
+from nightscribe.serving.turns import TurnDetection, TurnDetector
 from nightscribe.serving.websockets import ClientSocket, SessionError
 
 KEY_PROTOCOL = "openai-insecure-api-key."
 PROTOCOL = "realtime"
-PCM, MULAW, ALAW = "audio/pcm", "audio/pcmu", "audio/pcma"
-RATES_HZ = (8_000, 16_000, 24_000, 48_000)
-TELEPHONE_HZ = 8_000
 MAX_APPEND_BYTES = 15 * 2**20
 MIN_COMMIT_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class RealtimeSettings:
-    """What a client may set by `session.update`."""
-
-    format: str = PCM
-    rate_hz: int = 24_000
-    turns: TurnDetection | None = None
-    turns_as_asked: Any = None
-
-    def updated(self, session: Any, num_heads: int) -> "RealtimeSettings":
-        """With the fields of an update; raises `RequestError` for what cannot be done."""
-        if not isinstance(session, dict) or session.get("type", "transcription") != "transcription":
-            raise RequestError("session.type must be transcription", "session.type")
-        audio = _dict(session.get("audio"), "session.audio")
-        given = _dict(audio.get("input"), "session.audio.input")
-        settings = self
-        if given.get("format") is not None:
-            settings = settings._with_format(_dict(given["format"], "session.audio.input.format"))
-        if "turn_detection" in given:
-            settings = settings._with_turns(given["turn_detection"], num_heads)
-        return settings
-
-    def _with_format(self, given: dict[str, Any]) -> "RealtimeSettings":
-        kind = given.get("type", PCM)
-        if kind in (MULAW, ALAW):
-            return replace(self, format=kind, rate_hz=TELEPHONE_HZ)
-        rate_hz = given.get("rate", 24_000)
-        if kind != PCM or rate_hz not in RATES_HZ:
-            known = ", ".join(map(str, RATES_HZ))
-            raise RequestError(
-                f"the format must be {PCM} at one of {known} Hz, {MULAW} or {ALAW}",
-                "session.audio.input.format",
-            )
-        return replace(self, format=kind, rate_hz=rate_hz)
-
-    def _with_turns(self, given: Any, num_heads: int) -> "RealtimeSettings":
-        name = "session.audio.input.turn_detection"
-        if given is None:
-            return replace(self, turns=None, turns_as_asked=None)
-        kind = _dict(given, name).get("type")
-        if kind not in ("server_vad", "semantic_vad"):
-            raise RequestError(f"{name}.type must be server_vad or semantic_vad", name)
-        if not num_heads:
-            raise RequestError(f"this model detects no turns; set {name} to null", name)
-        head = HEADS.get(given.get("eagerness", "auto"), HEADS["auto"])
-        threshold = given.get("threshold", 0.5)
-        if not isinstance(threshold, int | float) or not 0 < threshold < 1:
-            raise RequestError(f"{name}.threshold must be between 0 and 1", name)
-        turns = TurnDetection(min(head, num_heads - 1), float(threshold))
-        return replace(self, turns=turns, turns_as_asked=given)
-
-
-def _dict(value: Any, name: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise RequestError(f"{name} must be an object", name)
-    return value
 
 
 @dataclass(slots=True)
@@ -120,6 +58,7 @@ class _Connection:
     item: _Item = field(default_factory=_Item)
     previous_id: str | None = None
     num_samples: int = 0  # of the model's rate, since the stream began
+    step: int = 0
     offset_s: float = 0.0  # of the stream in the session
     session: Session = field(init=False)
     resampler: Resampler = field(init=False)
@@ -134,7 +73,8 @@ class _Connection:
             on_failure=self._on_failure,
             prefix_frames=self.config.prefix_frames,
         )
-        self._apply(self._default_settings())
+        # As at OpenAI, turns are detected until a client says otherwise.
+        self._apply(RealtimeSettings(turns=TurnDetection(), turns_as_asked={"type": "server_vad"}))
 
     @property
     def config(self) -> Any:
@@ -147,14 +87,6 @@ class _Connection:
     @property
     def num_heads(self) -> int:
         return self.config.language_model.num_vad_heads
-
-    def _default_settings(self) -> RealtimeSettings:
-        """Turns as at OpenAI, where the model can."""
-        if not self.num_heads:
-            return RealtimeSettings()
-        return RealtimeSettings(
-            turns=TurnDetection(), turns_as_asked={"type": "server_vad", "threshold": 0.5}
-        )
 
     def _apply(self, settings: RealtimeSettings) -> None:
         self.settings = settings
@@ -170,7 +102,7 @@ class _Connection:
 
     async def run(self) -> None:
         """Serve the client until it closes."""
-        self.session.open()
+        await self.session.open()
         self._send("session.created", session=self._described())
         async for message in self.socket.messages():
             event_id = None
@@ -243,7 +175,7 @@ class _Connection:
         self.session.reset(self.config.prefix_frames)
 
     def _on_frame(self, output: FrameOutput) -> None:
-        turns = self.turns
+        turns, self.step = self.turns, output.step
         self._hear(output.words)
         if turns is None:
             return
@@ -259,7 +191,7 @@ class _Connection:
             self.next_item = None
             if following is not None:
                 self.item = following
-                turns.begins()
+                turns.begins(output.step)
 
     def _hear(self, words: list[WordEvent]) -> None:
         for event in words:
@@ -276,7 +208,7 @@ class _Connection:
                 self.next_item = _Item()
                 self._send_started(self.next_item, begin)
             item = self.next_item
-        elif turns is not None and turns.begins():
+        elif turns is not None and turns.begins(self.step):
             self._send_started(item, begin)
         word = {
             "word": begin.text,

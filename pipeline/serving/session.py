@@ -50,8 +50,9 @@ class Session:
     _channel: Channel | None = None
     _words: Any = None
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Take a slot; raises `NoChannelError` if there is none."""
+        await self.engine.wait_for_release()
         channel = self.engine.open(self._settings(), self._on_steps, self.on_failure)
         if channel is None:
             raise NoChannelError("no free channels")

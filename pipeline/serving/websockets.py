@@ -17,6 +17,7 @@ from nightscribe.errors import NightscribeError
 from nightscribe.serving.config import ServingConfig
 
 CHECK_S = 1.0
+WRITE_BUFFER_BYTES = 1 << 14
 CLOSE_S = 5.0  # for the last messages and the close handshake
 
 
@@ -63,8 +64,11 @@ class ClientSocket:
             max_msg_size=config.max_message_bytes,
             protocols=protocols,
             timeout=CLOSE_S,
+            writer_limit=WRITE_BUFFER_BYTES,
         )
         await socket.prepare(request)
+        if request.transport is not None:  # what is unread is counted here, not hidden in a buffer
+            request.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         return cls(config, socket)
 
     def send(self, message: bytes | str) -> None:

@@ -31,6 +31,8 @@ CURRENT_SCHEMA = PLAN_SCHEMA.append(pa.field("file", pa.int32())).append(
 )
 # In the metadata of a plan that was put together: the store keys of its files.
 KEYS = "nightscribe.plan_files"
+# And the ids of recordings that were dropped or replaced: what is committed of them is not shown.
+LEFT = "nightscribe.left"
 
 Place = tuple[Any, ...]
 
@@ -52,6 +54,7 @@ class CurrentPlan:
         self.generations, self._files = tuple(made), tuple(files)
         last = _last_events(self._files)
         self._ids_N, self._rows_N, self._is_live_N = last.ids_N, last.rows_N, last.is_live_N
+        self._has_left_N = ~last.is_live_N & ~last.is_gone_N
         num_rows = int(last.rows_N.max()) + 1 if len(last.rows_N) else 0
         self._is_live_R, self._is_gone_R, self._is_seen_R = np.zeros((3, num_rows), dtype=np.bool_)
         self._is_live_R[last.rows_N[last.is_live_N]] = True
@@ -109,7 +112,8 @@ class CurrentPlan:
         A copy whose original left becomes an original.
         """
         live = pa.array(self._ids_N[self._is_live_N]).cast(pa.string())
-        schema = CURRENT_SCHEMA.with_metadata({KEYS: json.dumps(keys)})
+        left = self._ids_N[self._has_left_N].astype(str).tolist()
+        schema = CURRENT_SCHEMA.with_metadata({KEYS: json.dumps(keys), LEFT: json.dumps(left)})
         with path.open("wb") as file, open_writer(file, schema) as writer:
             for table in ordered(self._rows(self._is_live_R, is_placed=True), order):
                 whole = _without_lost_originals(table, live)

@@ -88,7 +88,7 @@ def _is_removed_part(table: pa.Table, which: str) -> pa.Array:
 def _is_transient(stage: pa.Array, reason: pa.Array, which: str) -> pa.Array:
     """One boolean for each row, false where nothing failed."""
     if which == "none":
-        return pa.array([False] * len(stage))
+        return pa.array([False] * len(stage), pa.bool_())
     if which == "all":
         return pc.is_valid(stage)
     masks = [

@@ -29,7 +29,6 @@ COLUMNS = {
     "cuts_s": ("cuts_s", "cuts"),
     "prompt": ("prompt",),
     "prompt_audio": ("prompt_audio",),
-    "terms": ("terms",),
     "size_bytes": ("size_bytes",),
     "version": ("version",),
 }
@@ -141,8 +140,6 @@ def _value(name: str, value: Any, where: str) -> Any:
         return timed_words(value, where)
     if name == "cuts_s":
         return _cuts(value, where)
-    if name == "terms":
-        return _terms(value)
     kind: Callable[[Any], Any] = (
         _seconds if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
     )
@@ -178,15 +175,6 @@ def _cuts(value: Any, where: str) -> tuple[float, ...]:
     if not all(map(math.isfinite, cuts_s)):
         raise ValueError(f"{where}: cuts_s is {value!r}, expected seconds, such as 61.5 120")
     return cuts_s
-
-
-def _terms(value: Any) -> tuple[str, ...]:
-    """A list, JSON of one, or text with semicolons between."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = json.loads(value) if value.strip().startswith("[") else value
-    listed = value.split(";") if isinstance(value, str) else value
-    return tuple(term for term in (str(one).strip() for one in listed) if term)
 
 
 def _whole(value: Any) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightscribe.storage.errors import StorageError
 from nightscribe.storage.rows import Outcome, outcome_of, outcome_row
 from nightscribe.storage.schema import PARTS_SCHEMA
 from nightscribe.storage.store import Store
@@ -31,18 +32,34 @@ class Receipt:
     is_last: bool | None
 
 
-def commit(store: Store, outcomes: Sequence[Outcome]) -> list[Receipt]:
+def folder_of(revision: int) -> str:
+    """The parts of a run with the same settings; others do not count."""
+    return f"{FOLDER}/{revision:05d}"
+
+
+def commit(store: Store, outcomes: Sequence[Outcome], revision: int = 1) -> list[Receipt]:
     """Store outcomes with one write; after it returns they survive any failure."""
     rows = [outcome_row(outcome) for outcome in outcomes]
-    part = write_rows(store, FOLDER, rows, PARTS_SCHEMA)
+    part = write_rows(store, folder_of(revision), rows, PARTS_SCHEMA)
     return [Receipt(part=part, **{name: row[name] for name in RECEIPT_COLUMNS}) for row in rows]
 
 
-def receipts(store: Store) -> Iterator[Receipt]:
-    """Everything committed so far; only three small columns are read."""
-    keys = (entry.key for entry in files(store, FOLDER))
-    for found in in_parallel(lambda key: _receipts_of(store, key), keys):
-        yield from found
+def receipts(store: Store, revision: int = 1) -> Iterator[Receipt]:
+    """Everything committed so far; only three small columns are read.
+
+    A worker of an attempt that has died may still be merging parts: what it removes is in a part
+    that was written before, which is then found by listing again.
+    """
+    seen: set[str] = set()
+    is_complete = False
+    while not is_complete:
+        entries = files(store, folder_of(revision))
+        keys = [entry.key for entry in entries if entry.key not in seen]
+        seen.update(keys)
+        is_complete = True
+        for found in in_parallel(lambda key: _receipts_if_there(store, key), keys):
+            is_complete &= found is not None
+            yield from found or ()
 
 
 def outcomes_of(
@@ -59,14 +76,25 @@ def outcomes_of(
 def merge(store: Store, keys: Sequence[str]) -> str:
     """Merge parts into one and remove them; at any moment every outcome is in some part."""
     tables = in_parallel(lambda key: read_rows(store, key), sorted(keys))
-    merged = write_table(store, FOLDER, _first_of_each(pa.concat_tables(tables)))
+    folder = keys[0].rpartition("/")[0]
+    merged = write_table(store, folder, _first_of_each(pa.concat_tables(tables)))
     for _ in in_parallel(store.delete, [key for key in keys if key != merged]):
         pass
     return merged
 
 
-def small_parts(store: Store) -> list[str]:
-    return [entry.key for entry in files(store, FOLDER) if entry.size_bytes < SMALL_BYTES]
+def small_parts(store: Store, revision: int = 1) -> list[str]:
+    entries = files(store, folder_of(revision))
+    return [entry.key for entry in entries if entry.size_bytes < SMALL_BYTES]
+
+
+def _receipts_if_there(store: Store, part: str) -> list[Receipt] | None:
+    try:
+        return _receipts_of(store, part)
+    except StorageError as error:
+        if error.reason == "not_found":
+            return None
+        raise
 
 
 def _receipts_of(store: Store, part: str) -> list[Receipt]:

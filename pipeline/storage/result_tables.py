@@ -25,10 +25,11 @@ from nightscribe.storage.schema import (
     TRANSCRIPTS_SCHEMA,
 )
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import files, in_parallel, read_rows, write_rows
+from nightscribe.storage.tables import File, file_of, files, in_parallel, read_rows
 
 TRANSCRIPTS_FOLDER = "transcripts"
 FAILURES_FOLDER = "failures"
+REPLACED_FOLDER = "_run/replaced"
 PUBLISHED_COLUMNS = ["recording_id", "num_channels", "revision"]
 MATCHED_COLUMNS = ["recording_id", "num_channels", "duplicate_of"]
 
@@ -62,14 +63,28 @@ def open_run(location: str, s3: S3Config) -> Store:
 
 def publish_transcripts(store: Store, transcripts: Sequence[Transcript]) -> str:
     """One more file of the transcripts table; its key."""
-    rows = [transcript_row(transcript) for transcript in transcripts]
-    return write_rows(store, TRANSCRIPTS_FOLDER, rows, TRANSCRIPTS_SCHEMA)
+    made = transcripts_file(transcripts)
+    store.write(*made)
+    return made.key
 
 
 def publish_failures(store: Store, failures: Sequence[Failure]) -> str:
     """One more file of the failures table; its key."""
+    made = failures_file(failures)
+    store.write(*made)
+    return made.key
+
+
+def transcripts_file(transcripts: Sequence[Transcript]) -> File:
+    """What `publish_transcripts` writes."""
+    rows = [transcript_row(transcript) for transcript in transcripts]
+    return file_of(TRANSCRIPTS_FOLDER, rows, TRANSCRIPTS_SCHEMA)
+
+
+def failures_file(failures: Sequence[Failure]) -> File:
+    """What `publish_failures` writes."""
     rows = [failure_row(failure) for failure in failures]
-    return write_rows(store, FAILURES_FOLDER, rows, FAILURES_SCHEMA)
+    return file_of(FAILURES_FOLDER, rows, FAILURES_SCHEMA)
 
 
 def published_transcripts(
@@ -118,6 +133,15 @@ def published_uris(store: Store) -> Iterator[str]:
 def read_transcripts(store: Store) -> Iterator[Transcript]:
     """Every transcript in the table, a few files in memory at a time."""
     return map(transcript_of, _rows(store, TRANSCRIPTS_FOLDER))
+
+
+def replaced_transcripts(store: Store) -> Iterator[Transcript]:
+    """Every transcript that a newer one has replaced, still in the table or kept beside the run."""
+    keys = [entry.key for entry in files(store, TRANSCRIPTS_FOLDER)]
+    losers = _losers(store, TRANSCRIPTS_FOLDER, keys)
+    for key, rows in losers.items():
+        yield from map(transcript_of, read_rows(store, key).take(rows).to_pylist())
+    yield from map(transcript_of, _all_rows(store, REPLACED_FOLDER, TRANSCRIPTS_SCHEMA.names))
 
 
 def read_failures(store: Store) -> Iterator[Failure]:

@@ -1,16 +1,20 @@
 """Removes rows that newer ones have replaced, once the newer ones are whole and visible.
 
-A row goes when every channel of a newer revision of the same place is in the tables, or when its
-recording was dropped. The rows that stay in its file are written to a new file first; the old file
-is removed after a time in which readers that listed it before have finished. A process that dies in
-between leaves rows twice, which the next call mends and readers tell apart.
+A row goes when its recording has a transcript of a newer revision, when every channel of a newer
+version of its file is in the tables, or when its recording was dropped. Transcripts that were
+replaced are kept in `_run/replaced`, for comparisons.
+
+The rows that stay in its file are written to a new file first; the old file is removed after a time
+in which readers that listed it before have finished. A process that dies in between leaves rows
+twice, which the next call mends and readers tell apart.
 """
 
 import json
+import re
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +24,17 @@ import pyarrow.compute as pc
 from nightscribe.storage.current_plan import read_current
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import Generation, download_rows, generations
-from nightscribe.storage.parts import FOLDER as PARTS_FOLDER
-from nightscribe.storage.result_tables import FAILURES_FOLDER, TRANSCRIPTS_FOLDER, planned_id
+from nightscribe.storage.parts import FOLDER as PARTS
+from nightscribe.storage.result_tables import (
+    FAILURES_FOLDER,
+    REPLACED_FOLDER,
+    TRANSCRIPTS_FOLDER,
+    planned_id,
+)
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import files, in_parallel, open_table, read_rows, write_table
 
+OF_REVISION = re.compile(rf"{PARTS}/(\d+)/")
 RETIRED_KEY = "_run/retired.json"
 SPAN_COLUMNS = ["uri", "start_s", "end_s"]
 KEY_COLUMNS = ["recording_id", *SPAN_COLUMNS, "channel", "num_channels", "revision"]
@@ -81,12 +91,35 @@ def _retire(
     if not by_file:
         return 0
     check_lease()
+    _keep_replaced(store, by_file, dropped)
     written = {key for key in in_parallel(lambda it: _write_rest(store, *it), by_file.items())}
     time.sleep(grace_s)
     check_lease()
     for _ in in_parallel(store.delete, [key for key in by_file if key not in written]):
         pass
     return len(going)
+
+
+def _keep_replaced(store: Store, by_file: Mapping[str, Sequence[int]], dropped: pa.Array) -> None:
+    """What a person dropped is not kept, and what stands twice is kept once, by its file's name."""
+
+    def keep(key: str) -> None:
+        table = read_rows(store, key)
+        rows = table.take(pa.array(sorted(by_file[key]), pa.int64()))
+        is_dropped = _is_dropped(rows["recording_id"], dropped)
+        rows = rows.filter(pc.invert(is_dropped))
+        if len(rows):
+            write_table(store, REPLACED_FOLDER, rows)
+
+    keys = [key for key in by_file if key.startswith(f"{TRANSCRIPTS_FOLDER}/")]
+    for _ in in_parallel(keep, keys):
+        pass
+
+
+def _is_dropped(recording_ids: pa.ChunkedArray, dropped: pa.Array) -> pa.ChunkedArray:
+    """Also the channels of a file that was dropped."""
+    sources = pc.list_element(pc.split_pattern(recording_ids, "-"), 0)
+    return pc.or_(pc.is_in(recording_ids, dropped), pc.is_in(sources, dropped))
 
 
 def _write_rest(store: Store, key: str, going: Sequence[int]) -> str | None:
@@ -99,6 +132,10 @@ def _write_rest(store: Store, key: str, going: Sequence[int]) -> str | None:
 
 def _going(rows: Sequence[_Row], dropped: frozenset[str]) -> set[Position]:
     newest_transcript, newest = _newest_whole(rows)
+    newest_of: dict[str, int] = defaultdict(int)
+    for row in rows:
+        if row.is_transcript:
+            newest_of[row.recording_id] = max(newest_of[row.recording_id], row.revision)
     going = set()
     kept: set[tuple[object, ...]] = set()
     # Of a row that stands twice, the copy in the smaller file stays: it was written later.
@@ -106,7 +143,7 @@ def _going(rows: Sequence[_Row], dropped: frozenset[str]) -> set[Position]:
         needs_transcript = row.is_transcript or row.shard is not None
         newer = newest_transcript if needs_transcript else newest
         identity = row.is_transcript, row.recording_id, row.revision, row.shard
-        is_old = row.revision < newer.get(row.place, 0)
+        is_old = row.revision < max(newer.get(row.place, 0), newest_of[row.recording_id])
         if is_old or identity in kept or _source(row) in dropped:
             going.add(row.position)
         kept.add(identity)
@@ -158,8 +195,7 @@ def _candidates(store: Store, dropped: pa.Array) -> Iterator[_Row]:
         pc.not_equal(groups["identity_count_distinct"], groups["count_all"]),
     )
     uris = pc.unique(groups.filter(is_mixed)["uri"])
-    sources = pc.list_element(pc.split_pattern(everything["recording_id"], "-"), 0)
-    is_dropped = pc.or_(pc.is_in(everything["recording_id"], dropped), pc.is_in(sources, dropped))
+    is_dropped = _is_dropped(everything["recording_id"], dropped)
     chosen = everything.filter(pc.or_(pc.is_in(everything["uri"], uris), is_dropped))
     yield from map(_row, chosen.to_pylist())
 
@@ -240,11 +276,7 @@ def _settled_through(store: Store) -> int:
 
 def _remove_old_parts(store: Store, revision: int) -> None:
     """The shards of earlier settings: their transcripts are in the tables or not wanted."""
-    current = f"{PARTS_FOLDER}/{revision:05d}/"
-    old = [
-        entry.key
-        for entry in store.entries(f"{PARTS_FOLDER}/")
-        if not entry.key.startswith(current)
-    ]
+    found = ((OF_REVISION.match(entry.key), entry.key) for entry in store.entries(f"{PARTS}/"))
+    old = [key for match, key in found if match and int(match[1]) < revision]
     for _ in in_parallel(store.delete, old):
         pass

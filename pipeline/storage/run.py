@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightscribe.records import PlannedRecording, Recording
-from nightscribe.storage.current_plan import BATCH_ROWS, KEYS, CurrentPlan, read_current
+from nightscribe.storage.current_plan import BATCH_ROWS, KEYS, LEFT, CurrentPlan, read_current
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import (
     AnotherRunError,
@@ -26,16 +26,18 @@ from nightscribe.storage.generations import (
     now,
     sha256_of,
 )
+from nightscribe.storage.parts import FOLDER as PARTS_FOLDER
 from nightscribe.storage.plan_changes import MISSING_FILES, Revision, Wanted, write_changes
 from nightscribe.storage.result_tables import publish_failures, publish_transcripts
 from nightscribe.storage.rows import planned_of, planned_row
 from nightscribe.storage.schema import PLAN_SCHEMA, SCHEMA_VERSION
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import open_table, open_writer
+from nightscribe.storage.tables import files, in_parallel, open_table, open_writer
 
 __all__ = ["AnotherRunError", "Settings"]  # and what is defined below
 
 RUN_KEY = "_run/run.json"
+PARTS_KEY = "_run/parts.json"  # the revision whose shards the parts hold
 LOGS_FOLDER = "_run/logs"
 LOGS_INDEX_KEY = f"{LOGS_FOLDER}/index.json"
 RUN_ID_HEX_DIGITS = 12
@@ -85,10 +87,26 @@ def begin(store: Store, plan: Path, settings: Settings, night: Night | None = No
         publish_failures(store, [])
     _check_unchanged(store, before)
     made, after = _with_news(store, before, plan, asked, night)
+    _forget_other_settings(store, made[-1].revision)
     after.write(plan, [one.rows_key for one in made], night.order)
     run = _run_of(made)
     store.write(RUN_KEY, _document(run))
     return run
+
+
+def _forget_other_settings(store: Store, revision: int) -> None:
+    """Remove the shards of earlier settings, once for each revision, at any kill."""
+    if revision == 1:
+        return
+    try:
+        if json.loads(store.read(PARTS_KEY))["revision"] == revision:
+            return
+    except StorageError as error:
+        if error.reason != "not_found":
+            raise
+    for _ in in_parallel(store.delete, [one.key for one in files(store, PARTS_FOLDER)]):
+        pass
+    store.write(PARTS_KEY, json.dumps({"revision": revision}).encode() + b"\n")
 
 
 def stored_run(store: Store) -> Run | None:
@@ -244,6 +262,7 @@ class PlanIndex:
     keys: tuple[str, ...] = ()  # the stored files of the plan, in the order of their numbers
     # The revision of recordings of which an older transcript may be in the tables.
     asked: Mapping[str, int] = field(default_factory=dict)
+    left: frozenset[str] = frozenset()  # recordings that were dropped or replaced
 
     def originals(self) -> Iterator[tuple[str, float]]:
         """The id and the estimated duration of every recording that repeats no other."""
@@ -267,14 +286,17 @@ def index_plan(path: Path) -> PlanIndex:
         num_recordings=num_recordings,
         duplicates=duplicates,
         batches=tuple(originals),
-        keys=_keys_of(path),
+        keys=tuple(_metadata_of(path, KEYS)),
+        left=frozenset(_metadata_of(path, LEFT)),
         asked=asked,
     )
 
 
-def _keys_of(path: Path) -> tuple[str, ...]:
+def _metadata_of(path: Path, name: str) -> list[str]:
+    """Empty for a plan that `begin` has not put together."""
     with path.open("rb") as file:
-        return tuple(json.loads(open_table(file).schema_arrow.metadata[KEYS.encode()]))
+        metadata = open_table(file).schema_arrow.metadata or {}
+    return json.loads(metadata.get(name.encode(), b"[]"))
 
 
 def _asked_again(batch: pa.RecordBatch) -> Iterator[tuple[str, int]]:

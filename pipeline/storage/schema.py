@@ -47,7 +47,6 @@ RECORDING: Columns = {
     "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
     "prompt": (pa.string(), "text that the model got ahead of it"),
     "prompt_audio": (pa.string(), "file that the model heard ahead of it"),
-    "terms": (pa.list_(pa.string()), "terms of the manifest that the model was biased towards"),
     "extra": (pa.string(), "other columns of the manifest, as JSON"),
     "revision": (pa.int32(), "generation that asked for it; the highest of a place is the newest"),
 }
@@ -120,6 +119,26 @@ CHANGES = {
 REPLACING = ("changed", "asked", "back", "corrected", "dropped")
 LEAVING = ("gone", "dropped")
 
+WORD_CHANGE = _struct(
+    kind=pa.string(),
+    start_s=pa.float64(),
+    end_s=pa.float64(),
+    before=pa.string(),
+    after=pa.string(),
+)
+
+DIFF: Columns = {
+    "recording_id": (pa.string(), "of the newest transcript"),
+    "uri": (pa.string(), "name of the file"),
+    "channel": (pa.int32(), "channel of the file, from 0; null: all channels mixed"),
+    "revision_before": (pa.int32(), "revision of the transcript that was replaced"),
+    "revision": (pa.int32(), "revision of the newest transcript"),
+    "model_before": (pa.string(), "model of the transcript that was replaced, and its revision"),
+    "model": (pa.string(), "model of the newest transcript, and its revision"),
+    "num_words": (pa.int32(), "words of the newest transcript"),
+    "changes": (pa.list_(WORD_CHANGE), "words that differ, in seconds of the file"),
+}
+
 SHARD = _struct(
     index=pa.int32(),
     sample_rate_hz=pa.int32(),
@@ -172,3 +191,4 @@ TRANSCRIPTS_SCHEMA = arrow_schema("transcripts", TRANSCRIPTS)
 FAILURES_SCHEMA = arrow_schema("failures", FAILURES)
 PLAN_SCHEMA = arrow_schema("plan", PLAN)
 PARTS_SCHEMA = arrow_schema("parts", PARTS)
+DIFF_SCHEMA = arrow_schema("diff", DIFF)

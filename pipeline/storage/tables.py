@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,12 +23,25 @@ Given = TypeVar("Given")
 Got = TypeVar("Got")
 
 
+class File(NamedTuple):
+    """A file of a table before it is written."""
+
+    key: str
+    data: bytes
+
+
 def write_rows(store: Store, folder: str, rows: Sequence[Row], schema: pa.Schema) -> str:
     """Write rows, sorted, as one file named after their ids; its key."""
+    made = file_of(folder, rows, schema)
+    store.write(*made)
+    return made.key
+
+
+def file_of(folder: str, rows: Sequence[Row], schema: pa.Schema) -> File:
+    """What `write_rows` writes."""
     by_id = sorted(rows, key=_id)
     key = f"{folder}/{_name(by_id)}.parquet"
-    store.write(key, parquet_bytes(pa.Table.from_pylist(by_id, schema=schema), SORTED))
-    return key
+    return File(key, parquet_bytes(pa.Table.from_pylist(by_id, schema=schema), SORTED))
 
 
 def write_table(store: Store, folder: str, table: pa.Table) -> str:

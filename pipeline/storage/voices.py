@@ -14,7 +14,7 @@ from nightscribe.records import SpeakerSpan, Transcript
 from nightscribe.storage.parts import FOLDER as PARTS_FOLDER
 from nightscribe.storage.schema import Columns, arrow_schema
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import SORTED, files, parquet_bytes, read_rows, write_rows
+from nightscribe.storage.tables import SORTED, File, file_of, files, parquet_bytes, read_rows
 
 VOICES_FOLDER = "voices"
 CAST_FOLDER = "cast"
@@ -77,14 +77,14 @@ class CastMember:
         return self.recording_id, self.speaker
 
 
-def publish_voices(store: Store, transcripts: Iterable[Transcript]) -> str | None:
+def voices_file(transcripts: Iterable[Transcript]) -> File | None:
     """One more file of the voices of these transcripts; None if they have none.
 
     An attempt that ends before it publishes the transcripts leaves rows that the next one writes
     again: readers take one of each.
     """
     rows = [row for one in transcripts if one.duplicate_of is None for row in _rows(one)]
-    return write_rows(store, VOICES_FOLDER, rows, VOICES_SCHEMA) if rows else None
+    return file_of(VOICES_FOLDER, rows, VOICES_SCHEMA) if rows else None
 
 
 def read_voices(store: Store) -> list[StoredVoice]:

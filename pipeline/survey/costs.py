@@ -20,6 +20,14 @@ USER_RESULTS = str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "nightsc
 OUTPUT_BYTES_PER_H = 300_000
 
 
+# Seconds of audio that one CPU core decodes, cuts and looks for speech in, per second, by codec;
+# measured on an AMD EPYC (Zen 5), see ops/benchmarks/decoding_amd-epyc_2026-11-30.md.
+DECODED_PER_CPU_S = {"mp3": 250.0, "flac": 400.0, "opus": 180.0, "pcm_s16le": 1300.0}
+OTHERS_DECODED_PER_CPU_S = 180.0  # of other codecs: the slowest measured
+CPU_S_PER_FILE = 0.022  # to start ffmpeg, the largest measured
+CPUS_PER_TRANSCRIBER = 2.0  # the engine's thread, and all others
+
+
 @dataclass(frozen=True, slots=True)
 class GpuSpeed:
     """How many times faster than real time a model runs on a GPU, and the source of the figure."""
@@ -66,6 +74,31 @@ def estimate_cost(
     gpu_h = (work.duration_s + silence_s) / speed.times_real_time / 3600
     price = None if price_per_gpu_h is None else gpu_h * price_per_gpu_h
     return CostEstimate(speed, gpu_h, gpu_h / num_gpus, price)
+
+
+def decoding_cpu_h(seconds_by_codec: Mapping[str, float], num_files: int) -> float:
+    """CPU-hours that audio workers need for an archive."""
+    decoding_s = sum(
+        duration_s / DECODED_PER_CPU_S.get(codec, OTHERS_DECODED_PER_CPU_S)
+        for codec, duration_s in seconds_by_codec.items()
+    )
+    return (decoding_s + num_files * CPU_S_PER_FILE) / 3600
+
+
+def cpus_to_feed(cpu_h: float, cost: CostEstimate, num_gpus: int) -> float:
+    """CPUs with which the GPUs never wait for audio, those of the transcribers included."""
+    return cpu_h / cost.wall_h + num_gpus * CPUS_PER_TRANSCRIBER
+
+
+def limited_by_cpus(
+    cost: CostEstimate, cpu_h: float, num_cpus: float, num_gpus: int
+) -> CostEstimate:
+    """The same cost where these CPUs decode; longer if the GPUs wait for them."""
+    left = max(num_cpus - num_gpus * CPUS_PER_TRANSCRIBER, 1.0)
+    wall_h = max(cost.wall_h, cpu_h / left)
+    stretch = wall_h / cost.wall_h
+    price = None if cost.price is None else cost.price * stretch
+    return CostEstimate(cost.speed, cost.gpu_h * stretch, wall_h, price)
 
 
 def known_results(folder: str) -> list[dict[str, Any]]:

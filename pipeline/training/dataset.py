@@ -96,6 +96,8 @@ def _joined(words: Iterable[SpokenWord]) -> str:
 
 def read_manifest(path: Path) -> list[Example]:
     """All examples of a manifest; a bad line raises ValueError with its number."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; a manifest has one example a line, as JSON")
     examples = list(_examples(path))
     if not examples:
         raise ValueError(f"{path} has no examples")

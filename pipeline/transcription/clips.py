@@ -68,6 +68,11 @@ class PaddedSamples:
 
     def __getitem__(self, span: slice) -> np.ndarray:
         start, stop, _ = span.indices(self.num_samples)
-        inside = self.samples_N[max(start - self.offset, 0) : max(stop - self.offset, 0)]
-        before = min(max(self.offset - start, 0), stop - start)
-        return np.pad(inside, (before, stop - start - before - len(inside)))
+        first, end = start - self.offset, stop - self.offset
+        if 0 <= first <= end <= len(self.samples_N):
+            return self.samples_N[first:end]  # most slices: nothing is copied
+        padded_N = np.zeros(max(end - first, 0), self.samples_N.dtype)
+        inside_N = self.samples_N[max(first, 0) : max(end, 0)]
+        before = max(-first, 0)
+        padded_N[before : before + len(inside_N)] = inside_N
+        return padded_N

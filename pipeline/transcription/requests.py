@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
 
 from nightscribe.engine.stream import Stream
 from nightscribe.guards.stall_retry import RetryAttempt, RetryResult
@@ -87,20 +86,21 @@ class RequestQueue:
 
     def __init__(self, stream_of: StreamOf) -> None:
         self._stream_of = stream_of
-        self._waiting: SimpleQueue[Request | None] = SimpleQueue()
-        self._retries: deque[Pass] = deque()  # used by the thread of the engine alone
+        self._waiting: deque[Request] = deque()
+        self._retries: deque[Pass] = deque()
         self._open: set[Request] = set()
         self._error: BaseException | None = None
         self._is_closed = False
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()  # guards all of these
 
     def add(self, clip: Clip) -> Future[ClipTranscript]:
         request = Request(clip)
-        with self._lock:
+        with self._changed:
             if self._is_closed:
                 raise RuntimeError("the transcriber is closed") from self._error
             self._open.add(request)
-            self._waiting.put(request)
+            self._waiting.append(request)
+            self._changed.notify_all()
         return request.future
 
     def take(self, *, wait: bool) -> Stream | None:
@@ -113,28 +113,33 @@ class RequestQueue:
 
     def retry(self, retry: Pass) -> None:
         """Queue one more pass for a request that was taken before."""
-        self._retries.append(retry)
+        with self._changed:
+            self._retries.append(retry)
+            self._changed.notify_all()
 
     def _next(self, wait: bool) -> Pass | None:
+        """The next pass; with `wait`, None only when no request can come or have another pass."""
+        with self._changed:
+            while True:
+                following = self._pop()
+                if following is not None or not wait or (self._is_closed and not self._open):
+                    return following
+                self._changed.wait()
+
+    def _pop(self) -> Pass | None:
         if self._retries:
             return self._retries.popleft()
-        while (request := self._next_request(wait)) is not None:
+        while self._waiting:
+            request = self._waiting.popleft()
             if request.future.set_running_or_notify_cancel():
                 return Pass(request, request.clip)
             self._open.discard(request)
         return None
 
-    def _next_request(self, wait: bool) -> Request | None:
-        try:
-            request = self._waiting.get(block=wait)
-        except Empty:
-            return None
-        if request is None:  # closed: the mark stays for the next call
-            self._waiting.put(None)
-        return request
-
     def finish(self, request: Request, outcome: ClipTranscript | BaseException) -> None:
-        self._open.discard(request)
+        with self._changed:
+            self._open.discard(request)
+            self._changed.notify_all()
         if isinstance(outcome, BaseException):
             request.future.set_exception(outcome)
         else:
@@ -142,7 +147,7 @@ class RequestQueue:
 
     def fail(self, error: BaseException) -> None:
         """The engine is dead: raise the error in every caller that waits."""
-        with self._lock:
+        with self._changed:
             self._is_closed, self._error = True, error
         for request in list(self._open):
             if request.future.running() or request.future.set_running_or_notify_cancel():
@@ -153,6 +158,6 @@ class RequestQueue:
         return self._error is not None
 
     def close(self) -> None:
-        with self._lock:
+        with self._changed:
             self._is_closed = True
-            self._waiting.put(None)
+            self._changed.notify_all()

@@ -4,6 +4,7 @@ Stalls are retried in here, so that a worker of the cluster and a single file ge
 from the same call.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,9 @@ from nightscribe.model.device import device_of
 from nightscribe.model.loading import load_speculative_runner, load_step_runner
 from nightscribe.model.prompting import Prompt, SpeechProcessor
 from nightscribe.model.sampling import TokenConstraints
+from nightscribe.model.term_bias import TermTrie
+from nightscribe.model.terms_config import Terms
+from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.records import Voice, Word
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.voices import load_listener
@@ -36,6 +40,9 @@ __all__ = ["Clip", "ClipAdapter", "ClipTranscript", "Transcriber", "clip_adapter
 
 # The voices in a row of samples.
 Listener = Callable[[np.ndarray], tuple[Voice, ...]]
+# How long the thread of the engine waits for the interpreter while another thread is busy in it; it
+# lets go of the interpreter at every call into CUDA. Python's default is 0.005.
+SWITCH_INTERVAL_S = 0.0005
 
 
 class Transcriber:
@@ -68,9 +75,10 @@ class Transcriber:
         engine: EngineConfig,
         guards: GuardsConfig | None = None,
         speakers: SpeakersConfig | None = None,
+        terms: Terms | None = None,
     ) -> Self:
         """Open a checkpoint and load it onto the device, with as many slots as fit."""
-        return cls.from_checkpoint(open_model(model), model, engine, guards, speakers)
+        return cls.from_checkpoint(open_model(model), model, engine, guards, speakers, terms)
 
     @classmethod
     def from_checkpoint(
@@ -80,6 +88,7 @@ class Transcriber:
         engine: EngineConfig,
         guards: GuardsConfig | None = None,
         speakers: SpeakersConfig | None = None,
+        terms: Terms | None = None,
     ) -> Self:
         """Like `load`, for a checkpoint that is already open."""
         processor = SpeechProcessor(
@@ -92,7 +101,7 @@ class Transcriber:
         # Before the engine takes what is left of the memory.
         listener = load_listener(speakers, device_of(engine.device), adapter.sample_rate_hz)
         return cls(
-            _engine(checkpoint, engine),
+            _engine(checkpoint, engine, term_trie(terms, checkpoint.tokenizer)),
             adapter,
             guards,
             model=model.name,
@@ -150,9 +159,12 @@ class Transcriber:
             self._listening.shutdown()
 
     def _serve(self) -> None:
+        """Words are read in another thread: the engine's has the next round to plan meanwhile."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
-            for output in self.engine.run_source(self._queue):
-                self._deliver(output)
+            with ThreadPoolExecutor(1, "nightscribe-words") as words:
+                for output in self.engine.run_source(self._queue):
+                    words.submit(self._deliver, output)
         except BaseException as error:
             self._queue.fail(error)
 
@@ -234,11 +246,20 @@ def _no_retries(first_pass: ClipTranscript) -> Retries:
     return RetryResult(first_pass.words)
 
 
-def _engine(checkpoint: Checkpoint, config: EngineConfig) -> Engine:
+def term_trie(terms: Terms | None, tokenizer: Tokenizer) -> TermTrie | None:
+    """None without terms: then decoding has no bias at all."""
+    return TermTrie.of(terms.texts, terms.strength, tokenizer) if terms else None
+
+
+def _engine(checkpoint: Checkpoint, config: EngineConfig, terms: TermTrie | None) -> Engine:
     if (config.frames_per_pass or 1) > 1:
+        if terms is not None:
+            raise ValueError(
+                f"terms.file needs engine.frames_per_pass=1, not {config.frames_per_pass}"
+            )
         speculative = load_speculative_runner(checkpoint, config)
         return speculative_engine(speculative, reproducible=config.reproducible)
-    runner = load_step_runner(checkpoint, config)
+    runner = load_step_runner(checkpoint, config, terms)
     return step_engine(runner, round_steps=config.round_steps, reproducible=config.reproducible)
 
 

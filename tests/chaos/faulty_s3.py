@@ -23,13 +23,15 @@ class Faults:
     kinds: tuple[str, ...] = FAULTS
     slow_s: float = 0.5
     seen: Counter = field(default_factory=Counter)
+    requests: Counter = field(default_factory=Counter)  # by method, broken or not
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self._lock = threading.Lock()
 
-    def draw(self) -> str | None:
+    def draw(self, method: str) -> str | None:
         with self._lock:
+            self.requests[method] += 1
             if self._random.random() >= self.share:
                 return None
             kind = self._random.choice(self.kinds)
@@ -74,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self._read_body()
-        fault = self.faults.draw()
+        fault = self.faults.draw(self._kind())
         if fault == "unavailable":
             return self._reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
         if fault == "slow":
@@ -87,6 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(status, headers, answer, fault)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
+
+    def _kind(self) -> str:
+        return "LIST" if self.command == "GET" and "list-type=" in self.path else self.command
 
     def _read_body(self) -> bytes:
         if self.headers.get("Expect", "").lower() == "100-continue":

@@ -2,7 +2,8 @@
 
 `python -m tests.chaos.storm --moments 100 --seed 1` kills drivers, transcribers, decoders and
 raylets of real runs over a real S3 server behind a proxy that breaks a tenth of the requests, gives
-the same command again until it succeeds, and compares the tables.
+the same command again until it succeeds, compares the tables, and looks for decoders and copies of
+recordings that are left.
 
 A moment is a share of the work, not a time, so that a slow machine is struck as late as a fast one.
 """
@@ -16,7 +17,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
@@ -24,6 +26,7 @@ from tempfile import mkdtemp
 
 from nightscribe.storage import lease as leases
 from nightscribe.storage import parts
+from nightscribe.storage.scratch import _reserved_bytes
 from nightscribe.storage.store import Store
 from tests.chaos.attempt import Attempt
 from tests.chaos.faulty_s3 import Faults, FaultyS3
@@ -33,7 +36,7 @@ from tests.s3_server import S3Server
 
 # Drawn like lots that are not put back, from those who are there; then from a full urn again.
 VICTIMS = {"driver": 5, "transcriber": 7, "decoder": 7, "raylet": 4, "drained": 1, "frozen": 1}
-TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_remaining"}
+TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_packets"}
 STRIKES_PER_RUN = 8
 # Moments below 0 come before anything is committed.
 START_SHARE = 0.2
@@ -41,6 +44,8 @@ START_SHARE = 0.2
 WARM_SHARE = 0.3
 JITTER_S = 0.3
 LOOK_S = 0.2
+# How long a decoder and the lock of a copy may stay when the run has ended.
+LEFTOVERS_S = 20.0
 QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
 MAX_ATTEMPTS = 12
 GIVE_UP_S = 600.0
@@ -101,6 +106,7 @@ class Storm:
         complaints = [f"{name}: {complaint}" for complaint in watcher.complaints]
         if tables(store) != self._expected:
             complaints.append(f"{name}: the tables are not those of an undisturbed run")
+        complaints += [f"{name}: {left}" for left in leftovers(attempt)]
         self.complaints += complaints
         sys.stdout.write(f"{name}: {dict(self.struck)} {complaints or 'the same'}\n")
         sys.stdout.flush()
@@ -192,6 +198,30 @@ class Storm:
         return self.folder / f"{name}.log"
 
 
+def leftovers(attempt: Attempt) -> list[str]:
+    """Decoders that outlive the run, and copies of recordings that somebody still holds."""
+    deadline_s = time.monotonic() + LEFTOVERS_S
+    while (found := [*_decoders(attempt), *_held(attempt)]) and time.monotonic() < deadline_s:
+        time.sleep(LOOK_S)
+    return found
+
+
+def _decoders(attempt: Attempt) -> Iterator[str]:
+    places = [attempt.input.encode(), attempt.scratch.encode()]
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"ffmpeg" in words[0] and any(place in word for place in places for word in words):
+                yield f"decoder {process.name} outlives the run"
+
+
+def _held(attempt: Attempt) -> Iterator[str]:
+    """The copies of killed readers go when the next reader looks; one that is locked cannot."""
+    for folder in Path(attempt.scratch).glob("reserved-*"):
+        if _reserved_bytes(folder):
+            yield f"{folder} is still held"
+
+
 def _num_done(store: Store) -> int:
     """Shards and failures that are committed."""
     return len({(one.recording_id, one.shard_index) for one in parts.receipts(store)})
@@ -206,7 +236,14 @@ def _quarter(share: float) -> str:
     return QUARTERS[min(int(share * 4), 3)] if share else "start"
 
 
-def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep: bool) -> int:
+def storm(
+    num_moments: int,
+    seed: int,
+    limit_s: float,
+    num_recordings: int,
+    keep: bool,
+    num_executors: int = 1,
+) -> int:
     """The number of complaints."""
     folder = Path(mkdtemp(prefix="nightscribe-storm-"))
     with ExitStack() as stack:
@@ -223,6 +260,7 @@ def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep
             address=raylets.address,
             endpoint=proxy.endpoint,
             pause_s=PAUSE_S,
+            num_executors=num_executors,
         )
         raging = Storm(attempt, raylets, server.endpoint, folder, seed)
         raging.rage(num_moments, time.monotonic() + limit_s)
@@ -260,8 +298,11 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=36)
     parser.add_argument("--limit-s", type=float, default=4 * 3600.0)
     parser.add_argument("--keep", action="store_true", help="keep the logs of every attempt")
+    parser.add_argument("--executors", type=int, default=1)
     asked = parser.parse_args()
-    complaints = storm(asked.moments, asked.seed, asked.limit_s, asked.recordings, asked.keep)
+    complaints = storm(
+        asked.moments, asked.seed, asked.limit_s, asked.recordings, asked.keep, asked.executors
+    )
     sys.exit(complaints > 0)
 
 

@@ -28,6 +28,32 @@ def finish(process):
     assert process.exitcode == 0
 
 
+@pytest.mark.parametrize("num_executors", [1, 2])
+def test_half_of_eight_nodes_may_be_lost_at_once(tmp_path, num_executors):
+    archive(store_at(str(tmp_path / "in"), None), NUM_RECORDINGS)
+    with Raylets(8, cpus_each=1) as raylets:
+        attempt = Attempt(
+            input=str(tmp_path / "in"),
+            output=str(tmp_path / "out"),
+            scratch=str(tmp_path / "scratch"),
+            address=raylets.address,
+            num_actors=4,
+            num_executors=num_executors,
+        )
+        store = store_at(attempt.output, None)
+        process = attempt.begin(tmp_path / "out.log")
+        wait_until(lambda: list(store.entries("_run/parts/")), process)
+        for _ in range(4):
+            raylets.lose(0)
+        for _ in range(4):
+            raylets.join()
+        finish(process)
+        calm = replace(attempt, output=str(tmp_path / "calm"))
+        finish(calm.begin(tmp_path / "calm.log"))
+        assert tables(store) == tables(store_at(calm.output, None))
+        assert len(tables(store)[0]) == NUM_RECORDINGS
+
+
 def test_work_spreads_and_nodes_may_be_lost_drained_and_added(tmp_path):
     archive(store_at(str(tmp_path / "in"), None), NUM_RECORDINGS)
     with Raylets(3) as raylets:
@@ -46,7 +72,7 @@ def test_work_spreads_and_nodes_may_be_lost_drained_and_added(tmp_path):
 
         def is_spread():
             seen.update(map(parent_of, raylets.workers("TranscribingActor")))
-            seen.update(map(parent_of, raylets.workers("read_remaining")))
+            seen.update(map(parent_of, raylets.workers("read_packets")))
             return len(seen) >= 2 and list(store.entries("_run/parts/"))
 
         wait_until(is_spread, process)

@@ -42,8 +42,13 @@ def hang_in_the_decoder(output, recording):
     yield from read(recording)
 
 
-def hang_in_the_driver(output, transcript):
-    hang(output, "driver")
+def hang_in_the_publisher(output, transcript):
+    hang(output, "publisher")
+
+
+def hang_in_the_driver(output, progress):
+    if progress.num_shards:
+        hang(output, "driver")
 
 
 def hang(output, part):
@@ -72,7 +77,7 @@ def order(part: str, output: Path) -> RunSpec:
         plan=plan_file([recording(n) for n in range(4)], output.parent),
         settings={"model": "hashing"},
         stages=replace(made, **hanging.get(part, {})),
-        examine=partial(hang_in_the_driver, output) if part == "driver" else _itself,
+        examine=partial(hang_in_the_publisher, output) if part == "publisher" else _itself,
         cluster=CLUSTER,
         intervals=IntervalsConfig(publish_s=0.5, heartbeat_s=0.5),
     )
@@ -88,6 +93,6 @@ if __name__ == "__main__":
     move_until_hanging(sys.argv[1])
     with connected(RayConfig(), CLUSTER):
         pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=2, num_slots=4)
-        transcribe(
-            order(sys.argv[1], Path(sys.argv[2])), pool, threading.Event(), lambda progress: None
-        )
+        part, output = sys.argv[1], Path(sys.argv[2])
+        show = partial(hang_in_the_driver, output) if part == "driver" else _itself
+        transcribe(order(part, output), pool, threading.Event(), show)

@@ -178,10 +178,12 @@ def test_one_bad_file_is_one_row_and_the_users_limit_decides(transcribed, archiv
     assert len(rows(output, "transcripts")) == NUM_RECORDINGS - 1
     assert f"nightscribe export {output} formats=[srt]" in done.stderr.replace("\n", " ")
     assert "failures.retry=all" in done.stderr
-    parts = {path: path.stat().st_mtime_ns for path in (output / "_run/parts").iterdir()}
+    parts = {path: path.stat().st_mtime_ns for path in (output / "_run/parts").rglob("*.parquet")}
     again = transcribe(archive, output, local_ray, "failures.max=0")
     assert again.returncode == TOO_MANY_FAILURES, again.stderr
-    assert parts == {path: path.stat().st_mtime_ns for path in (output / "_run/parts").iterdir()}
+    assert parts == {
+        path: path.stat().st_mtime_ns for path in (output / "_run/parts").rglob("*.parquet")
+    }
 
 
 def test_the_heartbeat_of_a_real_run_is_complete(transcribed):

@@ -13,7 +13,7 @@ import pytest
 from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
-from nightscribe.cluster import driver
+from nightscribe.cluster import driver, execution
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
 from nightscribe.cluster.driver import RunSpec, transcribe
@@ -85,6 +85,21 @@ def test_ray_gives_word_for_word_what_the_transcriber_gives(local_ray, tmp_path)
     assert said == spoken_directly(recordings)
     assert progress.state == "finished"
     assert progress.num_done == 20
+
+
+@pytest.mark.parametrize("num_executors", [2, 3])
+def test_several_executors_give_the_tables_of_one(local_ray, tmp_path, num_executors):
+    recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(30)]
+    recordings += [recording(n, 1.0, "bad") for n in range(2)]
+    asked = order(recordings, tmp_path)
+    asked = replace(asked, cluster=ClusterConfig(drivers=num_executors))
+    progress = run(asked, num_actors=3)
+    said = {r["recording_id"]: [w["text"] for w in r["words"]] for r in table(tmp_path / "out")}
+    assert said == spoken_directly(recordings)
+    assert len(table(tmp_path / "out", "failures")) == 2
+    assert (progress.state, progress.num_done, progress.num_left) == ("finished", 32, 32)
+    num_shards = sum(len(list(read(one))) for one in recordings)
+    assert progress.num_shards == num_shards
 
 
 def test_one_bad_file_among_a_hundred_costs_one_transcript(local_ray, tmp_path):
@@ -231,7 +246,7 @@ def test_an_attempt_indexes_its_plan_once_and_reads_the_stored_one_once(
         progress = run(order([recording(n) for n in range(3)], tmp_path))
         assert progress.state == "finished"
         assert len(indexed) == attempt
-        # The first one has just written it.
+        # The first one has just written it; its workers read what they need.
         assert CountingStore.num_plan_reads == attempt - 1
 
 
@@ -272,4 +287,4 @@ def without_revision(row: dict) -> dict:
     ],
 )
 def test_the_cause_of_a_failed_task_is_our_own_error(error, cause):
-    assert driver.cause_of(RuntimeError(error)) == cause
+    assert execution.cause_of(RuntimeError(error)) == cause

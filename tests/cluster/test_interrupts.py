@@ -26,14 +26,15 @@ ASKED = [
 
 
 def begin(output: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "nightscribe", "transcribe", f"output={output}", *ASKED],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=output.with_name("stderr.txt").open("w"),
-        start_new_session=True,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
-    )
+    with output.with_name("stderr.txt").open("w") as told:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nightscribe", "transcribe", f"output={output}", *ASKED],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=told,
+            start_new_session=True,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+        )
 
 
 def status_of(output: Path) -> dict:
@@ -41,7 +42,7 @@ def status_of(output: Path) -> dict:
 
 
 def num_parts(output: Path) -> int:
-    return len(list((output / "_run/parts").iterdir()))
+    return len(list((output / "_run/parts").rglob("*.parquet")))
 
 
 def interrupted(output: Path, times: int, number: int = signal.SIGINT) -> tuple[int, int]:
@@ -96,9 +97,9 @@ def test_two_end_at_once_and_the_same_command_goes_on(drained, tmp_path):
     assert "Traceback" not in told
     tables = []
     for stopped in (output, killed):
-        parts = {path.name for path in (stopped / "_run/parts").iterdir()}
+        parts = {path.name for path in (stopped / "_run/parts").rglob("*.parquet")}
         assert finish(begin(stopped)) == 0
-        assert parts <= {path.name for path in (stopped / "_run/parts").iterdir()}
+        assert parts <= {path.name for path in (stopped / "_run/parts").rglob("*.parquet")}
         tables.append(table(str(stopped)))
     assert tables[0] == tables[1]
     assert len(tables[0]) == 1

@@ -7,8 +7,7 @@ from itertools import pairwise
 import pytest
 
 from nightscribe.cluster.progress import MAX_HISTORY, Progress
-from nightscribe.publishing import NewResults
-from nightscribe.stitching import stitch
+from nightscribe.results import NewResults, PublishedTranscript
 from tests.storage.records import channels_of, failure, heard_all, recording
 
 
@@ -18,10 +17,12 @@ def progress():
 
 
 def test_channels_are_parts_of_their_recording(progress):
-    left, right = channels_of(recording(), 2)
-    progress.add_results(NewResults(transcripts=(stitch(heard_all(left, 2)),)))
+    left, right = (
+        PublishedTranscript(one.recording_id, 2, "ok") for one in channels_of(recording(), 2)
+    )
+    progress.add_results(NewResults(transcripts=(left,)))
     assert progress.num_done == 1
-    progress.add_results(NewResults(transcripts=(stitch(heard_all(right, 2)),)))
+    progress.add_results(NewResults(transcripts=(right,)))
     assert progress.num_done == 2
 
 
@@ -36,7 +37,7 @@ def test_a_failed_shard_is_no_failed_recording(progress):
 
 def test_what_is_left_follows_the_recent_speed(progress):
     progress._started_s -= 10
-    progress.receive([{"transcribed_s": 20.0, "num_words": 3}])
+    progress.receive(1, 20.0, 3)
     assert progress.speed == pytest.approx(2.0, rel=0.1)
     assert progress.left_s == pytest.approx(40.0, rel=0.1)
     progress.state = "finished"
@@ -55,11 +56,11 @@ def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, m
     monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
     for _ in range(5000):
         now_s += 0.5
-        progress.receive([{"transcribed_s": 10.0, "num_words": 3}])
+        progress.receive(1, 10.0, 3)
     history = progress.document()["history"]
     assert len(history) <= MAX_HISTORY + 1
     assert history[-1][:2] == (2500.0, 50_000.0)
-    assert all(heard_s == pytest.approx(20 * elapsed_s) for elapsed_s, heard_s, _ in history)
+    assert all(heard_s == pytest.approx(20 * elapsed_s) for elapsed_s, heard_s, *_ in history)
     apart_s = [b[0] - a[0] for a, b in pairwise(history[:-1])]
     assert max(apart_s) <= 2 * min(apart_s)
 
@@ -69,8 +70,27 @@ def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, mon
     progress._started_s -= 10
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + jump_s)
-    progress.receive([{"transcribed_s": 20.0, "num_words": 3}])
+    progress.receive(1, 20.0, 3)
     told = progress.document()
     assert told["speed"] == pytest.approx(2.0, rel=0.1)
     assert told["left_s"] == pytest.approx(40.0, rel=0.1)
     assert told["history"][-1][0] == pytest.approx(10.0, rel=0.1)
+
+
+def test_progress_moves_with_what_is_heard_and_ends_with_what_is_safe(progress):
+    assert progress.phase == "starting"
+    progress.receive(1, 20.0, 3)
+    progress.set_heard(50.0)
+    assert (progress.transcribed_s, progress.committed_s) == (50.0, 20.0)
+    assert progress.phase == "transcribing"
+    progress.set_heard(45.0)  # a worker died
+    assert progress.transcribed_s == 50.0
+    progress.end("stopped")
+    assert (progress.transcribed_s, progress.phase) == (20.0, "stopped")
+
+
+def test_the_time_left_is_never_nothing_while_there_is_work(progress):
+    progress._started_s -= 10
+    progress.receive(1, 400.0, 3)  # four times what was estimated
+    assert progress.left_s >= 1.0
+    assert progress.phase == "finishing"

@@ -3,16 +3,16 @@
 import pytest
 
 from nightscribe.cluster import resources
-from nightscribe.cluster.config import ClusterConfig, calls_per_actor
+from nightscribe.cluster.config import ClusterConfig
 from nightscribe.cluster.resources import ClusterLacksError, plan_pool, pool_for
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
 CPU_NODE = {"CPU": 16.0}
 
 
-def test_every_gpu_gets_a_transcriber_and_the_other_cpus_decode():
+def test_every_gpu_gets_a_transcriber_and_the_other_cpus_decode_and_publish():
     pool = plan_pool([GPU_NODE, GPU_NODE, CPU_NODE], ClusterConfig(), 256)
-    assert (pool.num_actors, pool.gpus_per_actor, pool.num_audio_workers) == (16, 1.0, 63)
+    assert (pool.num_actors, pool.gpus_per_actor, pool.num_audio_workers) == (16, 1.0, 60)
 
 
 def test_several_transcribers_share_a_gpu_but_none_spreads_over_two():
@@ -35,7 +35,7 @@ def test_without_gpus_one_transcriber_runs_on_the_cpu():
         ([{"CPU": 2.5}], None, 1, 1),
         ([{"CPU": 2.0}], None, 0.5, 1),
         ([{"CPU": 2.0, "GPU": 1.0}], None, 0.5, 1),
-        ([GPU_NODE], None, 1, 23),
+        ([GPU_NODE], None, 1, 22),
     ],
 )
 def test_transcribers_without_gpus_take_the_cpus_that_decoding_leaves(
@@ -43,6 +43,14 @@ def test_transcribers_without_gpus_take_the_cpus_that_decoding_leaves(
 ):
     pool = plan_pool(nodes, ClusterConfig(num_actors=num_actors), 8)
     assert (pool.cpus_per_actor, pool.num_audio_workers) == (cpus_per_actor, num_audio_workers)
+
+
+@pytest.mark.parametrize(("cpus_per_gpu", "cpus_per_actor"), [(4, 1), (7, 1), (8, 2), (24, 2)])
+def test_an_engine_has_a_cpu_of_its_own_where_decoding_can_spare_it(cpus_per_gpu, cpus_per_actor):
+    node = {"CPU": 2.0 * cpus_per_gpu, "GPU": 2.0}
+    assert plan_pool([node], ClusterConfig(), 8).cpus_per_actor == cpus_per_actor
+    shared = plan_pool([node], ClusterConfig(gpus_per_actor=0.5), 8)
+    assert shared.cpus_per_actor == 1
 
 
 @pytest.mark.parametrize(
@@ -105,9 +113,3 @@ def test_half_a_free_cluster_is_enough_to_begin(cluster, caplog):
     cluster.append({"CPU": 12.0, "GPU": 4.0})
     assert pool_for(ClusterConfig(), 8).num_actors == 8
     assert not caplog.messages
-
-
-def test_twice_as_many_rows_are_in_flight_as_there_are_slots():
-    assert calls_per_actor(ClusterConfig(), 256) == 128
-    assert calls_per_actor(ClusterConfig(), 1) == 2
-    assert calls_per_actor(ClusterConfig(shards_in_flight=10), 256) == 3

@@ -118,7 +118,14 @@ def begin(part, place):
 
 @pytest.mark.ray
 @pytest.mark.timeout(GIVE_UP_S + 60)
-@pytest.mark.parametrize("part", ["transcriber", pytest.param("decoder", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "transcriber",
+        pytest.param("decoder", marks=pytest.mark.slow),
+        pytest.param("publisher", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_with_a_hanging_worker_ends_with_its_stack(hung, part):
     code, said, output = hung(part)
     assert code == 1, said

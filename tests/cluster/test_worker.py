@@ -1,17 +1,21 @@
 """What a worker makes of a shard for its transcriber, and of the answer."""
 
 import asyncio
+import tempfile
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nightscribe.cluster.rows import CutShard, cut_table
-from nightscribe.cluster.worker import ShardOptions, TranscribingActor
+from nightscribe.cluster.rows import CutShard, packet_table, receipts_of
+from nightscribe.cluster.worker import CommitOptions, ShardOptions, TranscribingActor
 from nightscribe.engine.loop import EngineStats
 from nightscribe.model.prompting import Prompt
 from nightscribe.records import Recording, Shard, Span
-from nightscribe.storage.rows import outcome_of
+from nightscribe.storage.local import LocalStore
+from nightscribe.storage.locations import S3Config
+from nightscribe.storage.parts import outcomes_of
 from nightscribe.transcription.clips import ClipTranscript
 from tests.cluster.test_stages import LocalRegistry
 
@@ -51,10 +55,14 @@ def transcribe(language=None, **options):
     )
     transcriber = Remembering()
     options = ShardOptions(language_prompts={"fr": PROMPT}, **options)
-    worker = TranscribingActor(lambda: transcriber, options, LocalRegistry(), 8, 3)
-    cut = CutShard(shard, np.zeros(24_000, np.int16), SPEECH)
-    (row,) = asyncio.run(worker(cut_table(cut))).to_pylist()
-    return transcriber.clip, outcome_of(row)
+    with tempfile.TemporaryDirectory() as output:
+        commits = CommitOptions(output=output, s3=S3Config(), interval_s=0.1)
+        worker = TranscribingActor(lambda: transcriber, options, LocalRegistry(), commits, 8, 3)
+        cut = CutShard(shard, np.zeros(24_000, np.int16), SPEECH)
+        (row,) = asyncio.run(worker(packet_table([cut]))).to_pylist()
+        (receipt,) = receipts_of(row)
+        (outcome,) = outcomes_of(LocalStore(Path(output)), receipt.part)
+    return transcriber.clip, outcome
 
 
 @pytest.mark.parametrize(

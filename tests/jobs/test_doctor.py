@@ -1,10 +1,14 @@
 """`nightscribe doctor` for this machine and for simulated GPUs."""
 
+import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from nightscribe.engine.config import EngineConfig
 from nightscribe.jobs import cli, doctor
@@ -14,9 +18,11 @@ from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.device import fit_report, local_device
 from nightscribe.model.gpu_specs import GPUS, gpu_named
 from nightscribe.model.loading import load_step_runner
+from nightscribe.model.torch_private import has_packed_layers
 from nightscribe.storage.s3 import source_of_credentials
 
 ROOT = Path(__file__).parent.parent.parent
+OLDER_CPU = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 SECRET = "sesame-open-sesame"
 
 
@@ -187,3 +193,13 @@ def test_missing_credentials_are_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(kept))
     assert source_of_credentials() == "shared-credentials-file"
     assert SECRET not in doctor._credentials().sentence
+
+
+@pytest.mark.parametrize(("env", "falls_back"), [({}, False), (OLDER_CPU, True)])
+def test_what_falls_back_on_this_cpu_is_said(env, falls_back):
+    if not falls_back and not has_packed_layers(torch.bfloat16):
+        pytest.skip("this CPU has no AVX-512 for bfloat16")
+    words = [sys.executable, "-m", "nightscribe", "doctor", "engine.device=cpu"]
+    done = subprocess.run(words, env=os.environ | env, capture_output=True, text=True, check=True)
+    assert ("CPU kernels of torch use AVX2" in done.stdout) == falls_back
+    assert ("fallback: this CPU packs no bfloat16 layers" in done.stdout) == falls_back

@@ -106,6 +106,21 @@ def test_the_cost_table_names_its_basis(say, sounds):
     assert re.search(r"codec +│ mp3 +│ 0:01:30", out)
 
 
+def test_the_cpus_that_keep_the_gpus_busy_are_named_and_fewer_are_the_limit(say, sounds):
+    words = str(sounds), "model=stt-1b-en_fr", "gpus=[h200]", "num_gpus=8"
+    plain = " ".join(say(*words)[1].split())
+    needed = int(re.search(r"8 x h200 need (\d+) CPU cores", plain)[1])
+    assert needed > 2 * 8
+    assert "are the limit" not in plain
+    few = " ".join(say(*words, "num_cpus=17")[1].split())
+    assert "with num_cpus=17 the CPUs are the limit, not the GPUs" in few
+    costs = [
+        json.loads(say(*words, "format=json", f"num_cpus={num_cpus}")[1])["costs"][0]
+        for num_cpus in (needed, 17)
+    ]
+    assert costs[0]["wall_h"] < costs[1]["wall_h"]
+
+
 def test_long_names_and_small_amounts_can_be_read_in_a_narrow_window(say, tmp_path):
     folder = tmp_path / ("x" * 120)
     folder.mkdir()

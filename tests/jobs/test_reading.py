@@ -27,6 +27,15 @@ def test_export_writes_the_formats_asked_for(nightscribe, run, tmp_path):
     assert call["speakers"] == ["Speaker 1", "Speaker 2"]
 
 
+def test_export_names_the_subtitles_that_have_to_be_read_fast(nightscribe, tmp_path):
+    store = open_store(str(tmp_path / "output"), S3Config())
+    fast = "incomprehensibilities " * 6
+    publish_transcripts(store, [transcript("/a/fast.mp3", fast), transcript("/a/slow.mp3", "so")])
+    _, out, _ = nightscribe("export", f"{tmp_path}/output", "formats=[srt]")
+    assert "1 files have subtitles above 17 characters/s:\n  /a/fast.mp3 (.srt): " in out
+    assert "slow" not in out
+
+
 def test_export_puts_subtitles_beside_the_audio(nightscribe, tmp_path):
     store = open_store(str(tmp_path / "output"), S3Config())
     publish_transcripts(store, [transcript(f"{tmp_path}/audio/a.mp3", "well then")])

@@ -45,3 +45,28 @@ def test_a_finished_run_stays_finished_however_old(tmp_path, capsys):
 def test_a_folder_without_a_heartbeat_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no run has written a heartbeat here"):
         status_now(str(tmp_path), S3Config())
+
+
+def test_all_runs_below_a_prefix_are_listed_and_those_in_trouble_come_first(tmp_path, capsys):
+    for name, state, silent_s in (
+        ("a/2019", "finished", 0),
+        ("a/2020", "running", 600),
+        ("b", "running", 0),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        written(tmp_path / name, state, silent_s=silent_s)
+    assert show_status(StatusConfig(run=str(tmp_path))) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["silent", "a/2020"],
+        ["running", "b"],
+        ["finished", "a/2019"],
+    ]
+    show_status(StatusConfig(run=str(tmp_path), format="json"))
+    assert json.loads(capsys.readouterr().out)["a/2020"]["state"] == "silent"
+
+
+def test_runs_that_are_all_finished_are_a_success(tmp_path):
+    (tmp_path / "a").mkdir()
+    written(tmp_path / "a", "finished")
+    assert show_status(StatusConfig(run=str(tmp_path))) == 0

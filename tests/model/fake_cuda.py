@@ -10,6 +10,7 @@ import itertools
 from collections import Counter
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -47,7 +48,7 @@ class Stream:
     host: ClassVar[Counter]
     present: ClassVar["Stream"]
 
-    def __init__(self, device=None):
+    def __init__(self, device=None, priority=0):
         self.number, self.known = next(Stream.numbers), Counter()
 
     def begin(self):
@@ -87,7 +88,7 @@ class Graph:
 
 
 @contextlib.contextmanager
-def graph(recorded, pool=None):
+def graph(recorded, pool=None, stream=None):
     Graph.recording = recorded
     try:
         yield
@@ -176,10 +177,25 @@ class Watching(TorchDispatchMode):
 
         return copy
 
+    @property
+    def host_buffer(self):
+        def buffer(runtime, num_samples):
+            made = host_buffer(runtime, num_samples)
+            self.written.pop(storage_of(made), None)  # no stream made it
+            self.read.pop(storage_of(made), None)
+            return made
+
+        return buffer
+
     def on_host(self, tensor):
         moment = self.written.get(storage_of(tensor))
         if moment is not None and Stream.host[moment[0]] < moment[1]:
             raise Race(f"the host reads what {moment} may not have written yet")
+
+
+def host_buffer(runtime, num_samples):
+    """Memory of the host, with what was there before."""
+    return torch.from_numpy(np.full(num_samples, -7, np.int16))
 
 
 @contextlib.contextmanager
@@ -199,6 +215,7 @@ def fake_streams(monkeypatch):
     }.items():
         monkeypatch.setattr(torch.cuda, name, pretended)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(queues.CudaRuntime, "host_buffer", host_buffer)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
     yield
 
@@ -210,6 +227,7 @@ def fake_cuda(monkeypatch):
     plain_empty, plain_numpy = torch.empty, torch.Tensor.numpy
     with fake_streams(monkeypatch), watching:
         monkeypatch.setattr(torch.Tensor, "pin_memory", watching.pinned)
+        monkeypatch.setattr(queues.CudaRuntime, "host_buffer", watching.host_buffer)
         monkeypatch.setattr(
             torch, "empty", lambda *shape, pin_memory=False, **kwargs: plain_empty(*shape, **kwargs)
         )

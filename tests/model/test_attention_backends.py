@@ -1,12 +1,10 @@
 """Which attention backend serves what, and that the CPU's agree."""
 
-from inspect import signature
-
 import numpy as np
 import pytest
 import torch
 
-from nightscribe.model import attention_backends
+from nightscribe.model import attention_backends, torch_private, triton_support
 from nightscribe.model.kv_cache import KVCache, LayerKV
 from nightscribe.model.transformer import Window, ring_mask
 
@@ -20,22 +18,31 @@ def used_backends(monkeypatch):
     monkeypatch.setattr(
         attention_backends, "_attend_triton", lambda *args: taken.append("own kernel")
     )
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: True)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: True)
     monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: keys.dtype == torch.bfloat16)
     return taken
 
 
-def attend_on(device, dtype=torch.bfloat16, num_queries=1, block=1):
+def attend_on(device, dtype=torch.bfloat16, num_queries=1, block=1, backend=None):
     """Attention as a model asks for it, on a device that only knows shapes."""
-    cache = KVCache.empty((1, 2, 3, 32 + num_queries - 1, 16), torch.device(device), dtype)
-    sight = ring_mask(cache.advance(num_queries), Window(32, block), num_heads=3)
-    queries = torch.zeros(2, 3, num_queries, 16, device=device)
+    cache = KVCache.empty((1, 2, 3, 32 + num_queries - 1, 32), torch.device(device), dtype)
+    sight = ring_mask(cache.advance(num_queries), Window(32, block), 3, backend=backend)
+    queries = torch.zeros(2, 3, num_queries, 32, device=device)
     attention_backends.attend(queries, cache.keys.layer(0), cache.values.layer(0), sight)
 
 
-def test_one_query_of_sixteen_bits_goes_to_flash(used_backends):
+def test_unmeasured_one_query_goes_to_our_kernel(used_backends):
     attend_on("meta")
-    assert used_backends == ["_attend_flash"]
+    assert used_backends == ["own kernel"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "used"),
+    [("flash", "_attend_flash"), ("sdpa", "_attend_sdpa"), ("gone since", "own kernel")],
+)
+def test_the_backend_that_was_measured_to_be_the_fastest_is_used(used_backends, backend, used):
+    attend_on("meta", backend=backend)
+    assert used_backends == [used]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8, torch.float8_e4m3fn])
@@ -52,16 +59,8 @@ def test_a_ring_with_entries_to_mask_goes_to_the_triton_kernel(used_backends):
 @pytest.mark.parametrize(
     ("name", "replaced"),
     [
-        ("varlen_attention", lambda: None),
-        # As in torch 2.9, and in a torch whose rounding would depend on the neighbours.
-        (
-            "varlen_attention",
-            lambda: lambda query, key, value, cu_q, cu_k, max_q, max_k, is_causal=False: None,
-        ),
-        (
-            "varlen_attention",
-            lambda: lambda query, key, value, cu_q, cu_k, max_q, max_k, seqused_k=None: None,
-        ),
+        # As in torch 2.8.
+        ("torch_private.has_flash_by_length", lambda: False),
         ("FLASH_CAPABILITY", (9, 1)),
         ("FLASH_HEAD_DIM_MULTIPLE", 12),
     ],
@@ -70,33 +69,29 @@ def test_flash_is_asked_only_for_what_it_knows(monkeypatch, name, replaced):
     keys = LayerKV(torch.zeros(2, 3, 32, 16, dtype=torch.bfloat16))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert attention_backends._has_flash(keys)
-    monkeypatch.setattr(attention_backends, name, replaced)
+    monkeypatch.setattr(f"nightscribe.model.attention_backends.{name}", replaced)
     assert not attention_backends._has_flash(keys)
 
 
-REAL = attention_backends.varlen_attention()
-
-
-def by_the_book(*args, **kwargs):
-    """What the documentation of torch's attention by length promises, sequence by sequence."""
-    given = signature(REAL).bind(*args, **kwargs).arguments
-    query, key, value = (given[name] for name in ("query", "key", "value"))
-    starts_q, starts_k = given["cu_seq_q"].tolist(), given["cu_seq_k"].tolist()
-    assert given["cu_seq_q"].dtype == given["cu_seq_k"].dtype == given["seqused_k"].dtype
-    assert given["seqused_k"].dtype == torch.int32
-    assert (given["num_splits"], given["max_q"]) == (1, max(np.diff(starts_q)))
-    assert given["max_k"] == max(np.diff(starts_k))
+def by_the_book(query, key, value, cu_q, cu_k, max_q, max_k, dropout_p, *flags, **kwargs):
+    """What torch's flash attention does with sequences, one by one."""
+    assert (dropout_p, flags, kwargs["num_splits"]) == (0.0, (False, False), 1)
+    assert cu_q.dtype == cu_k.dtype == kwargs["seqused_k"].dtype == torch.int32
+    starts_q, starts_k = cu_q.tolist(), cu_k.tolist()
+    assert (max_q, max_k) == (max(np.diff(starts_q)), max(np.diff(starts_k)))
     said = torch.empty_like(query)
-    for index, used in enumerate(given["seqused_k"].tolist()):
+    for index, used in enumerate(kwargs["seqused_k"].tolist()):
         queries = slice(starts_q[index], starts_q[index + 1])
         held = slice(starts_k[index], starts_k[index] + used)
         mixed = (x.transpose(0, 1) for x in (query[queries], key[held], value[held]))
         said[queries] = torch.nn.functional.scaled_dot_product_attention(*mixed).transpose(0, 1)
-    return said
+    return said, None, None, None, None
 
 
 def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
-    monkeypatch.setattr(attention_backends, "varlen_attention", lambda: by_the_book)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", by_the_book)
+    arguments = frozenset({"seqused_k", "num_splits"})
+    monkeypatch.setattr(torch_private, "_flash_arguments", lambda: arguments)
     torch.manual_seed(0)
     cache = KVCache.empty((2, 5, 3, 32, 16), torch.device("cpu"), torch.bfloat16)
     everywhere = torch.arange(5)[:, None], torch.arange(32).expand(5, -1)
@@ -112,7 +107,7 @@ def test_flash_is_given_what_each_row_holds_and_no_more(monkeypatch):
 
 
 def test_without_triton_torch_serves(used_backends, monkeypatch):
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: False)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: False)
     attend_on("meta", torch.int8)
     assert used_backends == ["_attend_sdpa"]
 
@@ -132,16 +127,16 @@ def test_a_cpu_never_uses_a_gpus_backends(used_backends):
 
 
 def test_what_the_triton_kernel_lacks_is_logged(monkeypatch, caplog):
-    monkeypatch.setattr(attention_backends, "find_spec", lambda name: None)
-    assert not attention_backends._has_triton.__wrapped__()
+    monkeypatch.setattr(triton_support, "find_spec", lambda name: None)
+    assert not triton_support.has_triton.__wrapped__()
     assert "Triton is not installed" in caplog.text
 
 
 def test_the_triton_kernel_needs_a_compiler(monkeypatch, caplog):
-    monkeypatch.setattr(attention_backends, "find_spec", lambda name: name)
+    monkeypatch.setattr(triton_support, "find_spec", lambda name: name)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert not attention_backends._has_triton.__wrapped__()
+    assert not triton_support.has_triton.__wrapped__()
     assert "no C compiler" in caplog.text
 
 
@@ -157,7 +152,7 @@ def few_queries(dtype, num_queries, lengths_B):
         queries_BHTE,
         keys,
         values,
-        attention_backends.AttentionMask(visible_BTC, lengths_B=lengths_B, num_heads=3),
+        attention_backends.AttentionMask(lambda: visible_BTC, lengths_B=lengths_B, num_heads=3),
     )
 
 

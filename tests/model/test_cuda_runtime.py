@@ -17,7 +17,7 @@ from nightscribe.engine.loop import step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model import cpu_weights as packing
-from nightscribe.model.cuda_runtime import CudaRuntime
+from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey
 from nightscribe.model.model_runner import RunnerOptions
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.step_runner import StepRunner
@@ -124,7 +124,7 @@ def test_a_move_that_does_not_wait_for_the_codec_or_lets_it_pass_is_caught(monke
     assert next(joins) > skipped
 
 
-@pytest.mark.parametrize(("is_cuda", "num_together"), [(True, 11), (False, 1)])
+@pytest.mark.parametrize(("is_cuda", "num_together"), [(True, 16), (False, 1)])
 def test_a_gpu_encodes_many_streams_at_once(monkeypatch, is_cuda, num_together):
     with fake_cuda(monkeypatch) if is_cuda else contextlib.nullcontext():
         model, sizes = called(), []
@@ -135,6 +135,25 @@ def test_a_gpu_encodes_many_streams_at_once(monkeypatch, is_cuda, num_together):
         jobs = [EncodeJob(slot, one, 0, 1) for slot, one in enumerate(streams())]
         model.encode(chunk_of(jobs, ROUND_STEPS, model.frame_samples))
     assert set(sizes) == {num_together}
+
+
+def test_a_reproducible_stream_is_encoded_in_one_shape_alone_or_among_others(monkeypatch):
+    seen, wanted = [], list(streams())
+    with fake_cuda(monkeypatch):
+        model = StepRunner(speech(), NUM_SLOTS, ROUND_STEPS, RunnerOptions(reproducible=True))
+        call = model._mimi._codes
+        monkeypatch.setattr(
+            model._mimi, "_codes", lambda x, table: (seen.append(x.shape), call(x, table))[1]
+        )
+        for num_jobs in (1, 11):
+            jobs = [
+                EncodeJob(slot, one, 0, min(ROUND_STEPS, one.num_frames))
+                for slot, one in enumerate(wanted[:num_jobs])
+            ]
+            model.encode(chunk_of(jobs, ROUND_STEPS, model.frame_samples))
+        assert model._runtime.graph(EncoderKey(16, ROUND_STEPS)) is not None
+        assert not seen  # everything was replayed
+        assert [*model._mimi._calls] == [EncoderKey(16, ROUND_STEPS)]
 
 
 def test_the_host_hands_everything_over_in_pinned_memory_and_does_not_wait(monkeypatch):

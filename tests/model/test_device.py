@@ -46,7 +46,7 @@ class Apart(TorchDispatchMode):
 def apart(monkeypatch, has_kernel):
     """As on a GPU whose attention is our own kernel's, or without Triton torch's."""
     monkeypatch.setattr(attention_backends, "_has_flash", lambda keys: False)
-    monkeypatch.setattr(attention_backends, "_has_triton", lambda: has_kernel)
+    monkeypatch.setattr(attention_backends, "has_triton", lambda: has_kernel)
     monkeypatch.setattr(attention_backends, "_attend_triton", pretended_kernel)
     with pretended.fake_streams(monkeypatch), Apart():
         # What is there can not be read.

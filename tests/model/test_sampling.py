@@ -107,3 +107,16 @@ def test_forced_tokens_leave_free_positions_to_the_model():
 def test_impossible_sampling_is_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         Sampling(**options)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 5.0])
+def test_the_best_of_one_token_is_the_most_likely_one(temperature):
+    logits_SV = torch.randn(64, 9, generator=torch.Generator().manual_seed(3))
+    drawn = sample(logits_SV, Sampling(temperature=temperature, top_k=1), torch.arange(64))
+    assert torch.equal(drawn, logits_SV.argmax(dim=-1))
+
+
+def test_more_tokens_than_there_are_may_be_asked_for():
+    logits_SV = torch.zeros(400, 3)
+    drawn = sample(logits_SV, Sampling(temperature=1.0, top_k=50), torch.arange(400))
+    assert set(drawn.tolist()) == {0, 1, 2}

@@ -3,6 +3,7 @@
 import copy
 import gzip
 import json
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -12,6 +13,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+
+from nightscribe.jobs.shell.config import configurations
+from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
 
 ROOT = Path(__file__).parent.parent.parent
 OPS = ROOT / "ops"
@@ -122,3 +126,23 @@ def test_the_image_runs_as_nobody_special():
         if line.startswith("USER")
     ]
     assert users == ["1000"]
+
+
+def test_every_night_is_one_rayjob_that_the_account_may_create():
+    documents = list(yaml.safe_load_all((OPS / "kuberay/nightly.yaml").read_text()))
+    by_kind = {document["kind"]: document for document in documents}
+    cron = by_kind["CronJob"]["spec"]
+    assert cron["concurrencyPolicy"] == "Forbid"
+    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == by_kind["ServiceAccount"]["metadata"]["name"]
+    (rule,) = by_kind["Role"]["rules"]
+    assert rule["resources"] == ["rayjobs"]
+    assert {"create", "delete"} <= {*rule["verbs"]}
+    assert by_kind["RoleBinding"]["roleRef"]["name"] == by_kind["Role"]["metadata"]["name"]
+
+
+def test_the_cron_line_is_a_command_that_nightscribe_understands():
+    (line,) = [one for one in (OPS / "nightly.cron").read_text().splitlines() if one[0] != "#"]
+    words = shlex.split(line.partition(" nightscribe transcribe ")[2])
+    (config,) = configurations(TRANSCRIBE, words)
+    assert (config.deadline, config.quiet) == ("07:00", True)

@@ -5,7 +5,7 @@ import pytest
 
 from nightscribe.reading.evaluation import evaluate, files_to_evaluate, write_evaluation
 from nightscribe.reading.references import References
-from nightscribe.reading.report_data import build_report, summarize_run
+from nightscribe.reading.report_data import build_report, progress_of, summarize_run
 from nightscribe.reading.run_status import read_status, read_totals, read_word_error_rates
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import read_failures, read_transcripts
@@ -97,3 +97,18 @@ def test_a_recording_that_is_twice_in_the_tables_of_a_killed_run_ends_no_report(
     twice = [transcript("/a.wav", text) for text in ("well then", "well now")]
     assert summarize_run(twice, [], {}, 9).most_suspicious() == twice
     assert len(summarize_run(twice, [], {}, 1).most_suspicious()) == 1
+
+
+def test_throughput_follows_the_steps_of_the_engines_and_not_finished_recordings():
+    """Two long recordings that end together: the audio is spread over the steps."""
+    history = [
+        [0.0, 0.0, None, 0],
+        [5.0, 0.0, 0.9, 0],
+        [10.0, 0.0, 0.9, 1000],
+        [15.0, 0.0, 0.9, 1000],
+        [20.0, 200.0, 0.9, 2500],
+    ]
+    points = progress_of({"history": history, "state": "finished"})
+    assert [(one.elapsed_s, one.audio_s) for one in points] == [(0, 0), (10, 80), (20, 200)]
+    running = progress_of({"history": history[:3], "state": "running"})
+    assert [one.audio_s for one in running] == [0, pytest.approx(80)]

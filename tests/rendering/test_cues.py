@@ -1,15 +1,17 @@
 from itertools import pairwise
 
+import pysubs2
 import pytest
 import srt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightscribe.records import Span, Word
-from nightscribe.rendering.cues import GAP_MS, HOLD_MS, cues, render_srt
+from nightscribe.rendering.cues import GAP_MS, HOLD_MS, cues, reading_speed, render_srt
 from nightscribe.rendering.document import Document, RenderingConfig, Speaker, monologue
 from tests.rendering.test_formats import spoken_words
 
+CONFIG = RenderingConfig()
 configs = st.builds(
     RenderingConfig,
     max_line_chars=st.integers(8, 60),
@@ -169,3 +171,30 @@ def test_cues_end_when_they_are_read_or_shortly_after_they_are_spoken(words, tim
         spoken_ms = max(round(word.start_s * 1000) for word in cue.words) + 1000 * config.max_word_s
         shortest_ms = cue.start_ms + 1000 * config.min_cue_s
         assert cue.end_ms <= max(spoken_ms + HOLD_MS, shortest_ms) + 1
+
+
+def test_the_reading_speed_is_that_of_the_cues_as_they_are_shown():
+    slow = speak("and then we went home.", step_s=0.6)
+    fast = speak("nobody can read quite as fast as this was spoken.", step_s=0.1, start_s=20)
+    speed = reading_speed(monologue("talk", [*slow, *fast]), RenderingConfig())
+    assert (speed.num_cues, speed.num_fast) == (2, 1)
+    # 49 characters; a second of hold after 1 s of speech.
+    assert speed.fastest_chars_per_s == pytest.approx(49 / 2.0, abs=0.1)
+    assert reading_speed(monologue("talk", []), RenderingConfig()).num_cues == 0
+
+
+@given(spoken_words(), st.lists(st.floats(0, 60), max_size=6))
+def test_an_independent_reader_finds_the_style_kept(words, times_s):
+    """pysubs2 reads the file; its durations, gaps and lines are those of the cues."""
+    ordered = sorted(times_s[: len(times_s) // 2 * 2])
+    speech = tuple(Span(*pair) for pair in zip(ordered[::2], ordered[1::2], strict=True))
+    document = Document("talk", (Speaker("", words, speech=speech),))
+    shown = cues(document, CONFIG)
+    events = pysubs2.SSAFile.from_string(render_srt(document, CONFIG), format_="srt").events
+    assert [(one.start, one.end) for one in events] == [(cue.start_ms, cue.end_ms) for cue in shown]
+    for one in events:
+        assert one.duration > 0
+        assert one.plaintext.count("\n") < CONFIG.max_lines
+    for cue, (one, following) in zip(shown, pairwise(events), strict=False):
+        # Words may start at the same moment: each is shown for a millisecond at least.
+        assert one.end <= max(following.start, round(cue.words[-1].start_s * 1000) + 1)

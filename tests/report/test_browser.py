@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import sys
 import time
+from dataclasses import replace
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from nightscribe.report.content import RecordingPage
 from nightscribe.report.page import render_report
-from tests.report.samples import full_report
+from tests.report.samples import beeping_words, full_report
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -146,6 +149,93 @@ def test_rows_are_sorted_and_filtered_by_a_click(browser):
     assert names() == ["storm.mp3"]
     open_recording(browser, "storm")
     assert not browser.find_element(By.ID, "next").is_displayed()
+
+
+def names_shown(browser):
+    rows = browser.find_elements(By.CSS_SELECTOR, "#recordings tbody tr")
+    return [row.text.split()[0] for row in rows if row.is_displayed()]
+
+
+def test_figures_lead_to_the_recordings_behind_them(browser):
+    browser.find_element(By.CSS_SELECTOR, "[data-in=guard][data-find=stall]").click()
+    assert names_shown(browser) == ["storm.mp3"]
+    browser.find_element(By.CSS_SELECTOR, "[data-in=reason]").click()
+    assert browser.find_element(By.ID, "search").get_attribute("value") == "decode, corrupt"
+    assert names_shown(browser) == []
+    assert browser.find_element(By.ID, "none").is_displayed()
+    browser.find_element(By.CSS_SELECTOR, "[data-sort=wer]").click()
+    head = browser.find_element(By.CSS_SELECTOR, "#recordings th[data-by=wer]")
+    assert head.get_attribute("aria-sort") == "descending"
+    rates = [float(row.get_attribute("data-wer")) for row in rows_of(browser)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def rows_of(browser):
+    return browser.find_elements(By.CSS_SELECTOR, "#recordings tbody tr")
+
+
+def test_every_table_is_sorted_by_a_click(browser):
+    table = browser.find_element(By.XPATH, "//section[h2='Duration by folder']//table")
+    for head, first in (("Folder", "february"), ("Duration", "january"), ("Duration", "february")):
+        table.find_element(By.XPATH, f".//th[.='{head}']").click()
+        assert first in table.find_element(By.CSS_SELECTOR, "tbody tr").text
+
+
+def test_a_long_path_breaks_after_a_slash(browser):
+    """Where it is narrow, no name of a folder is torn."""
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    link = browser.find_element(By.CSS_SELECTOR, "[data-in=name]")
+    assert link.get_attribute("innerHTML") == "1974/<wbr>january"
+    browser.execute_script("arguments[0].closest('td').style.maxWidth = '5rem'", link)
+    browser.execute_script("arguments[0].closest('td').style.display = 'block'", link)
+    rects = browser.execute_script(
+        "const range = document.createRange(), texts = arguments[0].childNodes;"
+        "return [texts[0], texts[2]].map((text) => { range.selectNodeContents(text);"
+        "return range.getClientRects().length; })",
+        link,
+    )
+    assert rects == [1, 1]
+
+
+def test_ten_thousand_recordings_stay_quick(driver, tmp_path):
+    """Seconds on a busy machine, where a person would give up after many."""
+    words = beeping_words()
+    pages = [
+        RecordingPage(
+            recording_id=f"{number:05d}",
+            name=f"/court/{number % 97}/hearing-{number}.mp3",
+            duration_s=float(number),
+            status="ok" if number % 3 else "partial",
+            words=words,
+        )
+        for number in range(10_000)
+    ]
+    path = tmp_path / "large.html"
+    path.write_text(render_report(replace(full_report(), pages=pages)), encoding="utf-8")
+    began_s = time.monotonic()
+    driver.get(path.as_uri())
+    assert len(rows_of(driver)) == 10_000
+    loaded_s = time.monotonic() - began_s
+    times_ms = driver.execute_script(
+        "const timed = (work) => { const t = performance.now(); work();"
+        "document.body.offsetHeight; return performance.now() - t; };"
+        "const field = document.getElementById('search');"
+        "const type = (text) => timed(() => { field.value = text;"
+        "field.dispatchEvent(new Event('input')); });"
+        "const head = document.querySelector('#recordings th[data-by=duration]');"
+        "return {first_search: type('hearing-77'), search: type('hearing-777'),"
+        "cleared: type(''), sort: timed(() => head.click()),"
+        "opened: timed(() => { location.hash = '#09999'; showFromHash(); })};"
+    )
+    sys.stdout.write(f"loaded {loaded_s:.2f} s, {times_ms}\n")
+    hidden = "return document.querySelectorAll('#recordings tbody tr[hidden]').length"
+    assert driver.execute_script(hidden) == 9_500
+    driver.get(path.as_uri())
+    driver.find_element(By.ID, "more").click()
+    assert driver.execute_script(hidden) == 0
+    assert loaded_s < 30
+    assert max(times_ms.values()) < 5000
+    assert times_ms["search"] < 1000
 
 
 def test_a_recording_without_audio_or_words_says_so(browser):

@@ -11,6 +11,7 @@ from nightscribe.storage.errors import SENTENCES
 from nightscribe.storage.failure_retry import remove_failures
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import (
+    publish_failures,
     published_failures,
     published_transcripts,
     read_failures,
@@ -85,3 +86,9 @@ def committed(store):
 
 def shown(rows):
     return [row.recording_id for row in rows]
+
+
+def test_an_empty_table_of_failures_has_none_to_retry(tmp_path):
+    store = open_store(str(tmp_path), S3Config())
+    publish_failures(store, [])
+    assert [remove_failures(store, which) for which in ("passing", "all", "none")] == [0, 0, 0]

@@ -131,3 +131,23 @@ def test_a_shard_keeps_its_samples(store):
     )
     (receipt,) = parts.commit(store, [heard(shard)])
     assert parts.outcomes_of(store, receipt.part)[0].shard == shard
+
+
+def test_a_part_that_is_merged_while_it_is_read_is_found_in_the_merged_one(store, monkeypatch):
+    keys = [
+        receipt.part
+        for n in range(3)
+        for receipt in parts.commit(store, heard_all(recording(f"{n}"), 1))
+    ]
+    read, is_merged = parts.read_rows, []
+
+    def read_late(store, key, columns=None):
+        if not is_merged and columns is not None:
+            is_merged.append(True)
+            parts.merge(store, keys)
+        return read(store, key, columns)
+
+    monkeypatch.setattr(parts, "read_rows", read_late)
+    monkeypatch.setattr(parts, "in_parallel", map)
+    found = {receipt.recording_id for receipt in parts.receipts(store)}
+    assert found == {recording(f"{n}").recording_id for n in range(3)}

@@ -133,6 +133,15 @@ def test_transcripts_that_are_kept_stay(store, tmp_path):
     assert len(rows(store)) == 2
 
 
+def test_what_was_replaced_is_kept_for_comparisons_and_what_was_dropped_is_not(store, tmp_path):
+    night(store, tmp_path, [A, B, C])
+    publish_transcripts(store, [said(A), said(B), said(C)])
+    night(store, tmp_path, [NEW_A, B], missing="drop")
+    publish_transcripts(store, [said(NEW_A, 2)])
+    assert retired(store) == 2
+    assert rows(store, "_run/replaced") == [("a", "v-a", 1)]
+
+
 def test_nothing_is_read_once_a_generation_is_settled(store, tmp_path, monkeypatch):
     night(store, tmp_path, [A])
     publish_transcripts(store, [said(A)])
@@ -161,4 +170,4 @@ def test_whenever_it_is_killed_readers_find_every_place_and_the_next_call_mends(
         assert not list(read_failures(store))
         if ended:
             break
-    assert num_changes == 3  # the rest, the old file, the mark
+    assert num_changes == 4  # what is replaced is kept; the rest, the old file, the mark

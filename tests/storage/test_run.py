@@ -12,6 +12,7 @@ from nightscribe.storage.current_plan import read_current
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import generations
 from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.parts import commit, receipts
 from nightscribe.storage.plan_changes import Revision
 from nightscribe.storage.result_tables import publish_failures, publish_transcripts
 from nightscribe.storage.run import (
@@ -25,7 +26,7 @@ from nightscribe.storage.run import (
     write_plan,
 )
 from tests.storage.dying import survives
-from tests.storage.records import failure, heard_all, recording
+from tests.storage.records import failure, heard, heard_all, recording, shards
 
 SETTINGS = {"model": "tiny", "model_revision": "r1", "shard.max_s": 30.0, "channels": "mix"}
 
@@ -238,6 +239,27 @@ def test_a_revision_does_not_ask_for_what_is_missing_or_replaced_tonight(store, 
     begin(store, path, SETTINGS | {"model": "large"}, Night(revision=Revision()))
     assert listed(path) == {"a": 2, "b": 2}
     assert changes(store)[1] == {"changed": 1, "gone": 1, "asked": 1}
+
+
+def test_shards_of_other_settings_do_not_count_whenever_a_revision_was_killed(folder, tmp_path):
+    for num_changes in itertools.count():
+        store = open_store(f"{folder}/{num_changes}", S3Config())
+        begin(store, plan_file(tmp_path, planned("a")), SETTINGS)
+        commit(store, [heard(shards(recording("a"), 2)[0])])
+
+        def revise(it):
+            asked = SETTINGS | {"model": "large"}
+            return begin(it, plan_file(tmp_path, planned("a")), asked, Night(revision=Revision()))
+
+        ended = survives(revise, store, num_changes)
+        revise(store)
+        assert not list(receipts(store))
+        commit(store, [heard(shards(recording("a"), 2)[1])])
+        revise(store)
+        assert [one.shard_index for one in receipts(store)] == [1]
+        if ended:
+            break
+    assert num_changes == 5  # rows, document, shards, mark, run
 
 
 def test_a_revision_needs_a_reason(store, tmp_path):

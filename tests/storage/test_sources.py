@@ -273,13 +273,12 @@ def test_unknown_columns_are_reported_once(store, caplog):
     ]
 
 
-@pytest.mark.parametrize("terms", ['["Ito", "San Mateo"]', "Ito; San Mateo;"])
-def test_prompts_terms_and_columns_of_other_names_travel_with_the_recording(store, folder, terms):
-    row = {"uri": "a.mp3", "terms": terms, "prompt": "Hearing 12.", "prompt_audio": "hello.wav"}
-    row |= {"case": "17-B", "priority": 3}
+def test_prompts_and_columns_of_other_names_travel_with_the_recording(store, folder):
+    row = {"uri": "a.mp3", "prompt": "Hearing 12.", "prompt_audio": "hello.wav"}
+    row = row | {"case": "17-B", "priority": 3}
     store.write("list.jsonl", json.dumps(row).encode())
     (one,) = recordings(f"{folder}/list.jsonl", S3)
-    assert (one.terms, one.prompt) == (("Ito", "San Mateo"), "Hearing 12.")
+    assert one.prompt == "Hearing 12."
     assert one.prompt_audio.endswith("/hello.wav")
     assert one.prompt_audio.startswith(folder)
     assert json.loads(one.extra) == {"case": "17-B", "priority": 3}

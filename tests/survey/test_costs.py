@@ -3,9 +3,13 @@ import json
 import pytest
 
 from nightscribe.survey.costs import (
+    CPUS_PER_TRANSCRIBER,
     ArchiveWorkload,
     GpuSpeed,
+    cpus_to_feed,
+    decoding_cpu_h,
     estimate_cost,
+    limited_by_cpus,
     measured_speed,
     read_benchmarks,
 )
@@ -61,3 +65,29 @@ def test_benchmarks_are_read_from_a_folder(tmp_path):
     (tmp_path / "b.json").write_text(json.dumps(NEW))
     assert read_benchmarks(tmp_path) == [NEW, OLD]
     assert read_benchmarks(tmp_path / "none") == []
+
+
+def one_hour_of_gpu(num_gpus):
+    work = ArchiveWorkload(duration_s=1000 * 3600, num_shards=0, silence_per_shard_s=0)
+    return estimate_cost(work, GpuSpeed("h200", 1000.0, "made up"), num_gpus, price_per_gpu_h=2.0)
+
+
+def test_cpus_that_feed_the_gpus_cost_no_time_and_fewer_cost_in_proportion():
+    cost, cpu_h = one_hour_of_gpu(num_gpus=1), 4.0
+    needed = cpus_to_feed(cpu_h, cost, 1)
+    assert needed == 4 + CPUS_PER_TRANSCRIBER
+    assert limited_by_cpus(cost, cpu_h, needed, 1) == cost
+    slower = limited_by_cpus(cost, cpu_h, CPUS_PER_TRANSCRIBER + 1, 1)
+    assert (slower.wall_h, slower.gpu_h, slower.price) == (4, 4, 8)
+
+
+def test_twice_the_gpus_need_twice_the_cpus():
+    one, two = (cpus_to_feed(4.0, one_hour_of_gpu(count), count) for count in (1, 2))
+    assert two == 2 * one
+
+
+def test_short_files_take_longer_to_decode_than_one_long_one():
+    long = decoding_cpu_h({"mp3": 36_000}, num_files=1)
+    assert long == pytest.approx(36_000 / 250 / 3600, rel=0.01)
+    assert decoding_cpu_h({"mp3": 36_000}, num_files=3600) > 1.4 * long
+    assert decoding_cpu_h({"unheard of": 36_000}, num_files=1) > long

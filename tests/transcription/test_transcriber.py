@@ -1,4 +1,5 @@
-from concurrent.futures import Future
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from nightscribe.engine.stream import Stream
 from nightscribe.model.sampling import TokenConstraints
 from nightscribe.transcription.clips import Clip, PaddedSamples
+from nightscribe.transcription.requests import RequestQueue
 from tests.fakes import HashingModel, hashing_transcriber, tokens_alone
 
 FRAME = 1920
@@ -92,6 +94,52 @@ def test_a_clip_whose_words_cannot_be_read_fails_alone():
         second.result(timeout=10)
     assert first.result(timeout=10).words == third.result(timeout=10).words == ()
     transcriber.close()
+
+
+def test_words_are_read_beside_the_engine_and_never_hold_it_up():
+    engine_went_on, threads = threading.Event(), set()
+
+    def read(clip, heard):
+        threads.add(threading.current_thread().name)
+        if clip.clip_id == "clip-0":
+            assert engine_went_on.wait(timeout=20)
+        return []
+
+    def input_samples(clip):
+        if clip.clip_id == "clip-3":  # taken by the engine while the words of clip-0 are read
+            engine_went_on.set()
+        return clip.samples_N
+
+    transcriber = hashing_transcriber(1)
+    object.__setattr__(transcriber._adapter, "read_words", read)
+    object.__setattr__(transcriber._adapter, "input_samples", input_samples)
+    futures = [transcriber.submit(clip) for clip in clips_of(4)]
+    assert [future.result(timeout=20).clip_id for future in futures][:1] == ["clip-0"]
+    assert len(threads) == 1
+    assert "nightscribe-engine" not in threads
+    transcriber.close()
+
+
+def as_it_is(begun):
+    return begun
+
+
+def test_a_pass_that_is_queued_after_the_end_of_all_clips_is_still_made():
+    queue = RequestQueue(as_it_is)
+    request: Future = queue.add(clips_of(1)[0])
+    begun = queue.take(wait=True)
+    queue.close()
+    with ThreadPoolExecutor(1) as engine:
+        following = engine.submit(queue.take, wait=True)
+        assert not following.done()
+        queue.retry(begun)
+        assert following.result(timeout=10) is begun
+        last = engine.submit(queue.take, wait=True)
+        assert not last.done()
+        queue.finish(begun.request, ValueError("enough"))
+        assert last.result(timeout=10) is None
+    with pytest.raises(ValueError, match="enough"):
+        request.result(timeout=0)
 
 
 def test_a_clip_whose_constraints_cannot_be_made_fails_alone():

@@ -38,6 +38,23 @@ _ALIASES = (
     (re.compile(r"\.out_projs\.0\."), ".out_proj."),
     (re.compile(r"\.in_proj\.weight"), ".in_proj_weight"),
 )
+# The names of CrispASR, which writes language model and codec into one GGUF file.
+_CRISPASR_PREFIX = re.compile(r"^(lm|mimi)\.")
+_CRISPASR_ALIASES = (
+    ("enc_tfm.", "encoder_transformer.transformer."),
+    ("attn.qkv_w", "self_attn.in_proj_weight"),
+    ("attn.out_w", "self_attn.out_proj.weight"),
+    (".ls1", ".layer_scale_1.scale"),
+    (".ls2", ".layer_scale_2.scale"),
+    ("ffn_up_w", "linear1.weight"),
+    ("ffn_down_w", "linear2.weight"),
+    ("gating_in_w", "gating.linear_in.weight"),
+    ("gating_out_w", "gating.linear_out.weight"),
+    ("blk1.", "block.1.conv.conv."),
+    ("blk3.", "block.3.conv.conv."),
+    ("conv3.", "conv.conv.conv."),
+    ("conv2.", "conv.conv."),
+)
 # Tensors of the codec's decoder and marks of its training, which are not loaded.
 _UNUSED = re.compile(
     r"(decoder|decoder_transformer|upsample)\.|.*(\.output_proj\.|\._initialized$)"
@@ -47,12 +64,17 @@ WORD_BITS = 32
 
 
 def open_native(location: Location, settings: Settings, model: ModelConfig) -> OpenedCheckpoint:
-    codec = _mimi_config(location, settings)
+    codec = mimi_config_of(location, settings)
     file_name = model.weights or settings.text("moshi_name", "model.safetensors")
-    tensors, files = open_weights(location, file_name)
+    stored, files = open_weights(location, file_name)
+    tensors, codec_tensors = stored, None
+    codec_files: tuple[Path, ...] = ()
+    if any(name.startswith("mimi.") for name in stored.names()):
+        tensors, codec_tensors = _crispasr_part(stored, "lm"), _crispasr_part(stored, "mimi")
     tensors = tensors.renamed(native_name)
     config = _with_vad_heads(native_config.language_model_config(settings), tensors)
-    codec_tensors, codec_files = open_weights(location, settings.text("mimi_name"))
+    if codec_tensors is None:
+        codec_tensors, codec_files = open_weights(location, settings.text("mimi_name"))
     tokenizer = fetch(location, settings.text("tokenizer_name"))
     adapter, adapter_files = _adapter(location, settings, model)
     return OpenedCheckpoint(
@@ -70,7 +92,19 @@ def native_name(name: str) -> str:
     return name
 
 
-def _mimi_config(location: Location, settings: Settings) -> MimiConfig:
+def _crispasr_part(stored: StoredTensors, part: str) -> StoredTensors:
+    """The language model or the codec of a file that holds both."""
+
+    def native(name: str) -> str:
+        name = _CRISPASR_PREFIX.sub("", name)
+        for short, full in _CRISPASR_ALIASES:
+            name = name.replace(short, full)
+        return name
+
+    return stored.those_with(f"{part}.").renamed(native)
+
+
+def mimi_config_of(location: Location, settings: Settings) -> MimiConfig:
     if not settings.has("mimi_config_name"):
         return native_config.PUBLISHED_MIMI
     path = fetch(location, settings.text("mimi_config_name"))
@@ -134,6 +168,16 @@ def _read(
     return reads
 
 
+def _codebook(tensors: StoredTensors, name: str, shape: Shape) -> Read | None:
+    """A part of a codebook that is stored divided already: as the sum of a usage of 1."""
+    stem, _, part = name.rpartition(".")
+    if name in tensors or f"{stem}.embedding" not in tensors:
+        return None
+    if part == "cluster_usage":
+        return lambda: torch.ones(shape)
+    return tensors.take(f"{stem}.embedding", shape).read
+
+
 def _adapter(
     location: Location, settings: Settings, model: ModelConfig
 ) -> tuple[LoraAdapter | None, tuple[Path, ...]]:
@@ -150,6 +194,8 @@ def _adapter(
 
 def take_dequantized(tensors: StoredTensors, name: str, shape: Shape) -> Read:
     """One tensor of this shape, however the file stores it."""
+    if (codebook := _codebook(tensors, name, shape)) is not None:
+        return codebook
     stem = name.removesuffix("_weight").removesuffix(".weight")
     if f"{name}_scb" in tensors:
         return _int8_rows(tensors, name, shape)

@@ -39,9 +39,9 @@ def language_model_config(settings: Settings) -> LanguageModelConfig:
     settings.expect("text_card_out", None, text_card)
     return LanguageModelConfig(
         dim=settings.count("dim"),
-        num_heads=_num_heads(settings, "dim"),
+        num_heads=num_heads(settings, "dim"),
         num_layers=settings.count("num_layers"),
-        ffn_dim=_ffn_dim(settings),
+        ffn_dim=ffn_dim(settings),
         context=settings.count("context"),
         rope_max_period=settings.positive("max_period"),
         norm_eps=RMS_NORM_EPS,
@@ -75,7 +75,7 @@ def mimi_config(settings: Settings) -> MimiConfig:
         compress=seanet.count("compress"),
         seanet_dim=seanet.count("dimension"),
         dim=transformer.count("d_model"),
-        num_heads=_num_heads(transformer, "d_model"),
+        num_heads=num_heads(transformer, "d_model"),
         num_layers=transformer.count("num_layers"),
         ffn_dim=transformer.count("dim_feedforward"),
         context=transformer.count("context"),
@@ -120,7 +120,7 @@ def _expect_mimi(
     quantizer.expect("input_dimension", width)
 
 
-def _num_heads(settings: Settings, width_key: str) -> int:
+def num_heads(settings: Settings, width_key: str) -> int:
     width, num_heads = settings.count(width_key), settings.count("num_heads")
     if width % (2 * num_heads):
         raise settings.wrong(
@@ -129,9 +129,13 @@ def _num_heads(settings: Settings, width_key: str) -> int:
     return num_heads
 
 
-def _ffn_dim(settings: Settings) -> int:
+def ffn_dim(settings: Settings) -> int:
     dim = settings.count("dim")
-    outer = int(settings.positive("hidden_scale") * dim)
+    return gated_dim(int(settings.positive("hidden_scale") * dim), dim)
+
+
+def gated_dim(outer: int, dim: int) -> int:
+    """The hidden width of a gated feed-forward that is as large as a plain one of `outer`."""
     # The reference rounds differently for a hidden scale of 4.
     return 21 * dim // 8 if outer == 4 * dim else 2 * outer // 3
 

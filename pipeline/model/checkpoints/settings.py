@@ -83,6 +83,31 @@ class Settings:
             raise self.wrong(key, "a list of whole numbers above 0")
         return tuple(values)
 
+    def flag(self, key: str, default: bool = REQUIRED) -> bool:
+        value = self._value(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def indices(self, key: str, default: tuple[int, ...] = REQUIRED) -> tuple[int, ...]:
+        """A list of whole numbers, each zero or above."""
+        values = self._value(key, default)
+        is_list = isinstance(values, list | tuple)
+        if not is_list or not all(type(value) is int and value >= 0 for value in values):
+            raise self.wrong(key, "a list of whole numbers, 0 or above")
+        return tuple(values)
+
+    def names(self, key: str, default: tuple[str, ...] = REQUIRED) -> tuple[str, ...]:
+        """A list of strings."""
+        values = self._value(key, default)
+        is_list = isinstance(values, list | tuple)
+        if not is_list or not all(isinstance(value, str) for value in values):
+            raise self.wrong(key, "a list of strings")
+        return tuple(values)
+
+    def keys(self) -> list[str]:
+        return list(self._values)
+
     def texts(self, key: str) -> list[str]:
         """The different values of a nested object, in order."""
         values = list(self.section(key)._values.values())

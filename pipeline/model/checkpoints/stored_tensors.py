@@ -57,6 +57,11 @@ class StoredTensors:
                 )
         return type(self)(tensors, self.path)
 
+    def those_with(self, prefix: str) -> Self:
+        """The tensors whose names begin so, as a set of their own."""
+        found = {name: one for name, one in self._tensors.items() if name.startswith(prefix)}
+        return type(self)(found, self.path)
+
     def take(self, name: str, shape: Shape) -> StoredTensor:
         """A tensor of floating-point numbers of this shape."""
         stored = self.take_raw(name, shape)

@@ -2,6 +2,8 @@
 const PAGES = new Map(JSON.parse(document.getElementById("data").textContent).map((page) => [page.id, page]));
 const AUDIO = JSON.parse(document.getElementById("audio-data").textContent);
 const HIGH_CONFIDENCE = 0.9, MEDIUM_CONFIDENCE = 0.6, PAUSE_S = 0.8, PARAGRAPH_PAUSE_S = 2, PARAGRAPH_WORDS = 40;
+// A browser takes seconds to lay out a table of thousands of rows.
+const MAX_ROWS = 500;
 const find = (id) => document.getElementById(id);
 const player = find("player"), waveform = find("waveform");
 let page = null, spans = [], playing = null, audioUrl = null;
@@ -29,9 +31,11 @@ function showFromHash() {
 
 function showRecording() {
   const nameStart = page.name.lastIndexOf("/") + 1;
-  find("name").textContent = page.name.slice(nameStart);
-  find("folder").textContent = page.name.slice(0, nameStart);
-  const about = [clock(page.duration_s), `${page.words.length} word${page.words.length === 1 ? "" : "s"}`];
+  showPath(find("name"), page.name.slice(nameStart));
+  showPath(find("folder"), page.name.slice(0, nameStart));
+  const isHeard = page.status !== "failed";
+  const about = isHeard ? [clock(page.duration_s), `${page.words.length} word${page.words.length === 1 ? "" : "s"}`] : [];
+  find("words").parentElement.hidden = !page.words.length && !page.reference;
   if (page.language) about.push(page.language);
   if (page.confidence !== null) about.push(`confidence ${(100 * page.confidence).toFixed(1)}%`);
   if (page.wer !== null) about.push(`WER ${(100 * page.wer).toFixed(1)}%`);
@@ -39,13 +43,19 @@ function showRecording() {
   status.className = `status ${page.status}`;
   find("about").replaceChildren(status, ...about.map((part) => element("span", part)));
   find("reasons").replaceChildren(...page.reasons.map((reason) => element("li", reason)));
-  const shown = rows().filter((row) => !row.hidden).map((row) => row.dataset.id), index = shown.indexOf(page.id);
+  const shown = rows().filter((row) => row.isFound).map((row) => row.dataset.id), index = shown.indexOf(page.id);
   setLink(find("previous"), shown[index - 1]);
   setLink(find("next"), shown[index + 1]);
   find("reference").hidden = !page.reference;
   find("reference").querySelector("p").textContent = page.reference || "";
   showWords();
   showAudio();
+}
+
+/** Lines of a path break after a slash. */
+function showPath(holder, path) {
+  holder.replaceChildren();
+  for (const part of path.split(/(?<=\/)/)) holder.append(part, document.createElement("wbr"));
 }
 
 function setLink(link, id) {
@@ -159,24 +169,71 @@ function onFrame() {
   requestAnimationFrame(onFrame);
 }
 
+/** What can be searched for in each recording, in lower case; made once, at the first search. */
+const texts = new Map();
+
+function textsOf(id) {
+  if (!texts.has(id)) {
+    const { name, words, reasons, findings, reference } = PAGES.get(id);
+    const spoken = words.map((word) => word[0]).join(" ");
+    texts.set(id, {
+      all: `${name} ${spoken} ${reasons.join(" ")}`.toLowerCase(), name: name.toLowerCase(), word: spoken.toLowerCase(),
+      reason: reasons.join(" ").toLowerCase(), reference: (reference || "").toLowerCase(),
+      guard: findings.map((finding) => finding.guard).join(" ").toLowerCase(),
+    });
+  }
+  return texts.get(id);
+}
+
+let searchedIn = "all", maxRows = MAX_ROWS;
+
 function search() {
   const query = find("search").value.toLowerCase();
   const pressed = [...document.querySelectorAll("#filters [aria-pressed=true]")].map((button) => button.dataset.status);
+  let num_found = 0;
   for (const row of rows()) {
-    const { name, status, words } = PAGES.get(row.dataset.id);
-    const text = `${name} ${words.map((word) => word[0]).join(" ")}`.toLowerCase();
-    row.hidden = !text.includes(query) || (pressed.length > 0 && !pressed.includes(status));
+    const isFound = !query || textsOf(row.dataset.id)[searchedIn].includes(query);
+    row.isFound = isFound && (pressed.length === 0 || pressed.includes(row.dataset.status));
+    num_found += row.isFound;
+    row.hidden = !row.isFound || num_found > maxRows;
   }
+  find("none").hidden = num_found > 0;
+  find("more").hidden = num_found <= maxRows;
+  find("more").textContent = `Show all ${num_found.toLocaleString("en")}`;
+}
+
+/** Show the recordings behind a figure: those that hold a text in one of their fields. */
+function showBehind(link) {
+  document.querySelectorAll("#filters button").forEach((button) => button.setAttribute("aria-pressed", "false"));
+  find("search").value = link.dataset.find || "";
+  searchedIn = link.dataset.in || "all";
+  search();
+  const by = link.dataset.sort && document.querySelector(`#recordings th[data-by=${link.dataset.sort}]`);
+  if (by) {
+    by.removeAttribute("aria-sort");
+    sortBy(by);
+  }
+  find("recordings").scrollIntoView();
+}
+
+function valueOf(row, head) {
+  if (head.dataset.by) return row.dataset[head.dataset.by];
+  const cell = row.cells[head.cellIndex];
+  return cell.dataset.value ?? cell.textContent.trim();
 }
 
 function sortBy(head) {
-  const by = head.dataset.by, isNumber = head.classList.contains("number");
+  const isNumber = head.classList.contains("number"), body = head.closest("table").tBodies[0];
   const isDescending = head.getAttribute("aria-sort") === "ascending" || (isNumber && !head.hasAttribute("aria-sort"));
   head.parentElement.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
-  const order = (a, b) => isNumber ? a.dataset[by] - b.dataset[by] : a.dataset[by].localeCompare(b.dataset[by]);
-  const sorted = rows().sort((a, b) => isDescending ? order(b, a) : order(a, b));
-  document.querySelector("#recordings tbody").append(...sorted);
+  const compare = new Intl.Collator().compare, sign = isDescending ? -1 : 1;
+  const keyed = [...body.rows].map((row) => [valueOf(row, head), row]);
+  keyed.sort(([a], [b]) => sign * (isNumber ? a - b : compare(a, b)));
+  const sorted = document.createDocumentFragment();
+  keyed.forEach(([, row]) => sorted.append(row));
+  body.append(sorted);
+  if (head.dataset.by) search();
 }
 
 find("words").addEventListener("click", (event) => {
@@ -192,14 +249,30 @@ player.addEventListener("seeked", () => page && followPlayer());
 window.addEventListener("resize", drawWaveform);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawWaveform);
 window.addEventListener("hashchange", showFromHash);
-if (find("search")) find("search").addEventListener("input", search);
+if (find("search")) {
+  search();
+  find("more").addEventListener("click", () => {
+    maxRows = Infinity;
+    search();
+  });
+  find("search").addEventListener("input", () => {
+    searchedIn = "all";
+    search();
+  });
+}
+for (const link of document.querySelectorAll("[data-find], [data-sort]")) {
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    showBehind(link);
+  });
+}
 for (const button of document.querySelectorAll("#filters button")) {
   button.addEventListener("click", () => {
     button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "true" ? "false" : "true");
     search();
   });
 }
-for (const head of document.querySelectorAll("#recordings th")) {
+for (const head of document.querySelectorAll("#recordings th, .sortable th")) {
   head.addEventListener("click", () => sortBy(head));
   head.addEventListener("keydown", (event) => event.key === "Enter" && sortBy(head));
 }

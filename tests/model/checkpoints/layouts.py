@@ -94,6 +94,51 @@ def write_gguf(directory: Path, weights: Weights, kind: str) -> Path:
     return directory
 
 
+def write_crispasr(directory: Path, weights: Weights) -> Path:
+    """As CrispASR's converter: one file with prefixes, short names and divided codebooks."""
+    write_beside_language_model(directory, weights, moshi_name="both.gguf")
+    for codec in directory.glob("*mimi*.safetensors"):
+        codec.unlink()
+    writer = gguf.GGUFWriter(directory / "both.gguf", "kyutai-stt")
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+    for name, tensor in weights.language_model.items():
+        writer.add_tensor(crispasr_name(f"lm.{name}"), tensor.numpy())
+    mimi = dict(weights.mimi)
+    for name in [name for name in mimi if name.endswith("._codebook.embedding_sum")]:
+        stem = name.removesuffix("embedding_sum")
+        usage = mimi.pop(f"{stem}cluster_usage").clamp_min(1e-5)
+        mimi[f"{stem}embedding"] = mimi.pop(name) / usage[:, None]
+        mimi.pop(f"{stem}_initialized", None)
+    for name, tensor in mimi.items():
+        if not name.startswith(("decoder.", "decoder_transformer.", "upsample.")):
+            writer.add_tensor(crispasr_name(f"mimi.{name}"), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return directory
+
+
+def crispasr_name(name: str) -> str:
+    for full, short in (
+        ("encoder_transformer.transformer.", "enc_tfm."),
+        ("self_attn.in_proj_weight", "attn.qkv_w"),
+        ("self_attn.out_proj.weight", "attn.out_w"),
+        ("layer_scale_1.scale", "ls1"),
+        ("layer_scale_2.scale", "ls2"),
+        ("linear1.weight", "ffn_up_w"),
+        ("linear2.weight", "ffn_down_w"),
+        ("gating.linear_in.weight", "gating_in_w"),
+        ("gating.linear_out.weight", "gating_out_w"),
+        ("conv.conv.conv.", "conv3."),
+        ("conv.conv.", "conv2."),
+        ("block.1.conv2.", "blk1."),
+        ("block.3.conv2.", "blk3."),
+    ):
+        name = name.replace(full, short)
+    return name
+
+
 def write_transformers(directory: Path, weights: Weights, **changes: object) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "config.json", transformers_settings(weights) | changes)

@@ -13,6 +13,7 @@ from tests.model import reference
 from tests.model.checkpoints.layouts import (
     transformers_tensors,
     write_bitsandbytes,
+    write_crispasr,
     write_gguf,
     write_mlx,
     write_transformers,
@@ -165,6 +166,23 @@ def test_gguf_files_give_what_the_gguf_package_reads(tmp_path, kind):
     assert kind in {tensor.tensor_type.name for tensor in reader.tensors}
     found = dict(open_checkpoint(str(directory)).language_model_tensors())
     assert assert_same(found.items(), expected) == set(weights.language_model)
+
+
+def test_a_file_of_crispasr_gives_back_every_native_tensor(tmp_path):
+    """Codebooks come divided by their usage, which changes nothing that is computed."""
+    weights = random_weights()
+    checkpoint = open_checkpoint(str(write_crispasr(tmp_path, weights)))
+    names = assert_same(checkpoint.language_model_tensors(), weights.language_model)
+    assert names == set(weights.language_model)
+    found = dict(checkpoint.mimi_tensors())
+    for name, tensor in found.items():
+        stem = name.removesuffix("embedding_sum").removesuffix("cluster_usage")
+        if "_codebook." not in name:
+            assert torch.equal(tensor, weights.mimi[name]), name
+        elif name.endswith("embedding_sum"):
+            ours = tensor / found[f"{stem}cluster_usage"].clamp_min(1e-5)[:, None]
+            usage = weights.mimi[f"{stem}cluster_usage"].clamp_min(1e-5)
+            torch.testing.assert_close(ours, weights.mimi[name] / usage[:, None])
 
 
 def test_an_adapter_is_merged_as_the_reference_does(tmp_path):

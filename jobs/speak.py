@@ -1,0 +1,139 @@
+"""`nightscribe speak TEXT voice=NAME out=FILE`: speak a text with a text-to-speech model."""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import MISSING
+
+from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.encode import as_int16, format_of, write_audio
+from nightscribe.errors import NightscribeError
+from nightscribe.jobs.file import samples_of
+from nightscribe.jobs.shell.config import Job
+from nightscribe.options import check_options, group, option
+from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
+
+if TYPE_CHECKING:
+    from nightscribe.speech.synthesizer import Speech, SpeechRequest, Synthesizer
+
+STANDARD = "-"
+SPEAKER_CHANGE = "|"
+
+
+class NotSpokenError(NightscribeError):
+    """A text that the model could not speak."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeakConfig:
+    """Speak a text with a text-to-speech model; a | in the text changes the speaker."""
+
+    text: str = option(MISSING, "the text; - reads it from standard input")
+    out: str = option(
+        "speech.wav", "audio file (wav, flac, opus, mp3); - writes raw 16-bit samples"
+    )
+    voice: str = option(
+        "expresso/ex03-ex01_happy_001_channel1_334s.wav",
+        "voice of the first speaker: a name in tts.voices, a voice file, or for models that "
+        "continue a recording an audio file",
+        common=True,
+    )
+    other_voice: str | None = option(None, "voice of the second speaker of a dialogue")
+    words: bool = option(False, "also write the words with their times, as OUT.json")
+    seed: int = option(0, "other seeds speak the text in another way", minimum=0)
+    tts: SpeechModelConfig = group(
+        lambda: SpeechModelConfig(checkpoint=MISSING), "which text-to-speech model"
+    )
+    speech: SpeechConfig = group(SpeechConfig, "device, precision and sampling")
+    decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits, for recordings of voices")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.out != STANDARD:
+            format_of(Path(self.out))
+        elif self.words:
+            raise ValueError("words=true needs an audio file, not out=-")
+
+
+def run_speak(config: SpeakConfig) -> int:
+    """Write the sound, and what it is to stderr."""
+    request = _request(config)
+    synthesizer = _synthesizer(config)
+    if config.out == STANDARD:
+        return _stream(synthesizer, request)
+    _check_folder(Path(config.out))
+    speech = _spoken(synthesizer, request)
+    write_audio(Path(config.out), speech.samples_N, speech.sample_rate_hz)
+    if config.words:
+        Path(f"{config.out}.json").write_text(_words(speech), encoding="utf-8")
+    sys.stderr.write(f"{config.out}: {speech.duration_s:.2f} s, {len(speech.words)} words\n")
+    return 0
+
+
+def _request(config: SpeakConfig) -> "SpeechRequest":
+    from nightscribe.speech.synthesizer import SpeechRequest
+
+    text = sys.stdin.read() if config.text == STANDARD else config.text
+    voices = [config.voice] if config.other_voice is None else [config.voice, config.other_voice]
+    return SpeechRequest(
+        request_id=config.out,
+        turns=tuple(text.split(SPEAKER_CHANGE)),
+        voices=tuple(voices),
+        seed=config.seed,
+    )
+
+
+def _synthesizer(config: SpeakConfig) -> "Synthesizer":
+    from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
+    from nightscribe.speech.synthesizer import Synthesizer
+    from nightscribe.speech.voices import Voices
+
+    checkpoint = open_speech_checkpoint(config.tts.checkpoint)
+    rate_hz = checkpoint.config.mimi.sample_rate_hz
+
+    def read_audio(path: Path) -> NDArray[np.int16]:
+        return samples_of(str(path), None, config.decode, rate_hz)[0]
+
+    voices = Voices(checkpoint, config.tts.voices, read_audio)
+    for name in (config.voice, config.other_voice):
+        if name is not None:
+            voices[name]  # a wrong name is refused before the weights are read
+    one_slot = replace(config.speech, num_slots=1)
+    return Synthesizer.load(checkpoint, voices, one_slot, config.tts.guidance)
+
+
+def _spoken(synthesizer: "Synthesizer", request: "SpeechRequest") -> "Speech":
+    from nightscribe.speech.synthesizer import SpeechFailure
+
+    (result,) = synthesizer.speak([request])
+    if isinstance(result, SpeechFailure):
+        raise NotSpokenError(result.detail)
+    return result
+
+
+def _stream(synthesizer: "Synthesizer", request: "SpeechRequest") -> int:
+    for samples_N in synthesizer.stream(request):
+        sys.stdout.buffer.write(as_int16(samples_N).tobytes())
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def _check_folder(out: Path) -> None:
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"{out}: there is no folder {out.absolute().parent}")
+
+
+def _words(speech: "Speech") -> str:
+    words = [
+        {"text": word.text, "start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3)}
+        for word in speech.words
+    ]
+    return json.dumps({"duration_s": round(speech.duration_s, 3), "words": words}, indent=2) + "\n"
+
+
+JOB = Job(name="speak", config=SpeakConfig, run=run_speak, positional=("text",))

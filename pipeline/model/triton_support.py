@@ -1,0 +1,38 @@
+"""Whether our Triton kernels can run."""
+
+import logging
+import os
+import shutil
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+C_COMPILERS = ("gcc", "clang")
+
+
+def uses_kernels(x: Tensor) -> bool:
+    """Whether operators on this tensor are our fused kernels; those have no gradients."""
+    return x.is_cuda and not x.requires_grad and has_triton()
+
+
+def kernels() -> ModuleType:
+    """The fused kernels, whose module cannot be imported without Triton."""
+    return import_module("nightscribe.model.fused_kernels")
+
+
+@cache
+def has_triton() -> bool:
+    if find_spec("triton") is None:
+        log.warning("Triton is not installed: attention reads whole rings, operators are not fused")
+        return False
+    if "CC" not in os.environ and not any(map(shutil.which, C_COMPILERS)):
+        log.warning(
+            "Triton finds no C compiler (gcc): attention reads whole rings, operators are not fused"
+        )
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""Voices by name: published vectors, or a recording whose voice is continued.
+
+W width of a voice vector, T vectors of a voice, P frames and K codebooks of an audio prompt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nightscribe.model.checkpoints.locations import HUB, fetch, locate
+from nightscribe.model.checkpoints.settings import CheckpointError
+from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint, read_voice
+from nightscribe.model.mimi import Mimi
+
+DROPPED_FRAMES = 2  # the last frames of a recording, whose sound is incomplete
+MAX_PROMPT_S = 30.0
+FULL_SCALE = 32768.0
+# The samples of a recording at the codec's rate: one channel of 16 bits.
+ReadAudio = Callable[[Path], NDArray[np.int16]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Voice:
+    """One voice: vectors to attend to, or codes to continue."""
+
+    vectors_WT: Tensor | None = None
+    prompt_PK: Tensor | None = None
+
+
+class Voices:
+    """Finds voices of one model and keeps them."""
+
+    def __init__(
+        self, checkpoint: SpeechCheckpoint, repository: str, read_audio: ReadAudio
+    ) -> None:
+        self._checkpoint, self._repository = checkpoint, repository
+        self._read_audio = read_audio
+        self._known: dict[str, Voice] = {}
+        self._encoder: Mimi | None = None
+
+    def __getitem__(self, name: str) -> Voice:
+        """A voice file or recording here, or a name in the repository of voices.
+
+        Raises CheckpointError if there is no such voice or it is none of this model.
+        """
+        if name not in self._known:
+            self._known[name] = self._open(name)
+        return self._known[name]
+
+    def _open(self, name: str) -> Voice:
+        config = self._checkpoint.config
+        if config.speakers is None:
+            return Voice(prompt_PK=self._prompt(self._path(name, "")))
+        return Voice(vectors_WT=read_voice(self._path(name, config.voice_suffix), config))
+
+    def _path(self, name: str, suffix: str) -> Path:
+        if Path(name).is_file():
+            return Path(name)
+        if Path(name + suffix).is_file():
+            return Path(name + suffix)
+        if name.endswith(suffix):
+            suffix = ""
+        location, _ = locate(self._repository)
+        try:
+            return fetch(location, name if name.startswith(HUB) else name + suffix)
+        except CheckpointError as error:
+            raise CheckpointError(f"there is no voice {name!r}: {error}") from None
+
+    def _prompt(self, path: Path) -> Tensor:
+        """The codes of a recording."""
+        mimi_config = self._checkpoint.config.mimi
+        samples_N = self._read_audio(path)
+        frames = -(-len(samples_N) // mimi_config.frame_samples)
+        max_frames = int(MAX_PROMPT_S * mimi_config.frame_rate_hz)
+        if not DROPPED_FRAMES < frames <= max_frames:
+            duration_s = len(samples_N) / mimi_config.sample_rate_hz
+            raise CheckpointError(
+                f"{path} lasts {duration_s:.2f} s; a voice needs a recording of at least 0.24 s "
+                f"and at most {MAX_PROMPT_S:.0f} s"
+            )
+        codes_FK = self._encode(samples_N, frames * mimi_config.frame_samples)
+        return codes_FK[:-DROPPED_FRAMES, : self._checkpoint.config.num_codebooks]
+
+    def _encode(self, samples_N: NDArray[np.int16], num_samples: int) -> Tensor:
+        if self._encoder is None:
+            tensors = self._checkpoint.mimi_encoder_tensors()
+            self._encoder = Mimi.load(self._checkpoint.config.mimi, tensors, "cpu")
+        padded_1N = torch.zeros(1, num_samples)
+        padded_1N[0, : len(samples_N)] = torch.from_numpy(samples_N.astype(np.float32)) / FULL_SCALE
+        state, fresh = self._encoder.initial_state(1), torch.ones(1, dtype=torch.bool)
+        return self._encoder.encode(padded_1N, state, fresh)[0]

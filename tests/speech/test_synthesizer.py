@@ -1,0 +1,142 @@
+"""A text is spoken the same alone and among others, whole and frame by frame."""
+
+import numpy as np
+import pytest
+
+from nightscribe.errors import NightscribeError
+from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
+from nightscribe.speech.config import SpeechConfig
+from nightscribe.speech.synthesizer import Speech, SpeechFailure, SpeechRequest, Synthesizer
+from nightscribe.speech.voices import Voices
+from tests.speech.checkpoints import PROMPT, write_speech_checkpoint, write_voice
+
+FRAME_S = 0.08
+
+
+def request_of(name: str, *turns: str, voice: str = "ann", seed: int = 0) -> SpeechRequest:
+    voices = (voice,) if len(turns) < 2 else (voice, "bob")
+    return SpeechRequest(request_id=name, turns=turns, voices=voices, seed=seed)
+
+
+REQUESTS = [
+    request_of("short", "one two"),
+    request_of("long", "the night is long and the scribe writes on until the morning", voice="bob"),
+    request_of("dialogue", "who counts", "he counts the waves", "so"),
+    request_of("break", 'one <break time="0.4s"/> two', seed=5),
+    request_of("again", "one two", seed=5),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = write_speech_checkpoint(tmp_path_factory.mktemp("speech"))
+    write_voice(folder, "ann", 1)
+    write_voice(folder, "bob", 2)
+    return folder
+
+
+def load(folder, num_slots: int, temperature: float, read_audio=None, **options) -> Synthesizer:
+    checkpoint = open_speech_checkpoint(str(folder))
+    voices = Voices(checkpoint, str(folder), read_audio)
+    config = SpeechConfig(
+        device="cpu", num_slots=num_slots, temperature=temperature, dtype="float32", **options
+    )
+    return Synthesizer.load(checkpoint, voices, config, guidance=2.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_text_is_spoken_alone_as_among_others(folder, temperature):
+    together = {
+        speech.request.request_id: speech
+        for speech in load(folder, 2, temperature).speak(REQUESTS)
+        if isinstance(speech, Speech)
+    }
+    assert len(together) == len(REQUESTS)
+    alone = load(folder, 1, temperature)
+    for request in REQUESTS:
+        (speech,) = alone.speak([request])
+        assert speech.words == together[request.request_id].words
+        np.testing.assert_allclose(
+            speech.samples_N, together[request.request_id].samples_N, atol=1e-5
+        )
+
+
+def test_a_stream_gives_the_same_samples_frame_by_frame(folder):
+    synthesizer = load(folder, 1, 0.8)
+    (speech,) = synthesizer.speak([REQUESTS[2]])
+    frames = list(synthesizer.stream(REQUESTS[2]))
+    assert {len(frame) for frame in frames} == {int(FRAME_S * speech.sample_rate_hz)}
+    np.testing.assert_allclose(np.concatenate(frames), speech.samples_N, atol=1e-5)
+
+
+def test_words_are_those_of_the_text_in_order_and_inside_the_sound(folder):
+    for speech in load(folder, 3, 0.8).speak(REQUESTS):
+        words = [word for turn in speech.request.turns for word in turn.split()]
+        written = [word for word in words if "<" not in word and "time=" not in word]
+        assert [word.text for word in speech.words] == written
+        starts = [word.start_s for word in speech.words]
+        assert starts == sorted(starts)
+        assert all(0 <= w.start_s < w.end_s <= speech.duration_s for w in speech.words)
+
+
+def test_another_seed_and_another_voice_speak_otherwise(folder):
+    requests = [
+        request_of("a", "one two"),
+        request_of("b", "one two", seed=1),
+        request_of("c", "one two", voice="bob"),
+        request_of("d", "one two"),
+    ]
+    spoken = {s.request.request_id: s.samples_N for s in load(folder, 4, 0.8).speak(requests)}
+    assert np.array_equal(spoken["a"], spoken["d"])
+    assert not np.array_equal(spoken["a"], spoken["b"])
+    assert not np.array_equal(spoken["a"], spoken["c"])
+
+
+def test_texts_that_cannot_be_spoken_are_failures_among_the_others(folder):
+    bad = [
+        request_of("empty", ""),
+        request_of("spaces", " \n\t "),
+        request_of("huge", "a " * 30_000),
+        request_of("comma", 'a <break time="1,5s"/>'),
+        request_of("voice", "one", voice="nobody"),
+    ]
+    results = list(load(folder, 2, 0.0).speak([*bad, REQUESTS[0]]))
+    failed = {
+        one.request.request_id: one.detail for one in results if isinstance(one, SpeechFailure)
+    }
+    assert failed.keys() == {"empty", "spaces", "huge", "comma", "voice"}
+    assert "no word" in failed["empty"]
+    assert "'nobody'" in failed["voice"]
+    assert [s.request.request_id for s in results if isinstance(s, Speech)] == ["short"]
+
+
+def test_a_recording_lends_its_voice_to_a_model_without_speakers(tmp_path):
+    folder = write_speech_checkpoint(tmp_path, PROMPT)
+    (folder / "me.wav").touch()
+    (folder / "tiny.wav").touch()
+    rng = np.random.default_rng(0)
+
+    def read_audio(path):
+        num_samples = 1000 if path.stem == "tiny" else 24_000
+        return (rng.standard_normal(num_samples) * 3000).astype(np.int16)
+
+    synthesizer = load(folder, 2, 0.0, read_audio)
+    request = request_of("a", "one two three", voice=str(folder / "me.wav"))
+    (speech,) = synthesizer.speak([request])
+    assert [word.text for word in speech.words] == ["one", "two", "three"]
+    assert speech.words[0].start_s >= 0
+    np.testing.assert_allclose(
+        np.concatenate(list(synthesizer.stream(request))), speech.samples_N, atol=1e-5
+    )
+    (failure,) = synthesizer.speak([request_of("b", "one", voice=str(folder / "tiny.wav"))])
+    assert "0.04 s" in failure.detail
+
+
+def test_options_that_the_model_cannot_follow_are_refused(folder):
+    with pytest.raises(NightscribeError, match="at most 5"):
+        load(folder, 1, 0.0, num_codebooks=9)
+
+
+def test_fewer_codebooks_speak_too(folder):
+    (speech,) = load(folder, 1, 0.0, num_codebooks=3).speak([REQUESTS[0]])
+    assert speech.duration_s > 0
