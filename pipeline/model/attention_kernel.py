@@ -213,8 +213,7 @@ def attend_spans(
     end = num_used(newest, layout)
     if first >= end:
         return
-    if layout.is_split:
-        end = tl.minimum(first + layout.span, end)
+    end = tl.minimum(first + layout.span, end) if layout.is_split else end
     at_TE, is_query_T1 = query_places(head, layout.num_heads, layout)
     queries = load_queries(queries_ptr + at_TE, is_query_T1, keys_ptr.dtype.element_ty, layout)
     ring = head.to(tl.int64) * layout.capacity  # 64 bits: multiplied by the size of an entry

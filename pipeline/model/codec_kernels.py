@@ -12,6 +12,8 @@ M vectors, V entries of a codebook, W width of an entry.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 # Arguments of a kernel are pointers, blocks and constants; Triton has no types for them.
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -20,6 +22,34 @@ from torch import Tensor
 BLOCK_CHANNELS = 32
 MIN_BOTTLENECK = 16  # the least that a product of blocks takes
 WIDE_BOTTLENECK = 64  # with more, fewer columns at once fit the registers
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """What the kernel of a residual block is compiled for."""
+
+    num_channels: int
+    bottleneck: int
+    num_past: int  # columns of the past of this block
+    num_next: int  # and of the convolution after it
+    precision: str
+
+    @property
+    def tile(self) -> int:
+        """Columns of one program."""
+        return 32 if self.bottleneck > WIDE_BOTTLENECK else 64
+
+    @property
+    def num_channels_at_once(self) -> int:
+        return min(BLOCK_CHANNELS, self.num_channels)
+
+    @property
+    def past_width(self) -> int:
+        return triton.next_power_of_2(self.num_past)
+
+    @property
+    def next_width(self) -> int:
+        return triton.next_power_of_2(self.num_next)
 
 
 @torch.library.custom_op("nightscribe::residual_block", mutates_args=())
@@ -39,32 +69,23 @@ def residual_block(
     `x_BCN` lacks its bias. `past_BCP` is after an ELU, `next_past_BCP` what the next one has kept.
     """
     num_rows, num_channels, num_columns = x_BCN.shape
-    num_past, num_next = past_BCP.shape[-1], next_past_BCP.shape[-1]
-    y_BCN = x_BCN.new_empty(num_rows, num_channels, num_next + num_columns)
-    new_past_BCP = torch.empty_like(past_BCP)
-    bottleneck = len(narrow_bias_H)
-    tile = 32 if bottleneck > WIDE_BOTTLENECK else 64
-    residual_tile[triton.cdiv(num_columns, tile), num_rows](
-        x_BCN,
-        bias_C,
-        past_BCP.contiguous(),
-        narrow_KHC,
-        narrow_bias_H,
-        widen_CH,
-        widen_bias_C,
-        next_past_BCP.contiguous(),
-        y_BCN,
-        new_past_BCP,
-        num_columns,
+    block = BlockLayout(
         num_channels=num_channels,
-        bottleneck=bottleneck,
-        num_past=num_past,
-        num_next=num_next,
-        next_block=triton.next_power_of_2(num_next),
-        past_block=triton.next_power_of_2(num_past),
-        tile=tile,
-        block=min(BLOCK_CHANNELS, num_channels),
+        bottleneck=len(narrow_bias_H),
+        num_past=past_BCP.shape[-1],
+        num_next=next_past_BCP.shape[-1],
         precision="tf32" if tf32 else "ieee",
+    )
+    y_BCN = x_BCN.new_empty(num_rows, num_channels, block.num_next + num_columns)
+    new_past_BCP = torch.empty_like(past_BCP)
+    pasts = past_BCP.contiguous(), next_past_BCP.contiguous()
+    weights = narrow_KHC, narrow_bias_H, widen_CH, widen_bias_C
+    residual_tile[triton.cdiv(num_columns, block.tile), num_rows](
+        (x_BCN, bias_C, *pasts),
+        weights,
+        (y_BCN, new_past_BCP),
+        num_columns,
+        block,
         num_stages=1,  # more would need more shared memory than a multiprocessor has
     )
     return y_BCN, new_past_BCP
@@ -83,86 +104,74 @@ def elu(x):
 
 
 @triton.jit
-def residual_tile(
-    x,
-    bias,
-    past,
-    narrow,
-    narrow_bias,
-    widen,
-    widen_bias,
-    next_past,
-    y,
-    new_past,
-    num_columns,
-    num_channels: tl.constexpr,
-    bottleneck: tl.constexpr,
-    num_past: tl.constexpr,
-    num_next: tl.constexpr,
-    next_block: tl.constexpr,
-    past_block: tl.constexpr,
-    tile: tl.constexpr,
-    block: tl.constexpr,
-    precision: tl.constexpr,
-):
+def residual_tile(inputs, weights, outputs, num_columns, block: tl.constexpr):
     """One tile of columns of one row, all channels."""
-    row = tl.program_id(1).to(tl.int64)
-    columns = tl.program_id(0) * tile + tl.arange(0, tile)
-    hidden_at = tl.arange(0, bottleneck)
-    x += row * num_channels * num_columns
-    past += row * num_channels * num_past
-    new_past += row * num_channels * num_past
-    next_past += row * num_channels * num_next
-    y += row * num_channels * (num_next + num_columns)
-    hidden = tl.zeros((bottleneck, tile), tl.float32)
-    for first in range(0, num_channels, block):
-        channels = first + tl.arange(0, block)
+    row = tl.program_id(1).to(tl.int64) * block.num_channels
+    x, bias = inputs[0] + row * num_columns, inputs[1]
+    next_past = inputs[3] + row * block.num_next
+    y = outputs[0] + row * (block.num_next + num_columns)
+    new_past = outputs[1] + row * block.num_past
+    columns = tl.program_id(0) * block.tile + tl.arange(0, block.tile)
+    is_column = (columns < num_columns)[None, :]
+    past = inputs[2] + row * block.num_past
+    hidden = _narrowed(x, bias, past, weights[0], weights[1], columns, num_columns, block)
+    for first in range(0, block.num_channels, block.num_channels_at_once):
+        channels = first + tl.arange(0, block.num_channels_at_once)
+        hidden_at = tl.arange(0, block.bottleneck)
+        widen = tl.load(weights[2] + channels[:, None] * block.bottleneck + hidden_at[None, :])
+        sums = tl.dot(widen, hidden, input_precision=block.precision)
+        own_at = channels[:, None] * num_columns + columns[None, :]
+        own = tl.load(x + own_at, mask=is_column, other=0.0) + tl.load(bias + channels)[:, None]
+        sums += own + tl.load(weights[3] + channels)[:, None]
+        y_at = channels[:, None] * (block.num_next + num_columns) + block.num_next
+        tl.store(y + y_at + columns[None, :], elu(sums), mask=is_column)
+        if tl.program_id(0) == 0:
+            _copy_past(next_past, y, channels, num_columns, block)
+        if tl.program_id(0) == tl.num_programs(0) - 1:
+            _keep_past(x, bias, new_past, channels, num_columns, block)
+
+
+@triton.jit
+def _narrowed(x, bias, past, narrow, narrow_bias, columns, num_columns, block: tl.constexpr):
+    """The bottleneck of the block, after its ELU."""
+    hidden_at = tl.arange(0, block.bottleneck)
+    hidden = tl.zeros((block.bottleneck, block.tile), tl.float32)
+    for first in range(0, block.num_channels, block.num_channels_at_once):
+        channels = first + tl.arange(0, block.num_channels_at_once)
         own_bias = tl.load(bias + channels)[:, None]
-        for tap in tl.static_range(num_past + 1):
-            at = columns + tap - num_past
+        for tap in tl.static_range(block.num_past + 1):
+            at = columns + tap - block.num_past
             now_at = channels[:, None] * num_columns + at[None, :]
             is_now = (at >= 0) & (at < num_columns)
             now = tl.load(x + now_at, mask=is_now[None, :], other=0.0)
-            past_at = channels[:, None] * num_past + (at + num_past)[None, :]
+            past_at = channels[:, None] * block.num_past + (at + block.num_past)[None, :]
             before = tl.load(past + past_at, mask=(at < 0)[None, :], other=0.0)
             taken = tl.where((at < 0)[None, :], before, elu(now + own_bias))
-            weights_at = (tap * bottleneck + hidden_at[:, None]) * num_channels + channels[None, :]
-            weights = tl.load(narrow + weights_at)
-            hidden = tl.dot(weights, taken, hidden, input_precision=precision)
-    hidden = elu(hidden + tl.load(narrow_bias + hidden_at)[:, None])
-    is_column = (columns < num_columns)[None, :]
-    for first in range(0, num_channels, block):
-        channels = first + tl.arange(0, block)
-        weights = tl.load(widen + channels[:, None] * bottleneck + hidden_at[None, :])
-        sums = tl.dot(weights, hidden, input_precision=precision)
-        own_at = channels[:, None] * num_columns + columns[None, :]
-        own = tl.load(x + own_at, mask=is_column, other=0.0) + tl.load(bias + channels)[:, None]
-        sums += own + tl.load(widen_bias + channels)[:, None]
-        y_at = channels[:, None] * (num_next + num_columns) + num_next + columns[None, :]
-        tl.store(y + y_at, elu(sums), mask=is_column)
-        if tl.program_id(0) == 0:
-            _copy_past(next_past, y, channels, num_columns, num_next, next_block)
-        if tl.program_id(0) == tl.num_programs(0) - 1:
-            _keep_past(x, bias, new_past, channels, num_columns, num_past, past_block)
+            rows_at = tap * block.bottleneck + hidden_at[:, None]
+            weights = tl.load(narrow + rows_at * block.num_channels + channels[None, :])
+            hidden = tl.dot(weights, taken, hidden, input_precision=block.precision)
+    return elu(hidden + tl.load(narrow_bias + hidden_at)[:, None])
 
 
 @triton.jit
-def _copy_past(next_past, y, channels, num_columns, num_next, next_block: tl.constexpr):
+def _copy_past(next_past, y, channels, num_columns, block: tl.constexpr):
     """In front of the output, what the next convolution has kept."""
-    at = tl.arange(0, next_block)
-    is_kept = (at < num_next)[None, :]
-    kept = tl.load(next_past + channels[:, None] * num_next + at[None, :], mask=is_kept)
-    tl.store(y + channels[:, None] * (num_next + num_columns) + at[None, :], kept, mask=is_kept)
+    at = tl.arange(0, block.next_width)
+    is_kept = (at < block.num_next)[None, :]
+    kept = tl.load(next_past + channels[:, None] * block.num_next + at[None, :], mask=is_kept)
+    y_at = channels[:, None] * (block.num_next + num_columns) + at[None, :]
+    tl.store(y + y_at, kept, mask=is_kept)
 
 
 @triton.jit
-def _keep_past(x, bias, new_past, channels, num_columns, num_past, past_block: tl.constexpr):
+def _keep_past(x, bias, new_past, channels, num_columns, block: tl.constexpr):
     """The last columns of the input, after the ELU."""
-    at = tl.arange(0, past_block)
-    is_kept = (at < num_past)[None, :]
-    last_at = channels[:, None] * num_columns + (num_columns - num_past + at)[None, :]
+    at = tl.arange(0, block.past_width)
+    is_kept = (at < block.num_past)[None, :]
+    last_at = channels[:, None] * num_columns + (num_columns - block.num_past + at)[None, :]
     last = tl.load(x + last_at, mask=is_kept, other=0.0) + tl.load(bias + channels)[:, None]
-    tl.store(new_past + channels[:, None] * num_past + at[None, :], elu(last), mask=is_kept)
+    past_at = channels[:, None] * block.num_past + at[None, :]
+    tl.store(new_past + past_at, elu(last), mask=is_kept)
 
 
 @torch.library.custom_op("nightscribe::take_nearest", mutates_args=("residual_MW", "codes_M"))
