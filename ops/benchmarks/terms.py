@@ -24,9 +24,9 @@ from nightscribe.transcription.transcriber import Clip, Transcriber
 
 ROOT = Path(__file__).parent.parent.parent
 RATE_HZ = 24_000
-SNRS_DB = (12.0, 6.0, 3.0)
-NUM_SEEDS = 4
-STRENGTHS = (0.0, 1.0, 2.0, 3.0, 5.0)
+SNRS_DB = (6.0, 3.0)
+NUM_SEEDS = 2
+STRENGTHS = (0.0, 0.5, 1.0, 2.0)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class TermsConfig:
         None, "text file with a term on each line, written as in a transcript", common=True
     )
     strength: float = option(
-        3.0,
+        1.0,
         "added to the logit of a piece that begins or continues a term; higher finds more terms "
         "and hears more of them where they were not said",
         minimum=0,
