@@ -38,6 +38,9 @@ from nightscribe.options import check_options, option
 
 log = logging.getLogger(__name__)
 
+# `$0` is the process that should be the parent, `$@` the command.
+RUN_IF_CHILD = '[ "$PPID" -eq "$0" ] && exec "$@"'
+
 BYTES_PER_SAMPLE = 2
 MAX_LINES = 200
 # The metadata of a file, which ffmpeg prints, may be very long.
@@ -233,15 +236,22 @@ def start_ffmpeg(
     return process
 
 
-@cache
 def ending_with_parent() -> tuple[str, ...]:
     """Words before a command that make the kernel kill it when the thread that started it ends.
 
     An ffmpeg that writes nothing would not notice that its reader was killed. `setpriv` sets the
-    signal in the child itself: code between fork and exec is not safe beside other threads.
+    signal in the child itself: code between fork and exec is not safe beside other threads. A
+    parent that died before has left the child to another, so the shell compares.
     """
-    setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    setpriv = _setpriv()
+    if setpriv is None:
+        return ()
+    return setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", RUN_IF_CHILD, str(os.getpid())
+
+
+@cache
+def _setpriv() -> str | None:
+    return shutil.which("setpriv")
 
 
 def kill_ffmpeg(process: subprocess.Popen[bytes]) -> None:

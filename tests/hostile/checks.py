@@ -17,6 +17,7 @@ from tests.hostile.decode_corpus import LIMITS
 from tests.hostile.tracing import STRACE, TracedCall, run_traced, traced_calls
 
 ROOT = Path(__file__).parent.parent.parent
+STARTERS = ("setpriv", "sh", "dash")  # of ffmpeg
 # What ffmpeg's own libraries look at before it reads anything.
 OF_LIBRARIES = (
     "/lib",
@@ -166,8 +167,8 @@ def _is_foreign(one: TracedCall, run: HostileRun) -> bool:
     """Whether ffmpeg opens anything but its libraries and files of the corpus."""
     if _is_ours(one):
         return one.reached.startswith("/dev/zero") or one.reached.endswith("/environ")
-    if one.program == "setpriv" and one.call == "execve":  # it becomes ffmpeg
-        return not Path(one.path).name.startswith("ffmpeg")
+    if one.program in STARTERS and one.call == "execve":  # it becomes ffmpeg
+        return not Path(one.path).name.startswith(("ffmpeg", *STARTERS))
     if one.call in ("socket", "execve", "creat") or one.reached in (
         "/dev/zero",
         "/proc/self/environ",
