@@ -114,13 +114,13 @@ def _by_key(members: Sequence[CastMember]) -> list[CastMember]:
 
 
 def _table(voices: Sequence[StoredVoice], members: Sequence[CastMember], max_rows: int) -> Table:
-    """The persons who speak longest, with a place to hear each of them."""
+    """The persons who speak longest, with a clip of each of them."""
     voice_of = {voice.key: voice for voice in voices}
     own: dict[str, list[CastMember]] = defaultdict(list)
     for member in members:
         own[member.person].append(member)
     order = sorted(own, key=lambda person: (-_seconds(own[person], voice_of), person))
-    table = Table("person", "name", "recordings", "minutes", "hear it in", box=None)
+    table = Table("person", "name", "recordings", "minutes", "clip in", box=None)
     for person in order[:max_rows]:
         best = voice_of[max(own[person], key=lambda one: one.likeness).key]
         recordings = {member.recording_id for member in own[person]}

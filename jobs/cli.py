@@ -20,7 +20,7 @@ COMMANDS = {
     "cast": "group and name the voices of a run with speakers=on",
     "evaluate": "score a run against reference transcripts",
     "bench": "measure the speed of this machine for a model",
-    "live": "show the words of a file or a microphone as a server hears them",
+    "live": "show the words of a file or a microphone as a server transcribes them",
     "speak": "speak a text with a text-to-speech model",
     "serve": "live speech-to-text over sockets",
     "doctor": "check this machine, or what another GPU could do",

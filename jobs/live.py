@@ -1,4 +1,4 @@
-"""`nightscribe live AUDIO|-|mic`: words in the terminal as a server hears them."""
+"""`nightscribe live AUDIO|-|mic`: words in the terminal as a server transcribes them."""
 
 import asyncio
 import os
@@ -122,7 +122,7 @@ async def microphone_blocks(device: str | None) -> AsyncIterator[np.ndarray]:
 
 
 class View:
-    """Words as they come; on a terminal with a bar that rises while the model hears a pause."""
+    """Words as they come; on a terminal with a bar that rises while the model predicts a pause."""
 
     def __init__(self, out: Console, format: str) -> None:
         self._out, self._format = out, format

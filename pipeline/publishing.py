@@ -188,7 +188,7 @@ class Publisher:
         return made.new
 
     def mergeable(self) -> Iterator[list[str]]:
-        """Groups of parts, of published recordings alone; each group is told once."""
+        """Groups of parts, of published recordings alone; each group is yielded once."""
         parts = sorted(self._published_parts - self._num_waiting_in.keys())
         while len(parts) >= MERGED_PARTS:
             some, parts = parts[:MERGED_PARTS], parts[MERGED_PARTS:]

@@ -84,7 +84,7 @@ class Recording:
     cuts_s: tuple[float, ...] = ()  # additional cuts in the file, where the manifest has them
     revision: int = 1  # number of the generation of the plan that asks for this transcript
     prompt: str | None = None  # text that the model gets ahead of it
-    prompt_audio: str | None = None  # file that the model hears ahead of it
+    prompt_audio: str | None = None  # audio file that is encoded ahead of it
     extra: str | None = None  # other columns of the manifest, as JSON
 
     def __post_init__(self) -> None:

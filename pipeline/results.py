@@ -83,7 +83,9 @@ def make_results(store: Store, order: PublishOrder, examine: Examine) -> ResultF
     if (voices := voices_file(transcripts)) is not None:
         files.append(voices)
     files += [transcripts_file(transcripts)] if transcripts else []
-    return ResultFiles(names=order.names, files=tuple(files), new=_told(transcripts, failures))
+    return ResultFiles(
+        names=order.names, files=tuple(files), new=_new_results(transcripts, failures)
+    )
 
 
 def write_results(store: Store, check_lease: Callable[[], None], made: ResultFiles) -> None:
@@ -93,12 +95,12 @@ def write_results(store: Store, check_lease: Callable[[], None], made: ResultFil
         store.write(*file)
 
 
-def _told(transcripts: Iterable[Transcript], failures: Iterable[Failure]) -> NewResults:
-    told = [
+def _new_results(transcripts: Iterable[Transcript], failures: Iterable[Failure]) -> NewResults:
+    published = [
         PublishedTranscript(one.recording.recording_id, one.recording.num_channels, one.status)
         for one in transcripts
     ]
-    return NewResults(tuple(told), tuple(failures))
+    return NewResults(tuple(published), tuple(failures))
 
 
 def _outcomes(store: Store, order: PublishOrder) -> dict[str, list[Outcome]]:

@@ -3,7 +3,7 @@
 One actor for each graph. A worker registers everything of a task or packet at once before it
 begins, and removes it when it is done. What a dead worker had registered stays, so the worker that
 retries it learns how many workers it has killed, and registers it in smaller groups. The registry
-also adds up what workers report about engines and stages, and tells them that the run drains.
+also adds up what workers report about engines and stages, and answers whether the run drains.
 """
 
 from collections.abc import Callable, Sequence

@@ -235,7 +235,7 @@ class Execution:
         progress.waits_for = _waits_for(report) if progress.state == "draining" else ""
 
     def _stop_if_drained(self, report: RegistryReport, registry: RegistryHandle) -> None:
-        """End the graph once everything that had begun has ended and told so."""
+        """End the graph once everything that had begun has ended and was reported."""
         if not report.num_open and report.num_packets_ended <= self._num_packets:
             # The next read task fails, which is how a graph ends before its end.
             silence_ray()

@@ -2,7 +2,7 @@
 
 One driver's graph feeds a limited number of GPUs. An executor is an actor with an execution over a
 share of the recordings, by their ids, and a share of the workers. The driver keeps the lease and
-writes the tables; of a shard it hears nothing.
+writes the tables; it receives nothing for each shard.
 """
 
 import threading
@@ -50,7 +50,7 @@ def shares_of(pool: Pool, num_executors: int) -> list[Pool]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorReport:
-    """What the driver hears of an executor every second."""
+    """What an executor reports to the driver every second."""
 
     progress: Progress
     results: list[ResultFiles]  # to be written
@@ -183,7 +183,7 @@ class Executors:
 
     def _have_ended(self, working: list[ray.ObjectRef]) -> bool:
         ready, _ = ray.wait(working, num_returns=len(working), timeout=POLL_S)
-        # An executor that was lost is told at once.
+        # The loss of an executor is raised at once.
         ray.get(ready)
         return len(ready) == len(working)
 

@@ -15,7 +15,7 @@ FULL_SCALE = 32768.0
 SILENCE_DBFS = -96.0
 # The lowest tenth of the levels is taken for the noise floor: most recordings have pauses.
 NOISE_QUANTILE = 0.1
-# Music cannot be told from a long vowel in less than this.
+# Music cannot be distinguished from a long vowel in less than this.
 MIN_STEADY_S = 2
 # The difference of these quantiles within a second is the modulation of the level.
 MODULATION_QUANTILES = (0.1, 0.9)

@@ -24,7 +24,7 @@ class TermsConfig:
     strength: float = option(
         1.0,
         "added to the logit of a piece that begins or continues a term; higher finds more terms "
-        "and hears more of them where they were not said",
+        "and inserts more of them where they were not spoken",
         minimum=0,
     )
 

@@ -35,7 +35,7 @@ class Tier(NamedTuple):
 
 
 def render_rttm(document: Document, config: RenderingConfig) -> str:
-    """A row for each span of a speaker, by start: where it is heard, or else its utterances."""
+    """A row for each span of a speaker, by start: where it speaks, or else its utterances."""
     recording = one_token(document.name) or "recording"
     rows = [
         (interval.start_ms, interval.end_ms, channel_of(speaker, place), name)
@@ -98,7 +98,7 @@ def one_token(text: str) -> str:
 
 
 def channel_of(speaker: Speaker, place: int) -> int:
-    """The channel that the speaker is heard in, from 1; without one its place."""
+    """The channel of the speaker, from 1; without one its place."""
     return place if speaker.channel is None else speaker.channel + 1
 
 

@@ -52,13 +52,13 @@ class Speaker:
     words: tuple[Word, ...]
     turn_ends_s: tuple[float, ...] = ()
     speech: tuple[Span, ...] = ()  # where voice activity was detected; empty: unknown
-    spans: tuple[Span, ...] = ()  # where this speaker is heard; empty: unknown
+    spans: tuple[Span, ...] = ()  # where this speaker speaks; empty: unknown
     channel: int | None = None  # from 0; None: the mix of all
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One transcript; without told speakers, the channels of a recording are its speakers."""
+    """One transcript; without named speakers, the channels of a recording are its speakers."""
 
     name: str
     speakers: tuple[Speaker, ...]
@@ -83,22 +83,22 @@ def speakers_in(
     speech: Sequence[Span] = (),
 ) -> tuple[Speaker, ...]:
     """The speakers that the words of one channel name, or one with the name of the channel."""
-    told = dict.fromkeys([*(one.speaker for one in spans), *(word.speaker for word in words)])
-    told.pop(None, None)
+    names = dict.fromkeys([*(one.speaker for one in spans), *(word.speaker for word in words)])
+    names.pop(None, None)
     rest = Speaker(channel_name, tuple(words), tuple(turn_ends_s), tuple(speech), channel=channel)
-    if not told:
+    if not names:
         return (rest,)
     ends_s = sorted({*turn_ends_s, *_changes_s(words)})
     return tuple(
         replace(
             rest,
-            name=_name_in_channel(name, channel_name, len(told)),
+            name=_name_in_channel(name, channel_name, len(names)),
             channel=channel or 0,
             words=tuple(word for word in words if word.speaker == name),
             turn_ends_s=tuple(ends_s),
             spans=tuple(Span(one.start_s, one.end_s) for one in spans if one.speaker == name),
         )
-        for name in told
+        for name in names
         if name is not None
     )
 
@@ -110,11 +110,11 @@ def _changes_s(words: Sequence[Word]) -> Iterator[float]:
             yield word.start_s
 
 
-def _name_in_channel(name: str, channel_name: str, num_told: int) -> str:
+def _name_in_channel(name: str, channel_name: str, num_names: int) -> str:
     """A person's name as it is; a label says which channel it is of."""
     if not channel_name or not _LABEL.fullmatch(name):
         return name
-    return channel_name if num_told == 1 else f"{channel_name}, {name}"
+    return channel_name if num_names == 1 else f"{channel_name}, {name}"
 
 
 def one_line(text: str) -> str:

@@ -56,12 +56,12 @@ def speaker_errors(
     names = sorted({span.speaker for span in reference})
     found = sorted({span.speaker for span in hypothesis})
     shared_RH = np.zeros((len(names), len(found)))
-    said, heard = Counter[str](), Counter[str]()
+    reference_s, hypothesis_s = Counter[str](), Counter[str]()
     for duration_s, true, guessed in pieces:
         for name in true:
-            said[name] += duration_s  # type: ignore[assignment]
+            reference_s[name] += duration_s  # type: ignore[assignment]
         for name in guessed:
-            heard[name] += duration_s  # type: ignore[assignment]
+            hypothesis_s[name] += duration_s  # type: ignore[assignment]
         for name in true:
             for other in guessed:
                 shared_RH[names.index(name), found.index(other)] += duration_s
@@ -74,7 +74,7 @@ def speaker_errors(
             d * (min(len(true), len(guessed)) - sum(pairs.get(name) in guessed for name in true))
             for d, true, guessed in pieces
         ),
-        jaccard_errors=_jaccard_errors(names, found, shared_RH, said, heard),
+        jaccard_errors=_jaccard_errors(names, found, shared_RH, reference_s, hypothesis_s),
         num_speakers=len(names),
         num_found=len(found),
         num_rightly_counted=int(len(names) == len(found)),
@@ -158,11 +158,11 @@ def _jaccard_errors(
     names: Sequence[str],
     found: Sequence[str],
     shared_RH: NDArray,
-    said: Counter[str],
-    heard: Counter[str],
+    reference_s: Counter[str],
+    hypothesis_s: Counter[str],
 ) -> float:
     """For each speaker the share of the time of either side that both do not have."""
-    said_R1 = np.array([said[name] for name in names])[:, None]
-    heard_H = np.array([heard[name] for name in found])
-    alike_RH = shared_RH / np.maximum(said_R1 + heard_H - shared_RH, UNSCORED_S)
+    reference_R1 = np.array([reference_s[name] for name in names])[:, None]
+    hypothesis_H = np.array([hypothesis_s[name] for name in found])
+    alike_RH = shared_RH / np.maximum(reference_R1 + hypothesis_H - shared_RH, UNSCORED_S)
     return len(names) - sum(alike_RH[r, h] for r, h in assignment(alike_RH))

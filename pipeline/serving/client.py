@@ -1,4 +1,4 @@
-"""A client of the Kyutai protocol: sends audio as it comes, and yields what it hears back.
+"""A client of the Kyutai protocol: sends audio as it comes, and yields the answers.
 
 It works with moshi-server, too, which says less about the model: see `ServerFacts`.
 """

@@ -1,7 +1,7 @@
 """The protocol of moshi-server: `/api/asr-streaming`, and its two pages of facts.
 
 Other than moshi-server, a Marker counts the steps of its own stream, whatever other streams do, and
-a session that is ended is told why before its socket is closed.
+a session that the server ends gets the reason before its socket is closed.
 """
 
 # N samples, H VAD heads
@@ -120,7 +120,7 @@ class _Connection:
     def _send_words(self, words: list[WordEvent]) -> None:
         for event in words:
             if isinstance(event, WordBegin):
-                self.log.heard(event.text)
+                self.log.word(event.text)
                 extra = {"confidence": round(event.confidence, 4)} if self.with_details else {}
                 self.socket.send(messages.word(event.text, event.start_s, **extra))
             else:

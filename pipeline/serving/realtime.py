@@ -201,7 +201,7 @@ class _Connection:
                 self._end_word(event.end_s)
 
     def _begin_word(self, begin: WordBegin) -> None:
-        self.log.heard(begin.text)
+        self.log.word(begin.text)
         item, turns = self.item, self.turns
         if turns is not None and turns.end_s is not None and begin.start_s >= turns.end_s:
             if self.next_item is None:

@@ -32,7 +32,7 @@ class FrameOutput:
 class Session:
     """Feeds one channel of the engine, and reads words from its output.
 
-    With `prefix_frames` the engine hears silence first, which the times of words do not count.
+    With `prefix_frames` silence is encoded first, which the times of words do not count.
     """
 
     engine: EngineClient

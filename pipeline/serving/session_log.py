@@ -25,7 +25,7 @@ class SessionLog:
     def _fields(self) -> dict[str, str | int | float]:
         return {"session": self.session_id, "protocol": self.protocol}
 
-    def heard(self, text: str) -> None:
+    def word(self, text: str) -> None:
         if self.with_text:
             log.info("word", extra=self._fields | {"text": text})
 

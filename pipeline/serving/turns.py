@@ -3,7 +3,7 @@
 A turn ends where a head predicts a pause, or after a while without a word: a head may stay
 undecided, and some models have none.
 
-At step p the model has heard p frames, but their words come up to its delay later: a turn that ends
+At step p the model has read p frames, but their words come up to its delay later: a turn that ends
 at step p still gets the words that began before.
 """
 

@@ -22,7 +22,7 @@ CLOSE_S = 5.0  # for the last messages and the close handshake
 
 
 class SessionError(NightscribeError):
-    """A session ends for this reason, which its client is told, with this code of the close."""
+    """A session ends for this reason, which is sent to its client with this close code."""
 
     def __init__(self, text: str, code: int, reason: str) -> None:
         super().__init__(text)

@@ -17,7 +17,7 @@ SAMPLE_RATE_HZ = 16_000
 WINDOW_S = 10.0
 NUM_LOCAL_SPEAKERS = 3
 MAX_SIMULTANEOUS = 2
-# Frames by the strides of the filters and pools; the first one is heard through 991 samples.
+# Frames by the strides of the filters and pools; the first one covers 991 samples.
 FRAME_SAMPLES = 270
 FIRST_FRAME_CENTRE = 495
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ

@@ -46,7 +46,7 @@ RECORDING: Columns = {
     "reference": (pa.string(), "reference transcript, where the manifest has one"),
     "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
     "prompt": (pa.string(), "text that the model got ahead of it"),
-    "prompt_audio": (pa.string(), "file that the model heard ahead of it"),
+    "prompt_audio": (pa.string(), "audio file that was encoded ahead of it"),
     "extra": (pa.string(), "other columns of the manifest, as JSON"),
     "revision": (pa.int32(), "generation that asked for it; the highest of a place is the newest"),
 }

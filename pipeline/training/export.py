@@ -139,7 +139,7 @@ def _stt_config(config: SpeechToTextConfig) -> dict[str, float]:
 
 
 def _hidden_scale(model: LanguageModelConfig) -> float:
-    """What the layout tells of the feed-forward: readers take two thirds of `scale * dim`."""
+    """The layout's size of the feed-forward: readers take two thirds of `scale * dim`."""
     outer = -(-3 * model.ffn_dim // 2)
     scale = outer / model.dim
     if 2 * int(scale * model.dim) // 3 != model.ffn_dim or outer == 4 * model.dim:

@@ -223,7 +223,7 @@ class Transcriber:
 
 
 def _with_voices(
-    transcribed: Future[ClipTranscript], heard: Future[tuple[Voice, ...]]
+    transcribed: Future[ClipTranscript], embedded: Future[tuple[Voice, ...]]
 ) -> Future[ClipTranscript]:
     """A transcript with its voices, once both are there."""
     both: Future[ClipTranscript] = Future()
@@ -231,13 +231,13 @@ def _with_voices(
     def finish(_: Future) -> None:
         if not both.set_running_or_notify_cancel():
             return
-        error = transcribed.exception() or heard.exception()
+        error = transcribed.exception() or embedded.exception()
         if error is not None:
             both.set_exception(error)
         else:
-            both.set_result(replace(transcribed.result(), voices=heard.result()))
+            both.set_result(replace(transcribed.result(), voices=embedded.result()))
 
-    transcribed.add_done_callback(lambda _: heard.add_done_callback(finish))
+    transcribed.add_done_callback(lambda _: embedded.add_done_callback(finish))
     return both
 
 

@@ -267,7 +267,7 @@ class TextToSpeech:
         )
 
     def _with_prompt(self, state: SpeechState, codes_SK: Tensor, frames_SK: Tensor) -> Tensor:
-        """The codes, or those of the audio prompt where it is still being heard."""
+        """The codes, or those of the audio prompt where it is still being fed."""
         if not state.prompts_SPK.shape[1]:
             return codes_SK
         is_prompt_SK = (frames_SK >= 0) & (frames_SK < state.prompt_frames_S[:, None])
