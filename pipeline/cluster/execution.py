@@ -230,7 +230,7 @@ class Execution:
             sum(engine.num_slot_steps for engine in report.engines),
             sum(engine.num_live_steps for engine in report.engines),
         )
-        progress.set_heard(sum(engine.transcribed_s for engine in report.engines))
+        progress.set_transcribed(sum(engine.transcribed_s for engine in report.engines))
         progress.set_stage_times(report.time_by_stage | self._driver_times)
         progress.waits_for = _waits_for(report) if progress.state == "draining" else ""
 
@@ -242,7 +242,6 @@ class Execution:
             registry.stop.remote()
 
 
-_PLACE = ["file", "row", "estimated_s"]
 _PLACE_SCHEMA = pa.schema(
     [("file", pa.int32()), ("row", pa.int32()), ("estimated_s", pa.float64())]
 )

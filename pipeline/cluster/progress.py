@@ -115,9 +115,9 @@ class Progress:
         self.num_shards += num_shards
         self.committed_s += committed_s
         self.num_words += num_words
-        self.set_heard(self.transcribed_s)
+        self.set_transcribed(self.transcribed_s)
 
-    def set_heard(self, heard_s: float) -> None:
+    def set_transcribed(self, heard_s: float) -> None:
         """Set the seconds that workers report; they never fall behind what is committed."""
         self.transcribed_s = max(heard_s, self.committed_s, self.transcribed_s)
         self._update_speed()
@@ -149,7 +149,7 @@ class Progress:
         )
         self.waits = _summed_waits(parts)
         self.waits_for = "; ".join(part.waits_for for part in parts if part.waits_for)
-        self.set_heard(sum(part.transcribed_s for part in parts))
+        self.set_transcribed(sum(part.transcribed_s for part in parts))
 
     def set_stage_times(self, time_by_stage: Mapping[str, StageTime]) -> None:
         """Set the total time that the workers of each stage worked and waited."""

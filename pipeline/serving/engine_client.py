@@ -199,10 +199,6 @@ class EngineClient:
             self._process.kill()
 
     @property
-    def process_id(self) -> int | None:
-        return self._process.pid
-
-    @property
     def num_used(self) -> int:
         return self.num_slots - len(self._free)
 

@@ -18,7 +18,6 @@ NORM_EPSILON = 1e-5
 DILATIONS = (1, 2, 2)
 CONTEXT_FRAMES = 100
 # A deviation over fewer frames is undefined.
-MIN_FRAMES = 4
 
 Weights = Mapping[str, Tensor]
 

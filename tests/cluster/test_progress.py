@@ -80,10 +80,10 @@ def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, mon
 def test_progress_moves_with_what_is_heard_and_ends_with_what_is_safe(progress):
     assert progress.phase == "starting"
     progress.receive(1, 20.0, 3)
-    progress.set_heard(50.0)
+    progress.set_transcribed(50.0)
     assert (progress.transcribed_s, progress.committed_s) == (50.0, 20.0)
     assert progress.phase == "transcribing"
-    progress.set_heard(45.0)  # a worker died
+    progress.set_transcribed(45.0)  # a worker died
     assert progress.transcribed_s == 50.0
     progress.end("stopped")
     assert (progress.transcribed_s, progress.phase) == (20.0, "stopped")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,11 +58,10 @@ def test_the_openai_sdk_holds_a_realtime_session(server, bella, file_words, turn
     async def talk():
         client = openai.AsyncOpenAI(api_key="any", base_url=f"http://127.0.0.1:{server.port}/v1")
         async with client.realtime.connect(extra_query={"intent": "transcription"}) as session:
-            given = {"format": {"type": "audio/pcm", "rate": 24_000}}
+            given: Any = {"format": {"type": "audio/pcm", "rate": 24_000}}
             given["turn_detection"] = {"type": "server_vad"} if turns else None
-            await session.session.update(
-                session={"type": "transcription", "audio": {"input": given}}
-            )
+            asked: Any = {"type": "transcription", "audio": {"input": given}}
+            await session.session.update(session=asked)
             sound_N = np.concatenate([bella, np.zeros((4 * 24_000) * turns, np.int16)])
             for first in range(0, len(sound_N), 5 * FRAME):
                 audio = base64.b64encode(sound_N[first : first + 5 * FRAME].tobytes()).decode()

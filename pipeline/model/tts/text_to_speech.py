@@ -31,7 +31,7 @@ from nightscribe.model.tts.sampling import (
     choose,
 )
 from nightscribe.model.tts.script import FlatScript
-from nightscribe.model.tts.text_machine import NO_END, MachineRules, TextMachine
+from nightscribe.model.tts.text_machine import MachineRules, TextMachine
 
 # A projection that checkpoints with a second text stream store and no part of the model uses.
 _UNUSED = re.compile(r"depformer_text_emb\.low_rank\.weight")
@@ -302,24 +302,3 @@ class TextToSpeech:
             source_CD = speakers(voices, num_vectors).to(self.backbone.text_head.weight.dtype)
             state.sources[key] = Source(self.backbone.sources(source_CD))
         state.sources[key].rows.add(row)
-
-
-def num_steps(config: TextToSpeechConfig, end_step: int, final_padding: int) -> int:
-    """Steps of a text that ended at `end_step`, until its last frame has all its codes."""
-    delay_steps = config.audio_delay_steps + config.max_codebook_delay
-    return delay_steps + end_step + final_padding
-
-
-def has_ended(end_step: int) -> bool:
-    return end_step != NO_END
-
-
-def frames_of(codes: Sequence[Tensor], config: TextToSpeechConfig, num_frames: int) -> Tensor:
-    """The first audio frames FK of one slot's codes of every step, without the delays."""
-    codes_NK = torch.stack(list(codes))
-    first = config.audio_delay_steps
-    columns = [
-        codes_NK[first + delay : first + delay + num_frames, codebook]
-        for codebook, delay in enumerate(config.codebook_delays)
-    ]
-    return torch.stack(columns, dim=-1)
