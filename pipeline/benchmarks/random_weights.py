@@ -12,6 +12,7 @@ from nightscribe.model.checkpoints.native_config import PUBLISHED, PUBLISHED_MIM
 from nightscribe.model.config import LanguageModelConfig, SpeechToTextConfig
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.mimi import Mimi, ResidualCodebooks
+from nightscribe.model.native_tensors import without_memory
 from nightscribe.model.speech_to_text import SpeechToText
 
 PERIOD = 1_000_003  # a prime: no tensor's width is a multiple of it
@@ -73,7 +74,7 @@ def random_speech(
 ) -> SpeechToText:
     """A whole model with random weights, whose codec gives different codes to different noise."""
     torch.manual_seed(0)
-    with torch.device("meta"):
+    with without_memory():
         mimi, language_model = Mimi(config.mimi), LanguageModel(config.language_model).to(dtype)
     for module in (mimi, language_model):
         module.to_empty(device=device).eval().requires_grad_(False)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.kv_cache import KVCache, KVLengths
-from nightscribe.model.native_tensors import NativeTensor, fill, whole
+from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
 from nightscribe.model.transformer import (
     GatedFeedForward,
     Geometry,
@@ -122,7 +122,7 @@ class LanguageModel(nn.Module):
 
         With `weight_bits` the matrices of the transformer are quantized to that many bits.
         """
-        with torch.device("meta"):
+        with without_memory():
             model = cls(config).to(dtype)
         if dtype == torch.float16:
             model._widen()

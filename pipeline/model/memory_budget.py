@@ -82,8 +82,8 @@ def memory_budget(
         cache_per_slot=_cache_bytes(language_model, precision.cache, frames_per_pass),
         codec_state_per_slot=codec_state,
         encode_rows=encode_rows,
-        # The state of the encoded streams is copied out of their slots.
-        encoding=int(encoded_s * ENCODE_BYTES_PER_S) + encode_rows * codec_state,
+        # The state of the encoded streams is copied out of their slots, and there is a spare one.
+        encoding=int(encoded_s * ENCODE_BYTES_PER_S) + (encode_rows + 1) * codec_state,
         graphs=graphs_bytes,
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nightscribe.model.config import MimiConfig
 from nightscribe.model.kv_cache import CacheTensors, KVCache
-from nightscribe.model.native_tensors import NativeTensor, fill, whole
+from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
 from nightscribe.model.seanet import CausalConv1d, Pasts, SEANet
 from nightscribe.model.transformer import (
     FeedForward,
@@ -81,6 +81,8 @@ class ResidualCodebooks(nn.Module):
     @torch.no_grad()
     def settle(self) -> None:
         """Fold the usage counts of a checkpoint into the codebooks; call after changing either."""
+        if self.codebooks_KVW.is_meta:
+            return
         self.codebooks_KVW /= self.usage_KV.clamp_min(MIN_USAGE)[..., None]
         self.usage_KV.fill_(1)
         self.half_norms_KV.copy_(self.codebooks_KVW.square().sum(-1) / 2)
@@ -212,7 +214,7 @@ class Mimi(nn.Module):
         cls, config: MimiConfig, tensors: Iterable[tuple[str, Tensor]], device: torch.device | str
     ) -> Self:
         """Build from native tensors; codebooks past `config.num_codebooks` are left out."""
-        with torch.device("meta"):
+        with without_memory():
             mimi = cls(config)
         mimi.to_empty(device=device)
         fill(mimi.native_tensors(), tensors, mimi._is_unused)

@@ -5,11 +5,14 @@ loaded and written back.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +63,22 @@ def fill(
 def read(places: Mapping[str, NativeTensor]) -> Iterator[tuple[str, Tensor]]:
     """Every native tensor, one at a time."""
     return ((name, place.read()) for name, place in places.items())
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Modules that are made inside have shapes and no data."""
+    with torch.device("meta"), _NoStartValues():
+        yield
+
+
+class _NoStartValues(TorchFunctionMode):
+    """Draws no start values: without memory they are nothing, and torch loads its compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)

@@ -76,14 +76,14 @@ def render_tsv(document: Document, config: RenderingConfig) -> str:
 def render_ctm(document: Document, config: RenderingConfig) -> str:
     """CTM of NIST: recording, channel, start, duration, word, confidence, by channel and time."""
     recording = one_token(document.name) or "recording"
-    words = [
-        (channel_of(speaker, place), word)
+    rows = [
+        (channel_of(speaker, place), piece)
         for place, speaker in enumerate(document.speakers, start=1)
         for word in written_words(speaker, config)
+        for piece in _split_at_spaces(word)
     ]
     # Several speakers may share a channel.
-    words.sort(key=lambda row: (row[0], row[1].start_s))
-    rows = [(channel, piece) for channel, word in words for piece in _split_at_spaces(word)]
+    rows.sort(key=lambda row: (row[0], row[1].start_s))
     return "".join(
         f"{recording} {channel} {piece.start_s:.3f} {piece.end_s - piece.start_s:.3f} "
         f"{piece.text} {piece.confidence:.4f}\n"

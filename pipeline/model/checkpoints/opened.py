@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.settings import CheckpointError, Settings
 from nightscribe.model.checkpoints.stored_tensors import Read, Shape
 from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTextConfig
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.mimi import Mimi
-from nightscribe.model.native_tensors import NativeTensor
+from nightscribe.model.native_tensors import NativeTensor, without_memory
 
 DELAY = "audio_delay_seconds"
 SILENCE_PREFIX = "audio_silence_prefix_seconds"
@@ -65,13 +63,13 @@ def _silence_prefix_s(timing: Settings, model: ModelConfig) -> float:
 
 def language_model_shapes(config: LanguageModelConfig) -> dict[str, Shape]:
     """The native tensors that a config asks for, and their shapes."""
-    with torch.device("meta"):
+    with without_memory():
         return _shapes(LanguageModel(config).native_tensors())
 
 
 def mimi_shapes(config: MimiConfig) -> dict[str, Shape]:
     """Mimi's encoder side; the decoder is not loaded."""
-    with torch.device("meta"):
+    with without_memory():
         return _shapes(Mimi(config).native_tensors())
 
 

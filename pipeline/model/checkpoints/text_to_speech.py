@@ -18,7 +18,7 @@ from nightscribe.model.checkpoints.weight_files import open_weights
 from nightscribe.model.config import MimiConfig
 from nightscribe.model.mimi import Mimi
 from nightscribe.model.mimi_decoder import MimiDecoder
-from nightscribe.model.native_tensors import NativeTensor
+from nightscribe.model.native_tensors import NativeTensor, without_memory
 from nightscribe.model.tokenizer import Tokenizer, open_tokenizer
 from nightscribe.model.tts.backbone import Backbone
 from nightscribe.model.tts.conditioning import Conditions
@@ -98,7 +98,7 @@ def _name(name: str) -> str:
 
 
 def _model_reads(stored: StoredTensors, config: TextToSpeechConfig) -> dict[str, Read]:
-    with torch.device("meta"):
+    with without_memory():
         parts = Backbone(config), DepthTransformer(config), Conditions(config)
         places: dict[str, NativeTensor] = {}
         for part in parts:
@@ -124,7 +124,7 @@ def _stacked(stored: StoredTensors, name: str, shape: tuple[int, ...], num_sets:
 def _codec_reads(
     stored: StoredTensors, config: MimiConfig
 ) -> tuple[dict[str, Read], dict[str, Read]]:
-    with torch.device("meta"):
+    with without_memory():
         parts = MimiDecoder(config).native_tensors(), Mimi(config).native_tensors()
     decoder, encoder = (
         {name: take_dequantized(stored, name, tuple(place.shape)) for name, place in part.items()}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.model.kv_cache import KVCache
-from nightscribe.model.native_tensors import NativeTensor, fill
+from nightscribe.model.native_tensors import NativeTensor, fill, without_memory
 from nightscribe.model.tts.backbone import Backbone, SourceKV
 from nightscribe.model.tts.conditioning import ConditionError, Conditions
 from nightscribe.model.tts.config import MAX_SPEAKERS, NEW_WORD_ID, ZERO_ID, TextToSpeechConfig
@@ -130,7 +130,7 @@ class TextToSpeech:
         options: SpeechOptions | None = None,
     ) -> Self:
         """Build from native tensors; conditions stay in fp32."""
-        with torch.device("meta"):
+        with without_memory():
             parts = Backbone(config).to(dtype), DepthTransformer(config).to(dtype)
             conditions = Conditions(config)
         places: dict[str, NativeTensor] = {}
