@@ -1,21 +1,33 @@
 """The errors of this package: one base, and whose fault each of them is.
 
     NightscribeError
-    |- ConfigError (ValueError)      user         jobs.shell.config: a wrong command line
-    |- CheckpointError (ValueError)  user         model.checkpoints: no usable checkpoint
-    |- AlignmentError (ValueError)   user         training.alignment: text and audio do not fit
-    |- UnreadableError               user         survey.archive: a file without a usable header
-    |- AnotherRunError               user         storage.run: the output belongs to another run
-    |- LeaseHeldError                user         storage.lease: another process writes there
-    |- JobRefusedError               user         cluster.ray_jobs: the cluster refused the job
-    |- MissingExtraError             environment  jobs.shell.extras: an optional package is missing
-    |- FfmpegError (ValueError)      environment  audio.ffmpeg: no usable ffmpeg
-    |- StorageError                  environment  storage.errors: a disk or an object store failed
-    |- LeaseLostError                environment  storage.lease: the lease could not be renewed
-    |- ClusterLacksError             environment  cluster.resources: the cluster is too small
-    |- ClusterUnreachableError       environment  cluster.ray_session: no Ray at that address
-    |- StalledError                  environment  cluster.watchdog: nothing finished for too long
-    `- RunBrokenError                environment  cluster.driver: the cluster could not go on
+    |- ConfigError (ValueError)          user         jobs.shell.config
+    |- NotSpokenError                    user         jobs.speak
+    |- CheckpointError (ValueError)      user         model.checkpoints
+    |- ScriptError                       user         model.tts.script
+    |- ConditionError                    user         model.tts.conditioning
+    |- AlignmentError (ValueError)       user         training.targets
+    |- UnreadableError                   user         survey.archive
+    |- AnotherRunError                   user         storage.generations
+    |- LeaseHeldError                    user         storage.lease
+    |- JobRefusedError                   user         cluster.ray_jobs
+    |- AccessError                       user         serving.access
+    |- SessionError                      user         serving.websockets
+    |- FileError (ValueError)            user         serving.files
+    |- InvalidMessageError (ValueError)  user         serving.kyutai_messages
+    |- RequestError (ValueError)         user         serving.transcriptions
+    |- MissingExtraError                 environment  jobs.shell.command
+    |- FfmpegError (ValueError)          environment  audio.ffmpeg
+    |- StorageError                      environment  storage.errors
+    |- LeaseLostError                    environment  storage.lease
+    |- ClusterLacksError                 environment  cluster.resources
+    |- ClusterUnreachableError           environment  cluster.ray_session
+    |- StalledError                      environment  cluster.watchdog
+    |- StoppedError                      environment  cluster.read_tasks
+    |- RunBrokenError                    environment  cluster.execution
+    |- EngineError                       environment  serving.engine_client
+    |- BusyError                         environment  serving.files
+    `- LiveError                         environment  serving.client
 
 A plain ValueError is a value that the user can change, too, and an OSError is a matter of the
 environment: both carry a sentence. Anything else is a bug and keeps its traceback.

@@ -6,7 +6,7 @@ retries it learns how many workers it has killed, and registers it in smaller gr
 also adds up what workers report about engines and stages, and answers whether the run drains.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -96,13 +96,18 @@ class AttemptRegistry:
             self.open_attempts.pop(name, None)
 
     def end_packet(
-        self, names: Sequence[str], worker: str, steps: EngineSteps, stage: str, time: StageTime
+        self,
+        names: Sequence[str],
+        worker: str,
+        steps: EngineSteps,
+        times: Mapping[str, StageTime],
     ) -> None:
         """The receipts of one more packet are on their way to the driver."""
         self.end(names)
         self.num_packets_ended += 1
         self.engines[worker] = steps
-        self.add_stage_time(stage, time)
+        for stage, time in times.items():
+            self.add_stage_time(stage, time)
 
     def report_engine(self, worker: str, steps: EngineSteps) -> bool:
         """Store the last report of an engine; whether the run drains."""

@@ -84,6 +84,7 @@ class Execution:
         self._publisher, self._index, self._writer = publisher, index, writer
         self._registry: RegistryHandle | None = None
         self._driver_times: dict[str, StageTime] = {}
+        self._worker_times: dict[str, StageTime] = {}
         self._num_packets = 0
         self._published_at_s = self._collected_at_s = 0.0
 
@@ -189,6 +190,7 @@ class Execution:
                 tick()
         spent = self._driver_times.get(PUBLISH_STAGE, StageTime()) + watch.take()
         self._driver_times[PUBLISH_STAGE] = spent
+        self.progress.set_stage_times(self._worker_times | self._driver_times)
 
     def _add(self, new: NewResults) -> None:
         if not new:
@@ -231,7 +233,8 @@ class Execution:
             sum(engine.num_live_steps for engine in report.engines),
         )
         progress.set_transcribed(sum(engine.transcribed_s for engine in report.engines))
-        progress.set_stage_times(report.time_by_stage | self._driver_times)
+        self._worker_times = dict(report.time_by_stage)
+        progress.set_stage_times(self._worker_times | self._driver_times)
         progress.waits_for = _waits_for(report) if progress.state == "draining" else ""
 
     def _stop_if_drained(self, report: RegistryReport, registry: RegistryHandle) -> None:

@@ -156,8 +156,8 @@ class Progress:
         self.waits = [
             {
                 "stage": stage,
-                "busy_s": round(total.busy_s, 2),
-                "waiting_s": round(total.waiting_s, 2),
+                "busy_s": round(total.busy_s, 4),
+                "waiting_s": round(total.waiting_s, 4),
             }
             for stage, total in time_by_stage.items()
         ]

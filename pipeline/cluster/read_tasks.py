@@ -20,6 +20,7 @@ from nightscribe.cluster.metrics import count_decoded
 from nightscribe.cluster.progress import Stopwatch, timed
 from nightscribe.cluster.rows import Cut, CutShard, PacketSize, packet_table, packets
 from nightscribe.cluster.watchdog import dump_stacks_on_signal
+from nightscribe.errors import NightscribeError
 from nightscribe.records import Failure, Recording
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.plan_rows import PlanRows
@@ -96,8 +97,10 @@ class ReadTask:
     max_worker_deaths: int
 
 
-class StoppedError(Exception):
+class StoppedError(NightscribeError):
     """Ends the graph: everything that had begun has ended, and nothing may begin."""
+
+    fault = "environment"
 
 
 def read_packets(table: pa.Table, task: ReadTask) -> Iterator[pa.Table]:

@@ -23,7 +23,7 @@ from nightscribe.cluster.attempt_registry import EngineSteps, RegistryHandle, th
 from nightscribe.cluster.commits import Committer
 from nightscribe.cluster.isolation import IsolationLock
 from nightscribe.cluster.metrics import count_transcribed, export_engine_stats
-from nightscribe.cluster.progress import Stopwatch
+from nightscribe.cluster.progress import StageTime, Stopwatch
 from nightscribe.cluster.rows import Cut, CutShard, cuts_of, receipts_table
 from nightscribe.cluster.watchdog import dump_stacks_on_signal
 from nightscribe.records import Failure, Recording, ShardTranscript, primary_language
@@ -185,9 +185,12 @@ class TranscribingActor:
         # One call for everything, because each costs more than what it does.
         self._registry.end_packet.remote(
             () if deaths and any(deaths) else names,
-            *(self._name, self._steps(), STAGE, self._watch.take()),
+            *(self._name, self._steps(), self._take_times()),
         )
         return done
+
+    def _take_times(self) -> dict[str, StageTime]:
+        return {STAGE: self._watch.take(), COMMIT_STAGE: self._committer.take_time()}
 
     async def _retried(self, cuts: list[Cut], deaths: list[int]) -> list[Committed]:
         of_deaths: dict[int, list[Cut]] = defaultdict(list)
@@ -285,7 +288,6 @@ class TranscribingActor:
         while True:
             if await self._registry.report_engine.remote(self._name, self._steps()):
                 self._drain()
-            self._registry.add_stage_time.remote(COMMIT_STAGE, self._committer.take_time())
             count_transcribed(*self._heard.take_counts())
             await asyncio.sleep(REPORT_INTERVAL_S)
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from nightscribe.errors import NightscribeError
 from nightscribe.serving.pcm import FULL_SCALE, int16_of
 
 # How most clients send audio: keys in this order, and an array of float32 only.
@@ -48,7 +49,7 @@ class Ping:
 ClientMessage = Audio | OggOpus | Marker | Init | Ping
 
 
-class InvalidMessageError(ValueError):
+class InvalidMessageError(NightscribeError, ValueError):
     """A message that is not one of these."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import BodyPartReader, web
 
 from nightscribe.audio.cut import ShardConfig
+from nightscribe.errors import NightscribeError
 from nightscribe.records import Transcript, Word
 from nightscribe.rendering.document import RenderingConfig, monologue, utterances
 from nightscribe.rendering.formats import render
@@ -31,7 +32,7 @@ RETRY_AFTER_S = "5"
 UNKNOWN_LANGUAGE = "unknown"
 
 
-class RequestError(ValueError):
+class RequestError(NightscribeError, ValueError):
     """A wrong request, as OpenAI's clients read it."""
 
     def __init__(self, message: str, param: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_a_decoder_and_a_copy_that_are_left_are_found(tmp_path, monkeypatch):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        while not Path(f"/proc/{decoder.pid}/cmdline").read_bytes():
+            time.sleep(0.01)  # it has not begun
         try:
             assert storm.leftovers(attempt) == [
                 f"decoder {decoder.pid} outlives the run",

@@ -45,7 +45,11 @@ CASES = {
     "doctor": (["--simulate", "T4", "model=stt-2.6b-en"], 0, "streams at once"),
     "completion": (["nightscribe tr"], 0, "transcribe"),
     "file": (["{sample}", "model=tiny"], 0, "press"),
-    "submit": (["ray.address=http://127.0.0.1:9", "input=a", "output=b", "model=tiny"], 2, "127"),
+    "submit": (
+        ["ray.address=http://127.0.0.1:9", "input=/a", "output=/b", "model=tiny"],
+        2,
+        "127.0.0.1:9",
+    ),
     "transcribe": (["input=/nowhere", "output={run}/new", "model=tiny"], 2, "/nowhere"),
     "train": (
         ["manifest=/nowhere.jsonl", "output={run}/model", "model=tiny"],

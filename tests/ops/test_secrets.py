@@ -131,7 +131,7 @@ def test_no_secret_is_written_anywhere(written, secret):
 def test_the_search_looked_at_everything(written):
     assert written["exit code of transcribe"] == b"0", written["terminal of transcribe"].decode()
     names = " ".join(written)
-    for part in ("config.yaml", "status.json", "plan.parquet", "failures/", "transcripts/"):
+    for part in ("config.yaml", "status.json", "_run/plan/", "failures/", "transcripts/"):
         assert part in names
     for part in ("_run/report.html", "exports/", "logs/raw/", "index.json", "raylet.out"):
         assert part in names

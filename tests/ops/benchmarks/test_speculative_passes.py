@@ -16,17 +16,17 @@ def speech():
     return random_speech(config_of("toy"), torch.device("cpu"), torch.float32)
 
 
-def test_every_pass_hears_all_slots_behind_full_windows(speech, monkeypatch):
-    heard, extend = [], LanguageModel.extend
+def test_every_pass_reads_all_slots_behind_full_windows(speech, monkeypatch):
+    calls, extend = [], LanguageModel.extend
 
-    def watched(self, codes_STK, text_ST, cache, *rest):
-        heard.append((text_ST.shape, cache.next_positions_B.tolist()))
-        return extend(self, codes_STK, text_ST, cache, *rest)
+    def watched(self, codes_STK, text_ST, cache, *rest, **options):
+        calls.append((text_ST.shape, cache.next_positions_B.tolist()))
+        return extend(self, codes_STK, text_ST, cache, *rest, **options)
 
     monkeypatch.setattr(LanguageModel, "extend", watched)
     speculative_passes.measure_pass(speech, NUM_SLOTS, NUM_FRAMES, step_s=0.1, num_rounds=2)
-    assert len(heard) == (1 + 2) * NUM_PASSES  # the first round warms up
-    for shape, positions_S in heard:
+    assert len(calls) == (1 + 2) * NUM_PASSES  # the first round warms up
+    for shape, positions_S in calls:
         assert shape == (NUM_SLOTS, NUM_FRAMES)
         assert min(positions_S) >= speech.config.language_model.context
 
