@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -168,6 +169,7 @@ def cpus_here(quota: Path = CPU_QUOTA) -> int:
 
 
 def _quiet_logs() -> None:
+    import_module("ray.data")  # which sets the levels of its loggers, so it must come first
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     _set_log_levels(logging.WARNING)

@@ -1,5 +1,6 @@
 """Joining and starting a Ray, as far as it goes without one."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -102,3 +103,12 @@ def test_a_ray_started_here_keeps_its_workers_unless_the_user_says_otherwise(mon
 def test_a_ray_of_any_kind_keeps_idle_workers(name):
     setting = "RAY_idle_worker_killing_time_threshold_ms"
     assert f"{setting}={INTERNAL_SETTINGS[setting]}" in (OPS / name).read_text()
+
+
+def test_ray_stays_quiet_when_its_data_library_is_imported_later():
+    script = (
+        "import logging; from nightscribe.cluster import ray_session; ray_session._quiet_logs();"
+        "import ray.data; print(logging.getLogger('ray.data').level)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert int(ended.stdout) >= logging.WARNING, ended.stderr
