@@ -69,12 +69,12 @@ def timed_run(checkout: Path, archive: Path, output: Path) -> tuple[float, ...]:
     ended_s, now = time.monotonic() - began_s, os.times()
     assert run.returncode == 0, f"the run ended with {run.returncode}"
     used_s = sum(now[2:4]) - sum(cpu_s[2:4])
-    return first_s["_run/parts"], first_s.get("transcripts", ended_s), ended_s, used_s
+    return first_s.get("_run/parts", ended_s), first_s.get("transcripts", ended_s), ended_s, used_s
 
 
 def has_rows(folder: Path) -> bool:
     """Every run writes one file without rows, which shows readers the columns."""
-    return any(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
+    return any(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
 
 
 def table(taken: dict[Path, list[tuple[float, ...]]]) -> Iterator[str]:
