@@ -5,7 +5,6 @@ S slots, T positions, K codebooks, D width, V text tokens, H VAD heads, A classe
 
 import re
 from collections.abc import Iterable
-from functools import partial
 from typing import NamedTuple, Self
 
 import torch
@@ -16,13 +15,12 @@ from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.kv_cache import KVCache, KVLengths
 from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
 from nightscribe.model.transformer import (
-    GatedFeedForward,
     Geometry,
     Layer,
     RMSNorm,
-    SelfAttention,
     Transformer,
     Window,
+    gated_decoder,
 )
 from nightscribe.model.triton_support import kernels, uses_kernels
 from nightscribe.model.weight_quantization import QuantizedLinear, quantize_linears
@@ -180,7 +178,7 @@ class LanguageModel(nn.Module):
         """Where the tensors of a native checkpoint are in this module."""
         places = self.embedding.native_tensors()
         for index, layer in enumerate(self.transformer.layers):
-            places |= _native_layer(f"transformer.layers.{index}", layer)
+            places |= native_layer(f"transformer.layers.{index}", layer)
         places["out_norm.alpha"] = whole(self.norm.scale_D, 1, 1, self.config.dim)
         places["text_linear.weight"] = whole(self.text_head.weight)
         if self.vad_heads is not None:
@@ -194,25 +192,17 @@ class LanguageModel(nn.Module):
 
 
 def _transformer(config: LanguageModelConfig) -> Transformer:
-    layers = [
-        Layer(
-            SelfAttention(config.dim, config.num_heads),
-            GatedFeedForward(config.dim, config.ffn_dim),
-            partial(RMSNorm, config.dim, config.norm_eps),
-            nn.Identity,
-        )
-        for _ in range(config.num_layers)
-    ]
     geometry = Geometry(
         num_heads=config.num_heads,
         head_dim=config.head_dim,
         window=Window(config.context),
         rope_max_period=config.rope_max_period,
     )
-    return Transformer(layers, geometry)
+    return gated_decoder(config.num_layers, config.ffn_dim, config.norm_eps, geometry)
 
 
-def _native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
+def native_layer(prefix: str, layer: Layer) -> dict[str, NativeTensor]:
+    """Where the tensors of a layer of `gated_decoder` are."""
     named = layer.get_parameter
 
     def matrix(name: str) -> NativeTensor:

@@ -10,6 +10,7 @@ H heads, E head dimension, L layers, X queries and keys (and values).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -299,3 +300,20 @@ class Transformer(nn.Module):
         num_heads, head_dim = self.geometry.num_heads, self.geometry.head_dim
         shape_LBHCE = (len(self.layers), num_rows, num_heads, capacity, head_dim)
         return KVCache.empty(shape_LBHCE, weight.device, dtype or weight.dtype)
+
+
+def gated_decoder(
+    num_layers: int, ffn_dim: int, norm_eps: float, geometry: Geometry
+) -> Transformer:
+    """A decoder-only stack as the language models have it: RMS norms, gated feed-forwards."""
+    dim = geometry.num_heads * geometry.head_dim
+    layers = [
+        Layer(
+            SelfAttention(dim, geometry.num_heads),
+            GatedFeedForward(dim, ffn_dim),
+            partial(RMSNorm, dim, norm_eps),
+            nn.Identity,
+        )
+        for _ in range(num_layers)
+    ]
+    return Transformer(layers, geometry)

@@ -129,3 +129,23 @@ def words_of(messages):
         elif message["type"] == "EndWord":
             words[-1][2] = message["stop_time"]
     return words
+
+
+def outline(messages):
+    """The messages without how much audio waited, and without numbers that neighbours round."""
+    left_out = ("buffered_pcm", "prs")
+    return [{k: v for k, v in one.items() if k not in left_out} for one in messages]
+
+
+async def facts_of(http, port):
+    (facts,) = await (await http.get(f"http://127.0.0.1:{port}/api/modules_info")).json()
+    return facts
+
+
+async def until_free(http, port, count):
+    for _ in range(100):
+        facts = await facts_of(http, port)
+        if int(facts["total_slots"]) - int(facts["used_slots"]) == count:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(facts)

@@ -8,22 +8,20 @@ V text ids that are predicted.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from nightscribe.model.kv_cache import KVCache
+from nightscribe.model.language_model import native_layer
 from nightscribe.model.native_tensors import NativeTensor, whole
 from nightscribe.model.transformer import (
-    GatedFeedForward,
     Geometry,
-    Layer,
     RMSNorm,
-    SelfAttention,
     Transformer,
     Window,
+    gated_decoder,
     ring_mask,
 )
 from nightscribe.model.tts.config import TextToSpeechConfig
@@ -134,7 +132,7 @@ class Backbone(nn.Module):
             yield f"emb.{index}.weight", whole(table)
         yield from self.text_embedding.native_tensors("text_emb")
         for index, layer in enumerate(self.transformer.layers):
-            yield from native_layer(f"transformer.layers.{index}", layer)
+            yield from native_layer(f"transformer.layers.{index}", layer).items()
         for index, attention in enumerate(self.cross_attentions):
             prefix = f"transformer.layers.{index}"
             yield f"{prefix}.norm_cross.weight", whole(attention.norm.weight)
@@ -147,30 +145,10 @@ class Backbone(nn.Module):
 
 
 def _transformer(config: TextToSpeechConfig) -> Transformer:
-    layers = [
-        Layer(
-            SelfAttention(config.dim, config.num_heads),
-            GatedFeedForward(config.dim, config.ffn_dim),
-            partial(RMSNorm, config.dim, config.norm_eps),
-            nn.Identity,
-        )
-        for _ in range(config.num_layers)
-    ]
     geometry = Geometry(
         num_heads=config.num_heads,
         head_dim=config.head_dim,
         window=Window(config.context),
         rope_max_period=config.rope_max_period,
     )
-    return Transformer(layers, geometry)
-
-
-def native_layer(prefix: str, layer: Layer) -> Iterator[tuple[str, NativeTensor]]:
-    named = layer.get_parameter
-    dim = len(named("attention_norm.scale_D"))
-    yield f"{prefix}.self_attn.in_proj_weight", whole(named("attention.project_in.weight"))
-    yield f"{prefix}.self_attn.out_proj.weight", whole(named("attention.project_out.weight"))
-    yield f"{prefix}.gating.linear_in.weight", whole(named("feed_forward.project_in.weight"))
-    yield f"{prefix}.gating.linear_out.weight", whole(named("feed_forward.project_out.weight"))
-    yield f"{prefix}.norm1.alpha", whole(named("attention_norm.scale_D"), 1, 1, dim)
-    yield f"{prefix}.norm2.alpha", whole(named("feed_forward_norm.scale_D"), 1, 1, dim)
+    return gated_decoder(config.num_layers, config.ffn_dim, config.norm_eps, geometry)
