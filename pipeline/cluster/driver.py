@@ -110,16 +110,20 @@ def _attempt(store: Store, lease: Lease, spec: RunSpec, count: int) -> "Attempt"
     run = begin(store, spec.plan, spec.settings, spec.night)
     store.write(CONFIG_KEY, spec.config_text.encode())
     index = index_plan(spec.plan)
-    publisher = Publisher(
-        store, lease.check, index.duplicates, spec.examine, index.asked, run.revision, index.left
-    )
-    publisher.restore(spec.retry)
+    known = index.duplicates, spec.examine, index.asked, run.revision, index.left
+
+    def restored(retry: str) -> Publisher:
+        publisher = Publisher(store, lease.check, *known)
+        publisher.restore(retry)
+        return publisher
+
+    publisher = restored(spec.retry)
     log.info("run %s begins or resumes", run.run_id, extra={"run_id": run.run_id})
     progress = _progress(store, publisher, index, run.run_id)
     writer = DirectWriter(store, lease.check)
     retirement = partial(retire, store, lease.check, spec.intervals.retire_s)
     execution: Execution | Executors = (
-        Executors(publisher, index, progress, writer, count)
+        Executors(publisher, index, progress, writer, count, partial(restored, "none"))
         if count > 1
         else Execution(publisher, index, progress, writer)
     )

@@ -60,6 +60,7 @@ class Attempt:
     pause_s: float = 0.2  # what hearing a shard takes
     life_s: float = 10.0
     num_actors: int = 2
+    min_actors: int | None = None  # None: all
     num_executors: int = 1
 
     def begin(self, log: Path) -> Process:
@@ -142,6 +143,7 @@ def _itself(given):
 def _cluster(attempt: Attempt) -> ClusterConfig:
     return ClusterConfig(
         num_actors=attempt.num_actors,
+        min_actors=attempt.min_actors,
         drivers=attempt.num_executors,
         cpus_per_actor=0.5,
         num_audio_workers=2,
