@@ -37,6 +37,10 @@ class Word:
         if not 0 <= self.start_s <= self.end_s:
             raise ValueError(f"word {self.text!r} spans {self.start_s}..{self.end_s} s")
 
+    def at(self, start_s: float, end_s: float) -> "Word":
+        """The same word at other times; `replace` would take five times as long."""
+        return Word(self.text, start_s, end_s, self.confidence, self.speaker)
+
 
 @dataclass(frozen=True, slots=True)
 class Voice:
