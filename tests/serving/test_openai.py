@@ -13,7 +13,7 @@ import pytest
 from nightscribe.serving.pcm import Resampler, from_alaw, from_mulaw
 from nightscribe.serving.realtime_settings import RealtimeSettings
 from nightscribe.serving.transcriptions import RequestError
-from tests.serving.servers import connected
+from tests.serving.servers import NUM_SLOTS, connected
 
 TEXT = "play this sorry your music is not right please try again"
 
@@ -167,6 +167,15 @@ def test_wrong_events_are_told_and_the_session_goes_on(server, event, reason):
     found = asyncio.run(realtime(server.port, events, "cleared"))
     assert [one["type"] for one in found[:2]] == ["session.created", "error"]
     assert reason in found[1]["error"]["message"]
+
+
+def test_a_new_session_takes_the_slot_that_is_being_given_back(server):
+    async def many():
+        for _ in range(4 * NUM_SLOTS):
+            async with connected(server.port, "/v1/realtime?intent=transcription") as socket:
+                assert json.loads((await socket.receive(60)).data)["type"] == "session.created"
+
+    asyncio.run(many())
 
 
 def test_eagerness_chooses_the_head():
