@@ -140,7 +140,7 @@ def test_two_commits_are_two_items_and_cleared_audio_is_none(server, bella, file
     assert first["usage"] == {"type": "duration", "seconds": pytest.approx(4.045)}
 
 
-def test_sixteen_kilohertz_hears_the_same_words(server, bella):
+def test_sixteen_kilohertz_give_the_same_words(server, bella):
     slower_N = Resampler(24_000, 16_000).resampled(bella, is_last=True)
     settings = update(turn_detection=None, format={"type": "audio/pcm", "rate": 16_000})
     events = [settings, append(slower_N.tobytes()), COMMIT]
@@ -162,7 +162,7 @@ def test_sixteen_kilohertz_hears_the_same_words(server, bella):
         (update(turn_detection={"type": "server_vad", "threshold": 2}), "between 0 and 1"),
     ],
 )
-def test_wrong_events_are_told_and_the_session_goes_on(server, event, reason):
+def test_wrong_events_are_answered_and_the_session_goes_on(server, event, reason):
     events = [event, {"type": "input_audio_buffer.clear"}]
     found = asyncio.run(realtime(server.port, events, "cleared"))
     assert [one["type"] for one in found[:2]] == ["session.created", "error"]
