@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
-from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.engine.loop import EngineStats
