@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -159,6 +160,11 @@ class Executors:
         self._publisher, self._index, self._writer = publisher, index, writer
         self._num_executors, self._restore = num_executors, restore
         self._num_left = sum(map(len, index.batches))
+        # Of each batch of the plan: a million ids are looked at once, not by every executor.
+        self._owners = [
+            np.array([owner_of(name, num_executors) for name in batch["recording_id"].to_pylist()])
+            for batch in index.batches
+        ]
         self._members: list[_Member] = []
         self._lost: list[Progress] = []
         self._restorer = ThreadPoolExecutor(1, thread_name_prefix="restore")
@@ -197,7 +203,7 @@ class Executors:
         def is_ours(source: str) -> bool:
             return owner_of(source, self._num_executors) == number
 
-        index = _share_of_index(self._index, publisher, is_ours)
+        index = self._share_of_index(number, publisher)
         run_id = self.progress.run_id
         # On the driver's machine: a spot node that leaves takes no executor with it.
         node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
@@ -208,6 +214,18 @@ class Executors:
         actor = remote.remote(run_id, index, publisher.share(is_ours), work)
         progress = Progress(run_id=run_id, num_recordings=index.num_recordings, estimated_s=0.0)
         return _Member(number=number, actor=actor, working=actor.work.remote(), progress=progress)
+
+    def _share_of_index(self, number: int, publisher: Publisher) -> PlanIndex:
+        """What falls to an executor and is not published."""
+        batches = []
+        for batch, owners_N in zip(self._index.batches, self._owners, strict=True):
+            is_done_N = publisher.are_published(batch["recording_id"].to_pylist())
+            batches.append(batch.filter(pa.array((owners_N == number) & ~is_done_N)))
+        none: dict[str, list[Recording]] = {}
+        num_recordings = sum(map(len, batches))
+        return replace(
+            self._index, num_recordings=num_recordings, duplicates=none, batches=tuple(batches)
+        )
 
     def _wait(self) -> None:
         """Until all have ended, for a second at most; find the lost ones."""
@@ -277,22 +295,6 @@ class Executors:
         self._lost.append(replace(member.progress, waits_for="", state="running"))
         member.actor, member.working, member.progress = begun.actor, begun.working, begun.progress
         member.written, member.restored = [], None
-
-
-def _share_of_index(
-    index: PlanIndex, publisher: Publisher, is_ours: Callable[[str], bool]
-) -> PlanIndex:
-    batches = []
-    for batch in index.batches:
-        names = batch["recording_id"].to_pylist()
-        is_done_N = publisher.are_published(names)
-        chosen = [
-            is_ours(name) and not is_done for name, is_done in zip(names, is_done_N, strict=True)
-        ]
-        batches.append(batch.filter(pa.array(chosen, pa.bool_())))
-    none: dict[str, list[Recording]] = {}
-    num_recordings = sum(map(len, batches))
-    return replace(index, num_recordings=num_recordings, duplicates=none, batches=tuple(batches))
 
 
 def _total_s(index: PlanIndex) -> float:
