@@ -201,6 +201,11 @@ def _score_facts(totals: Totals) -> list[Fact]:
         )
         if totals[kind][name] is not None
     ]
+    # Evaluations that an older version stored have none.
+    leaderboard = totals.get("leaderboard_2026")
+    if leaderboard and leaderboard["word_error_rate"] is not None:
+        label = "word error rate, as the open ASR leaderboard of 2026, English"
+        facts.append(Fact(label, f"{leaderboard['word_error_rate']:.2%}"))
     if totals["bleu"] is not None:
         facts.append(Fact("BLEU of translations", f"{totals['bleu']:.2f}"))
     if totals["start_error_median_s"] is not None:
