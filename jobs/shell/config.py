@@ -311,8 +311,9 @@ def _missing(job: Job, path: str) -> str:
     meaning = f" ({key.meaning})" if key and key.meaning else ""
     group = path.partition(".")[0]
     options = options_of(group) if "." in path else []
-    choice = f", or {group}=NAME of {', '.join(options)}" if options else ""
-    return f"{path} must be given{meaning}{choice}"
+    if options:
+        return f"{group}=NAME must be given, one of {', '.join(options)}; or {path}=VALUE{meaning}"
+    return f"{path} must be given{meaning}"
 
 
 def _composed(job: Job, overrides: list[Override]) -> DictConfig:

@@ -181,6 +181,12 @@ def test_a_missing_key_is_named_with_its_meaning(job, capsys):
     assert err == "nightscribe: audio must be given (the recording to hear)\n"
 
 
+def test_a_missing_group_is_named_with_its_choices_first():
+    job = import_module("nightscribe.jobs.file").JOB
+    with pytest.raises(ConfigError, match=r"^model=NAME must be given, one of .*tiny; or model\."):
+        configurations(job, ["a.wav"])
+
+
 def test_errors_of_the_job_are_one_sentence_too(job, capsys):
     def fail(config):
         raise FileNotFoundError(2, "No such file", config.audio)
