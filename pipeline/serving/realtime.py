@@ -336,6 +336,7 @@ async def serve_socket(request: web.Request, backend: Backend) -> web.StreamResp
         backend.metrics.rejects.add("origin")
         return error_response(403, str(error), "permission_error")
     key = _key(request, backend)
+    await backend.engine.wait_for_release()
     if backend.engine.num_used >= backend.engine.num_slots:
         backend.metrics.rejects.add("full")
         return error_response(503, "every slot is taken; try again", "server_error")

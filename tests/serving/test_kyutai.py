@@ -76,7 +76,7 @@ async def together(port, clips, seed):
     return await asyncio.gather(*map(one, clips))
 
 
-def test_sessions_side_by_side_hear_what_each_hears_alone(server, bella, reference):
+def test_parallel_sessions_get_the_words_of_each_alone(server, bella, reference):
     other = bella[::-1].copy()
     found = asyncio.run(together(server.port, [bella, other, bella, other], 0))
     alone = asyncio.run(heard(server.port, other, FRAME))

@@ -73,7 +73,7 @@ def test_a_failure_is_one_row_with_its_reason(store):
 
 
 @pytest.mark.parametrize("schema", [TRANSCRIPTS_SCHEMA, FAILURES_SCHEMA])
-def test_every_column_tells_its_meaning(schema):
+def test_every_column_has_a_description(schema):
     assert all(field.metadata[b"description"] for field in schema)
 
 

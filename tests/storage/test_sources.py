@@ -131,7 +131,7 @@ def write_manifest(store, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_a_manifest_says_what_to_hear_and_what_is_known(archive, folder, suffix):
+def test_a_manifest_names_recordings_and_what_is_known_of_them(archive, folder, suffix):
     write_manifest(archive, suffix)
     first, second = recordings(f"{folder}/list.{suffix}", S3)
     entry = archive.stat("a.mp3")
