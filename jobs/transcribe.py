@@ -280,10 +280,10 @@ def _compared(
         write_plan(plan(before.unseen(found), ContentHasher(), config.planning), path)
         if skipped:
             log.warning(
-                "%d files were skipped, by suffix: %s; a pattern such as input='FOLDER/**' takes "
+                "skipped by suffix: %s (%d in all); a pattern such as input='FOLDER/**' takes "
                 "every file",
-                skipped.total(),
                 describe_skipped(skipped),
+                skipped.total(),
             )
         night = Night(
             missing=config.missing,
