@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.mimi import Mimi
+from nightscribe.model.mimi import FULL_SCALE, Mimi
 from nightscribe.model.sampling import (
     BatchConstraints,
     Sampling,
@@ -31,7 +31,6 @@ from nightscribe.model.sampling import (
 )
 
 GREEDY = Sampling()
-FULL_SCALE = 32768.0  # of int16 samples
 FRAMES_PER_PIECE = 25  # encoded at once
 Tensors = Iterable[tuple[str, Tensor]]
 
