@@ -40,10 +40,40 @@ class SlotLayout:
         return self.width // 2
 
 
+@torch.library.custom_op("nightscribe::rotations_from", mutates_args=())
+def rotations_from(starts_R: Tensor, frequencies_J: Tensor, num_new: int) -> Tensor:
+    """Cosines and sines of the angles of new positions, RT2J; by the formula of the reference."""
+    num_rows, num_pairs = len(starts_R), len(frequencies_J)
+    rotations_RT2J = frequencies_J.new_empty(num_rows, num_new, 2, num_pairs)
+    rotations_kernel[(num_rows, triton.cdiv(num_new, KEYS))](
+        starts_R, frequencies_J, rotations_RT2J, num_new, num_pairs, KEYS
+    )
+    return rotations_RT2J
+
+
+@rotations_from.register_fake
+def _(starts_R, frequencies_J, num_new):
+    return frequencies_J.new_empty(len(starts_R), num_new, 2, len(frequencies_J))
+
+
+@triton.jit
+def rotations_kernel(
+    starts_ptr, frequencies_ptr, output_ptr, num_new, pairs: tl.constexpr, block: tl.constexpr
+):
+    row = tl.program_id(0)
+    index_T = tl.program_id(1) * block + tl.arange(0, block)
+    pair_J, is_new_T1 = tl.arange(0, pairs), (index_T < num_new)[:, None]
+    position_T = (tl.load(starts_ptr + row) + index_T).to(tl.float32)
+    angle_TJ = position_T[:, None] * tl.load(frequencies_ptr + pair_J)[None, :]
+    at_TJ = ((row * num_new + index_T) * 2 * pairs)[:, None] + pair_J[None, :]
+    tl.store(output_ptr + at_TJ, tl.cos(angle_TJ), mask=is_new_T1)
+    tl.store(output_ptr + at_TJ + pairs, tl.sin(angle_TJ), mask=is_new_T1)
+
+
 @torch.library.custom_op("nightscribe::attend_slots", mutates_args=("keys_BHCE", "values_BHCE"))
 def attend_slots(
     qkv_RTXHE: Tensor,
-    frequencies_J: Tensor,
+    rotations_RT2J: Tensor,
     keys_BHCE: Tensor,
     values_BHCE: Tensor,
     sources_R: Tensor,
@@ -68,7 +98,7 @@ def attend_slots(
     )
     output_RTHE = qkv_RTXHE.new_empty(num_rows, num_new, num_heads, width)
     attend_slots_kernel[(num_rows, num_heads, triton.cdiv(num_new, QUERIES))](
-        (qkv_RTXHE.contiguous(), frequencies_J),
+        (qkv_RTXHE.contiguous(), rotations_RT2J),
         (keys_BHCE, values_BHCE),
         (sources_R, targets_R, starts_R),
         output_RTHE,
@@ -80,7 +110,7 @@ def attend_slots(
 
 
 @attend_slots.register_fake
-def _(qkv_RTXHE, frequencies, keys, values, sources, targets, starts, context, block, tf32):
+def _(qkv_RTXHE, rotations, keys, values, sources, targets, starts, context, block, tf32):
     num_rows, num_new, _, num_heads, width = qkv_RTXHE.shape
     return qkv_RTXHE.new_empty(num_rows, num_new, num_heads, width)
 
@@ -92,13 +122,13 @@ def attend_slots_kernel(new, rings, slots, output_ptr, num_new, scale, layout: t
     source = tl.load(slots[0] + row) * layout.num_heads + head
     target = tl.load(slots[1] + row) * layout.num_heads + head
     start = tl.load(slots[2] + row).to(tl.int32)
-    qkv_ptr, frequencies_ptr = new
     pitch: tl.constexpr = 3 * layout.num_heads * layout.width
-    qkv_ptr += row * num_new * pitch + head * layout.width
+    qkv_ptr = new[0] + row * num_new * pitch + head * layout.width
+    rotations_ptr = new[1] + row * num_new * layout.width
     query_Q = tl.program_id(2) * layout.queries + tl.arange(0, layout.queries)
-    even_QJ, odd_QJ = _rotated(qkv_ptr, frequencies_ptr, query_Q, num_new, start, layout)
+    even_QJ, odd_QJ = _rotated(qkv_ptr, rotations_ptr, query_Q, num_new, layout)
     queries = even_QJ * scale, odd_QJ * scale, start + query_Q
-    _append(qkv_ptr, frequencies_ptr, rings, target, query_Q, num_new, start, layout)
+    _append(qkv_ptr, rotations_ptr, rings, target, query_Q, num_new, start, layout)
     sums = _no_sums(layout)
     for first in range(0, tl.minimum(start, layout.capacity), layout.keys):
         key_K = first + tl.arange(0, layout.keys)
@@ -114,14 +144,8 @@ def attend_slots_kernel(new, rings, slots, output_ptr, num_new, scale, layout: t
         sums = _added(sums, queries, even_KJ, odd_KJ, value_KE, position_K, is_used_K, layout)
     for first in range(0, num_new, layout.keys):
         key_K = first + tl.arange(0, layout.keys)
-        even_KJ, odd_KJ = _rotated(
-            qkv_ptr + layout.num_heads * layout.width,
-            frequencies_ptr,
-            key_K,
-            num_new,
-            start,
-            layout,
-        )
+        key_ptr = qkv_ptr + layout.num_heads * layout.width
+        even_KJ, odd_KJ = _rotated(key_ptr, rotations_ptr, key_K, num_new, layout)
         value_KE = _values(qkv_ptr, key_K, num_new, layout)
         is_used_K = key_K < num_new
         sums = _added(sums, queries, even_KJ, odd_KJ, value_KE, start + key_K, is_used_K, layout)
@@ -133,7 +157,7 @@ def attend_slots_kernel(new, rings, slots, output_ptr, num_new, scale, layout: t
 
 
 @triton.jit
-def _rotated(ptr, frequencies_ptr, index_T, num_new, start, layout: tl.constexpr):
+def _rotated(ptr, rotations_ptr, index_T, num_new, layout: tl.constexpr):
     """Both numbers of each pair of some new vectors, after their rotation."""
     pitch: tl.constexpr = 3 * layout.num_heads * layout.width
     pair_J = tl.arange(0, layout.half)
@@ -141,8 +165,9 @@ def _rotated(ptr, frequencies_ptr, index_T, num_new, start, layout: tl.constexpr
     at = index_T[:, None] * pitch + 2 * pair_J[None, :]
     even_TJ = tl.load(ptr + at, mask=is_new_T1, other=0.0)
     odd_TJ = tl.load(ptr + at + 1, mask=is_new_T1, other=0.0)
-    angle_TJ = (start + index_T).to(tl.float32)[:, None] * tl.load(frequencies_ptr + pair_J)[None, :]
-    cos_TJ, sin_TJ = tl.cos(angle_TJ), tl.sin(angle_TJ)
+    rotation_at = index_T[:, None] * layout.width + pair_J[None, :]
+    cos_TJ = tl.load(rotations_ptr + rotation_at, mask=is_new_T1, other=0.0)
+    sin_TJ = tl.load(rotations_ptr + rotation_at + layout.half, mask=is_new_T1, other=0.0)
     return even_TJ * cos_TJ - odd_TJ * sin_TJ, even_TJ * sin_TJ + odd_TJ * cos_TJ
 
 
@@ -155,10 +180,10 @@ def _values(qkv_ptr, index_T, num_new, layout: tl.constexpr):
 
 
 @triton.jit
-def _append(qkv_ptr, frequencies_ptr, rings, target, index_T, num_new, start, layout: tl.constexpr):
+def _append(qkv_ptr, rotations_ptr, rings, target, index_T, num_new, start, layout: tl.constexpr):
     """Write the keys and values of some new positions to the ring of the target."""
     key_ptr = qkv_ptr + layout.num_heads * layout.width
-    even_TJ, odd_TJ = _rotated(key_ptr, frequencies_ptr, index_T, num_new, start, layout)
+    even_TJ, odd_TJ = _rotated(key_ptr, rotations_ptr, index_T, num_new, layout)
     entry_T = (start + index_T) % layout.capacity
     at_T1 = (target * layout.capacity + entry_T)[:, None] * layout.width
     is_new_T1 = (index_T < num_new)[:, None]

@@ -15,7 +15,11 @@ from torch.nn import functional as F
 
 from nightscribe.model import codec_kernels
 from nightscribe.model.codec_state_kernels import join_past, put_pasts, take_pasts
-from nightscribe.model.codec_transformer_kernels import attend_slots, scaled_add_norm
+from nightscribe.model.codec_transformer_kernels import (
+    attend_slots,
+    rotations_from,
+    scaled_add_norm,
+)
 from nightscribe.model.mimi import FULL_SCALE, Mimi, ResidualCodebooks, exact_products
 from nightscribe.model.mimi_state import MimiState, views_of
 from nightscribe.model.seanet import CausalConv1d, Stage
@@ -141,6 +145,7 @@ class FusedTransformer:
 
     def extend(self, x_RTD: Tensor, state: MimiState, rows: tuple[Tensor, ...]) -> Tensor:
         """The next positions of rows with these sources, targets and next positions."""
+        rows = rotations_from(rows[2], self._frequencies_J, x_RTD.shape[1]), *rows
         first = self._layers[0].attention_norm
         norm = first.weight, first.bias, first.eps
         x_RTD, normed_RTD = scaled_add_norm(x_RTD, self._bias_D, None, None, *norm)
@@ -161,12 +166,13 @@ class FusedTransformer:
     ) -> Tensor:
         attention, window = self._layers[index].attention, self._geometry.window
         qkv_RTXHE = attention.project_in(normed_RTD).unflatten(2, (3, attention.num_heads, -1))
+        rotations_RT2J, *slots = rows
         output_RTHE = attend_slots(
             qkv_RTXHE,
-            self._frequencies_J,
+            rotations_RT2J,
             state.cache.keys.layer(index).data_BHCE,
             state.cache.values.layer(index).data_BHCE,
-            *rows,
+            *slots,
             window.context,
             window.block,
             torch.get_float32_matmul_precision() != "highest",
