@@ -16,7 +16,7 @@ from ops.benchmarks.kernel_code import Code, code_of, compiling
 import torch  # isort: skip
 
 from nightscribe.benchmarks.random_weights import config_of
-from nightscribe.model import fused_kernels
+from nightscribe.model import fused_kernels, weight_kernels
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.fused_codec import FusedMimi
 from nightscribe.model.kv_cache import KVCache
@@ -25,7 +25,7 @@ from nightscribe.model.transformer import Frequencies, rotary_embedding
 
 # What one program may use, in bytes, by capability: Turing, Ampere (A100), Hopper, Blackwell.
 SHARED_BYTES = {75: 64 << 10, 80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
-CODEC_CAPABILITIES = (80, 90, 100)  # below, Triton has no TF32 products
+TENSOR_CORES, FLOAT8 = (80, 90, 100), (90, 100)  # of which Triton makes use
 NUM_FRAMES = 25
 CPU = torch.device("cpu")
 
@@ -52,6 +52,16 @@ def step_calls(model: LanguageModelConfig, dtype: torch.dtype) -> Iterator[Calla
     yield partial(fused_kernels.write_likeliest, logits_SV, ones_S, ones_S, ones_S, *tables)
 
 
+def weight_calls(model: LanguageModelConfig, dtype: torch.dtype) -> Iterator[Callable]:
+    """Products of 256 slots with quantized weights."""
+    x_MK, height = torch.zeros(256, model.dim, dtype=dtype), 3 * model.dim
+    codes_NK = torch.zeros(height, model.dim, dtype=torch.int8)
+    yield partial(weight_kernels.int8_linear, x_MK, codes_NK, torch.zeros(height, dtype=dtype))
+    scales_zeros_GN2 = torch.zeros(model.dim // weight_kernels.GROUP, height, 2, dtype=dtype)
+    packed_NK = codes_NK[:, ::2].contiguous().to(torch.uint8)
+    yield partial(weight_kernels.int4_linear, x_MK, packed_NK, scales_zeros_GN2, model.dim)
+
+
 def codec_calls() -> Iterator[Callable]:
     """A whole call of Mimi, which launches each of its kernels for every layer and rate."""
     mimi = Mimi(config_of("1b").mimi).eval().requires_grad_(False)
@@ -64,8 +74,10 @@ def codes_of(capability: int) -> Iterator[Code]:
     """Each kernel once for each of its forms."""
     dtype = torch.bfloat16 if capability >= 80 else torch.float16
     calls = list(step_calls(config_of("1b").language_model, dtype))
-    if capability in CODEC_CAPABILITIES:
-        calls += codec_calls()
+    if capability in TENSOR_CORES:
+        calls += [*codec_calls(), *weight_calls(config_of("1b").language_model, dtype)]
+    if capability in FLOAT8:
+        calls.append(partial(weight_kernels.float8_rows, torch.zeros(1, 2048, dtype=dtype)))
     with compiling(capability) as compiled, torch.inference_mode():
         for call in calls:
             call()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from nightscribe.options import check_options, option
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-DTYPES = (*PRECISIONS, "int8", "int4")
+DTYPES = (*PRECISIONS, "int8", "int4", "float8")
 KV_CACHE_DTYPES = (*PRECISIONS, "int8", "float8")
 TF32 = ("none", "convolutions", "all")
 # With more frames, wrong guesses cost more than right ones save.
@@ -22,7 +22,8 @@ class EngineConfig:
     dtype: str = option(
         "auto",
         "precision of the language model; auto: bfloat16 on a GPU (float16 before Ampere), float32 "
-        "on a CPU; int8 and int4 quantize the weights only",
+        "on a CPU; int8 and int4 quantize the weights only, float8 (Ada or newer) also the inputs "
+        "of their products",
         choices=DTYPES,
         common=True,
     )

@@ -27,7 +27,7 @@ from nightscribe.model.memory_budget import (
     fitting_slots,
 )
 from nightscribe.model.model_runner import RunnerOptions
-from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
+from nightscribe.model.precision import Precision, format_of, precision_of
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import StepRunner
@@ -157,7 +157,7 @@ def _load_weights(
         checkpoint.language_model_tensors(),
         device,
         DTYPES[precision.activations],
-        weight_bits=WEIGHT_BITS.get(precision.weights),
+        weight_format=format_of(precision.weights),
     )
 
 

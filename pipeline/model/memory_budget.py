@@ -16,7 +16,8 @@ ENCODE_BYTES_PER_S = 32 << 20  # of audio encoded at once: 64 channels at 24 kHz
 MAX_ENCODE_ROWS, MIN_ENCODE_ROWS = 64, 4  # streams encoded at once; more gain nothing
 ENCODE_SHARE = 1 / 16  # of the memory
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
-SCALE_BYTES = {"int8": 2, "float8": 2}  # for each row of a matrix, each vector in a cache
+SCALE_BYTES = {"int8": 2, "float8": 2}  # for each vector in a cache
+MATRIX_SCALE_BYTES = {"int8": 2, "float8": 4}  # for each row of a matrix
 GROUP_BITS = 32 * 4 + 2 * 16  # of 32 int4 entries: the entries, a scale and a zero
 
 
@@ -144,7 +145,7 @@ def _layer_bytes(config: LanguageModelConfig, dtype: str) -> int:
 def _matrix_bytes(num_rows: int, num_columns: int, dtype: str) -> int:
     if dtype == "int4":
         return num_rows * ceil(num_columns / 32) * GROUP_BITS // 8
-    return num_rows * (num_columns * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0))
+    return num_rows * (num_columns * ITEM_BYTES[dtype] + MATRIX_SCALE_BYTES.get(dtype, 0))
 
 
 def _head_bytes(config: LanguageModelConfig, activations: str) -> int:

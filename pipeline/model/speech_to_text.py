@@ -91,16 +91,16 @@ class SpeechToText:
         device: torch.device | str,
         dtype: torch.dtype,
         *,
-        weight_bits: int | None = None,
+        weight_format: str | None = None,
     ) -> Self:
         """Build from native tensors; the codec makes only the codes that the language model takes.
 
-        `weight_bits` as in `LanguageModel.load`.
+        `weight_format` as in `LanguageModel.load`.
         """
         mimi_config = replace(config.mimi, num_codebooks=config.language_model.num_codebooks)
         mimi = Mimi.load(mimi_config, mimi_tensors, device)
         language_model = LanguageModel.load(
-            config.language_model, language_model_tensors, device, dtype, weight_bits=weight_bits
+            config.language_model, language_model_tensors, device, dtype, weight_format=weight_format
         )
         return cls(config, mimi, language_model)
 

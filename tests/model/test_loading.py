@@ -152,7 +152,7 @@ def test_a_model_that_cannot_fit_is_refused_before_a_weight_is_read(
         loading.load_step_runner(unread, EngineConfig(num_slots=num_slots))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4", "float8"])
 def test_every_precision_transcribes_to_the_end(tiny, dtype):
     exact = tokens_of(loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=2)))
     config = EngineConfig(device="cpu", num_slots=2, dtype=dtype)

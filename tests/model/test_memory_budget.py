@@ -19,7 +19,7 @@ from nightscribe.model.memory_budget import (
     encode_rows,
     memory_budget,
 )
-from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
+from nightscribe.model.precision import Precision, format_of, precision_of
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import StepRunner
@@ -27,7 +27,7 @@ from nightscribe.model.weight_quantization import QuantizedLinear
 
 GB = 1_000_000_000
 BFLOAT16 = Precision(weights="bfloat16", activations="bfloat16", cache="bfloat16")
-KINDS = ("float32", "bfloat16", "float16", "int8", "int4")
+KINDS = ("float32", "bfloat16", "float16", "int8", "int4", "float8")
 CACHE_DTYPES = ("float32", "bfloat16", "int8", "float8")
 
 
@@ -131,7 +131,7 @@ def test_a_loaded_model_takes_the_memory_of_its_budget(tiny, kind):
         tiny.language_model_tensors(),
         "cpu",
         DTYPES[numbers.activations],
-        weight_bits=WEIGHT_BITS.get(kind),
+        weight_format=format_of(kind),
     )
     language_model = speech.language_model
     taken = size_bytes([*language_model.parameters(), *matrices_of(language_model)])
