@@ -97,7 +97,9 @@ def residual_block(
 
 
 @residual_block.register_fake
-def _(x_BCN, bias, past, narrow, narrow_bias, widen, widen_bias, next_past_BCP, new, next_new, tf32):
+def _(
+    x_BCN, bias, past, narrow, narrow_bias, widen, widen_bias, next_past_BCP, new, next_new, tf32
+):
     num_rows, num_channels, num_columns = x_BCN.shape
     return x_BCN.new_empty(num_rows, num_channels, next_past_BCP.shape[-1] + num_columns)
 

@@ -94,7 +94,9 @@ def attend_slots(
         block=block,
         queries=QUERIES,
         keys=KEYS,
-        precision="tf32" if tf32 else "tf32x3",  # the latter as exact as fp32, but for the last bits
+        precision="tf32"
+        if tf32
+        else "tf32x3",  # the latter as exact as fp32, but for the last bits
     )
     output_RTHE = qkv_RTXHE.new_empty(num_rows, num_new, num_heads, width)
     attend_slots_kernel[(num_rows, num_heads, triton.cdiv(num_new, QUERIES))](

@@ -102,6 +102,7 @@ def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
         use_graphs=engine.cuda_graphs,
         cache_dtype=CACHE_DTYPES[precision.cache],
         measures_attention=device.type == "cuda" and not engine.reproducible,
+        rounds_codec=engine.tf32 == "codec",
         reproducible=engine.reproducible,
     )
     speech = _load_weights(checkpoint, precision, device)

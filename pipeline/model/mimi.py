@@ -8,7 +8,7 @@ V entries of a codebook, W width of a codebook's vectors.
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Self
 
@@ -36,17 +36,22 @@ _DECODER = re.compile(r"(decoder|decoder_transformer|upsample)\.|.*\.(output_pro
 
 
 @contextmanager
-def exact_products(device: torch.device) -> Iterator[None]:
-    """Without TF32: a rounded score would choose another code of the first books, too."""
+def products_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Products of fp32 matrices as torch names it: "highest" is fp32, "high" may be TF32."""
     before = torch.get_float32_matmul_precision()
-    if device.type != "cuda" or before == "highest":
+    if device.type != "cuda" or before == precision:
         yield
         return
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def exact_products(device: torch.device) -> AbstractContextManager[None]:
+    """Without TF32: a rounded score would choose another code of the first books, too."""
+    return products_in("highest", device)
 
 
 class ResidualCodebooks(nn.Module):

@@ -17,9 +17,7 @@ PastShapes = tuple[tuple[int, int], ...]  # channels and columns of the past of 
 def views_of(pasts_BF: Tensor, shapes: PastShapes) -> list[Tensor]:
     """The past of each convolution, BIP, in the same memory."""
     parts = pasts_BF.split([channels * columns for channels, columns in shapes], dim=1)
-    return [
-        part.view(len(pasts_BF), *shape) for part, shape in zip(parts, shapes, strict=True)
-    ]
+    return [part.view(len(pasts_BF), *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @dataclass(slots=True)

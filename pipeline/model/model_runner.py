@@ -31,7 +31,7 @@ from nightscribe.model.encoder_groups import (
 )
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.memory_budget import SMALLEST_BUCKET
-from nightscribe.model.mimi import FULL_SCALE, Mimi
+from nightscribe.model.mimi import FULL_SCALE, Mimi, products_in
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.term_bias import TermTrie
 from nightscribe.model.triton_support import has_triton
@@ -48,6 +48,7 @@ class RunnerOptions:
     use_graphs: bool = True  # CUDA graphs, on a GPU
     cache_dtype: torch.dtype | None = None  # of keys and values; None: as they are computed
     measures_attention: bool = False  # and uses the fastest backend; else always the same one
+    rounds_codec: bool = False  # on a GPU, products of Mimi's transformer to TF32
     reproducible: bool = False  # on a GPU, one shape for all that is encoded
     terms: TermTrie | None = None  # what decoding prefers
 
@@ -185,7 +186,8 @@ class MimiRunner:
     ) -> None:
         self.mimi, self._runtime = speech.mimi, runtime
         pack(self.mimi, chunk_frames * self.mimi.config.positions_per_frame)
-        self._encode_slots = _slot_encoder(self.mimi)
+        self._encode_slots = slot_encoder(self.mimi)
+        self._rounds = options.rounds_codec
         self._num_codebooks = speech.language_model.config.num_codebooks
         self.shapes = _group_shapes(runtime.is_cuda, num_slots, chunk_frames, options)
         self._idle_slot = num_slots  # whose state is overwritten by what nobody needs
@@ -273,7 +275,10 @@ class MimiRunner:
 
     def _codes(self, samples_RN: Tensor, table_4R: Tensor) -> Tensor:
         rows = table_4R[SOURCES], table_4R[TARGETS], table_4R[FRESH]
-        return self._encode_slots(samples_RN, self.state, *rows)
+        if not self._rounds:
+            return self._encode_slots(samples_RN, self.state, *rows)
+        with products_in("high", self._runtime.device):
+            return self._encode_slots(samples_RN, self.state, *rows)
 
     def move(self, sources: Tensor, targets: Tensor) -> None:
         """Copy the state of some slots to others."""
@@ -313,7 +318,7 @@ class EncoderCall:
         self.table_4R[FRESH].fill_(1)
 
 
-def _slot_encoder(mimi: Mimi) -> Callable[..., Tensor]:
+def slot_encoder(mimi: Mimi) -> Callable[..., Tensor]:
     """Mimi's own, or on a GPU with Triton the fused one, if its parts are wide enough."""
     if mimi.device.type == "cuda" and has_triton():
         from nightscribe.model.fused_codec import FusedMimi, can_fuse  # which need Triton

@@ -100,7 +100,11 @@ class SpeechToText:
         mimi_config = replace(config.mimi, num_codebooks=config.language_model.num_codebooks)
         mimi = Mimi.load(mimi_config, mimi_tensors, device)
         language_model = LanguageModel.load(
-            config.language_model, language_model_tensors, device, dtype, weight_format=weight_format
+            config.language_model,
+            language_model_tensors,
+            device,
+            dtype,
+            weight_format=weight_format,
         )
         return cls(config, mimi, language_model)
 

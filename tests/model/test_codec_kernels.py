@@ -48,7 +48,10 @@ def noisy_state(mimi, max_frames):
 def assert_alike(found, wanted):
     """The state of the slots; the idle one has anything."""
     torch.testing.assert_close(found.pasts_BF[:IDLE], wanted.pasts_BF[:IDLE], rtol=0, atol=1e-4)
-    for ours, theirs in ((found.cache.keys, wanted.cache.keys), (found.cache.values, wanted.cache.values)):
+    for ours, theirs in (
+        (found.cache.keys, wanted.cache.keys),
+        (found.cache.values, wanted.cache.values),
+    ):
         for mine, other in zip(ours.tensors(), theirs.tensors(), strict=True):
             torch.testing.assert_close(mine[:, :IDLE], other[:, :IDLE], rtol=0, atol=1e-4)
     positions = (one.cache.next_positions_B[:IDLE].tolist() for one in (found, wanted))
@@ -110,7 +113,10 @@ def test_the_nearest_entry_is_the_first_of_equal_ones_and_leaves_the_rest():
 def test_the_past_and_what_follows_are_joined(num_columns, fresh):
     pasts = torch.randn(2, 3, 100, device=DEVICE)
     past_RCP, new_RCP = (one[:, 10:95].unflatten(1, (17, 5)) for one in pasts)
-    x_RCN, bias_C = torch.randn(3, num_columns, 17, device=DEVICE).mT, torch.randn(17, device=DEVICE)
+    x_RCN, bias_C = (
+        torch.randn(3, num_columns, 17, device=DEVICE).mT,
+        torch.randn(17, device=DEVICE),
+    )
     fresh_R = None if fresh is None else slots(*fresh)
     found = codec_state_kernels.join_past(x_RCN, bias_C, past_RCP, new_RCP, fresh_R, 0.5, True)
     x_RCN = torch.nn.functional.elu(x_RCN * 0.5 + bias_C[:, None])

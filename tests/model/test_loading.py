@@ -187,11 +187,17 @@ def test_engines_that_share_a_gpu_share_its_memory(tiny):
 
 @pytest.mark.parametrize(
     ("tf32", "convolutions", "matrices"),
-    [("none", False, False), ("convolutions", True, False), ("all", True, True)],
+    [
+        ("none", False, False),
+        ("convolutions", True, False),
+        ("codec", True, False),
+        ("all", True, True),
+    ],
 )
 @pytest.mark.usefixtures("a_gpu")
 def test_products_are_rounded_as_asked(tiny, tf32, convolutions, matrices):
-    loading._load(tiny, EngineConfig(tf32=tf32))
+    loaded = loading._load(tiny, EngineConfig(tf32=tf32))
+    assert loaded.options.rounds_codec == (tf32 == "codec")
     assert torch.backends.cudnn.allow_tf32 == convolutions
     assert (torch.get_float32_matmul_precision() == "high") == matrices
 

@@ -37,7 +37,11 @@ def test_a_product_is_that_with_the_widened_matrix(shape, dtype, num_rows, monke
         wanted = x_MK.double() @ weight.dequantized().double().T
         assert product.dtype == dtype
         # The widened matrix is rounded once more than the numbers in the kernel; sums add up.
-        tolerance = (8 if dtype == torch.float32 else 2) * torch.finfo(dtype).eps * float(wanted.abs().max())
+        tolerance = (
+            (8 if dtype == torch.float32 else 2)
+            * torch.finfo(dtype).eps
+            * float(wanted.abs().max())
+        )
         assert (product - wanted).abs().max() < tolerance
 
 

@@ -119,7 +119,9 @@ def test_bfloat16_on_a_cpu_uses_torch_s_own_product_in_4_bits():
 
 @pytest.mark.parametrize("format", ["int8", "int4", "float8"])
 def test_only_the_matrices_of_the_transformer_are_compressed(tensors, format):
-    model = LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_format=format)
+    model = LanguageModel.load(
+        SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_format=format
+    )
     layer = model.transformer.layers[0]
     for part in (layer.attention, layer.feed_forward):
         assert isinstance(part.project_in, QuantizedLinear)
@@ -147,7 +149,12 @@ def test_fewer_bits_stray_further_from_fp32(tensors):
     exact = logits_of(loaded(torch.float32))
     half, eight, float8, four = (
         (logits_of(loaded(dtype, format)) - exact).square().mean().sqrt() / exact.std()
-        for dtype, format in ((torch.float16, None), (torch.float32, "int8"), (torch.float32, "float8"), (torch.float32, "int4"))
+        for dtype, format in (
+            (torch.float16, None),
+            (torch.float32, "int8"),
+            (torch.float32, "float8"),
+            (torch.float32, "int4"),
+        )
     )
     assert 0 < half < 0.01
     assert half < eight < 0.1
@@ -156,7 +163,9 @@ def test_fewer_bits_stray_further_from_fp32(tensors):
 
 
 def test_a_compressed_matrix_is_not_written_back(tensors):
-    model = LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_format="int8")
+    model = LanguageModel.load(
+        SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_format="int8"
+    )
     with pytest.raises(ValueError, match="cannot be written back"):
         list(read(model.native_tensors()))
 

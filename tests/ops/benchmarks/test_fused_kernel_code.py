@@ -20,7 +20,11 @@ for code in codes_of(int(sys.argv[1])):
 STEP = {"add_norm_kernel", "silu_mul_kernel", "rotate_append_kernel", "add_embeddings_kernel"}
 CODEC = {"residual_tile", "attend_slots_kernel", "join_past_kernel", "nearest_entry"}
 WEIGHTS = {"int8_linear_kernel", "int4_linear_kernel"}
-KERNELS = {75: STEP, 80: STEP | CODEC | WEIGHTS, 90: STEP | CODEC | WEIGHTS | {"float8_rows_kernel"}}
+KERNELS = {
+    75: STEP,
+    80: STEP | CODEC | WEIGHTS,
+    90: STEP | CODEC | WEIGHTS | {"float8_rows_kernel"},
+}
 MAY_SPILL = {80: {"attend_slots_kernel"}}  # the codec is fused from Hopper on
 
 
