@@ -27,7 +27,7 @@ from nightscribe.model.memory_budget import (
     fitting_slots,
 )
 from nightscribe.model.model_runner import RunnerOptions
-from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
+from nightscribe.model.precision import Precision, format_of, precision_of
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import StepRunner
@@ -102,6 +102,7 @@ def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
         use_graphs=engine.cuda_graphs,
         cache_dtype=CACHE_DTYPES[precision.cache],
         measures_attention=device.type == "cuda" and not engine.reproducible,
+        rounds_codec=engine.tf32 == "codec",
         reproducible=engine.reproducible,
     )
     speech = _load_weights(checkpoint, precision, device)
@@ -157,7 +158,7 @@ def _load_weights(
         checkpoint.language_model_tensors(),
         device,
         DTYPES[precision.activations],
-        weight_bits=WEIGHT_BITS.get(precision.weights),
+        weight_format=format_of(precision.weights),
     )
 
 
