@@ -117,7 +117,11 @@ class Server:
     async def start(cls, backend: Backend) -> "Server":
         config = backend.config
         runner = web.AppRunner(
-            application(backend), access_log=None, handler_cancellation=True, shutdown_timeout=5
+            application(backend),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=5,
+            keepalive_timeout=config.request_s,
         )
         await runner.setup()
         site = web.TCPSite(runner, config.host, config.port, backlog=1024)

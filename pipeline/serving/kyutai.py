@@ -21,6 +21,7 @@ from nightscribe.serving import kyutai_messages as messages
 from nightscribe.serving.access import AccessError, TooManySessionsError
 from nightscribe.serving.backend import Backend
 from nightscribe.serving.files import WHOLE
+from nightscribe.serving.opus import OpusError
 from nightscribe.serving.session import FrameOutput, NoChannelError, Session
 from nightscribe.serving.session_log import SessionLog
 from nightscribe.serving.transcriptions import with_openai_errors
@@ -106,7 +107,10 @@ class _Connection:
     async def _feed_opus(self, data: bytes) -> None:
         if self.opus is None:
             self.opus = await self.backend.opus_decoder(self.session.feed)
-        await self.opus.write(data)
+        try:
+            await self.opus.write(data)
+        except OpusError as error:
+            raise invalid(f"a message was not understood: {error}") from None
 
     def _on_frame(self, output: FrameOutput) -> None:
         if len(output.vad_H):

@@ -18,12 +18,13 @@ from nightscribe.cluster.serving.engine_node import EngineNode, EngineSettings
 from nightscribe.cluster.serving.front import Front
 from nightscribe.errors import NightscribeError
 
-NAME = "nightscribe"
+NAME, DIRECTORY = "nightscribe", "directory"
 # Ray Serve ends a replica this long after its sessions should have ended.
 KILL_AFTER_S = 60.0
 LOAD_WINDOW_S = 15.0
-MAX_FRONT_REQUESTS = 1000
+MAX_REQUESTS = 1000
 FRONT_CPUS = 0.1
+HEALTH_CHECK_S = 3.0  # three errors, and an engine is replaced
 STOP_CHECK_S = 0.2
 
 
@@ -35,22 +36,33 @@ class ServeError(NightscribeError):
 
 def application(settings: EngineSettings) -> serve.Application:
     """Everything that is deployed, bound together."""
-    scale = settings.scale
-    directory = serve.deployment(EngineDirectory).options(
-        name="directory",
-        max_ongoing_requests=MAX_FRONT_REQUESTS,
-        ray_actor_options={"num_cpus": 0},
+    directory = known_engines()
+    engines = _engines(settings).bind(settings, directory)
+    return fronts(settings, directory, engines)
+
+
+def known_engines() -> serve.Application:
+    return (
+        serve.deployment(EngineDirectory)
+        .options(
+            name=DIRECTORY, max_ongoing_requests=MAX_REQUESTS, ray_actor_options={"num_cpus": 0}
+        )
+        .bind()
     )
-    front = serve.deployment(Front).options(
-        name="front",
-        num_replicas=scale.fronts,
-        max_ongoing_requests=MAX_FRONT_REQUESTS,
-        ray_actor_options={"num_cpus": FRONT_CPUS},
-    )
-    known = directory.bind()
+
+
+def fronts(settings: EngineSettings, directory: Any, engines: Any) -> serve.Application:
+    """What proxies call; the engines are bound to it so that they are deployed, too."""
     server = settings.server
-    return front.bind(
-        server.serving, server.model.name, known, _engines(settings).bind(settings, known)
+    return (
+        serve.deployment(Front)
+        .options(
+            name="front",
+            num_replicas=settings.scale.fronts,
+            max_ongoing_requests=MAX_REQUESTS,
+            ray_actor_options={"num_cpus": FRONT_CPUS},
+        )
+        .bind(server.serving, server.model.name, directory, engines)
     )
 
 
@@ -66,6 +78,7 @@ def _engines(settings: EngineSettings) -> serve.Deployment:
             look_back_period_s=LOAD_WINDOW_S,
             policy=AutoscalingPolicy(policy_function=engines_wanted),
         ),
+        health_check_period_s=HEALTH_CHECK_S,
         graceful_shutdown_timeout_s=scale.drain_s + KILL_AFTER_S,
         ray_actor_options={"num_gpus": _gpus(settings), "num_cpus": scale.cpus_per_engine},
     )
@@ -109,7 +122,7 @@ def _check_gpus(gpus: float) -> None:
 
 def _end(drain_s: float) -> None:
     """Let every session end by itself for a while, then end the application."""
-    directory = serve.get_deployment_handle("directory", NAME)
+    directory = serve.get_deployment_handle(DIRECTORY, NAME)
     directory.drain.remote(drain_s).result()
     deadline_s = time.monotonic() + drain_s
     while _num_sessions(directory) and time.monotonic() < deadline_s:
