@@ -2,16 +2,20 @@
 
 import asyncio
 import os
+import signal
 import subprocess
+import time
 
 import aiohttp
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from nightscribe.serving import websockets
 from nightscribe.serving.kyutai_messages import audio
 from tests.serving.servers import (
     FRAME,
+    NUM_SLOTS,
     SILENT_FRAME,
     connected,
     flush,
@@ -20,6 +24,7 @@ from tests.serving.servers import (
     outline,
     send,
     until,
+    until_free,
     words_of,
 )
 
@@ -51,8 +56,7 @@ def opus_words(server, opus_pages):
     return [word[:2] for word in words_of(found)]
 
 
-@pytest.mark.parametrize("num_pages", [1, 50])
-@pytest.mark.parametrize("pack", [list, bytes])
+@pytest.mark.parametrize(("num_pages", "pack"), [(1, list), (50, bytes)])
 def test_ogg_opus_in_pages_gives_the_words_of_its_samples(
     server, opus_pages, opus_words, num_pages, pack
 ):
@@ -121,7 +125,9 @@ def test_samples_that_are_no_numbers_or_far_too_loud_stay_with_their_session(
     [b"", b"GET /api/asr-", UPGRADE.encode() + b"\x82\xfe\x25\x93" + bytes(400)],
     ids=["nothing", "half a request", "half a message"],
 )
-def test_a_client_that_stops_half_way_is_dropped(server, sent):
+def test_a_client_that_stops_half_way_is_dropped(server, sent, monkeypatch):
+    monkeypatch.setattr(websockets, "CLOSE_S", 0.3)
+
     async def talk(port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
@@ -150,6 +156,46 @@ def test_a_message_that_promises_too_much_ends_with_a_reason(server, message):
             return (await until(socket, "Error"))[-1]["message"]
 
     assert "not MessagePack" in asyncio.run(talk())
+
+
+def test_a_slot_is_free_at_once_when_a_client_breaks_off_with_much_unread(server):
+    async def talk():
+        async with aiohttp.ClientSession() as http:
+            socket = await http.ws_connect(f"ws://127.0.0.1:{server.port}/api/asr-streaming")
+            await socket.send_bytes(audio(np.zeros(35 * 24_000, np.int16)))
+            await socket.receive()
+            socket._response.connection.transport.abort()
+            await until_free(http, server.port, NUM_SLOTS)
+
+    asyncio.run(talk())
+
+
+def test_the_front_answers_while_the_engine_hangs(server):
+    pid, loop_time = server.backend.engine._process.pid, time.monotonic
+
+    async def talk():
+        async with (
+            connected(server.port, autoping=False) as socket,
+            aiohttp.ClientSession() as http,
+        ):
+            await next_message(socket)
+            os.kill(pid, signal.SIGSTOP)
+            await socket.send_bytes(audio(SILENT_FRAME))
+            began_s = loop_time()
+            await socket.ping()
+            assert (await socket.receive(5)).type == aiohttp.WSMsgType.PONG
+            async with connected(server.port) as other:
+                assert await next_message(other) == {"type": "Ready"}
+            found = await http.get(f"http://127.0.0.1:{server.port}/api/build_info")
+            assert found.status == 200
+            assert loop_time() - began_s < 5
+            os.kill(pid, signal.SIGCONT)
+            assert (await next_message(socket))["type"] == "Step"
+
+    try:
+        asyncio.run(talk())
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_many_connects_with_wrong_keys_leave_nothing(server):
