@@ -289,6 +289,7 @@ def _compared(
             missing=config.missing,
             max_dropped_share=config.max_dropped_share,
             revision=Revision(config.revise.where) if config.revise.on else None,
+            retry=config.failures.retry,
             order=config.order,
             compared=before,
         )
@@ -316,7 +317,6 @@ def run_spec(
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
-        retry=config.failures.retry,
     )
 
 

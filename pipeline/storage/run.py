@@ -61,6 +61,7 @@ class Night:
     missing: str = "keep"  # the transcripts of files that are not found any more
     max_dropped_share: float = 0.5
     revision: Revision | None = None  # None: other settings are refused
+    retry: str = "none"  # which failures of earlier attempts are retried
     order: str | None = None  # longest, newest or a number column of the manifest, highest first
     # The plan that was compared with the listing; None: the plan file holds all of the listing.
     compared: CurrentPlan | None = None
@@ -186,6 +187,7 @@ def _with_news(
         missing=night.missing,
         max_dropped_share=night.max_dropped_share,
         revision=revision,
+        retry=night.retry,
     )
     rows = plan.parent / f"generation-{number}.parquet"
     changes = write_changes(store, before, plan, rows, wanted)

@@ -101,7 +101,7 @@ PLAN: Columns = {
     "window": (pa.int32(), "recordings of one window are worked on together, longest first"),
     "estimated_s": (pa.float64(), "expected duration: by the manifest, or by size"),
     "duplicate_of": (pa.string(), "earlier recording with the same bytes"),
-    "change": (pa.string(), "added, changed, asked, back, corrected, gone or dropped; see CHANGES"),
+    "change": (pa.string(), "added, changed, asked, retried, back, corrected, gone or dropped"),
     "replaces": (pa.string(), "recording of the same place that a changed file replaces"),
 }
 
@@ -110,13 +110,14 @@ CHANGES = {
     "added": "its file is new",
     "changed": "its file has other bytes than before",
     "asked": "it is transcribed anew, with other settings",
+    "retried": "a part of it failed, and is tried again",
     "back": "its file was missing and is there again",
     "corrected": "a person corrected its words",
     "gone": "its file is missing, and its transcript is kept",
     "dropped": "its file is missing, and its transcript is removed",
 }
 # The transcript that stands for a place in the archive is replaced after them.
-REPLACING = ("changed", "asked", "back", "corrected", "dropped")
+REPLACING = ("changed", "asked", "retried", "back", "corrected", "dropped")
 LEAVING = ("gone", "dropped")
 
 WORD_CHANGE = _struct(
