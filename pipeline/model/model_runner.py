@@ -50,6 +50,7 @@ class RunnerOptions:
     measures_attention: bool = False  # and uses the fastest backend; else always the same one
     reproducible: bool = False  # on a GPU, one shape for all that is encoded
     terms: TermTrie | None = None  # what decoding prefers
+    stream_terms: float | None = None  # the bonus of terms that streams bring; None: they may not
 
 
 DEFAULT_OPTIONS = RunnerOptions()
