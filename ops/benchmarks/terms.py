@@ -3,17 +3,17 @@
     python -m ops.benchmarks.terms [STRENGTH ...]
 
 The utterances of the ten minutes that ship with `tiny`, with noise, so that words get lost. The
-first half is the development set, on which a strength is chosen, the second half the test set. The
-terms of a half are its words that occur once or twice, and as many words of the vocabulary that
-nobody says in it. Recall is the share of the spoken terms that are in the transcript; a false alarm
-is a term in a transcript that has it more often than the reference.
+first half is the development set, on which a strength is chosen, the second half the test set.
+Every utterance has terms of its own: its words that occur once or twice in its half, and ten words
+of the vocabulary that nobody says in it. Recall is the share of the spoken terms that are in the
+transcript; a false alarm is a term in a transcript that has it more often than the reference.
 """
 
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,7 +33,8 @@ PAUSE_S = 0.6
 MARGIN_S = 0.3
 SNR_DB = 3.0
 MAX_COUNT = 2
-STRENGTHS = (0.0, 0.5, 1.0, 2.0)
+NUM_UNSPOKEN = 10
+STRENGTHS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -42,48 +43,41 @@ class Utterance:
 
     words: tuple[str, ...]
     samples_N: np.ndarray
-
-
-@dataclass(frozen=True)
-class Half:
-    """A set of utterances and its terms."""
-
-    name: str
-    utterances: Sequence[Utterance]
-    spoken: tuple[str, ...]
-    unspoken: tuple[str, ...]
+    terms: tuple[str, ...] = ()
 
 
 def main() -> None:
     strengths = [float(word) for word in sys.argv[1:]] or STRENGTHS
-    both = list(halves())
-    for half in both:
-        num_words = sum(len(one.words) for one in half.utterances)
-        sys.stdout.write(
-            f"{half.name}: {len(half.utterances)} utterances, {num_words} words, "
-            f"{len(half.spoken)} spoken terms, {len(half.unspoken)} unspoken ones\n"
-        )
+    both = halves()
+    for name, half in both.items():
+        num_words = sum(len(one.words) for one in half)
+        sys.stdout.write(f"{name}: {len(half)} utterances, {num_words} words\n")
     sys.stdout.write(
         "\n| set | strength | recall | false alarms per 100 words | word errors per 100 words |\n"
         "|---|--:|--:|--:|--:|\n"
     )
-    for half in both:
+    for name, half in both.items():
         for strength in strengths:
-            sys.stdout.write(row(half, strength) + "\n")
+            sys.stdout.write(row(name, half, strength) + "\n")
             sys.stdout.flush()
 
 
-def halves() -> Iterator[Half]:
+def halves() -> dict[str, list[Utterance]]:
     found = list(utterances())
-    vocabulary = (ROOT / "models/tiny/vocabulary.txt").read_text().split()
     middle = len(found) // 2
-    for name, some in (("development", found[:middle]), ("test", found[middle:])):
-        counts = Counter(word for one in some for word in one.words)
-        spoken = sorted(word for word, count in counts.items() if count <= MAX_COUNT)
-        others = [word for word in vocabulary if word not in counts]
-        random = np.random.default_rng(0)
-        unspoken = sorted(random.choice(others, min(len(spoken), len(others)), replace=False))
-        yield Half(name, some, tuple(spoken), tuple(unspoken))
+    sets = {"development": found[:middle], "test": found[middle:]}
+    return {name: list(with_terms(half)) for name, half in sets.items()}
+
+
+def with_terms(half: Sequence[Utterance]) -> Iterator[Utterance]:
+    vocabulary = (ROOT / "models/tiny/vocabulary.txt").read_text().split()
+    counts = Counter(word for one in half for word in one.words)
+    random = np.random.default_rng(0)
+    for one in half:
+        spoken = [word for word in dict.fromkeys(one.words) if counts[word] <= MAX_COUNT]
+        others = [word for word in vocabulary if word not in one.words]
+        unspoken = random.choice(others, NUM_UNSPOKEN, replace=False).tolist()
+        yield replace(one, terms=(*spoken, *unspoken))
 
 
 def utterances() -> Iterator[Utterance]:
@@ -104,26 +98,24 @@ def noisy(samples_N: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(samples_N + noise_N, -32768, 32767).astype(np.int16)
 
 
-def row(half: Half, strength: float) -> str:
+def row(name: str, half: Sequence[Utterance], strength: float) -> str:
     engine = EngineConfig(device="cpu", dtype="float32", num_slots=16, frames_per_pass=1)
-    terms = Terms((*half.spoken, *half.unspoken), strength)
-    transcriber = Transcriber.load(
-        ModelConfig(name="tiny", checkpoint=str(ROOT / "models/tiny")), engine, terms=terms
-    )
+    model = ModelConfig(name="tiny", checkpoint=str(ROOT / "models/tiny"))
+    transcriber = Transcriber.load(model, engine, terms=Terms((), strength, are_in_clips=True))
     found = spoken = false_alarms = num_words = num_errors = 0
-    given = [Clip(str(number), one.samples_N) for number, one in enumerate(half.utterances)]
+    given = [Clip(str(n), one.samples_N, terms=one.terms) for n, one in enumerate(half)]
     for one in transcriber.transcribe(given):
-        said = half.utterances[int(one.clip_id)].words
+        utterance = half[int(one.clip_id)]
         heard = [word.text for word in one.words]
-        num_words += len(said)
-        num_errors += distance(said, heard)
-        said_of, heard_of = Counter(said), Counter(heard)
-        for term in terms.texts:
+        num_words += len(utterance.words)
+        num_errors += distance(utterance.words, heard)
+        said_of, heard_of = Counter(utterance.words), Counter(heard)
+        for term in utterance.terms:
             spoken += said_of[term]
             found += min(said_of[term], heard_of[term])
             false_alarms += max(heard_of[term] - said_of[term], 0)
     return (
-        f"| {half.name} | {strength:g} | {found / spoken:.1%} of {spoken} "
+        f"| {name} | {strength:g} | {found / spoken:.1%} of {spoken} "
         f"| {100 * false_alarms / num_words:.1f} | {100 * num_errors / num_words:.1f} |"
     )
 
