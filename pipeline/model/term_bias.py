@@ -122,12 +122,12 @@ class StreamTermBias:
         self._strength, self._padding_tokens, self._nodes_S = strength, padding_tokens, nodes_S
         # Trie 0 is empty.
         shape = 3, num_tries + 1, MAX_EDGES
-        self._edges_3LE = torch.full(shape, NO_EDGE, dtype=torch.int64, device=device)
+        self._edges_3LE = torch.full(shape, NO_EDGE, dtype=torch.int32, device=device)
 
     def load(self, tries: Sequence[np.ndarray], upload: Callable[[np.ndarray], Tensor]) -> None:
         """The tries of a round, counted from 1."""
         if tries:
-            edges_3LE = np.full((3, len(tries), MAX_EDGES), NO_EDGE, np.int64)
+            edges_3LE = np.full((3, len(tries), MAX_EDGES), NO_EDGE, np.int32)
             for number, edges_E3 in enumerate(tries):
                 edges_3LE[:, number, : len(edges_E3)] = edges_E3.T
             self._edges_3LE[:, 1 : len(tries) + 1] = upload(edges_3LE)
@@ -136,7 +136,7 @@ class StreamTermBias:
         """What the next pieces of every slot's own terms get."""
         nodes_S = self._nodes_S[: len(logits_SV)]
         nodes_S.masked_fill_(is_fresh_S, ROOT)
-        from_SE, tokens_SE, _ = self._edges_3LE[:, tries_S]
+        from_SE, tokens_SE, _ = self._edges_3LE[:, tries_S].long()
         is_next_SE = (from_SE == ROOT) | (from_SE == nodes_S[:, None])
         bonus_SV = torch.zeros_like(logits_SV)
         _raise_to(bonus_SV, tokens_SE, is_next_SE * self._strength)
@@ -145,7 +145,7 @@ class StreamTermBias:
     def advance(self, tokens_S: Tensor, is_held_S: Tensor, tries_S: Tensor) -> None:
         """Follow the tokens that were output; a slot on hold stays where it is."""
         nodes_S = self._nodes_S[: len(tokens_S)]
-        from_SE, tokens_SE, to_SE = self._edges_3LE[:, tries_S]
+        from_SE, tokens_SE, to_SE = self._edges_3LE[:, tries_S].long()
         is_it_SE = tokens_SE == tokens_S[:, None]
         is_followed_SE = is_it_SE & (from_SE == nodes_S[:, None])
         is_begun_SE = is_it_SE & (from_SE == ROOT)

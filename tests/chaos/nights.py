@@ -132,7 +132,8 @@ class Storm:
         self._run_calmly(replace(calm, output=f"{calm.output}-alone", revise=False), "alone")
         self._expected = told(store_at(f"{calm.output}-alone", self.strikes.endpoint))
         if told(store) != self._expected:
-            self.complaints.append("calm nights do not end with the tables of one run")
+            difference = first_difference(told(store), self._expected)
+            self.complaints.append(f"calm nights do not end like one run: {difference}")
 
     def _run_calmly(self, attempt: Attempt, name: str) -> None:
         if self.strikes.end(attempt.begin(self.strikes.log(name)), name):
@@ -154,7 +155,8 @@ class Storm:
         self.num_looks += reader.num_looks
         complaints += [f"{name}: {one}" for one in reader.complaints]
         if told(store) != self._expected:
-            complaints.append(f"{name}: the tables are not those of one undisturbed run")
+            difference = first_difference(told(store), self._expected)
+            complaints.append(f"{name}: other tables than those of one run: {difference}")
         complaints += [f"{name}: {left}" for left in leftovers(attempt)]
         self.complaints += [*self.strikes.complaints[before:], *complaints]
         sys.stdout.write(f"{name}: {dict(self.strikes.struck)} {complaints or 'the same'}\n")
@@ -206,6 +208,17 @@ def told(store: Store) -> list[Row]:
                 about = {"table": table, "uri": name, "recording_id": None, "revision": None}
                 found.append(row | about | {"detail": None})
     return sorted(found, key=lambda row: (row["table"], row["uri"], row.get("shard") or -1))
+
+
+def first_difference(found: list[Row], expected: list[Row]) -> str:
+    names = [[(row["table"], row["uri"]) for row in rows] for rows in (found, expected)]
+    if names[0] != names[1]:
+        return f"{sorted(set(names[0]) ^ set(names[1]))}, {len(found)} and {len(expected)} rows"
+    for here, there in zip(found, expected, strict=True):
+        for column in here:
+            if here[column] != there[column]:
+                return f"{here['uri']}: {column} {here[column]!r:.200} and {there[column]!r:.200}"
+    return "none"
 
 
 def _num_done(store: Store) -> int:

@@ -76,7 +76,7 @@ def transcribe(*words):
             transcribe("revise=true", "revise.where=status ="),
             "'status =' does not work: it cannot be",
         ),
-        (transcribe("revise=true", "revise.where=colour='red'"), "colour"),
+        (transcribe("revise=true", "revise.where=colour == 'red'"), "colour"),
         (transcribe("terms.file=terms.txt"), "'Łódź' cannot be written in the model's pieces"),
         (transcribe("terms.file=none.txt"), "terms.file none.txt cannot be read"),
         (transcribe("terms.file=empty.txt"), "terms.file empty.txt has no terms"),
