@@ -89,6 +89,7 @@ class Recording:
     revision: int = 1  # number of the generation of the plan that asks for this transcript
     prompt: str | None = None  # text that the model gets ahead of it
     prompt_audio: str | None = None  # audio file that is encoded ahead of it
+    terms: tuple[str, ...] = ()  # names and rare words that decoding prefers in it
     extra: str | None = None  # other columns of the manifest, as JSON
 
     def __post_init__(self) -> None:

@@ -60,8 +60,9 @@ class RunSpec:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
-    night: Night = field(default_factory=Night)  # what it asks of the run that is there
-    retry: str = "passing"  # which failures of earlier attempts are retried
+    night: Night = field(
+        default_factory=lambda: Night(retry="passing")
+    )  # what it asks of the run that is there
     config_text: str = ""  # stored with the run for people to read; without secrets
 
     def work(self, pool: Pool, revision: int) -> Work:
@@ -117,7 +118,7 @@ def _attempt(store: Store, lease: Lease, spec: RunSpec, count: int) -> "Attempt"
         publisher.restore(retry)
         return publisher
 
-    publisher = restored(spec.retry)
+    publisher = restored(spec.night.retry)
     log.info("run %s begins or resumes", run.run_id, extra={"run_id": run.run_id})
     progress = _progress(store, publisher, index, run.run_id)
     writer = DirectWriter(store, lease.check)

@@ -51,6 +51,7 @@ class RunnerOptions:
     rounds_codec: bool = False  # on a GPU, products of Mimi's transformer to TF32
     reproducible: bool = False  # on a GPU, one shape for all that is encoded
     terms: TermTrie | None = None  # what decoding prefers
+    stream_terms: float | None = None  # the bonus of terms that streams bring; None: they may not
 
 
 DEFAULT_OPTIONS = RunnerOptions()

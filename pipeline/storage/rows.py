@@ -28,12 +28,14 @@ def recording_row(recording: Recording) -> Row:
     return {
         **{column: getattr(recording, name) for name, column in _COLUMN_OF.items()},
         "cuts_s": list(recording.cuts_s),
+        "terms": list(recording.terms),
     }
 
 
 def recording_of(row: Mapping[str, Any]) -> Recording:
     given = {name: row[column] for name, column in _COLUMN_OF.items()}
-    return Recording(**given | {"cuts_s": tuple(row["cuts_s"])})
+    lists = {name: tuple(row[name]) for name in ("cuts_s", "terms")}
+    return Recording(**given | lists)
 
 
 # A transcript has a `text` of its own.
