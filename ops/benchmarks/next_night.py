@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_session import connected
