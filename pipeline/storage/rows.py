@@ -32,7 +32,8 @@ def recording_row(recording: Recording) -> Row:
 
 
 def recording_of(row: Mapping[str, Any]) -> Recording:
-    given = {name: row[column] for name, column in _COLUMN_OF.items()}
+    # Tables of earlier versions lack the newest columns, all of which may be empty.
+    given = {name: row[column] for name, column in _COLUMN_OF.items() if column in row}
     return Recording(**given | {"cuts_s": tuple(row["cuts_s"])})
 
 
