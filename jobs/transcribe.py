@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING, OmegaConf
 
-from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig
+from nightscribe.budget import CURRENCIES, Limits, limits_of
 from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
@@ -49,7 +50,6 @@ from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import add_speakers
-from nightscribe.stopping import CURRENCIES, Limits, limits_of
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
@@ -62,9 +62,9 @@ from nightscribe.storage.sources import describe_skipped, recordings
 from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
-    from nightscribe.cluster.dataset import Stages
     from nightscribe.cluster.driver import RunSpec
     from nightscribe.cluster.progress import Progress
+    from nightscribe.cluster.ray_graph import Stages
     from nightscribe.model.checkpoints.open import Checkpoint
     from nightscribe.storage.run import Night
 
@@ -328,8 +328,8 @@ def _stages(
     config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts
 ) -> "Stages":
     from nightscribe.cluster.audio_reader import AudioReader
-    from nightscribe.cluster.dataset import Stages
-    from nightscribe.cluster.worker import ShardOptions
+    from nightscribe.cluster.ray_graph import Stages
+    from nightscribe.cluster.transcribing_actor import ShardOptions
     from nightscribe.model.prompting import Prompt
     from nightscribe.transcription.transcriber import Transcriber
 

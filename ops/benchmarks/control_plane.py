@@ -34,11 +34,11 @@ import numpy as np
 import pyarrow as pa
 
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.execution import Execution
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import DirectWriter
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import Cut, CutShard

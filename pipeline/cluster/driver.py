@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import ray
 
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, num_executors
-from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.execution import Execution, RunBrokenError, Work, check_ray
 from nightscribe.cluster.executors import Executors
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import DirectWriter
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.watchdog import Watchdog
 from nightscribe.publishing import Publisher

@@ -22,7 +22,7 @@ from torch import Tensor
 from nightscribe.engine.interface import Chunk
 from nightscribe.model.attention_ranking import fastest_backend
 from nightscribe.model.cpu_weights import pack
-from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey, GraphKey
+from nightscribe.model.cuda_graphs import CudaRuntime, EncoderKey, GraphKey
 from nightscribe.model.encoder_groups import (
     EncoderGroup,
     GroupShapes,

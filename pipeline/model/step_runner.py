@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.engine.interface import HOLD, NO_TOKEN, RoundInput, RoundOutput
-from nightscribe.model.cuda_runtime import GraphKey, PendingCopy, Upload
+from nightscribe.model.cuda_graphs import GraphKey, PendingCopy, Upload
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.model_runner import DEFAULT_OPTIONS, Codes, ModelRunner, RunnerOptions
 from nightscribe.model.sampling import (

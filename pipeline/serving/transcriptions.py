@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.errors import NightscribeError
 from nightscribe.records import Transcript, Word
 from nightscribe.rendering.document import RenderingConfig, monologue, utterances

@@ -22,11 +22,11 @@ from zlib import crc32
 
 import numpy as np
 
-from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import pool_for
 from nightscribe.cluster.rows import Cut

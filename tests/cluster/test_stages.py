@@ -18,7 +18,7 @@ from nightscribe.cluster.rows import (
     receipts_of,
     receipts_table,
 )
-from nightscribe.cluster.worker import CommitOptions, ShardOptions, TranscribingActor
+from nightscribe.cluster.transcribing_actor import CommitOptions, ShardOptions, TranscribingActor
 from nightscribe.records import Failure, Span
 from nightscribe.storage import parts
 from nightscribe.storage.local import LocalStore

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from nightscribe.audio.cut import FRAME_S
+from nightscribe.audio.segmentation import FRAME_S
 from nightscribe.cluster.attempt_registry import EngineSteps, RegistryHandle, this_node
 from nightscribe.cluster.commits import Committer
 from nightscribe.cluster.isolation import IsolationLock

@@ -17,7 +17,7 @@ from nightscribe.cluster.config import ClusterConfig
 from nightscribe.cluster.packet_plan import PacketPlan
 from nightscribe.cluster.read_tasks import Reader, ReadTask, TaskList, read_packets
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.worker import (
+from nightscribe.cluster.transcribing_actor import (
     ClipTranscriber,
     CommitOptions,
     ShardOptions,
