@@ -1,7 +1,7 @@
 """`nightscribe evaluate RUN`: score a run against reference transcripts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import MISSING
@@ -11,6 +11,7 @@ from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import clock, console
 from nightscribe.options import check_options, group, option
 from nightscribe.reading.evaluation import (
+    empty_transcripts,
     evaluate,
     files_to_evaluate,
     rows,
@@ -19,6 +20,8 @@ from nightscribe.reading.evaluation import (
 )
 from nightscribe.reading.references import References, read_references
 from nightscribe.reading.run_status import read_status, throughput_of
+from nightscribe.reading.speaker_evaluation import SpeakerEvaluation, evaluate_speakers
+from nightscribe.reading.speaker_references import read_rttm
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.result_tables import (
     open_run,
@@ -26,6 +29,7 @@ from nightscribe.storage.result_tables import (
     read_failures,
     read_transcripts,
 )
+from nightscribe.storage.store import Store
 
 MAX_NAMES = 3
 LEADERBOARD = "open ASR leaderboard of 2026"
@@ -33,13 +37,19 @@ LEADERBOARD = "open ASR leaderboard of 2026"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
-    """Score the transcripts of a run against references: word, character and translation errors."""
+    """Score a run against references: errors of words, characters, translations and speakers."""
 
     run: str = option(MISSING, "output of a run: a folder or s3://")
     reference: str | None = option(
         None,
-        "manifest with a column text or words, or a data set on the hub (ORGANISATION/NAME); "
-        "unset: the manifest that was transcribed",
+        "manifest with a column text, words or speaker_spans, or a data set on the hub "
+        "(ORGANISATION/NAME); unset: the manifest that was transcribed",
+    )
+    rttm: str | None = option(
+        None, "RTTM file of who speaks when, or a folder of them; recordings by name without suffix"
+    )
+    collar_s: float = option(
+        0.0, "seconds around each boundary of a reference that DER and JER leave out", minimum=0
     )
     split: str | None = option(None, "split of a data set on the hub; unset: all of it")
     language: str = option("en", "language of recordings whose manifest names none")
@@ -57,20 +67,40 @@ class EvaluateConfig:
 def evaluate_run(config: EvaluateConfig) -> int:
     store = open_run(config.run, config.s3)
     references = read_references(config.reference, config.split, config.s3)
+    if config.rttm is not None:
+        references = replace(references, spoken_by_name=read_rttm(config.rttm, config.s3))
     pairs = files_to_evaluate(
         read_transcripts(store), read_failures(store), references, config.language
     )
     compared = list(pairs)
-    if not compared:
-        raise ValueError(_nothing_to_score(config, next(published_uris(store), None)))
-    evaluation = evaluate(compared, config.translated, throughput_of(read_status(store)))
+    speakers = _speakers(store, references, config)
+    if not compared and not speakers.scores:
+        raise ValueError(_nothing_to_score(config, speakers, next(published_uris(store), None)))
+    throughput = throughput_of(read_status(store))
+    evaluation = evaluate(compared, config.translated, throughput, speakers)
     write_evaluation(store, evaluation)
     terminal = console()
     for table in _tables(totals(evaluation), rows(evaluation), config):
         terminal.print(table)
-    for sentence in _unused(references, references.not_used(one.reference for one in compared)):
+    unused = references.not_used(one.reference for one in compared)
+    for sentence in (*_unused(references, unused), *_not_told_apart(speakers)):
         terminal.print(sentence, soft_wrap=True)
     return 0
+
+
+def _speakers(store: Store, references: References, config: EvaluateConfig) -> SpeakerEvaluation:
+    failed = empty_transcripts(read_failures(store), references.num_channels())
+    return evaluate_speakers(
+        read_transcripts(store), failed, references, config.language, config.collar_s
+    )
+
+
+def _not_told_apart(speakers: SpeakerEvaluation) -> Iterator[str]:
+    if speakers.num_not_told_apart:
+        yield (
+            f"recordings whose speakers this run did not tell apart (speakers=on does): "
+            f"{speakers.num_not_told_apart:,}"
+        )
 
 
 def _unused(references: References, names: Sequence[str]) -> Iterator[str]:
@@ -82,7 +112,11 @@ def _unused(references: References, names: Sequence[str]) -> Iterator[str]:
         yield f"rows without a text or words: {references.num_without_text:,}"
 
 
-def _nothing_to_score(config: EvaluateConfig, uri: str | None) -> str:
+def _nothing_to_score(config: EvaluateConfig, speakers: SpeakerEvaluation, uri: str | None) -> str:
+    if speakers.num_not_told_apart:
+        return f"{config.run} did not tell speakers apart: transcribe with speakers=on"
+    if config.rttm is not None:
+        return f"{config.rttm} names no recording of {config.run}, such as {uri}"
     if config.reference is None:
         return f"{config.run} has no references; give reference=MANIFEST with columns uri and text"
     return f"{config.reference} has no reference for any recording of {config.run}, such as {uri}"
@@ -91,10 +125,18 @@ def _nothing_to_score(config: EvaluateConfig, uri: str | None) -> str:
 def _tables(
     total: dict[str, Any], by_recording: Sequence[dict[str, Any]], config: EvaluateConfig
 ) -> Iterator[Table]:
-    yield _rates_table(total)
+    if total["normalised"]["reference_words"]:
+        yield _rates_table(total)
     yield _facts_table(total)
+    if total["speakers"]:
+        yield _speakers_table(total["speakers"])
     worst = [row for row in by_recording if row.get("reference_words") is not None]
-    yield _worst_table(worst[: config.num_worst])
+    if worst:
+        yield _worst_table(worst[: config.num_worst])
+    spoken = [row for row in by_recording if row["diarization_error_rate"] is not None]
+    spoken.sort(key=lambda row: -row["diarization_error_rate"])
+    if spoken:
+        yield _worst_speakers_table(spoken[: config.num_worst])
     for title in ("substitutions", "deletions", "insertions"):
         if total[title]:
             yield _words_table(title, total[title][: config.num_confusions])
@@ -131,6 +173,34 @@ def _facts_table(total: dict[str, Any]) -> Table:
         table.add_row("error of word starts", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
         late_s, num_words = total["start_shift_median_s"], total["num_timed_words"]
         table.add_row("", f"shifted by {late_s:+.3f} s (median), {num_words:,} correct words")
+    return table
+
+
+def _speakers_table(total: dict[str, Any]) -> Table:
+    table = Table("speakers", "DER", "missed", "false alarm", "confused", "JER", "cpWER", "tcpWER")
+    seconds = [total[name] for name in ("missed_s", "false_alarm_s", "confused_s")]
+    table.add_row(
+        f"{total['num_rightly_counted']} of {total['num_recordings']} counts right",
+        _percent(total["diarization_error_rate"]),
+        *(
+            _percent(one_s / total["reference_s"] if total["reference_s"] else None)
+            for one_s in seconds
+        ),
+        _percent(total["jaccard_error_rate"]),
+        _percent(total["cp_word_error_rate"]),
+        _percent(total["tcp_word_error_rate"]),
+    )
+    return table
+
+
+def _worst_speakers_table(worst: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        Column("most errors of speakers", overflow="fold"), "DER", "cpWER", "speakers", "found"
+    )
+    for row in worst:
+        rates = (row["diarization_error_rate"], row["cp_word_error_rate"])
+        counts = (row["num_speakers"], row["num_speakers_found"])
+        table.add_row(row["uri"], *map(_percent, rates), *map(str, counts))
     return table
 
 

@@ -13,6 +13,7 @@ from nightscribe.records import Span, SpeakerSpan, Word
 from nightscribe.speakers.clustering import MAX_ROWS, ClusteringLimits, cluster
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import (
+    add_speakers,
     diarize,
     overlaps,
     speakers_of,
@@ -21,7 +22,9 @@ from nightscribe.speakers.diarization import (
 )
 from nightscribe.speakers.voices import voices_of
 from nightscribe.speakers.weights import load_networks
+from nightscribe.stitching import stitch
 from tests.speakers.made_up import centres, conversation, voice
+from tests.storage.records import heard_all, recording
 
 ON = SpeakersConfig(is_on=True)
 SAMPLES = Path("samples")
@@ -63,6 +66,14 @@ def test_at_most_as_many_speakers_as_allowed(num_voices):
 def test_at_least_as_many_speakers_as_asked_for(num_voices):
     voices = conversation([0] * num_voices, 1)
     assert len(set(heard(voices, replace(ON, min=2, min_speaker_s=0.0)))) == 2
+
+
+@pytest.mark.parametrize("num_voices", [8, 48])
+def test_the_number_of_the_manifest_counts_before_that_of_the_run(num_voices):
+    voices = tuple(conversation([n % 4 for n in range(num_voices)], 4))
+    heard = stitch(heard_all(recording("talk", num_speakers=3), 1))
+    told_apart = add_speakers(replace(heard, voices=voices), replace(ON, max=2))
+    assert [one.name for one in told_apart.speakers] == ["speaker-1", "speaker-2", "speaker-3"]
 
 
 def test_a_voice_too_short_to_be_a_speaker_joins_another():
