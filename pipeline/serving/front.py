@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.device import device_of
 from nightscribe.model.prompting import SpeechProcessor
 from nightscribe.serving import kyutai, realtime, transcriptions
 from nightscribe.serving.access import Access
@@ -33,6 +34,9 @@ PAGE_POLICY = (
 )
 DRAIN_CHECK_S = 0.1
 RETRY_AFTER_S = "1"
+# A stream that is behind makes at most this many steps while others wait.
+LIVE_ROUND_STEPS = 4
+CPU_SLOTS = 16
 
 Handler = Callable[[web.Request, Backend], Awaitable[web.StreamResponse]]
 
@@ -60,7 +64,7 @@ async def start_backend(settings: ServerSettings) -> Backend:
     metrics, mimi = Metrics(), checkpoint.config.mimi
     engine = EngineClient(
         settings.model,
-        settings.engine,
+        live_engine(settings.engine),
         frame_samples=mimi.frame_samples,
         num_heads=checkpoint.config.language_model.num_vad_heads,
         ring_frames=max(2, round(settings.serving.buffer_s * mimi.frame_rate_hz)),
@@ -90,6 +94,15 @@ async def start_backend(settings: ServerSettings) -> Backend:
     )
 
 
+def live_engine(asked: EngineConfig) -> EngineConfig:
+    """One frame a pass, short rounds, and on a CPU few slots: each costs its time."""
+    num_slots = asked.num_slots
+    if num_slots is None and device_of(asked.device).type == "cpu":
+        num_slots = CPU_SLOTS
+    round_steps = min(asked.round_steps, LIVE_ROUND_STEPS)
+    return replace(asked, frames_per_pass=1, round_steps=round_steps, num_slots=num_slots)
+
+
 @dataclass(slots=True, eq=False)
 class Server:
     """A listening server over a backend."""
@@ -104,7 +117,11 @@ class Server:
     async def start(cls, backend: Backend) -> "Server":
         config = backend.config
         runner = web.AppRunner(
-            application(backend), access_log=None, handler_cancellation=True, shutdown_timeout=5
+            application(backend),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=5,
+            keepalive_timeout=config.request_s,
         )
         await runner.setup()
         site = web.TCPSite(runner, config.host, config.port, backlog=1024)
@@ -169,7 +186,7 @@ def application(backend: Backend) -> web.Application:
     app.router.add_get("/health", bound(_health))
     app.router.add_get("/v1/models", bound(transcriptions.models))
     app.router.add_post("/v1/audio/transcriptions", bound(transcriptions.transcribe))
-    app.router.add_get("/v1/realtime", bound(realtime.serve_socket), allow_head=False)
+    app.router.add_get(realtime.PATH, bound(realtime.serve_socket), allow_head=False)
     app.router.add_get("/", bound(_page))
     app.router.add_get("/{name:live\\.(?:js|css)}", bound(_page))
     return app

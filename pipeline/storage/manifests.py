@@ -31,6 +31,7 @@ COLUMNS = {
     "cuts_s": ("cuts_s", "cuts"),
     "prompt": ("prompt",),
     "prompt_audio": ("prompt_audio",),
+    "terms": ("terms",),
     "size_bytes": ("size_bytes",),
     "version": ("version",),
 }
@@ -202,6 +203,14 @@ def _cuts(value: Any, where: str) -> tuple[float, ...]:
     return cuts_s
 
 
+def _terms(value: Any, where: str) -> tuple[str, ...]:
+    """A list, or text with semicolons between; each term once."""
+    listed = value.split(";") if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise ValueError(f"{where}: terms is {value!r:.60}, expected a list, or text such as a; b")
+    return tuple(dict.fromkeys(one.strip() for one in listed if one.strip()))
+
+
 def _whole(value: Any) -> int:
     number = float(value)
     if not number.is_integer():
@@ -262,6 +271,7 @@ CELLS: dict[str, Callable[[Any, str], Any]] = {
     "words": timed_words,
     "speaker_spans": _speaker_spans,
     "cuts_s": _cuts,
+    "terms": _terms,
 }
 
 READERS: dict[str, Callable[[BinaryIO], Iterator[Any]]] = {
