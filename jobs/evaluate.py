@@ -28,6 +28,7 @@ from nightscribe.storage.result_tables import (
 )
 
 MAX_NAMES = 3
+LEADERBOARD = "open ASR leaderboard of 2026"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,7 @@ def _tables(
 
 def _rates_table(total: dict[str, Any]) -> Table:
     table = Table("", "corpus WER", "mean WER", "CER", "words", "sub", "del", "ins")
-    scores = {"normalised": total["normalised"], "raw": total["raw"]}
+    scores = {"Whisper's normaliser": total["normalised"], "raw": total["raw"]}
     if len(total["by_language"]) > 1:
         scores |= total["by_language"]
     for name, score in scores.items():
@@ -109,6 +110,9 @@ def _rates_table(total: dict[str, Any]) -> Table:
         counts = ("reference_words", "substitutions", "deletions", "insertions")
         shown = [*(_percent(score[key]) for key in rates), *(str(score[key]) for key in counts)]
         table.add_row(name, *shown)
+    if leaderboard := total["leaderboard_2026"]:
+        rate, num_words = leaderboard["word_error_rate"], leaderboard["reference_words"]
+        table.add_row(f"{LEADERBOARD}, English", _percent(rate), "", "", str(num_words))
     return table
 
 

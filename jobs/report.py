@@ -38,6 +38,7 @@ class ReportConfig:
 
     run: str = option(MISSING, "output of a run: a folder or s3://")
     title: str | None = option(None, "heading of the report; unset: the name of the run")
+    speakers: list[str] = option([], "names of the channels, as in [Agent,Customer]")
     max_pages: int = option(
         100, "recordings with a page of their own, suspicious ones first", minimum=0
     )
@@ -79,6 +80,7 @@ def _report(store: Store, config: ReportConfig) -> Report:
         dict(run.settings) if run else {},
         read_totals(store),
         _audio_loader(config),
+        config.speakers,
     )
 
 

@@ -41,10 +41,11 @@ from nightscribe.jobs.shell.notifications import (
     notify_end,
     notify_failure,
 )
+from nightscribe.jobs.shell.recording_terms import RecordingTerms
 from nightscribe.jobs.shell.run_options import FailuresConfig, ReviseConfig
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.model.terms_config import TermsConfig
+from nightscribe.model.terms_config import Terms, TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
@@ -161,20 +162,34 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
+    own_terms = RecordingTerms(checkpoint.tokenizer)
+    _check_terms(config, checkpoint)
     revision = Revision(config.revise.where) if config.revise.on else None
     check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
         display.begin("listing recordings")
         with (
-            _compared(store, found, config, skipped) as (path, night),
+            _compared(store, own_terms.checked(found), config, skipped) as (path, night),
             stopped_by_signals() as stop,
         ):
             display.begin("comparing with earlier results")
-            spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
+            own_terms.are_there |= night.compared is not None and night.compared.has_terms()
+            terms = own_terms.with_those_of_the_run(config.terms)
+            spec = replace(run_spec(config, checkpoint, prompts, path, terms), night=night)
             progress, receipt = _attempt(config, store, spec, stop, run_log, display)
     display.summarise(progress, describe_receipt(receipt))
     return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
+
+
+def _check_terms(config: TranscribeConfig, checkpoint: "Checkpoint") -> None:
+    """Of the run; those of recordings are checked while they are listed."""
+    from nightscribe.transcription.transcriber import term_trie
+
+    terms = config.terms.read()
+    if terms is not None:
+        terms.check_passes(config.engine.frames_per_pass)
+        term_trie(terms, checkpoint.tokenizer)
 
 
 def _attempt(
@@ -280,15 +295,16 @@ def _compared(
         write_plan(plan(before.unseen(found), ContentHasher(), config.planning), path)
         if skipped:
             log.warning(
-                "%d files were skipped, by suffix: %s; a pattern such as input='FOLDER/**' takes "
+                "skipped by suffix: %s (%d in all); a pattern such as input='FOLDER/**' takes "
                 "every file",
-                skipped.total(),
                 describe_skipped(skipped),
+                skipped.total(),
             )
         night = Night(
             missing=config.missing,
             max_dropped_share=config.max_dropped_share,
             revision=Revision(config.revise.where) if config.revise.on else None,
+            retry=config.failures.retry,
             order=config.order,
             compared=before,
         )
@@ -302,21 +318,27 @@ def engine_of(config: TranscribeConfig) -> EngineConfig:
 
 
 def run_spec(
-    config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts, plan_path: Path
+    config: TranscribeConfig,
+    checkpoint: "Checkpoint",
+    prompts: LanguagePrompts,
+    plan_path: Path,
+    terms: Terms | None = None,
 ) -> "RunSpec":
     """Everything that the driver needs to know."""
     from nightscribe.cluster.driver import RunSpec
+
+    if terms is not None:
+        terms.check_passes(config.engine.frames_per_pass)
 
     return RunSpec(
         plan=plan_path,
         settings=settings(config, checkpoint, prompts),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
-        stages=_stages(config, checkpoint, prompts),
+        stages=_stages(config, checkpoint, prompts, terms),
         examine=partial(_examined, guards=config.guards, speakers=config.speakers),
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
-        retry=config.failures.retry,
     )
 
 
@@ -325,7 +347,10 @@ def _examined(transcript: Transcript, guards: GuardsConfig, speakers: SpeakersCo
 
 
 def _stages(
-    config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts
+    config: TranscribeConfig,
+    checkpoint: "Checkpoint",
+    prompts: LanguagePrompts,
+    terms: Terms | None,
 ) -> "Stages":
     from nightscribe.cluster.audio_reader import AudioReader
     from nightscribe.cluster.ray_graph import Stages
@@ -349,7 +374,7 @@ def _stages(
             engine_of(config),
             config.guards,
             config.speakers,
-            config.terms.read(),
+            terms,
         ),
         output=config.output,
         s3=config.s3,

@@ -44,12 +44,13 @@ measure machine 25
 # The settings of the project would need more packages.
 stage kernel-tests 45 "$python" -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider \
     -q -rs tests/model/test_on_gpu.py
-measure attention 35
-measure profiles 40
+measure attention 30
+measure sweep 40
+measure profiles 30
 measure codec 30
 for size in $(echo "$sizes" | tr , ' '); do
     stage "workloads-$size" 70 "$python" -m ops.benchmarks.gpu.workloads "$folder" "$size" "$device"
 done
-measure peers 60
-measure curve 60
+measure peers 55
+measure curve 50
 "$python" -m ops.benchmarks.gpu.summary "$folder" "$sizes" "$device"

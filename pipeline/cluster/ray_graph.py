@@ -126,6 +126,8 @@ def _set_up_context() -> None:
     context.target_max_block_size = 1
     # They warn of workers that take more memory than was asked for.
     context.issue_detectors_config.detectors = []
+    # A thread for each packet that measures the memory of its worker every second.
+    context.memory_usage_poll_interval_s = None
     # The watchdog knows more about a run that has stalled.
     context.execution_no_progress_timeout_s = -1
     context.max_consecutive_actor_init_deaths = ACTOR_INIT_DEATHS

@@ -81,6 +81,7 @@ class ShardOptions:
             samples_N=cut.samples_N,
             domain=recording.domain,
             prompt=self._prompt(recording),
+            terms=recording.terms,
             speech=cut.speech,
         )
 

@@ -17,12 +17,14 @@ from nightscribe.reading.references import FileKey, Reference, References, file_
 from nightscribe.reading.run_status import SCORES_KEY, TOTALS_KEY, RunThroughput
 from nightscribe.records import Failure, Recording, Transcript
 from nightscribe.scoring.bleu import BleuScore, score_bleu
+from nightscribe.scoring.leaderboard import LeaderboardScore, score_leaderboard
 from nightscribe.scoring.word_errors import (
     CorpusScore,
     PairScore,
     TextPair,
     as_written,
     combine_scores,
+    is_english,
     normaliser,
     score_corpus,
 )
@@ -53,6 +55,7 @@ class Evaluation:
     raw: CorpusScore
     normalised: CorpusScore
     by_language: Mapping[str, CorpusScore]
+    leaderboard: LeaderboardScore | None  # of the English files; None if there are none
     translation: BleuScore | None
     times: TimeErrors | None
     throughput: RunThroughput
@@ -94,11 +97,13 @@ def evaluate(
         language: score_corpus(pairs, normaliser(language))
         for language, pairs in _by_language(transcribed).items()
     }
+    english = [one.pair for one in transcribed if is_english(one.language)]
     return Evaluation(
         files=tuple(files),
         raw=score_corpus([one.pair for one in transcribed], as_written),
         normalised=combine_scores(by_language.values()),
         by_language=by_language,
+        leaderboard=score_leaderboard(english) if english else None,
         translation=score_bleu(translated) if translated else None,
         times=time_errors([shift_s for one in transcribed for shift_s in one.shifts_s]),
         throughput=throughput or RunThroughput(),
@@ -192,6 +197,7 @@ def totals(evaluation: Evaluation) -> dict[str, Any]:
         "occupancy": evaluation.throughput.occupancy,
         "normalised": _rates(evaluation.normalised),
         "raw": _rates(evaluation.raw),
+        "leaderboard_2026": _leaderboard_rates(evaluation.leaderboard),
         "by_language": {name: _rates(score) for name, score in evaluation.by_language.items()},
         "bleu": translation.bleu if translation else None,
         "bleu_signature": translation.signature if translation else None,
@@ -242,6 +248,16 @@ def _rates(score: CorpusScore) -> dict[str, Any]:
         "substitutions": score.words.substitutions,
         "deletions": score.words.deletions,
         "insertions": score.words.insertions,
+    }
+
+
+def _leaderboard_rates(score: LeaderboardScore | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    return {
+        "word_error_rate": score.rate,
+        "reference_words": score.num_reference,
+        "errors": score.num_errors,
     }
 
 

@@ -59,7 +59,8 @@ class RecordingPage:
     status: str
     reasons: tuple[str, ...] = ()
     language: str | None = None
-    words: tuple[Word, ...] = ()
+    speakers: tuple[str, ...] = ()  # their names, where there are several
+    words: tuple[Word, ...] = ()  # of several speakers by turns, else by start
     speech: tuple[Span, ...] = ()
     findings: tuple[Finding, ...] = ()
     word_error_rate: float | None = None

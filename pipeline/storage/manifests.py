@@ -29,6 +29,7 @@ COLUMNS = {
     "cuts_s": ("cuts_s", "cuts"),
     "prompt": ("prompt",),
     "prompt_audio": ("prompt_audio",),
+    "terms": ("terms",),
     "size_bytes": ("size_bytes",),
     "version": ("version",),
 }
@@ -140,6 +141,8 @@ def _value(name: str, value: Any, where: str) -> Any:
         return timed_words(value, where)
     if name == "cuts_s":
         return _cuts(value, where)
+    if name == "terms":
+        return _terms(value, where)
     kind: Callable[[Any], Any] = (
         _seconds if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
     )
@@ -175,6 +178,14 @@ def _cuts(value: Any, where: str) -> tuple[float, ...]:
     if not all(map(math.isfinite, cuts_s)):
         raise ValueError(f"{where}: cuts_s is {value!r}, expected seconds, such as 61.5 120")
     return cuts_s
+
+
+def _terms(value: Any, where: str) -> tuple[str, ...]:
+    """A list, or text with semicolons between; each term once."""
+    listed = value.split(";") if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise ValueError(f"{where}: terms is {value!r:.60}, expected a list, or text such as a; b")
+    return tuple(dict.fromkeys(one.strip() for one in listed if one.strip()))
 
 
 def _whole(value: Any) -> int:

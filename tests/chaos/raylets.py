@@ -87,10 +87,10 @@ class Raylets:
         return self._cluster.address
 
     @retry(stop=stop_after_attempt(5), reraise=True)
-    def join(self) -> None:
+    def join(self, **resources: float) -> None:
         """One more node; on a busy machine Ray sometimes gives up waiting for it."""
         node = self._cluster.add_node(
-            num_cpus=self._cpus_each, object_store_memory=OBJECT_STORE_BYTES
+            **{"num_cpus": self._cpus_each, "object_store_memory": OBJECT_STORE_BYTES, **resources}
         )
         self.nodes.append(node)
 

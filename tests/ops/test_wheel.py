@@ -49,6 +49,7 @@ def test_the_wheel_has_one_top_level_name(wheel):
         "nightscribe/conf/transcribe.yaml",
         "nightscribe/conf/model/tiny.yaml",
         "nightscribe/benchmarks/results/README.md",
+        "nightscribe/scoring/leaderboard_2026.json",
     ],
 )
 def test_the_wheel_has_code_configs_and_data(wheel, name):

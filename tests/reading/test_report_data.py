@@ -9,7 +9,7 @@ from nightscribe.reading.report_data import build_report, progress_of, summarize
 from nightscribe.reading.run_status import read_status, read_totals, read_word_error_rates
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import read_failures, read_transcripts
-from tests.reading.runs import STALL, failure, publish_archive, transcript
+from tests.reading.runs import STALL, call, failure, publish_archive, speak, transcript
 
 HISTORY = [[0.0, 0.0, None], [60.0, 6_000.0, 0.8], [120.0, 18_000.0, 0.9]]
 
@@ -36,7 +36,7 @@ def by_name(facts_or_shares, value):
 def test_everything_in_the_tables_is_counted(store):
     content = report(store)
     assert by_name(content.recordings_by_status, "amount") == {
-        "ok": 4,
+        "ok": 3,
         "failed": 2,
         "partial": 1,
         "empty": 1,
@@ -45,7 +45,7 @@ def test_everything_in_the_tables_is_counted(store):
     assert by_name(content.findings_by_guard, "amount") == {"stall": 1}
     assert set(by_name(content.seconds_by_folder, "amount")) == {"/a", "/a/talks", "/a/calls"}
     assert by_name(content.headline, "value") | {} == {
-        "recordings": "8",
+        "recordings": "7",
         "minutes of audio": "0.3",
         "words": "23",
         "times real time": "150.0",
@@ -59,10 +59,10 @@ def test_failures_and_suspicious_recordings_come_first(store):
     names = [page.name for page in report(store).pages]
     assert sorted(names[:2]) == ["/a/broken.mp3", "/a/x.mp3"]
     assert names[2] == "/a/talks/two.mp3"
-    assert len(names) == 8
+    assert len(names) == 7
     few = report(store, max_pages=2)
     assert [page.name for page in few.pages[2:]] == ["/a/talks/two.mp3", "/a/empty.wav"]
-    assert few.num_recordings == 8
+    assert few.num_recordings == 7
 
 
 def test_an_evaluation_shows_in_the_report(store):
@@ -89,13 +89,54 @@ def test_times_on_a_page_count_from_where_the_recording_starts():
     assert moved.name == "/a.wav from 0.25 s"
 
 
+def page_of(channels, speakers=(), load_audio=lambda *_: None):
+    summary = summarize_run(channels, [], {}, 9)
+    (page,) = build_report("t", "now", summary, {}, {}, None, load_audio, speakers).pages
+    return page
+
+
+def test_the_channels_of_a_file_are_one_page_on_which_they_take_turns():
+    agent, caller = call()
+    caller = replace(caller, words=speak("It is me.", 0.45))
+    played = []
+    page = page_of([caller, agent], ["Agent"], lambda recording, _: played.append(recording))
+    spoken = [(word.speaker, word.text) for word in page.words]
+    agent_says = [("Agent", word) for word in ("Hello.", "Who", "is", "there?")]
+    caller_says = [("Speaker 2", word) for word in ("It", "is", "me.")]
+    assert spoken == agent_says[:1] + agent_says[1:] + caller_says or (
+        spoken == agent_says[:1] + caller_says + agent_says[1:]
+    )
+    assert page.speakers == ("Agent", "Speaker 2")
+    assert (page.name, [one.channel for one in played]) == ("/a/calls/7.wav", [None])
+    assert page.speech == tuple(sorted([*agent.speech, *caller.speech]))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (("ok", "empty"), "ok"),
+        (("empty", "empty"), "empty"),
+        (("ok", "partial"), "partial"),
+        (("redecoded", "ok"), "redecoded"),
+    ],
+)
+def test_a_silent_channel_does_not_make_a_file_empty(statuses, expected):
+    channels = [
+        replace(one, status=status, reasons=(f"is {status}",))
+        for one, status in zip(call(), statuses, strict=True)
+    ]
+    page = page_of(channels)
+    assert page.status == expected
+    assert page.reasons == (f"Speaker 1: is {statuses[0]}", f"Speaker 2: is {statuses[1]}")
+
+
 def test_a_run_without_a_status_has_no_progress(tmp_path):
     assert read_status(open_store(str(tmp_path), S3Config())) == {}
 
 
 def test_a_recording_that_is_twice_in_the_tables_of_a_killed_run_ends_no_report():
     twice = [transcript("/a.wav", text) for text in ("well then", "well now")]
-    assert summarize_run(twice, [], {}, 9).most_suspicious() == twice
+    assert summarize_run(twice, [], {}, 9).most_suspicious() == [[one] for one in twice]
     assert len(summarize_run(twice, [], {}, 1).most_suspicious()) == 1
 
 

@@ -100,6 +100,16 @@ def full_report():
                 findings=(stall,),
                 reasons=("stall at 4.0-7.0 s: 9.0 s of speech without a word",),
             ),
+            page(
+                "d4",
+                "1974/call.wav",
+                speakers=("Agent", "Caller"),
+                words=(
+                    Word("hello", 0.0, 0.4, 0.9, speaker="Agent"),
+                    Word("there", 2.0, 2.4, 0.9, speaker="Agent"),
+                    Word("yes", 1.0, 1.4, 0.9, speaker="Caller"),
+                ),
+            ),
             RecordingPage(
                 recording_id="c3", name="1974/silent.wav", duration_s=3.0, status="empty"
             ),

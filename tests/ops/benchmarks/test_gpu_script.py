@@ -28,6 +28,7 @@ STAGES = (
     "machine",
     "kernel-tests",
     "attention",
+    "sweep",
     "profiles",
     "codec",
     "workloads-toy",

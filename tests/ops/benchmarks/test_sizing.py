@@ -26,7 +26,8 @@ def test_the_costs_are_those_of_the_measurement():
 
 def test_twice_the_gpus_take_half_the_time_and_twice_the_cores():
     one, two = (
-        needs(Archive(hours=1000, shard_s=45.0, num_gpus=n), Measured(), Assumed()) for n in (8, 16)
+        needs(Archive(hours=1000, shard_s=45.0, file_s=60.0, num_gpus=n), Measured(), Assumed())
+        for n in (8, 16)
     )
     assert (one["time"], two["time"]) == ("0.1 h", "0.0 h")
     assert one["shards"].startswith("0 million, 356 a second")
