@@ -40,8 +40,9 @@ def _actions() -> dict[str, Callable]:
     from nightscribe.model.step_runner import StepRunner
 
     torch.set_num_threads(1)
-    measurements, queueing = _module("measurements", "step_curve"), import_module(
-        "ops.benchmarks.queueing"
+    measurements, queueing = (
+        _module("measurements", "step_curve"),
+        import_module("ops.benchmarks.queueing"),
     )
     config, cpu = config_of("small"), torch.device("cpu")
     actions: dict[str, Callable] = {}
