@@ -53,4 +53,5 @@ for size in $(echo "$sizes" | tr , ' '); do
 done
 measure peers 55
 measure curve 50
+measure speech 20
 "$python" -m ops.benchmarks.gpu.summary "$folder" "$sizes" "$device"

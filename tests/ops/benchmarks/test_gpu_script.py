@@ -34,6 +34,7 @@ STAGES = (
     "workloads-toy",
     "peers",
     "curve",
+    "speech",
 )
 
 
