@@ -21,7 +21,10 @@ def speech_output(out: str, rate_hz: int) -> Iterator[Play]:
         yield _write
         return
     with extras_named("speak"):
-        import sounddevice
+        try:
+            import sounddevice
+        except OSError as error:
+            raise OSError(f"speakers need the system library PortAudio: {error}") from None
     try:
         stream = sounddevice.OutputStream(samplerate=rate_hz, channels=1, dtype="int16")
     except sounddevice.PortAudioError as error:

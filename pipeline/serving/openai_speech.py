@@ -13,6 +13,7 @@ from nightscribe.audio.encode import as_int16
 from nightscribe.audio.encode_live import LiveEncoder
 from nightscribe.errors import NightscribeError
 from nightscribe.model.checkpoints.settings import CheckpointError
+from nightscribe.serving.engine_client import EngineError
 from nightscribe.serving.files import BusyError
 from nightscribe.serving.speaking import SpeechBackend, SpokenText
 from nightscribe.serving.transcriptions import RequestError, with_openai_errors
@@ -72,8 +73,7 @@ async def audio_response(
     reason = "failed"
     try:
         with backend.counted():
-            for voice in spoken.voices:
-                await backend.fetch_voice(voice)
+            await _check(backend, spoken, text)
             spoken.speak(text)
             sound = _encoded(backend, spoken, format)
             first = await anext(sound, b"")
@@ -85,8 +85,6 @@ async def audio_response(
             await response.write_eof()
             reason = "spoken"
             return response
-    except CheckpointError as error:
-        raise RequestError(str(error), "voice") from None
     except (ConnectionError, asyncio.CancelledError):
         reason = "client"
         raise
@@ -95,8 +93,21 @@ async def audio_response(
         spoken.log_end(protocol, reason)
 
 
+async def _check(backend: SpeechBackend, spoken: SpokenText, text: str) -> None:
+    """Say what is wrong while the status can still say it."""
+    try:
+        for voice in spoken.voices:
+            await backend.fetch_voice(voice)
+    except CheckpointError as error:
+        raise RequestError(str(error), "voice") from None
+    try:
+        await asyncio.to_thread(backend.speaker.entries, (text,))
+    except NightscribeError as error:
+        raise RequestError(str(error), "input") from None
+
+
 async def _encoded(backend: SpeechBackend, spoken: SpokenText, format: str) -> AsyncIterator[bytes]:
-    """Pieces of the file; raises RequestError for a text that cannot be spoken."""
+    """Pieces of the file."""
     if format == "pcm":
         async for samples_N in _samples(spoken):
             yield as_int16(samples_N).astype("<i2").tobytes()
@@ -129,7 +140,7 @@ async def _samples(spoken: SpokenText) -> AsyncIterator[Any]:
             if len(output.samples_N):
                 yield output.samples_N
     except NightscribeError as error:
-        raise RequestError(str(error), "input") from None
+        raise EngineError(str(error)) from None
 
 
 async def _content(request: web.Request) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from nightscribe.serving.access import Access
 from nightscribe.serving.config import ServingConfig
 from nightscribe.serving.speech_metrics import SpeechMetrics
 from nightscribe.serving.websockets import ClientSocket, going_away
+from nightscribe.speech.batch import Speaker
 from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
 from nightscribe.speech.engine import SpeechEngine, SpeechOutput, SpeechStream
 from nightscribe.speech.requests import SpeechRequest
@@ -52,8 +53,8 @@ class SpeechBackend:
     decode: DecodeConfig
     access: Access
     metrics: SpeechMetrics
+    speaker: Speaker
     engine: SpeechEngine
-    voices: Voices
     default_voice: str
     sample_rate_hz: int
     frame_rate_hz: float
@@ -62,6 +63,10 @@ class SpeechBackend:
     sockets: set[ClientSocket] = field(default_factory=set)  # of texts that are being spoken
     num_open: int = 0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def voices(self) -> Voices:
+        return self.speaker.voices
 
     @property
     def num_slots(self) -> int:
@@ -220,8 +225,8 @@ def load_speech(
         decode=decode,
         access=Access(config),
         metrics=SpeechMetrics(),
+        speaker=synthesizer.speaker,
         engine=SpeechEngine(synthesizer.batch()),
-        voices=voices,
         default_voice=settings.voice,
         sample_rate_hz=mimi.sample_rate_hz,
         frame_rate_hz=mimi.frame_rate_hz,

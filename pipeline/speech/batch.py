@@ -3,6 +3,7 @@
 S slots, F frames, K codebooks, P frames of an audio prompt.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,6 +37,10 @@ class Speaker:
     script: ScriptOptions
     guidance: float | None
 
+    def entries(self, turns: Sequence[str]) -> list[Entry]:
+        """The words and breaks of a text; raises ScriptError if it cannot be spoken."""
+        return script_entries(turns, self.tokenizer.encode, self.script)
+
     @property
     def delay_steps(self) -> int:
         """Steps from a text token until its frame of audio has all its codes."""
@@ -68,7 +73,7 @@ class Batch:
 
         Raises NightscribeError for a text or a voice that cannot be spoken.
         """
-        entries = self._entries(request) if is_whole or request.turns else []
+        entries = self.speaker.entries(request.turns) if is_whole or request.turns else []
         slot = next(slot for slot in range(self.num_slots) if slot not in self.running)
         voices = [self.speaker.voices[name] for name in request.voices]
         prompt_PK = _prompt_of(voices)
@@ -132,9 +137,6 @@ class Batch:
         rate_hz, first = self.speaker.script.frame_rate_hz, utterance.num_prompt_frames
         start_s, end_s = ((step - first) / rate_hz for step in (fed.start_step, fed.end_step))
         return SpokenWord(fed.entry.text, start_s, end_s, is_break=not fed.entry.tokens)
-
-    def _entries(self, request: SpeechRequest) -> list[Entry]:
-        return script_entries(request.turns, self.speaker.tokenizer.encode, self.speaker.script)
 
     def _text(
         self,

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-# A tag holds a space, and may come in two pieces.
-_OPEN_TAG = re.compile(r"<[^>]{0,40}$")
-_WHITE_SPACE = re.compile(r"\s")
+# A break ends a word, too; the space inside of it does not.
+_END_OF_WORD = re.compile(r"<break\s[^<>]{0,30}>|\s")
+_OPEN_BREAK = re.compile(r"<(?:b(?:r(?:e(?:a(?:k(?:\s[^<>]{0,30})?)?)?)?)?)?$")
 
 
 @dataclass(slots=True)
@@ -17,14 +17,9 @@ class WordBuffer:
     def add(self, text: str) -> str:
         """Everything up to the last word that has surely ended."""
         text = self._rest + text
-        tag = _OPEN_TAG.search(text)
-        end = max(
-            (
-                found.end()
-                for found in _WHITE_SPACE.finditer(text, 0, tag.start() if tag else len(text))
-            ),
-            default=0,
-        )
+        opened = _OPEN_BREAK.search(text)
+        ends = _END_OF_WORD.finditer(text, 0, opened.start() if opened else len(text))
+        end = max((found.end() for found in ends), default=0)
         self._rest = text[end:]
         return text[:end]
 

@@ -14,7 +14,7 @@ from nightscribe.transcription.transcriber import Transcriber
 from tests.speech.checkpoints import write_speech_checkpoint, write_voice
 
 ROWS = [
-    {"id": "a", "text": "one two three four"},
+    {"id": "a", "text": "the scribe writes on"},
     {"id": "b", "text": "he counts the waves"},
     {"id": "c", "text": ""},
 ]
