@@ -26,7 +26,7 @@ NUM_GPUS = 2
 STORE_BYTES = 500 * 2**20
 SCRAPED_S = 12.0  # raylets report every few seconds
 METRIC = "ray_object_manager_bytes"
-LAYOUTS = {
+LAYOUTS: dict[str, list[dict[str, float]]] = {
     "nodes with a GPU decode": [{"num_gpus": 1, "num_cpus": 3}] * NUM_GPUS,
     "only nodes without a GPU decode": [
         *[{"num_gpus": 1, "num_cpus": 0.5}] * NUM_GPUS,
