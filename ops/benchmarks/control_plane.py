@@ -180,8 +180,8 @@ def _finished(store: Store, names: list[str]) -> None:
         write_table(store, TRANSCRIPTS_FOLDER, published)
     for start in range(0, len(names), SHARDS_IN_A_MERGED_PART):
         some = sorted(names[start : start + SHARDS_IN_A_MERGED_PART])
-        columns = {"shard_index": [0] * len(some), "is_last": [True] * len(some)}
-        table = _with_nulls(PARTS_SCHEMA, recording_id=some, **columns)
+        first, last = [0] * len(some), [True] * len(some)
+        table = _with_nulls(PARTS_SCHEMA, recording_id=some, shard_index=first, is_last=last)
         write_table(store, parts.folder_of(1), table)
 
 
