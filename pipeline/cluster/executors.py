@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nightscribe.cluster.execution import Execution, RunBrokenError, Work, cause_of
@@ -140,6 +140,7 @@ class _Member:
     written: list[tuple[str, ...]] = field(default_factory=list)  # told with the next call
     num_left: int | None = None  # known when it has ended
     num_lost: int = 0  # one after the other, before any of them committed a shard
+    asked: ray.ObjectRef | None = None  # a report that has not come yet
     restored: Future[Publisher] | None = None  # for the one that takes its place
 
 
@@ -182,7 +183,9 @@ class Executors:
             for member in self._members:
                 self._replace_if_restored(member, works[member.number])
             tick()
-        self._exchange(stop)
+        # What was asked before the end tells nothing of the end.
+        for _ in range(2):
+            self._exchange(stop, ANSWER_S)
         self._num_left = sum(member.num_left or 0 for member in self._members)
 
     def num_left(self) -> int:
@@ -247,17 +250,21 @@ class Executors:
             except RayError as error:
                 raise RunBrokenError(cause_of(error)) from error
 
-    def _exchange(self, stop: threading.Event) -> None:
-        """Tell what was written, write what is new."""
-        asked = [
-            (member, member.actor.report.remote(member.written, stop.is_set()))
-            for member in self._members
-            if member.restored is None
-        ]
-        for member, ref in asked:
+    def _exchange(self, stop: threading.Event, timeout_s: float = POLL_S) -> None:
+        """Tell what was written, write what is new; who is slow to answer is not asked twice."""
+        for member in self._members:
+            if member.restored is None and member.asked is None:
+                member.asked = member.actor.report.remote(member.written, stop.is_set())
+        asked = {member.asked: member for member in self._members if member.asked is not None}
+        if not asked:
+            return
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
+        for ref in ready:
+            member = asked[ref]
+            member.asked = None
             try:
-                self._take(member, ray.get(ref, timeout=ANSWER_S))
-            except (RayActorError, GetTimeoutError) as error:
+                self._take(member, ray.get(ref))
+            except RayActorError as error:
                 self._lose(member, error)
         progress = self.progress
         progress.set_sum([*self._lost, *(member.progress for member in self._members)])
@@ -277,7 +284,8 @@ class Executors:
         """Begin to read from the output what another one needs to go on."""
         if member.num_left is not None:
             return
-        ray.kill(member.actor)  # where it does not answer
+        ray.kill(member.actor)  # where it is only out of reach
+        member.asked = None
         member.num_lost = 1 if member.progress.num_shards else member.num_lost + 1
         reason = _first_line(error)
         if member.num_lost >= MAX_LOSSES:
