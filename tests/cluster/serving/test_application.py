@@ -37,7 +37,8 @@ SLOTS = 4
 
 
 def engine_settings(**scale):
-    server = settings(keys=("k1",), host="127.0.0.1")
+    # The tests do not read their sockets while they wait, and so answer no pings.
+    server = settings(keys=("k1",), host="127.0.0.1", dead_s=600, idle_s=600)
     return EngineSettings(
         server=server,
         scale=RayServeConfig(ray=True, cpus_per_engine=0.5, engine_port=0, **scale),
