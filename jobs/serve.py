@@ -1,4 +1,4 @@
-"""`nightscribe serve`: live speech-to-text over sockets, on one machine or on Ray Serve."""
+"""`nightscribe serve`: live speech-to-text and text-to-speech, on one machine or on Ray Serve."""
 
 import asyncio
 import logging
@@ -20,13 +20,14 @@ from nightscribe.jobs.shell.logs import JsonLines
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.serving.config import ServingConfig
+from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
 
 LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeConfig:
-    """Serve live speech-to-text in the protocols of moshi-server and OpenAI."""
+    """Serve speech-to-text and text-to-speech in the protocols of moshi-server and OpenAI."""
 
     log_format: str = option("json", "format of log lines", choices=LOG_FORMATS, common=True)
     serving: ServingConfig = group(ServingConfig, "address, keys and limits")
@@ -34,11 +35,21 @@ class ServeConfig:
     engine: EngineConfig = group(EngineConfig, "device, precision and batch size")
     decode: DecodeConfig = group(DecodeConfig, "ffmpeg limits, for files")
     guards: GuardsConfig = group(GuardsConfig, "thresholds of the guards, for files")
+    tts: SpeechModelConfig = group(
+        lambda: SpeechModelConfig(checkpoint=""), "which text-to-speech model; none: no speech"
+    )
+    speech: SpeechConfig = group(SpeechConfig, "device, precision and sampling of speech")
+    voice: str = option(
+        "expresso/ex03-ex01_happy_001_channel1_334s.wav",
+        "voice where a client names none: see nightscribe speak",
+    )
     serve: RayServeConfig = group(RayServeConfig, "engines and fronts on Ray Serve")
     ray: RayConfig = group(RayConfig, "which Ray cluster, for serve.ray=true")
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.serve.ray and self.tts.checkpoint:
+            raise ValueError("serve.ray=true serves no text-to-speech model: leave out tts")
 
 
 def run_serve(config: ServeConfig) -> int:
@@ -48,12 +59,25 @@ def run_serve(config: ServeConfig) -> int:
 
 
 def _serve_here(config: ServeConfig) -> int:
-    from nightscribe.serving.front import Server, run_server
+    from nightscribe.serving.front import Server, run_server, run_speech_server
 
     def on_start(server: Server) -> None:
         _say(config, server.url, f", {server.backend.engine.num_slots} slots")
 
-    return asyncio.run(run_server(_settings(config), on_start))
+    if config.model.checkpoint:
+        return asyncio.run(run_server(_settings(config), on_start))
+    speech = _speech(config)
+    if speech is None:
+        raise ValueError("there is nothing to serve: set model=NAME, tts=NAME, or both")
+    return asyncio.run(run_speech_server(speech, config.serving, config.decode, on_start))
+
+
+def _speech(config: ServeConfig) -> Any:
+    from nightscribe.serving.speaking import SpeechSettings
+
+    if not config.tts.checkpoint:
+        return None
+    return SpeechSettings(tts=config.tts, speech=config.speech, voice=config.voice)
 
 
 def _serve_on_ray(config: ServeConfig) -> int:
@@ -101,11 +125,13 @@ def _settings(config: ServeConfig) -> Any:
         serving=config.serving,
         decode=config.decode,
         guards=config.guards,
+        speech=_speech(config),
     )
 
 
 def _say(config: ServeConfig, url: str, more: str) -> None:
-    sys.stdout.write(f"{config.model.name} on {url}{more}\n")
+    name = config.model.name if config.model.checkpoint else config.tts.checkpoint
+    sys.stdout.write(f"{name} on {url}{more}\n")
     sys.stdout.flush()
 
 

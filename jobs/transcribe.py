@@ -6,7 +6,6 @@ Ray and torch take seconds to import: functions do it once the command line is k
 import hashlib
 import logging
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.inspection import add_inspection
-from nightscribe.jobs import INTERRUPTED
+from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.language_prompts import (
@@ -35,12 +34,8 @@ from nightscribe.jobs.shell.language_prompts import (
     read_prompts,
 )
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
-from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
-from nightscribe.jobs.shell.notifications import (
-    check_notifications,
-    notify_end,
-    notify_failure,
-)
+from nightscribe.jobs.shell.night_log import describe_receipt
+from nightscribe.jobs.shell.notifications import check_notifications
 from nightscribe.jobs.shell.recording_terms import RecordingTerms
 from nightscribe.jobs.shell.run_options import FailuresConfig, ReviseConfig
 from nightscribe.jobs.shell.terminal import stopped_by_signals
@@ -55,7 +50,6 @@ from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
-from nightscribe.storage.nights import NightReceipt
 from nightscribe.storage.plan_changes import MISSING_FILES, Revision
 from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
@@ -64,13 +58,9 @@ from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
     from nightscribe.cluster.driver import RunSpec
-    from nightscribe.cluster.progress import Progress
     from nightscribe.cluster.ray_graph import Stages
     from nightscribe.model.checkpoints.open import Checkpoint
     from nightscribe.storage.run import Night
-
-TOO_MANY_FAILURES = 1
-RESUME = "run the same command to resume"
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +167,16 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
             own_terms.are_there |= night.compared is not None and night.compared.has_terms()
             terms = own_terms.with_those_of_the_run(config.terms)
             spec = replace(run_spec(config, checkpoint, prompts, path, terms), night=night)
-            progress, receipt = _attempt(config, store, spec, stop, run_log, display)
+            attempt = ShellAttempt(
+                store=store,
+                cluster=config.cluster,
+                num_slots=config.engine.num_slots,
+                limits=partial(_limits, config),
+                currency=config.currency,
+                run_log=run_log,
+                display=display,
+            )
+            progress, receipt = attempt.run(spec, stop)
     display.summarise(progress, describe_receipt(receipt))
     return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
 
@@ -190,52 +189,6 @@ def _check_terms(config: TranscribeConfig, checkpoint: "Checkpoint") -> None:
     if terms is not None:
         terms.check_passes(config.engine.frames_per_pass)
         term_trie(terms, checkpoint.tokenizer)
-
-
-def _attempt(
-    config: TranscribeConfig,
-    store: Store,
-    spec: "RunSpec",
-    stop: threading.Event,
-    run_log: Log,
-    display: Display,
-) -> tuple["Progress", NightReceipt]:
-    """Work until the run is finished or stopped; what the night did is stored in any case."""
-    from nightscribe.cluster.driver import transcribe
-    from nightscribe.cluster.ray_session import session_folder
-    from nightscribe.cluster.resources import pool_for
-
-    pool = pool_for(config.cluster, config.engine.num_slots)
-    num_gpus = pool.num_actors * (pool.gpus_per_actor or 1.0)
-    night_log = NightLog(store, pool, _limits(config, num_gpus), config.currency, stop)
-
-    def report(progress: "Progress") -> None:
-        display.show(progress)
-        run_log.publish_when_due(store, session_folder())
-        night_log.show(progress)
-
-    try:
-        progress = transcribe(spec, pool, stop, report)
-        receipt = night_log.end(progress)
-        notify_end(config.output, receipt)
-        return progress, receipt
-    except KeyboardInterrupt:
-        log.warning("recordings in progress are not finished; %s", RESUME)
-        raise
-    except Exception as error:
-        night_log.fail(" ".join(str(error).split()))
-        notify_failure(config.output, error)
-        raise
-    finally:
-        run_log.publish(store, session_folder())
-
-
-def exit_code(progress: "Progress", max_failures: int | None, is_limited: bool = False) -> int:
-    """A night that stopped at its deadline or budget has done what it was asked for."""
-    if progress.state != "finished" and not is_limited:
-        return INTERRUPTED
-    too_many = max_failures is not None and progress.num_failures > max_failures
-    return TOO_MANY_FAILURES if too_many else 0
 
 
 def settings(

@@ -21,6 +21,7 @@ from nightscribe.cluster.transcribing_actor import (
     ClipTranscriber,
     CommitOptions,
     ShardOptions,
+    ShardTask,
     TranscribingActor,
 )
 from nightscribe.storage.locations import S3Config
@@ -37,7 +38,7 @@ class Stages:
     make_transcriber: Callable[[], ClipTranscriber]
     output: str
     s3: S3Config
-    shards: ShardOptions = field(default_factory=ShardOptions)
+    shards: ShardTask = field(default_factory=ShardOptions)
     max_shard_s: float | None = 60.0  # None: recordings are never cut
 
 

@@ -26,6 +26,7 @@ TRANSIENT_REASONS = {
     ],
     "decode": ["killed", "timeout", "unexpected"],
     "transcribe": ["not_transcribed"],
+    "speak": ["not_spoken"],
 }
 RETRIES = ("passing", "all", "none")
 KEY_COLUMNS = ["recording_id", "num_channels", "revision", "stage", "reason", "shard"]

@@ -15,6 +15,8 @@ import pyarrow as pa
 from nightscribe.records import SpeakerSpan, Word
 from nightscribe.storage.tables import open_table
 
+# Lists in manifests of texts.
+LISTS = ("turns", "voices")
 # Our names, and the names under which common tools write the same.
 COLUMNS = {
     "uri": ("uri", "path", "audio_filepath", "audio"),
@@ -252,7 +254,7 @@ def _parquet_rows(file: BinaryIO) -> Iterator[Any]:
     known = [
         field.name
         for field in parquet.schema_arrow
-        if field.name in _OUR_NAME or _is_small(field.type)
+        if field.name in _OUR_NAME or field.name in LISTS or _is_small(field.type)
     ]
     for batch in parquet.iter_batches(columns=known, use_threads=False):
         yield from batch.to_pylist()

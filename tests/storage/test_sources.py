@@ -291,7 +291,7 @@ def test_prompts_and_columns_of_other_names_travel_with_the_recording(store, fol
         ("list.csv", "uri,terms\na.mp3,Łódź; Nowak ;;Łódź\nb.mp3,\n".encode()),
         (
             "list.jsonl",
-            b'{"uri": "a.mp3", "terms": ["\\u0141\\u00f3d\\u017a", "Nowak"]}\n{"uri": "b.mp3"}',
+            '{"uri": "a.mp3", "terms": ["Łódź", "Nowak"]}\n{"uri": "b.mp3"}'.encode(),
         ),
     ],
 )
@@ -406,12 +406,3 @@ def test_links_that_leave_the_folder_are_planned_and_never_opened(tmp_path):
 def fetch(recording):
     with fetched(recording, S3, ScratchConfig()):
         raise AssertionError("it was opened")
-
-
-def test_a_manifest_says_how_many_speakers_a_recording_has(archive):
-    archive.write("list.csv", b"uri,num_speakers\na.mp3,3\nb.mp3,\n")
-    found = recordings(archive.uri("list.csv"), S3Config())
-    assert [one.num_speakers for one in found] == [3, None]
-    archive.write("list.csv", b"uri,num_speakers\na.mp3,0\n")
-    with pytest.raises(ValueError, match="num_speakers must be 1 or more, got 0"):
-        list(recordings(archive.uri("list.csv"), S3Config()))
