@@ -21,6 +21,7 @@ from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.cpu_weights import describe_kernels
 from nightscribe.model.device import DeviceSpec, FitReport, device_like, fit_report, local_device
 from nightscribe.model.gpu_specs import EXAMPLES, GPUS, gpu_named
+from nightscribe.model.memory_budget import MAX_SLOTS
 from nightscribe.options import group, option
 from nightscribe.storage.s3 import source_of_credentials
 from nightscribe.survey.costs import USER_RESULTS, known_results, measured_speed
@@ -109,7 +110,16 @@ def _diagnosed(name: str, found: FitReport, device: DeviceSpec) -> Iterator[str]
     elif found.num_slots > found.max_slots:
         yield f"  {found.num_slots} streams at once do not fit, {found.max_slots} would, {each}"
     else:
-        yield f"  {found.num_slots} streams at once, {each}"
+        yield f"  {found.num_slots} streams at once, {each}{_why_many(found)}"
+
+
+def _why_many(found: FitReport) -> str:
+    if found.num_slots <= MAX_SLOTS or found.num_slots > found.budget.useful_slots:
+        return ""
+    return (
+        f": more than {MAX_SLOTS}, since streams as short as engine.max_stream_s read little of "
+        "their KV cache"
+    )
 
 
 def _speed(model: str, device: DeviceSpec, bench_results: str) -> str:

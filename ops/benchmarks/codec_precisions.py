@@ -14,6 +14,7 @@ from torch import Tensor
 from nightscribe.benchmarks.measurements import in_turns, medians
 from nightscribe.model.device import set_tf32
 from nightscribe.model.mimi import Mimi
+from nightscribe.model.model_runner import slot_encoder
 
 PRECISIONS = {"fp32": "none", "TF32 convolutions": "convolutions", "TF32": "all"}
 REPEATS = 5
@@ -30,9 +31,10 @@ class CodecPrecision:
 
 
 def measure_precisions(mimi: Mimi, num_rows: int, num_frames: int) -> Iterator[CodecPrecision]:
-    """Encode the same noise in each precision."""
+    """Encode the same noise in each precision, as a transcriber does on this device."""
     device = mimi.device
-    samples_BN = torch.randn(num_rows, num_frames * mimi.config.frame_samples, device=device) * 0.1
+    noise_BN = torch.randn(num_rows, num_frames * mimi.config.frame_samples, device=device)
+    samples_BN = (3000 * noise_BN).to(torch.int16)
     audio_s = samples_BN.numel() / mimi.config.sample_rate_hz
     strict_BFK = _encode(mimi, samples_BN, "none")
     for name, tf32 in PRECISIONS.items():
@@ -49,9 +51,10 @@ def measure_precisions(mimi: Mimi, num_rows: int, num_frames: int) -> Iterator[C
 
 
 def _encode(mimi: Mimi, samples_BN: Tensor, tf32: str) -> Tensor:
-    fresh_B = torch.ones(len(samples_BN), dtype=torch.bool, device=mimi.device)
-    with _with_products(tf32):
-        return mimi.encode(samples_BN, mimi.initial_state(len(samples_BN)), fresh_B)
+    rows_B = torch.arange(len(samples_BN), device=mimi.device)
+    state, encode = mimi.initial_state(len(samples_BN)), slot_encoder(mimi)
+    with _with_products(tf32), torch.inference_mode():
+        return encode(samples_BN, state, rows_B, rows_B, torch.ones_like(rows_B))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from nightscribe.benchmarks.random_weights import config_of
 from nightscribe.benchmarks.report import Table
+from nightscribe.model.fused_codec import FusedMimi
 from nightscribe.model.mimi import Mimi
 
 NUM_ROWS, NUM_FRAMES, NUM_SLOTS = 64, 25, 256
@@ -29,7 +30,7 @@ class Traffic(NamedTuple):
 
 
 class _Counting(TorchDispatchMode):
-    """Views move nothing and are not counted."""
+    """Views and new memory move nothing and are not counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ class _Counting(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         written = [one for one in tree_leaves(output) if isinstance(one, torch.Tensor)]
-        if not func.is_view and (written or func._schema.is_mutable):
+        if not func.is_view and "empty" not in func.name() and (written or func._schema.is_mutable):
             read = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
             self.num_operators += 1
             self.num_bytes[func.name()] += _bytes_of(func.name(), args, read, written)
@@ -46,11 +47,17 @@ class _Counting(TorchDispatchMode):
 
 
 def _bytes_of(name: str, args, read: list[torch.Tensor], written: list[torch.Tensor]) -> int:
-    """Of what is copied by index only the entries that are copied."""
+    """Of what is copied by index, and of slots, only what is read or written."""
     if name.startswith(("aten::index_select", "aten::index.Tensor")):
         return 2 * written[0].nbytes
     if name.startswith(("aten::index_put_", "aten::index_copy_")):
         return 2 * args[-1].nbytes
+    if name.startswith("nightscribe::attend_slots"):
+        qkv, _, *rings = args[:4]
+        read_bytes = sum(ring[:NUM_ROWS].nbytes for ring in rings)
+        return 2 * qkv.nbytes + read_bytes + sum(one.nbytes for one in written)
+    if name.startswith(("nightscribe::take_pasts", "nightscribe::put_pasts")):
+        return 2 * args[0][:NUM_ROWS].nbytes
     return sum(one.nbytes for one in (*read, *written))
 
 
@@ -58,19 +65,13 @@ def measure_traffic(*, fused: bool) -> Traffic:
     """A group with its state, which is read from all slots and written back."""
     with torch.device("meta"):
         mimi = Mimi(config_of("1b").mimi).eval().requires_grad_(False)
-        if fused:
-            from nightscribe.model.fused_codec import fuse
-
-            fuse(mimi)
+        encode = FusedMimi(mimi).encode_slots if fused else mimi.encode_slots
         state = mimi.initial_state(NUM_SLOTS + 1, NUM_FRAMES)
-        samples_RN = torch.zeros(NUM_ROWS, NUM_FRAMES * mimi.config.frame_samples)
-        rows = torch.zeros(NUM_ROWS, dtype=torch.int64)
-        is_fresh_R = torch.zeros(NUM_ROWS, dtype=torch.bool)
+        num_samples = NUM_FRAMES * mimi.config.frame_samples
+        samples_RN = torch.zeros(NUM_ROWS, num_samples, dtype=torch.int16)
+        rows = [torch.zeros(NUM_ROWS, dtype=torch.int64) for _ in range(3)]
         with _Counting() as counting, torch.inference_mode():
-            group = state.rows(rows)
-            codes_RFK = mimi.encode(samples_RN, group, is_fresh_R)
-            num_positions = codes_RFK.shape[1] * mimi.config.positions_per_frame
-            state.put_new(rows, group, num_positions)
+            encode(samples_RN, state, *rows)
     return Traffic(counting.num_operators, float(counting.num_bytes.total()), counting.num_bytes)
 
 

@@ -21,7 +21,7 @@ from nightscribe.model.device import DTYPES
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.memory_budget import memory_budget
 from nightscribe.model.native_tensors import read
-from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
+from nightscribe.model.precision import Precision, format_of, precision_of
 
 KINDS = ("float32", "bfloat16", "int8", "int4")  # float16 has no kernels worth a time on a CPU
 REPEATS = 9
@@ -41,8 +41,8 @@ def models(config: LanguageModelConfig, num_slots: int) -> dict[str, LanguageMod
     made = {}
     for kind in KINDS:
         dtype = DTYPES[_numbers(kind).activations]
-        bits = WEIGHT_BITS.get(kind)
-        made[kind] = LanguageModel.load(config, tensors, "cpu", dtype, weight_bits=bits)
+        format = format_of(kind)
+        made[kind] = LanguageModel.load(config, tensors, "cpu", dtype, weight_format=format)
         pack(made[kind], num_slots)
     return made
 

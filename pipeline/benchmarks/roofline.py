@@ -7,6 +7,7 @@ reads or writes is small. Mimi comes on top, as if nothing of it ran beside the 
 from dataclasses import dataclass
 
 from nightscribe.model.config import LanguageModelConfig, SpeechToTextConfig
+from nightscribe.model.memory_budget import mean_entries
 
 # Of Mimi at its published width, counted from its shapes.
 CODEC_FLOPS_PER_FRAME = 0.468e9
@@ -76,9 +77,3 @@ def num_step_weights(model: LanguageModelConfig) -> int:
     """Weights that a step reads: all but the embedding tables."""
     layer = 4 * model.dim**2 + 3 * model.dim * model.ffn_dim
     return model.num_layers * layer + model.text_card * model.dim
-
-
-def mean_entries(num_steps: int, context: int) -> float:
-    """Valid entries of the KV cache, on average over the steps of a stream."""
-    growing = min(num_steps, context)
-    return (growing * (growing + 1) / 2 + (num_steps - growing) * context) / num_steps

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from nightscribe.options import check_options, option
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-DTYPES = (*PRECISIONS, "int8", "int4")
+DTYPES = (*PRECISIONS, "int8", "int4", "float8")
 KV_CACHE_DTYPES = (*PRECISIONS, "int8", "float8")
-TF32 = ("none", "convolutions", "all")
+TF32 = ("none", "convolutions", "codec", "all")
 # With more frames, wrong guesses cost more than right ones save.
 MOST_FRAMES_PER_PASS = 8
 
@@ -22,7 +22,8 @@ class EngineConfig:
     dtype: str = option(
         "auto",
         "precision of the language model; auto: bfloat16 on a GPU (float16 before Ampere), float32 "
-        "on a CPU; int8 and int4 quantize the weights only",
+        "on a CPU; int8 and int4 quantize the weights only, float8 (Ada or newer) also the inputs "
+        "of their products",
         choices=DTYPES,
         common=True,
     )
@@ -35,7 +36,9 @@ class EngineConfig:
     tf32: str = option(
         "convolutions",
         "float32 products that a GPU may round to TF32, which is faster and changes some audio "
-        "codes: none, convolutions (as the reference implementation does) or all",
+        "codes: none, convolutions (as the reference implementation does), codec (also the "
+        "products of its transformer) or all (also those of a language model in float32); never "
+        "those of its quantizer",
         choices=TF32,
     )
     num_slots: int | None = option(
@@ -43,6 +46,12 @@ class EngineConfig:
         "batch size: streams transcribed at once; null: as many as fit the memory",
         minimum=1,
         common=True,
+    )
+    max_stream_s: float | None = option(
+        None,
+        "the longest recording or shard to expect, in seconds; short ones leave a GPU room for up "
+        "to 1024 slots instead of 256; longer ones still work; null: any length",
+        above=0,
     )
     gpu_memory_share: float = option(
         1.0,

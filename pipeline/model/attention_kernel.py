@@ -56,7 +56,7 @@ class Tile(NamedTuple):
 
 
 # By bytes of a number of an entry. Chosen by instructions and registers, not yet by time: the sweep
-# `python -m ops.benchmarks.attention_sweep` times the candidates on a GPU.
+# `python -m ops.benchmarks.gpu.sweep` times the candidates on a GPU.
 TILES = {2: Tile(64, 4, 3), 1: Tile(64, 4, 3)}
 TILE_WITHOUT_TENSOR_CORES = Tile(32, 4, 2)
 

@@ -52,7 +52,9 @@ class BlockLayout:
         return triton.next_power_of_2(self.num_next)
 
 
-@torch.library.custom_op("nightscribe::residual_block", mutates_args=())
+@torch.library.custom_op(
+    "nightscribe::residual_block", mutates_args=("new_past_BCP", "new_next_past_BCP")
+)
 def residual_block(
     x_BCN: Tensor,
     bias_C: Tensor,
@@ -62,11 +64,14 @@ def residual_block(
     widen_CH: Tensor,
     widen_bias_C: Tensor,
     next_past_BCP: Tensor,
+    new_past_BCP: Tensor,
+    new_next_past_BCP: Tensor,
     tf32: bool,
-) -> tuple[Tensor, Tensor]:
-    """The padded input of the next convolution, BC(P + N), after its ELU; and this block's past.
+) -> Tensor:
+    """The padded input of the next convolution, BC(P + N), after its ELU.
 
-    `x_BCN` lacks its bias. `past_BCP` is after an ELU, `next_past_BCP` what the next one has kept.
+    `x_BCN` lacks its bias. `past_BCP` and `next_past_BCP` are the pasts of this block and of that
+    convolution, after their ELUs, and the new ones what they become.
     """
     num_rows, num_channels, num_columns = x_BCN.shape
     block = BlockLayout(
@@ -76,26 +81,27 @@ def residual_block(
         num_next=next_past_BCP.shape[-1],
         precision="tf32" if tf32 else "ieee",
     )
+    assert num_columns >= max(block.num_past, block.num_next)
     y_BCN = x_BCN.new_empty(num_rows, num_channels, block.num_next + num_columns)
-    new_past_BCP = torch.empty_like(past_BCP)
-    pasts = past_BCP.contiguous(), next_past_BCP.contiguous()
-    weights = narrow_KHC, narrow_bias_H, widen_CH, widen_bias_C
+    pasts = past_BCP, next_past_BCP, new_past_BCP, new_next_past_BCP
     residual_tile[triton.cdiv(num_columns, block.tile), num_rows](
-        (x_BCN, bias_C, *pasts),
-        weights,
-        (y_BCN, new_past_BCP),
+        (x_BCN, bias_C, past_BCP, next_past_BCP),
+        (narrow_KHC, narrow_bias_H, widen_CH, widen_bias_C),
+        (y_BCN, new_past_BCP, new_next_past_BCP),
+        tuple(past.stride(0) for past in pasts),
         num_columns,
         block,
         num_stages=1,  # more would need more shared memory than a multiprocessor has
     )
-    return y_BCN, new_past_BCP
+    return y_BCN
 
 
 @residual_block.register_fake
-def _(x_BCN, bias_C, past_BCP, narrow, narrow_bias, widen, widen_bias, next_past_BCP, tf32):
+def _(
+    x_BCN, bias, past, narrow, narrow_bias, widen, widen_bias, next_past_BCP, new, next_new, tf32
+):
     num_rows, num_channels, num_columns = x_BCN.shape
-    width = next_past_BCP.shape[-1] + num_columns
-    return x_BCN.new_empty(num_rows, num_channels, width), torch.empty_like(past_BCP)
+    return x_BCN.new_empty(num_rows, num_channels, next_past_BCP.shape[-1] + num_columns)
 
 
 @triton.jit
@@ -104,16 +110,15 @@ def elu(x):
 
 
 @triton.jit
-def residual_tile(inputs, weights, outputs, num_columns, block: tl.constexpr):
-    """One tile of columns of one row, all channels."""
-    row = tl.program_id(1).to(tl.int64) * block.num_channels
-    x, bias = inputs[0] + row * num_columns, inputs[1]
-    next_past = inputs[3] + row * block.num_next
-    y = outputs[0] + row * (block.num_next + num_columns)
-    new_past = outputs[1] + row * block.num_past
+def residual_tile(inputs, weights, outputs, strides, num_columns, block: tl.constexpr):
+    """One tile of columns of one row, all channels; `strides` are those of the rows of pasts."""
+    row = tl.program_id(1).to(tl.int64)
+    x, bias = inputs[0] + row * block.num_channels * num_columns, inputs[1]
+    past, next_past = inputs[2] + row * strides[0], inputs[3] + row * strides[1]
+    y = outputs[0] + row * block.num_channels * (block.num_next + num_columns)
+    new_past, new_next_past = outputs[1] + row * strides[2], outputs[2] + row * strides[3]
     columns = tl.program_id(0) * block.tile + tl.arange(0, block.tile)
     is_column = (columns < num_columns)[None, :]
-    past = inputs[2] + row * block.num_past
     hidden = _narrowed(x, bias, past, weights[0], weights[1], columns, num_columns, block)
     for first in range(0, block.num_channels, block.num_channels_at_once):
         channels = first + tl.arange(0, block.num_channels_at_once)
@@ -124,7 +129,11 @@ def residual_tile(inputs, weights, outputs, num_columns, block: tl.constexpr):
         own = tl.load(x + own_at, mask=is_column, other=0.0) + tl.load(bias + channels)[:, None]
         sums += own + tl.load(weights[3] + channels)[:, None]
         y_at = channels[:, None] * (block.num_next + num_columns) + block.num_next
-        tl.store(y + y_at + columns[None, :], elu(sums), mask=is_column)
+        activated = elu(sums)
+        tl.store(y + y_at + columns[None, :], activated, mask=is_column)
+        left = columns[None, :] - (num_columns - block.num_next)
+        next_at = new_next_past + channels[:, None] * block.num_next + left
+        tl.store(next_at, activated, mask=is_column & (left >= 0))
         if tl.program_id(0) == 0:
             _copy_past(next_past, y, channels, num_columns, block)
         if tl.program_id(0) == tl.num_programs(0) - 1:

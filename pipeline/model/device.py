@@ -46,6 +46,7 @@ def device_of(name: str) -> torch.device:
 def set_tf32(tf32: str) -> None:
     """Where a GPU may round float32 products to TF32 from now on: none, convolutions or all.
 
+    With codec, convolutions; the codec's runner rounds the products of its transformer.
     Uses torch's older settings: once the newer ones are set, torch refuses to read the older.
     """
     torch.backends.cudnn.allow_tf32 = tf32 != "none"

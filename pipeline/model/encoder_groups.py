@@ -44,12 +44,13 @@ class GroupShapes:
     def groups(self, chunk: Chunk) -> Iterator[EncoderGroup]:
         """All jobs of a chunk.
 
-        The last chunk of a stream comes before the first of its successor, which overwrites the
-        state of their slot. A stream that goes on is not padded, which would change its state.
+        The last chunk of a stream comes in a group before that of its successor, which overwrites
+        the state of their slot. A stream that goes on is not padded, which would change its state.
         """
         lengths_J = np.where(chunk.continues_J, chunk.frames_J, self._padded(chunk))
         order_J = np.lexsort((-chunk.frames_J, lengths_J, chunk.continues_J))
-        changes = np.flatnonzero(np.diff(lengths_J[order_J])) + 1
+        kinds_J2 = np.stack((lengths_J, chunk.continues_J), axis=1)[order_J]
+        changes = np.flatnonzero(np.diff(kinds_J2, axis=0).any(axis=1)) + 1
         for alike in np.split(order_J, changes):
             for first in range(0, len(alike), self.rows[-1]):
                 jobs = alike[first : first + self.rows[-1]]

@@ -114,18 +114,18 @@ class LanguageModel(nn.Module):
         device: torch.device | str,
         dtype: torch.dtype,
         *,
-        weight_bits: int | None = None,
+        weight_format: str | None = None,
     ) -> Self:
         """Build from native tensors, leaving out codebooks past `config.num_codebooks`.
 
-        With `weight_bits` the matrices of the transformer are quantized to that many bits.
+        With `weight_format` the matrices of the transformer are quantized: int8, int4 or float8.
         """
         with without_memory():
             model = cls(config).to(dtype)
         if dtype == torch.float16:
             model._widen()
-        if weight_bits is not None:
-            quantize_linears(model.transformer, weight_bits, device)
+        if weight_format is not None:
+            quantize_linears(model.transformer, weight_format, device)
         model.to_empty(device=device)
         fill(model.native_tensors(), tensors, model._is_unused)
         return model.eval().requires_grad_(False)

@@ -27,7 +27,7 @@ from nightscribe.model.memory_budget import (
     fitting_slots,
 )
 from nightscribe.model.model_runner import RunnerOptions
-from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
+from nightscribe.model.precision import Precision, format_of, precision_of
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import StepRunner
@@ -55,7 +55,10 @@ class _LoadedModel:
 
 
 def load_step_runner(
-    checkpoint: Checkpoint, engine: EngineConfig, terms: TermTrie | None = None
+    checkpoint: Checkpoint,
+    engine: EngineConfig,
+    terms: TermTrie | None = None,
+    stream_terms: float | None = None,
 ) -> StepRunner:
     """A model with slots; if the memory turns out too small, with half as many, and so on.
 
@@ -64,7 +67,7 @@ def load_step_runner(
     loaded = _load(checkpoint, engine)
 
     def build(num_slots: int) -> StepRunner:
-        options = replace(loaded.options, terms=terms)
+        options = replace(loaded.options, terms=terms, stream_terms=stream_terms)
         return StepRunner(loaded.speech, num_slots, engine.round_steps, options)
 
     return _with_slots(loaded.num_slots, build)
@@ -102,6 +105,7 @@ def _load(checkpoint: Checkpoint, engine: EngineConfig) -> _LoadedModel:
         use_graphs=engine.cuda_graphs,
         cache_dtype=CACHE_DTYPES[precision.cache],
         measures_attention=device.type == "cuda" and not engine.reproducible,
+        rounds_codec=engine.tf32 == "codec",
         reproducible=engine.reproducible,
     )
     speech = _load_weights(checkpoint, precision, device)
@@ -157,7 +161,7 @@ def _load_weights(
         checkpoint.language_model_tensors(),
         device,
         DTYPES[precision.activations],
-        weight_bits=WEIGHT_BITS.get(precision.weights),
+        weight_format=format_of(precision.weights),
     )
 
 

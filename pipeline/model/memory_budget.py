@@ -1,6 +1,6 @@
 """How many slots fit into memory: arithmetic from the sizes of a checkpoint, no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from nightscribe.engine.config import EngineConfig
@@ -8,15 +8,21 @@ from nightscribe.model.config import LanguageModelConfig, MimiConfig, SpeechToTe
 from nightscribe.model.precision import Precision
 
 SMALLEST_BUCKET = 8  # slots; with fewer a step costs the same
-MAX_SLOTS = 256  # with more, a step slows down in proportion, and long streams take longer
+# With more, a step over full rings slows down in proportion, and long streams take longer.
+MAX_SLOTS = 256
+MAX_SHORT_SLOTS = 1024  # where streams end before their rings are full
 CPU_SLOTS = 8  # a CPU gains little from more
 RESERVED_SHARE = 0.06  # of the memory: fragmentation, libraries, other small things
-GRAPHS_BYTES = 576 << 20  # of all CUDA graphs, which share their workspace
+# Of the CUDA graphs of steps, an estimate: activations of the largest step, which all of them share
+# (about 50 MB over 256 slots), workspaces of cuBLAS (32 MB for each CUDA stream), and 4 KB a node
+# (24 graphs of up to 600 nodes: 60 MB); the rest is a margin. What encoding takes is `encoding`.
+GRAPHS_BYTES = 576 << 20
 ENCODE_BYTES_PER_S = 32 << 20  # of audio encoded at once: 64 channels at 24 kHz, five times
 MAX_ENCODE_ROWS, MIN_ENCODE_ROWS = 64, 4  # streams encoded at once; more gain nothing
 ENCODE_SHARE = 1 / 16  # of the memory
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
-SCALE_BYTES = {"int8": 2, "float8": 2}  # for each row of a matrix, each vector in a cache
+SCALE_BYTES = {"int8": 2, "float8": 2}  # for each vector in a cache
+MATRIX_SCALE_BYTES = {"int8": 2, "float8": 4}  # for each row of a matrix
 GROUP_BITS = 32 * 4 + 2 * 16  # of 32 int4 entries: the entries, a scale and a zero
 
 
@@ -31,6 +37,7 @@ class MemoryBudget:
     encode_rows: int  # streams encoded at once
     encoding: int
     graphs: int
+    useful_slots: int = MAX_SLOTS
 
     @property
     def fixed(self) -> int:
@@ -43,7 +50,7 @@ class MemoryBudget:
     def num_slots(self, memory_bytes: float) -> int:
         """Useful slots that fit, a multiple of the smallest bucket; 0 if the model does not fit."""
         fitting = self.max_slots(memory_bytes)
-        return min(MAX_SLOTS, fitting // SMALLEST_BUCKET * SMALLEST_BUCKET)
+        return min(self.useful_slots, fitting // SMALLEST_BUCKET * SMALLEST_BUCKET)
 
     def max_slots(self, memory_bytes: float) -> int:
         """Slots that fit into the memory, useful or not."""
@@ -107,7 +114,7 @@ def budget_for(
     if device_type == "cuda":
         rows = encode_rows(free_bytes, engine.round_steps, config.mimi.frame_rate_hz)
         graphs_bytes = GRAPHS_BYTES
-    return memory_budget(
+    budget = memory_budget(
         config,
         precision,
         engine.round_steps,
@@ -115,6 +122,23 @@ def budget_for(
         graphs_bytes=graphs_bytes,
         frames_per_pass=frames_per_pass,
     )
+    return replace(budget, useful_slots=useful_slots(config, engine.max_stream_s))
+
+
+def useful_slots(config: SpeechToTextConfig, max_stream_s: float | None) -> int:
+    """As many as read of their rings what `MAX_SLOTS` full ones are, in steps of `MAX_SLOTS`."""
+    if max_stream_s is None:
+        return MAX_SLOTS
+    context = config.language_model.context
+    num_steps = 1 + config.num_frames(int(max_stream_s * config.mimi.sample_rate_hz))
+    slots = int(MAX_SLOTS * context / mean_entries(num_steps, context))
+    return max(MAX_SLOTS, min(MAX_SHORT_SLOTS, slots // MAX_SLOTS * MAX_SLOTS))
+
+
+def mean_entries(num_steps: int, context: int) -> float:
+    """Valid entries of the KV cache, on average over the steps of a stream."""
+    growing = min(num_steps, context)
+    return (growing * (growing + 1) / 2 + (num_steps - growing) * context) / num_steps
 
 
 def fitting_slots(budget: MemoryBudget, device_type: str, free_bytes: float) -> int:
@@ -144,7 +168,7 @@ def _layer_bytes(config: LanguageModelConfig, dtype: str) -> int:
 def _matrix_bytes(num_rows: int, num_columns: int, dtype: str) -> int:
     if dtype == "int4":
         return num_rows * ceil(num_columns / 32) * GROUP_BITS // 8
-    return num_rows * (num_columns * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0))
+    return num_rows * (num_columns * ITEM_BYTES[dtype] + MATRIX_SCALE_BYTES.get(dtype, 0))
 
 
 def _head_bytes(config: LanguageModelConfig, activations: str) -> int:

@@ -7,19 +7,18 @@ V entries of a codebook, W width of a codebook's vectors.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from nightscribe.model.config import MimiConfig
-from nightscribe.model.kv_cache import CacheTensors, KVCache
+from nightscribe.model.mimi_state import MimiState
 from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
-from nightscribe.model.seanet import CausalConv1d, Pasts, SEANet
+from nightscribe.model.seanet import CausalConv1d, SEANet
 from nightscribe.model.transformer import (
     FeedForward,
     Geometry,
@@ -30,35 +29,29 @@ from nightscribe.model.transformer import (
     Window,
 )
 
+FULL_SCALE = 32768.0  # of int16 samples
 MIN_USAGE = 1e-5  # of a codebook entry; as in the training, against division by zero
 # Tensors of the decoder side and marks of the training, which are not loaded.
 _DECODER = re.compile(r"(decoder|decoder_transformer|upsample)\.|.*\.(output_proj\.|_initialized$)")
 
 
-# (scores_MV, codebook_VW, residual_MW, codes_M): writes to the last two.
-TakeNearest = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-
-
-def take_nearest(
-    scores_MV: Tensor, codebook_VW: Tensor, residual_MW: Tensor, codes_M: Tensor
-) -> None:
-    """The entry of the largest score, and what it leaves over."""
-    codes_M.copy_(scores_MV.argmax(dim=-1))
-    residual_MW -= codebook_VW[codes_M]
-
-
 @contextmanager
-def exact_products(device: torch.device) -> Iterator[None]:
-    """Without TF32: a rounded score would choose another code of the first books, too."""
+def products_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Products of fp32 matrices as torch names it: "highest" is fp32, "high" may be TF32."""
     before = torch.get_float32_matmul_precision()
-    if device.type != "cuda" or before == "highest":
+    if device.type != "cuda" or before == precision:
         yield
         return
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def exact_products(device: torch.device) -> AbstractContextManager[None]:
+    """Without TF32: a rounded score would choose another code of the first books, too."""
+    return products_in("highest", device)
 
 
 class ResidualCodebooks(nn.Module):
@@ -75,7 +68,6 @@ class ResidualCodebooks(nn.Module):
         self.register_buffer("codebooks_KVW", torch.randn(num_codebooks, size, width))
         self.register_buffer("usage_KV", torch.ones(num_codebooks, size), persistent=False)
         self.register_buffer("half_norms_KV", torch.empty(num_codebooks, size), persistent=False)
-        self.take_nearest: TakeNearest = take_nearest
         self.settle()
 
     @torch.no_grad()
@@ -96,7 +88,8 @@ class ResidualCodebooks(nn.Module):
         for level, codebook_VW in enumerate(self.codebooks_KVW):
             # The nearest entry e of x has the largest x.e - |e|^2 / 2.
             scores_MV = torch.addmm(self.half_norms_KV[level], residual_MW, codebook_VW.T, beta=-1)
-            self.take_nearest(scores_MV, codebook_VW, residual_MW, codes_KM[level])
+            codes_KM[level] = scores_MV.argmax(dim=-1)
+            residual_MW -= codebook_VW[codes_KM[level]]
         return codes_KM.T.unflatten(0, latents_BFD.shape[:2])
 
     def native_tensors(self, prefix: str) -> Iterator[tuple[str, NativeTensor]]:
@@ -129,79 +122,13 @@ class SplitQuantizer(nn.Module):
         yield from self.acoustic.native_tensors(f"{prefix}.rvq_rest")
 
 
-@dataclass(slots=True)
-class MimiState:
-    """State of every row between two calls; updated in place."""
-
-    seanet_pasts: Pasts
-    cache: KVCache
-    downsample_past_BDP: Tensor
-    piece_samples: int
-
-    def rows(self, rows: Tensor) -> Self:
-        """A copy of some rows."""
-        return type(self)(
-            [_selected(past_BIP, rows) for past_BIP in self.seanet_pasts],
-            self.cache.rows(rows),
-            self.downsample_past_BDP.index_select(0, rows),
-            self.piece_samples,
-        )
-
-    def row(self, row: int) -> Self:
-        """One row, in the same memory."""
-        one = slice(row, row + 1)
-        keys, values = (
-            CacheTensors(*(tensor[:, one] for tensor in half.tensors()))
-            for half in (self.cache.keys, self.cache.values)
-        )
-        return type(self)(
-            [past_BIP[one] for past_BIP in self.seanet_pasts],
-            KVCache(keys, values, self.cache.next_positions_B[one]),
-            self.downsample_past_BDP[one],
-            self.piece_samples,
-        )
-
-    def put_new(self, rows: Tensor, other: Self, num_positions: int) -> None:
-        """Overwrite some rows by what they were, carried on by so many positions.
-
-        Of the rings only what is new is copied.
-        """
-        self._put_pasts(rows, other)
-        capacity = self.cache.capacity
-        new = torch.arange(-num_positions, 0, device=rows.device)
-        entries_BT = (other.cache.next_positions_B[:, None] + new) % capacity
-        theirs = torch.arange(len(rows), device=rows.device)[:, None]
-        pairs = ((self.cache.keys, other.cache.keys), (self.cache.values, other.cache.values))
-        for mine, others in pairs:
-            mine_BCLHE = mine.data_LBHCE.permute(1, 3, 0, 2, 4)
-            new_BTLHE = others.data_LBHCE.permute(1, 3, 0, 2, 4)[theirs, entries_BT]
-            mine_BCLHE.index_put_((rows[:, None], entries_BT), new_BTLHE)
-        self.cache.next_positions_B.index_copy_(0, rows, other.cache.next_positions_B)
-
-    def put(self, rows: Tensor, other: Self) -> None:
-        """Overwrite some rows by those of another state, in its order."""
-        self._put_pasts(rows, other)
-        self.cache.put(rows, other.cache)
-
-    def _put_pasts(self, rows: Tensor, other: Self) -> None:
-        for past_BIP, other_BIP in zip(self.seanet_pasts, other.seanet_pasts, strict=True):
-            if past_BIP.numel():
-                past_BIP.index_copy_(0, rows, other_BIP)
-        self.downsample_past_BDP.index_copy_(0, rows, other.downsample_past_BDP)
-
-
-def _selected(past_BIP: Tensor, rows: Tensor) -> Tensor:
-    """A copy of some rows; none of a convolution without a past."""
-    return past_BIP.index_select(0, rows) if past_BIP.numel() else past_BIP[: len(rows)]
-
-
 class Mimi(nn.Module):
     """Waveform to codes, in whole frames; a recording may be encoded in pieces of any length."""
 
     def __init__(self, config: MimiConfig) -> None:
         super().__init__()
         self.config = config
-        self.seanet: Any = SEANet(config)  # or what `fuse` makes of it
+        self.seanet = SEANet(config)
         self.transformer = transformer_of(config)
         stride = config.positions_per_frame
         self.downsample = CausalConv1d(
@@ -232,16 +159,36 @@ class Mimi(nn.Module):
         pieces_BFD = self._latents(samples_BN, state, fresh_B)
         return torch.cat([self.quantizer(latents_BFD) for latents_BFD in pieces_BFD], dim=1)
 
+    def encode_slots(
+        self,
+        samples_RN: Tensor,
+        state: MimiState,
+        sources_R: Tensor,
+        targets_R: Tensor,
+        fresh_R: Tensor,
+    ) -> Tensor:
+        """Codes RFK of the next frames, 16 bits a sample, of streams whose state is in some slots.
+
+        What a stream has become is written to its target: its own slot, or one that nobody reads.
+        """
+        group, num_samples = state.rows(sources_R), samples_RN.shape[1]
+        codes_RFK = self.encode(samples_RN.float() / FULL_SCALE, group, fresh_R > 0)
+        num_frames = num_samples // self.config.frame_samples
+        state.put_new(targets_R, group, num_frames * self.config.positions_per_frame)
+        return codes_RFK
+
     def initial_state(self, num_rows: int, max_frames_per_piece: int = 25) -> MimiState:
         """The state of rows at the beginning of a stream.
 
         Longer calls are split into pieces of that many frames; results do not depend on it.
         """
         max_positions = max_frames_per_piece * self.config.positions_per_frame
+        shapes = *self.seanet.past_shapes(), self.downsample.past_shape
+        num_kept = sum(channels * columns for channels, columns in shapes)
         return MimiState(
-            self.seanet.silence(num_rows, self.device),
+            torch.zeros(num_rows, num_kept, device=self.device),
+            shapes,
             self.transformer.empty_cache(num_rows, max_positions),
-            self.downsample.silence(num_rows, self.device),
             max_frames_per_piece * self.config.frame_samples,
         )
 
@@ -250,16 +197,15 @@ class Mimi(nn.Module):
         return self.quantizer.semantic.codebooks_KVW.device
 
     def _latents(self, samples_BN: Tensor, state: MimiState, fresh_B: Tensor) -> Iterator[Tensor]:
-        for past_BIP in filter(Tensor.numel, state.seanet_pasts):
-            past_BIP.masked_fill_(fresh_B[:, None, None], 0)
-        state.cache.reset(fresh_B)
+        state.reset(fresh_B)
+        *seanet_pasts, downsample_past_BDP = state.pasts
         for piece_BN in samples_BN.split(state.piece_samples, dim=-1):
-            positions_BDT = self.seanet(piece_BN, state.seanet_pasts)
+            positions_BDT = self.seanet(piece_BN, seanet_pasts)
             positions_BDT = self.transformer.extend(positions_BDT.mT, state.cache).mT
             first_BDP = self._before_first(positions_BDT)
-            past_BDP = torch.where(fresh_B[:, None, None], first_BDP, state.downsample_past_BDP)
-            state.downsample_past_BDP.copy_(past_BDP)
-            yield self.downsample(positions_BDT, state.downsample_past_BDP).mT
+            past_BDP = torch.where(fresh_B[:, None, None], first_BDP, downsample_past_BDP)
+            downsample_past_BDP.copy_(past_BDP)
+            yield self.downsample(positions_BDT, downsample_past_BDP).mT
             fresh_B = torch.zeros_like(fresh_B)
 
     def _before_first(self, positions_BDT: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ J jobs of a chunk, R rows of a call of the encoder, F frames, N samples, K codeb
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -31,8 +31,8 @@ from nightscribe.model.encoder_groups import (
 )
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.memory_budget import SMALLEST_BUCKET
-from nightscribe.model.mimi import Mimi
-from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.model.mimi import FULL_SCALE, Mimi, products_in
+from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.term_bias import TermTrie
 from nightscribe.model.triton_support import has_triton
 
@@ -48,8 +48,10 @@ class RunnerOptions:
     use_graphs: bool = True  # CUDA graphs, on a GPU
     cache_dtype: torch.dtype | None = None  # of keys and values; None: as they are computed
     measures_attention: bool = False  # and uses the fastest backend; else always the same one
+    rounds_codec: bool = False  # on a GPU, products of Mimi's transformer to TF32
     reproducible: bool = False  # on a GPU, one shape for all that is encoded
     terms: TermTrie | None = None  # what decoding prefers
+    stream_terms: float | None = None  # the bonus of terms that streams bring; None: they may not
 
 
 DEFAULT_OPTIONS = RunnerOptions()
@@ -185,10 +187,8 @@ class MimiRunner:
     ) -> None:
         self.mimi, self._runtime = speech.mimi, runtime
         pack(self.mimi, chunk_frames * self.mimi.config.positions_per_frame)
-        if speech.device.type == "cuda" and _can_fuse(speech.device):
-            from nightscribe.model.fused_codec import fuse  # which needs Triton
-
-            fuse(self.mimi)
+        self._encode_slots = slot_encoder(self.mimi)
+        self._rounds = options.rounds_codec
         self._num_codebooks = speech.language_model.config.num_codebooks
         self.shapes = _group_shapes(runtime.is_cuda, num_slots, chunk_frames, options)
         self._idle_slot = num_slots  # whose state is overwritten by what nobody needs
@@ -207,8 +207,7 @@ class MimiRunner:
     def state_tensors(self) -> Iterator[Tensor]:
         """Every tensor in which the slots keep state."""
         cache = self.state.cache
-        yield from (*self.state.seanet_pasts, self.state.downsample_past_BDP)
-        yield from (*cache.keys.tensors(), *cache.values.tensors())
+        yield from (self.state.pasts_BF, *cache.keys.tensors(), *cache.values.tensors())
 
     def capture_graphs(self) -> None:
         """Make every call of the list once, and capture it where graphs are used."""
@@ -276,11 +275,11 @@ class MimiRunner:
         call.codes_RFK.copy_(self._codes(call.samples_RN, call.table_4R))
 
     def _codes(self, samples_RN: Tensor, table_4R: Tensor) -> Tensor:
-        state, is_fresh_R = self.state.rows(table_4R[SOURCES]), table_4R[FRESH] > 0
-        codes_RFK = self.mimi.encode(samples_RN.float() / FULL_SCALE, state, is_fresh_R)
-        num_positions = codes_RFK.shape[1] * self.mimi.config.positions_per_frame
-        self.state.put_new(table_4R[TARGETS], state, num_positions)
-        return codes_RFK
+        rows = table_4R[SOURCES], table_4R[TARGETS], table_4R[FRESH]
+        if not self._rounds:
+            return self._encode_slots(samples_RN, self.state, *rows)
+        with products_in("high", self._runtime.device):
+            return self._encode_slots(samples_RN, self.state, *rows)
 
     def move(self, sources: Tensor, targets: Tensor) -> None:
         """Copy the state of some slots to others."""
@@ -320,9 +319,15 @@ class EncoderCall:
         self.table_4R[FRESH].fill_(1)
 
 
-def _can_fuse(device: torch.device) -> bool:
-    """Only where the shared memory of the compiled kernels is known to suffice."""
-    return has_triton() and torch.cuda.get_device_capability(device) >= FUSED_CAPABILITY
+def slot_encoder(mimi: Mimi) -> Callable[..., Tensor]:
+    """Mimi's own, or on a GPU with Triton the fused one, if its parts are wide enough."""
+    if mimi.device.type == "cuda" and has_triton():
+        from nightscribe.model.fused_codec import FusedMimi, can_fuse  # which need Triton
+
+        # Only where the shared memory of the compiled kernels is known to suffice.
+        if can_fuse(mimi) and torch.cuda.get_device_capability(mimi.device) >= FUSED_CAPABILITY:
+            return FusedMimi(mimi).encode_slots
+    return mimi.encode_slots
 
 
 def _group_shapes(

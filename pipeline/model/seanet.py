@@ -62,9 +62,14 @@ class CausalConv1d(nn.Module):
         past_BIP.copy_(padded_BIN[..., padded_BIN.shape[-1] - self.num_past :])
         return padded_BIN
 
+    @property
+    def past_shape(self) -> tuple[int, int]:
+        """Channels and columns of the past; at the beginning of a stream it is zero."""
+        return self.in_channels, self.num_past
+
     def silence(self, num_rows: int, device: torch.device) -> Tensor:
         """The past at the beginning of a stream."""
-        return torch.zeros(num_rows, self.in_channels, self.num_past, device=device)
+        return torch.zeros(num_rows, *self.past_shape, device=device)
 
 
 def _padded(x_BIN: Tensor, past_BIP: Tensor, *, activate: bool) -> Tensor:
@@ -140,8 +145,8 @@ class SEANet(nn.Module):
             x_BIN = stage(x_BIN, next_pasts)
         return self.head(x_BIN, next(next_pasts), activate=True)
 
-    def silence(self, num_rows: int, device: torch.device) -> Pasts:
-        return [conv.silence(num_rows, device) for _, conv in self._native_convolutions()]
+    def past_shapes(self) -> list[tuple[int, int]]:
+        return [conv.past_shape for _, conv in self._native_convolutions()]
 
     def native_tensors(self, prefix: str) -> Iterator[tuple[str, NativeTensor]]:
         for place, conv in self._native_convolutions():

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.language_model import LanguageModel
-from nightscribe.model.mimi import Mimi
+from nightscribe.model.mimi import FULL_SCALE, Mimi
 from nightscribe.model.sampling import (
     BatchConstraints,
     Sampling,
@@ -31,7 +31,6 @@ from nightscribe.model.sampling import (
 )
 
 GREEDY = Sampling()
-FULL_SCALE = 32768.0  # of int16 samples
 FRAMES_PER_PIECE = 25  # encoded at once
 Tensors = Iterable[tuple[str, Tensor]]
 
@@ -92,16 +91,20 @@ class SpeechToText:
         device: torch.device | str,
         dtype: torch.dtype,
         *,
-        weight_bits: int | None = None,
+        weight_format: str | None = None,
     ) -> Self:
         """Build from native tensors; the codec makes only the codes that the language model takes.
 
-        `weight_bits` as in `LanguageModel.load`.
+        `weight_format` as in `LanguageModel.load`.
         """
         mimi_config = replace(config.mimi, num_codebooks=config.language_model.num_codebooks)
         mimi = Mimi.load(mimi_config, mimi_tensors, device)
         language_model = LanguageModel.load(
-            config.language_model, language_model_tensors, device, dtype, weight_bits=weight_bits
+            config.language_model,
+            language_model_tensors,
+            device,
+            dtype,
+            weight_format=weight_format,
         )
         return cls(config, mimi, language_model)
 

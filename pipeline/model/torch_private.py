@@ -61,6 +61,20 @@ def int8_matmul(x_MK: Tensor, codes_NK: Tensor, scales_N: Tensor) -> Tensor:
     return torch._weight_int8pack_mm(x_MK, codes_NK, scales_N)
 
 
+def float8_matmul(
+    x8_MK: Tensor, scales_M1: Tensor, weight8_NK: Tensor, scales_1N: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """A product of float8 numbers, on a GPU; a scale for each row of both."""
+    return torch._scaled_mm(
+        x8_MK,
+        weight8_NK.T,
+        scale_a=scales_M1,
+        scale_b=scales_1N,
+        out_dtype=dtype,
+        use_fast_accum=True,
+    )
+
+
 def has_int4_matmul(like: Tensor) -> bool:
     return _is_cpu_bfloat16(like) and hasattr(torch, "_convert_weight_to_int4pack_for_cpu")
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,19 @@ def uses_kernels(x: Tensor) -> bool:
 def kernels() -> ModuleType:
     """The fused kernels, whose module cannot be imported without Triton."""
     return import_module("nightscribe.model.fused_kernels")
+
+
+def widens_in_registers(x: Tensor) -> bool:
+    """Whether products with quantized weights are our kernels: not before Ampere.
+
+    There, Triton has no matrix products on tensor cores.
+    """
+    return uses_kernels(x) and torch.cuda.get_device_capability(x.device) >= (8, 0)
+
+
+def kernels_of_weights() -> ModuleType:
+    """The kernels for products with quantized weights."""
+    return import_module("nightscribe.model.weight_kernels")
 
 
 @cache

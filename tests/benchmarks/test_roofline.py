@@ -3,7 +3,8 @@
 import pytest
 
 from nightscribe.benchmarks.random_weights import config_of
-from nightscribe.benchmarks.roofline import DeviceRates, limit_times_real_time, mean_entries
+from nightscribe.benchmarks.roofline import DeviceRates, limit_times_real_time
+from nightscribe.model.memory_budget import mean_entries
 
 # 4.3 TB/s, 790 TFLOP/s in bf16, 300 in TF32; prefix and flush of a clip are not counted as audio.
 H200 = DeviceRates(copy_bytes_per_s=4.3e12, flops=790e12, codec_flops=300e12)

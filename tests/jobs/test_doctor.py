@@ -103,6 +103,8 @@ def test_the_engine_options_are_used(monkeypatch, capsys):
     code, _, err = examined(monkeypatch, capsys, "simulate=T4", "engine.kv_cache_dtype=float8")
     assert code == 2
     assert "needs a GPU of capability 8.9 or more, T4 has 7.5" in err
+    code, _, err = examined(monkeypatch, capsys, "simulate=T4", "engine.dtype=float8")
+    assert (code, "engine.dtype=float8 needs a GPU of capability 8.9" in err) == (2, True)
 
 
 def test_a_model_that_does_not_fit_is_reported(monkeypatch, capsys):
@@ -124,6 +126,14 @@ def test_a_model_that_does_not_fit_is_reported(monkeypatch, capsys):
 def test_requested_slots_are_compared_with_the_memory(monkeypatch, capsys, words, told):
     _, out, _ = examined(monkeypatch, capsys, "simulate=T4", "model=stt-2.6b-en", *words)
     assert f"  {told}" in out
+
+
+def test_more_slots_for_short_streams_are_explained(monkeypatch, capsys):
+    words = "simulate=H200", "model=stt-1b-en_fr"
+    _, out, _ = examined(monkeypatch, capsys, *words, "engine.max_stream_s=10")
+    assert "  1024 streams at once" in out
+    assert "more than 256, since streams as short as engine.max_stream_s" in out
+    assert "more than 256" not in examined(monkeypatch, capsys, *words)[1]
 
 
 def test_this_machine_is_checked_without_any_connection(monkeypatch, capsys):

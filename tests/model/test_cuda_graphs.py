@@ -134,7 +134,7 @@ def test_a_gpu_encodes_many_streams_at_once(monkeypatch, is_cuda, num_together):
         )
         jobs = [EncodeJob(slot, one, 0, 1) for slot, one in enumerate(streams())]
         model.encode(chunk_of(jobs, ROUND_STEPS, model.frame_samples))
-    assert set(sizes) == {num_together}
+    assert max(sizes) == num_together
 
 
 def test_a_reproducible_stream_is_encoded_in_one_shape_alone_or_among_others(monkeypatch):

@@ -129,11 +129,11 @@ def test_a_speculative_round_stays_on_the_device(dtype, cache, has_kernel, use_g
         assert devices_of(model, said) == {AWAY}
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_compressed_matrices_stay_on_the_device(bits, monkeypatch):
+@pytest.mark.parametrize("format", ["int8", "int4"])
+def test_compressed_matrices_stay_on_the_device(format, monkeypatch):
     with apart(monkeypatch, has_kernel=True):
         speech = speech_in("bfloat16")
-        quantize_linears(speech.language_model.transformer, bits, AWAY)
+        quantize_linears(speech.language_model.transformer, format, AWAY)
         for module in speech.language_model.modules():
             if isinstance(module, QuantizedLinear):
                 module.load(torch.zeros(module._shape, dtype=torch.bfloat16))

@@ -152,7 +152,7 @@ def test_a_model_that_cannot_fit_is_refused_before_a_weight_is_read(
         loading.load_step_runner(unread, EngineConfig(num_slots=num_slots))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4", "float8"])
 def test_every_precision_transcribes_to_the_end(tiny, dtype):
     exact = tokens_of(loading.load_step_runner(tiny, EngineConfig(device="cpu", num_slots=2)))
     config = EngineConfig(device="cpu", num_slots=2, dtype=dtype)
@@ -187,11 +187,17 @@ def test_engines_that_share_a_gpu_share_its_memory(tiny):
 
 @pytest.mark.parametrize(
     ("tf32", "convolutions", "matrices"),
-    [("none", False, False), ("convolutions", True, False), ("all", True, True)],
+    [
+        ("none", False, False),
+        ("convolutions", True, False),
+        ("codec", True, False),
+        ("all", True, True),
+    ],
 )
 @pytest.mark.usefixtures("a_gpu")
 def test_products_are_rounded_as_asked(tiny, tf32, convolutions, matrices):
-    loading._load(tiny, EngineConfig(tf32=tf32))
+    loaded = loading._load(tiny, EngineConfig(tf32=tf32))
+    assert loaded.options.rounds_codec == (tf32 == "codec")
     assert torch.backends.cudnn.allow_tf32 == convolutions
     assert (torch.get_float32_matmul_precision() == "high") == matrices
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nightscribe.benchmarks.random_weights import PUBLISHED_NAMES, config_of
+from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
@@ -17,9 +18,12 @@ from nightscribe.model.memory_budget import (
     MIN_ENCODE_ROWS,
     SMALLEST_BUCKET,
     encode_rows,
+    fitting_slots,
     memory_budget,
+    useful_slots,
 )
-from nightscribe.model.precision import WEIGHT_BITS, Precision, precision_of
+from nightscribe.model.memory_budget import budget_for as budget_of_engine
+from nightscribe.model.precision import Precision, format_of, precision_of
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.step_runner import StepRunner
@@ -27,7 +31,7 @@ from nightscribe.model.weight_quantization import QuantizedLinear
 
 GB = 1_000_000_000
 BFLOAT16 = Precision(weights="bfloat16", activations="bfloat16", cache="bfloat16")
-KINDS = ("float32", "bfloat16", "float16", "int8", "int4")
+KINDS = ("float32", "bfloat16", "float16", "int8", "int4", "float8")
 CACHE_DTYPES = ("float32", "bfloat16", "int8", "float8")
 
 
@@ -69,10 +73,23 @@ def test_the_described_budget_adds_up():
 def test_every_field_of_the_bill_is_charged():
     needs = budget_for()
     for field in fields(needs):
-        if field.name == "encode_rows":
-            continue  # paid for as `encoding`
+        if field.name in ("encode_rows", "useful_slots"):
+            continue  # paid for as `encoding`, and no bytes
         dearer = replace(needs, **{field.name: getattr(needs, field.name) + GB})
         assert dearer.num_slots(24 * GB) < needs.num_slots(24 * GB)
+
+
+def test_short_streams_get_more_slots_where_memory_allows():
+    one_b, large = PUBLISHED["stt-1b-en_fr"], PUBLISHED["stt-2.6b-en"]
+    slots = [useful_slots(one_b, length_s) for length_s in (None, 600, 40, 10, 1)]
+    assert slots == [256, 256, 512, 1024, 1024]
+    assert useful_slots(large, 60) == 256 < useful_slots(large, 10)
+    engine = EngineConfig(max_stream_s=10)
+    fitting = [
+        fitting_slots(budget_of_engine(one_b, BFLOAT16, engine, "cuda", size), "cuda", size)
+        for size in (24 * GB, 140 * GB)
+    ]
+    assert fitting[0] < 256 < fitting[1] == 1024
 
 
 def test_narrower_numbers_take_less_and_leave_more_slots():
@@ -131,7 +148,7 @@ def test_a_loaded_model_takes_the_memory_of_its_budget(tiny, kind):
         tiny.language_model_tensors(),
         "cpu",
         DTYPES[numbers.activations],
-        weight_bits=WEIGHT_BITS.get(kind),
+        weight_format=format_of(kind),
     )
     language_model = speech.language_model
     taken = size_bytes([*language_model.parameters(), *matrices_of(language_model)])

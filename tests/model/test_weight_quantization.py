@@ -8,9 +8,11 @@ from nightscribe.model import torch_private
 from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.native_tensors import read
 from nightscribe.model.weight_quantization import (
+    Float8Weight,
     Int4Weight,
     Int8Weight,
     QuantizedLinear,
+    float8_rows,
     quantize_linears,
 )
 from tests.model.reference import SMALL_LANGUAGE_MODEL, random_pair
@@ -96,15 +98,30 @@ def test_torch_s_own_products_multiply_by_the_plain_matrix(monkeypatch, format, 
         assert (product - expected).abs().max() < 0.02 * expected.abs().max()
 
 
+@pytest.mark.parametrize("num_rows", [1, 5])
+def test_float8_products_are_those_of_the_rounded_numbers(num_rows):
+    """As `_scaled_mm` defines them: sums of float8 times float8, times both scales."""
+    x_MK = torch.randn(num_rows, 96, generator=torch.Generator().manual_seed(1)).bfloat16()
+    weight, (x8_MK, scales_M1) = Float8Weight.of(matrix(48, 96), torch.bfloat16), float8_rows(x_MK)
+    exact = (x8_MK.double() * scales_M1) @ (weight.numbers_NK.double() * weight.scales_1N.T).T
+    torch.testing.assert_close(weight.matmul(x_MK), exact.bfloat16(), rtol=2**-7, atol=1e-6)
+    assert x8_MK.float().abs().amax(dim=1).tolist() == [448] * num_rows
+    plain = x_MK.float() @ matrix(48, 96).T
+    assert (exact - plain).square().mean().sqrt() < 0.06 * plain.std()
+    assert not Float8Weight.of(torch.zeros(16, 32), torch.bfloat16).matmul(x_MK[:, :32]).any()
+
+
 def test_bfloat16_on_a_cpu_uses_torch_s_own_product_in_4_bits():
     assert Int4Weight.of(matrix(32, 96), torch.bfloat16).is_for_kernel
     assert not Int4Weight.of(matrix(20, 96), torch.bfloat16).is_for_kernel
     assert not Int4Weight.of(matrix(32, 96), torch.float16).is_for_kernel
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_only_the_matrices_of_the_transformer_are_compressed(tensors, bits):
-    model = LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_bits=bits)
+@pytest.mark.parametrize("format", ["int8", "int4", "float8"])
+def test_only_the_matrices_of_the_transformer_are_compressed(tensors, format):
+    model = LanguageModel.load(
+        SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_format=format
+    )
     layer = model.transformer.layers[0]
     for part in (layer.attention, layer.feed_forward):
         assert isinstance(part.project_in, QuantizedLinear)
@@ -126,21 +143,29 @@ def logits_of(model, seed=0):
 
 
 def test_fewer_bits_stray_further_from_fp32(tensors):
-    def loaded(dtype, bits=None):
-        return LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, dtype, weight_bits=bits)
+    def loaded(dtype, format=None):
+        return LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, dtype, weight_format=format)
 
     exact = logits_of(loaded(torch.float32))
-    half, eight, four = (
-        (logits_of(loaded(dtype, bits)) - exact).square().mean().sqrt() / exact.std()
-        for dtype, bits in ((torch.float16, None), (torch.float32, 8), (torch.float32, 4))
+    half, eight, float8, four = (
+        (logits_of(loaded(dtype, format)) - exact).square().mean().sqrt() / exact.std()
+        for dtype, format in (
+            (torch.float16, None),
+            (torch.float32, "int8"),
+            (torch.float32, "float8"),
+            (torch.float32, "int4"),
+        )
     )
     assert 0 < half < 0.01
     assert half < eight < 0.1
+    assert eight < float8 < 0.4
     assert eight < four < 0.7
 
 
 def test_a_compressed_matrix_is_not_written_back(tensors):
-    model = LanguageModel.load(SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_bits=8)
+    model = LanguageModel.load(
+        SMALL_LANGUAGE_MODEL, tensors, CPU, torch.float32, weight_format="int8"
+    )
     with pytest.raises(ValueError, match="cannot be written back"):
         list(read(model.native_tensors()))
 
@@ -149,21 +174,21 @@ def test_a_missing_or_misshapen_matrix_is_refused_as_ever(tensors):
     name = "transformer.layers.1.gating.linear_in.weight"
     without = [pair for pair in tensors if pair[0] != name]
     with pytest.raises(ValueError, match=f"lacks tensor '{name}'"):
-        LanguageModel.load(SMALL_LANGUAGE_MODEL, without, CPU, torch.float32, weight_bits=8)
+        LanguageModel.load(SMALL_LANGUAGE_MODEL, without, CPU, torch.float32, weight_format="int8")
     with pytest.raises(ValueError, match=f"'{name}' has shape"):
         LanguageModel.load(
             SMALL_LANGUAGE_MODEL,
             [*without, (name, torch.zeros(3, 3))],
             CPU,
             torch.float32,
-            weight_bits=4,
+            weight_format="int4",
         )
 
 
 def test_nothing_is_allocated_before_a_matrix_is_there():
     with torch.device("meta"):
         layers = nn.Sequential(nn.Linear(64, 64, bias=False))
-    quantize_linears(layers, 8, CPU)
+    quantize_linears(layers, "int8", CPU)
     assert list(layers.parameters()) == []
     assert layers[0].weight is None
 

@@ -285,6 +285,29 @@ def test_prompts_and_columns_of_other_names_travel_with_the_recording(store, fol
     assert recording_of(recording_row(one)) == one
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("list.csv", "uri,terms\na.mp3,Łódź; Nowak ;;Łódź\nb.mp3,\n".encode()),
+        (
+            "list.jsonl",
+            '{"uri": "a.mp3", "terms": ["Łódź", "Nowak"]}\n{"uri": "b.mp3"}'.encode(),
+        ),
+    ],
+)
+def test_terms_are_a_list_or_text_with_semicolons(store, folder, name, data):
+    store.write(name, data)
+    found = list(recordings(f"{folder}/{name}", S3))
+    assert [one.terms for one in found] == [("Łódź", "Nowak"), ()]
+    assert [recording_of(recording_row(one)) for one in found] == found
+
+
+def test_terms_that_are_no_list_are_one_sentence(store, folder):
+    store.write("list.jsonl", b'{"uri": "a.mp3", "terms": 7}')
+    with pytest.raises(ValueError, match=r"row 1: terms is 7, expected a list"):
+        list(recordings(f"{folder}/list.jsonl", S3))
+
+
 def test_columns_of_a_parquet_manifest_are_kept_but_not_its_sound(store, folder):
     table = pa.table({"uri": ["a.mp3"], "case": ["17-B"], "bytes": pa.array([b"x"], pa.binary())})
     store.write("list.parquet", parquet_bytes(table))
