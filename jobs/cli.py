@@ -22,6 +22,7 @@ COMMANDS = {
     "bench": "measure the speed of this machine for a model",
     "live": "show the words of a file or a microphone as a server transcribes them",
     "speak": "speak a text with a text-to-speech model",
+    "synthesize": "speak every text of a manifest, on this machine or a cluster",
     "serve": "live speech-to-text over sockets",
     "doctor": "check this machine, or what another GPU could do",
     "report": "write one HTML report of a run, with playable audio",

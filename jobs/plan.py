@@ -15,8 +15,8 @@ from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Column, Table
 
-from nightscribe.audio.cut import ShardConfig, probable_shards
 from nightscribe.audio.decode import DecodeConfig, read_header_text
+from nightscribe.audio.segmentation import ShardConfig, probable_shards
 from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import clock, console

@@ -11,31 +11,31 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from nightscribe.audio.decode import DecodeConfig
-from nightscribe.audio.encode import as_int16, format_of, write_audio
-from nightscribe.errors import NightscribeError
+from nightscribe.audio.encode import format_of, write_audio
 from nightscribe.jobs.file import samples_of
 from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.shell.speech_output import SPEAKERS, STANDARD, speech_output
+from nightscribe.jobs.shell.typed_text import typed_text
 from nightscribe.options import check_options, group, option
 from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
+from nightscribe.speech.texts import SPEAKER_CHANGE
 
 if TYPE_CHECKING:
     from nightscribe.speech.synthesizer import Speech, SpeechRequest, Synthesizer
-
-STANDARD = "-"
-SPEAKER_CHANGE = "|"
-
-
-class NotSpokenError(NightscribeError):
-    """A text that the model could not speak."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeakConfig:
     """Speak a text with a text-to-speech model; a | in the text changes the speaker."""
 
-    text: str = option(MISSING, "the text; - reads it from standard input")
+    text: str = option(
+        MISSING,
+        "the text; - reads standard input, and with out=- or out=speakers speaks it while it comes",
+    )
     out: str = option(
-        "speech.wav", "audio file (wav, flac, opus, mp3); - writes raw 16-bit samples"
+        "speech.wav",
+        "audio file (wav, flac, opus, mp3); - writes raw 16-bit samples and speakers plays them, "
+        "while they are made",
     )
     voice: str = option(
         "expresso/ex03-ex01_happy_001_channel1_334s.wav",
@@ -54,19 +54,19 @@ class SpeakConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.out != STANDARD:
+        if self.out not in (STANDARD, SPEAKERS):
             format_of(Path(self.out))
         elif self.words:
-            raise ValueError("words=true needs an audio file, not out=-")
+            raise ValueError(f"words=true needs an audio file, not out={self.out}")
 
 
 def run_speak(config: SpeakConfig) -> int:
     """Write the sound, and what it is to stderr."""
+    if config.out in (STANDARD, SPEAKERS):
+        return _speak_live(config)
+    _check_folder(Path(config.out))
     request = _request(config)
     synthesizer = _synthesizer(config)
-    if config.out == STANDARD:
-        return _stream(synthesizer, request)
-    _check_folder(Path(config.out))
     speech = _spoken(synthesizer, request)
     write_audio(Path(config.out), speech.samples_N, speech.sample_rate_hz)
     if config.words:
@@ -79,11 +79,10 @@ def _request(config: SpeakConfig) -> "SpeechRequest":
     from nightscribe.speech.synthesizer import SpeechRequest
 
     text = sys.stdin.read() if config.text == STANDARD else config.text
-    voices = [config.voice] if config.other_voice is None else [config.voice, config.other_voice]
     return SpeechRequest(
         request_id=config.out,
         turns=tuple(text.split(SPEAKER_CHANGE)),
-        voices=tuple(voices),
+        voices=_voices(config),
         seed=config.seed,
     )
 
@@ -100,27 +99,39 @@ def _synthesizer(config: SpeakConfig) -> "Synthesizer":
         return samples_of(str(path), None, config.decode, rate_hz)[0]
 
     voices = Voices(checkpoint, config.tts.voices, read_audio)
-    for name in (config.voice, config.other_voice):
-        if name is not None:
-            voices[name]  # a wrong name is refused before the weights are read
+    for name in _voices(config):
+        voices[name]  # a wrong name is refused before the weights are read
     one_slot = replace(config.speech, num_slots=1)
     return Synthesizer.load(checkpoint, voices, one_slot, config.tts.guidance)
 
 
 def _spoken(synthesizer: "Synthesizer", request: "SpeechRequest") -> "Speech":
-    from nightscribe.speech.synthesizer import SpeechFailure
+    from nightscribe.speech.requests import NotSpokenError, SpeechFailure
 
     (result,) = synthesizer.speak([request])
     if isinstance(result, SpeechFailure):
-        raise NotSpokenError(result.detail)
+        raise NotSpokenError("not_spoken", result.detail)
     return result
 
 
-def _stream(synthesizer: "Synthesizer", request: "SpeechRequest") -> int:
-    for samples_N in synthesizer.stream(request):
-        sys.stdout.buffer.write(as_int16(samples_N).tobytes())
-        sys.stdout.buffer.flush()
+def _speak_live(config: SpeakConfig) -> int:
+    """Play or write samples while they are made; text of a pipe is spoken while it comes."""
+    from nightscribe.speech.live import END_OF_TEXT, live_speech
+
+    synthesizer = _synthesizer(config)
+    if config.text == STANDARD:
+        pieces = typed_text(sys.stdin, END_OF_TEXT)
+        sound = live_speech(synthesizer, _voices(config), config.seed, pieces)
+    else:
+        sound = synthesizer.stream(_request(config))
+    with speech_output(config.out, synthesizer.sample_rate_hz) as play:
+        for samples_N in sound:
+            play(samples_N)
     return 0
+
+
+def _voices(config: SpeakConfig) -> tuple[str, ...]:
+    return tuple(name for name in (config.voice, config.other_voice) if name is not None)
 
 
 def _check_folder(out: Path) -> None:

@@ -28,9 +28,10 @@ from nightscribe.training.augmentation import AugmentationConfig
 from nightscribe.training.batches import BatchMaker, CorruptionConfig
 from nightscribe.training.dataset import Decode, read_manifest, samples_of, utterances_of
 from nightscribe.training.evaluation import EvaluationClip, word_error_rate
+from nightscribe.training.lora import AdapterConfig
 from nightscribe.training.plotting import plot_log
 from nightscribe.training.train_state import OptimizerConfig, TrainState, no_sync
-from nightscribe.training.trainable_model import AdapterConfig, TrainableModel, open_trainable
+from nightscribe.training.trainable_model import TrainableModel, open_trainable
 from nightscribe.training.trainer import LOG_FILE, DataLoader, ScheduleConfig, Trainer
 from nightscribe.training.vocabulary import read_pieces
 from nightscribe.training.windows import WindowConfig, WindowSampler

@@ -6,7 +6,6 @@ Ray and torch take seconds to import: functions do it once the command line is k
 import hashlib
 import logging
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,13 +17,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING, OmegaConf
 
-from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig
+from nightscribe.budget import CURRENCIES, Limits, limits_of
 from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.inspection import add_inspection
-from nightscribe.jobs import INTERRUPTED
+from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.language_prompts import (
@@ -34,27 +34,22 @@ from nightscribe.jobs.shell.language_prompts import (
     read_prompts,
 )
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
-from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
-from nightscribe.jobs.shell.notifications import (
-    check_notifications,
-    notify_end,
-    notify_failure,
-)
+from nightscribe.jobs.shell.night_log import describe_receipt
+from nightscribe.jobs.shell.notifications import check_notifications
+from nightscribe.jobs.shell.recording_terms import RecordingTerms
 from nightscribe.jobs.shell.run_options import FailuresConfig, ReviseConfig
 from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.model.checkpoints.model_config import ModelConfig
-from nightscribe.model.terms_config import TermsConfig
+from nightscribe.model.terms_config import Terms, TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import add_speakers
-from nightscribe.stopping import CURRENCIES, Limits, limits_of
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
-from nightscribe.storage.nights import NightReceipt
 from nightscribe.storage.plan_changes import MISSING_FILES, Revision
 from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
@@ -62,14 +57,10 @@ from nightscribe.storage.sources import describe_skipped, recordings
 from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
-    from nightscribe.cluster.dataset import Stages
     from nightscribe.cluster.driver import RunSpec
-    from nightscribe.cluster.progress import Progress
+    from nightscribe.cluster.ray_graph import Stages
     from nightscribe.model.checkpoints.open import Checkpoint
     from nightscribe.storage.run import Night
-
-TOO_MANY_FAILURES = 1
-RESUME = "run the same command to resume"
 
 log = logging.getLogger(__name__)
 
@@ -161,66 +152,43 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     prompts = read_prompts(config.language_prompts, config.source.decode, rate_hz)
     store = open_store(config.output, config.s3)
+    own_terms = RecordingTerms(checkpoint.tokenizer)
+    _check_terms(config, checkpoint)
     revision = Revision(config.revise.where) if config.revise.on else None
     check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
         display.begin("listing recordings")
         with (
-            _compared(store, found, config, skipped) as (path, night),
+            _compared(store, own_terms.checked(found), config, skipped) as (path, night),
             stopped_by_signals() as stop,
         ):
             display.begin("comparing with earlier results")
-            spec = replace(run_spec(config, checkpoint, prompts, path), night=night)
-            progress, receipt = _attempt(config, store, spec, stop, run_log, display)
+            own_terms.are_there |= night.compared is not None and night.compared.has_terms()
+            terms = own_terms.with_those_of_the_run(config.terms)
+            spec = replace(run_spec(config, checkpoint, prompts, path, terms), night=night)
+            attempt = ShellAttempt(
+                store=store,
+                cluster=config.cluster,
+                num_slots=config.engine.num_slots,
+                limits=partial(_limits, config),
+                currency=config.currency,
+                run_log=run_log,
+                display=display,
+            )
+            progress, receipt = attempt.run(spec, stop)
     display.summarise(progress, describe_receipt(receipt))
     return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
 
 
-def _attempt(
-    config: TranscribeConfig,
-    store: Store,
-    spec: "RunSpec",
-    stop: threading.Event,
-    run_log: Log,
-    display: Display,
-) -> tuple["Progress", NightReceipt]:
-    """Work until the run is finished or stopped; what the night did is stored in any case."""
-    from nightscribe.cluster.driver import transcribe
-    from nightscribe.cluster.ray_session import session_folder
-    from nightscribe.cluster.resources import pool_for
+def _check_terms(config: TranscribeConfig, checkpoint: "Checkpoint") -> None:
+    """Of the run; those of recordings are checked while they are listed."""
+    from nightscribe.transcription.transcriber import term_trie
 
-    pool = pool_for(config.cluster, config.engine.num_slots)
-    num_gpus = pool.num_actors * (pool.gpus_per_actor or 1.0)
-    night_log = NightLog(store, pool, _limits(config, num_gpus), config.currency, stop)
-
-    def report(progress: "Progress") -> None:
-        display.show(progress)
-        run_log.publish_when_due(store, session_folder())
-        night_log.show(progress)
-
-    try:
-        progress = transcribe(spec, pool, stop, report)
-        receipt = night_log.end(progress)
-        notify_end(config.output, receipt)
-        return progress, receipt
-    except KeyboardInterrupt:
-        log.warning("recordings in progress are not finished; %s", RESUME)
-        raise
-    except Exception as error:
-        night_log.fail(" ".join(str(error).split()))
-        notify_failure(config.output, error)
-        raise
-    finally:
-        run_log.publish(store, session_folder())
-
-
-def exit_code(progress: "Progress", max_failures: int | None, is_limited: bool = False) -> int:
-    """A night that stopped at its deadline or budget has done what it was asked for."""
-    if progress.state != "finished" and not is_limited:
-        return INTERRUPTED
-    too_many = max_failures is not None and progress.num_failures > max_failures
-    return TOO_MANY_FAILURES if too_many else 0
+    terms = config.terms.read()
+    if terms is not None:
+        terms.check_passes(config.engine.frames_per_pass)
+        term_trie(terms, checkpoint.tokenizer)
 
 
 def settings(
@@ -280,15 +248,16 @@ def _compared(
         write_plan(plan(before.unseen(found), ContentHasher(), config.planning), path)
         if skipped:
             log.warning(
-                "%d files were skipped, by suffix: %s; a pattern such as input='FOLDER/**' takes "
+                "skipped by suffix: %s (%d in all); a pattern such as input='FOLDER/**' takes "
                 "every file",
-                skipped.total(),
                 describe_skipped(skipped),
+                skipped.total(),
             )
         night = Night(
             missing=config.missing,
             max_dropped_share=config.max_dropped_share,
             revision=Revision(config.revise.where) if config.revise.on else None,
+            retry=config.failures.retry,
             order=config.order,
             compared=before,
         )
@@ -302,21 +271,27 @@ def engine_of(config: TranscribeConfig) -> EngineConfig:
 
 
 def run_spec(
-    config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts, plan_path: Path
+    config: TranscribeConfig,
+    checkpoint: "Checkpoint",
+    prompts: LanguagePrompts,
+    plan_path: Path,
+    terms: Terms | None = None,
 ) -> "RunSpec":
     """Everything that the driver needs to know."""
     from nightscribe.cluster.driver import RunSpec
+
+    if terms is not None:
+        terms.check_passes(config.engine.frames_per_pass)
 
     return RunSpec(
         plan=plan_path,
         settings=settings(config, checkpoint, prompts),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
-        stages=_stages(config, checkpoint, prompts),
+        stages=_stages(config, checkpoint, prompts, terms),
         examine=partial(_examined, guards=config.guards, speakers=config.speakers),
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
-        retry=config.failures.retry,
     )
 
 
@@ -325,11 +300,14 @@ def _examined(transcript: Transcript, guards: GuardsConfig, speakers: SpeakersCo
 
 
 def _stages(
-    config: TranscribeConfig, checkpoint: "Checkpoint", prompts: LanguagePrompts
+    config: TranscribeConfig,
+    checkpoint: "Checkpoint",
+    prompts: LanguagePrompts,
+    terms: Terms | None,
 ) -> "Stages":
     from nightscribe.cluster.audio_reader import AudioReader
-    from nightscribe.cluster.dataset import Stages
-    from nightscribe.cluster.worker import ShardOptions
+    from nightscribe.cluster.ray_graph import Stages
+    from nightscribe.cluster.transcribing_actor import ShardOptions
     from nightscribe.model.prompting import Prompt
     from nightscribe.transcription.transcriber import Transcriber
 
@@ -349,7 +327,7 @@ def _stages(
             engine_of(config),
             config.guards,
             config.speakers,
-            config.terms.read(),
+            terms,
         ),
         output=config.output,
         s3=config.s3,

@@ -2,10 +2,10 @@
 
     NightscribeError
     |- ConfigError (ValueError)          user         jobs.shell.config
-    |- NotSpokenError                    user         jobs.speak
     |- CheckpointError (ValueError)      user         model.checkpoints
     |- ScriptError                       user         model.tts.script
     |- ConditionError                    user         model.tts.conditioning
+    |- NotSpokenError                    user         speech.requests
     |- AlignmentError (ValueError)       user         training.targets
     |- UnreadableError                   user         survey.archive
     |- AnotherRunError                   user         storage.generations
@@ -25,7 +25,9 @@
     |- StalledError                      environment  cluster.watchdog
     |- StoppedError                      environment  cluster.read_tasks
     |- RunBrokenError                    environment  cluster.execution
+    |- SpeechEngineError                 environment  speech.engine
     |- EngineError                       environment  serving.engine_client
+    |- NoFreeSlotError                   environment  serving.speaking
     |- BusyError                         environment  serving.files
     `- LiveError                         environment  serving.client
 

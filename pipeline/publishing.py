@@ -114,7 +114,7 @@ class Publisher:
 
     def restore(self, retry: str = "passing") -> None:
         """Load what earlier attempts have done, without the failures that are to be retried."""
-        remove_failures(self._store, retry)
+        remove_failures(self._store, retry, self._asked)
         for row in published_transcripts(self._store, self._asked):
             self._add_published(row.recording_id, row.num_channels)
         for row in published_failures(self._store, self._asked):

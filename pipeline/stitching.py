@@ -71,7 +71,7 @@ def owned_words(transcript: ShardTranscript) -> Iterator[Word]:
     """The words that the shard owns, in seconds of the recording."""
     start_s, (first_s, end_s) = transcript.shard.start_s, _owned(transcript.shard)
     for word in transcript.words:
-        moved = replace(word, start_s=start_s + word.start_s, end_s=start_s + word.end_s)
+        moved = word.at(start_s + word.start_s, start_s + word.end_s)
         if first_s <= (moved.start_s + moved.end_s) / 2 < end_s:
             yield moved
 
@@ -120,9 +120,7 @@ def _in_file_time(words: list[Word], last: Shard) -> tuple[Word, ...]:
     for word in words:
         start_s = min(max(word.start_s, earliest_s), duration_s)
         end_s = min(max(word.end_s, start_s), duration_s)
-        moved.append(
-            replace(word, start_s=_rounded(offset_s + start_s), end_s=_rounded(offset_s + end_s))
-        )
+        moved.append(word.at(_rounded(offset_s + start_s), _rounded(offset_s + end_s)))
         earliest_s = start_s
     return tuple(moved)
 

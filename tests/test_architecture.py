@@ -17,7 +17,7 @@ LIGHT_MODULES = [
     "nightscribe.jobs.cli",
     "nightscribe.audio",
     "nightscribe.storage",
-    "nightscribe.model.words",
+    "nightscribe.model.word_timestamps",
     "nightscribe.storage.run",
     "nightscribe.storage.sources",
     "nightscribe.planning",

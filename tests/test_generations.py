@@ -1,7 +1,9 @@
 """Nights that add, change, drop and revise, killed at any write: the tables end like one run."""
 
+import itertools
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import Publisher
 from nightscribe.records import Failure
+from nightscribe.storage.generations import generations
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import commit
 from nightscribe.storage.plan_changes import Revision
@@ -18,8 +21,10 @@ from nightscribe.storage.run import Night, begin, index_plan, read_plan, write_p
 from nightscribe.storage.tables import files, read_rows
 from tests import made_up_run
 from tests.storage.dying import survives
+from tests.storage.records import failure, heard_all, shards
 
 MAX_KILLS = 4
+CALM = random.Random(1)
 ARCHIVE = made_up_run.archive()
 CHANGED = [replace(one, version=f"{one.version}-new") for one in ARCHIVE[3:12:2]]
 # What is there in each night, and what the command asks.
@@ -42,8 +47,11 @@ def spoken(outcome, model):
     return replace(outcome, words=words, model=model)
 
 
-def night(store, folder, found, model, asked, chance):
-    """One attempt, as the driver makes it, without Ray and lease."""
+def night(store, folder, found, model, asked, chance, committed=()):
+    """One attempt, as the driver makes it, without Ray and lease.
+
+    Some shards may have been `committed` before, with what was made of them.
+    """
     path = Path(folder) / "plan.parquet"
     write_plan(plan(found, lambda one: one.version, PlanningConfig(window_recordings=16)), path)
     run = begin(store, path, {"model": model}, asked)
@@ -57,7 +65,8 @@ def night(store, folder, found, model, asked, chance):
         revision=run.revision,
         left=index.left,
     )
-    publisher.restore("none")
+    commit(store, committed, run.revision)
+    publisher.restore(asked.retry)
     publisher.publish()
     todo = made_up_run.remaining(publisher, list(read_plan(path)))
     left = [spoken(one, model) for some in todo for one in made_up_run._left(some)]
@@ -69,6 +78,41 @@ def night(store, folder, found, model, asked, chance):
             publisher.publish()
     publisher.publish()
     retire(store, lambda: None, 0.0, is_settled=True)
+
+
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_retry_at_any_kill_shows_the_old_words_until_the_new_are_whole(folder, tmp_path, every):
+    """A part of one recording, and of its copy, failed for a reason that has passed since."""
+    holed, copy, other = ARCHIVE[2], replace(ARCHIVE[2], uri="s3://archive/copy.mp3"), ARCHIVE[0]
+    found, lost = [holed, copy, other], shards(holed, 3)[1]
+    broken = failure(holed, lost, stage="transcribe", reason="not_transcribed")
+    for num_changes in itertools.count(1, every):
+        store = open_store(f"{folder}/{num_changes}", S3Config())
+        parts = [broken if one.shard == lost else one for one in heard_all(holed, 3)]
+        night(store, tmp_path, found, "m", Night(), random.Random(1), committed=parts)
+        assert {one.status for one in read_transcripts(store)} == {"ok", "partial"}
+        attempt = partial(
+            night,
+            folder=tmp_path,
+            found=found,
+            model="m",
+            asked=Night(retry="passing"),
+            chance=CALM,
+        )
+
+        def look(store=store):
+            assert places(store) == {one.uri for one in found}
+
+        ended = survives(attempt, store, num_changes, look)
+        attempt(store)
+        assert [row["status"] for row in rows(store, "transcripts")] == ["ok"] * 3
+        assert not rows(store, "failures")
+        num_generations = len(generations(store))
+        attempt(store)
+        assert num_generations == len(generations(store)) == 2
+        if ended:
+            break
+    assert num_changes > 6
 
 
 def rows(store, table):

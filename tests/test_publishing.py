@@ -44,8 +44,8 @@ def expected(tmp_path_factory):
     return tables(store)
 
 
-def publisher(store, duplicates=None, check=lambda: None):
-    return Publisher(store, check, duplicates or {}, examine=lambda said: said)
+def publisher(store, duplicates=None, check=lambda: None, asked=None):
+    return Publisher(store, check, duplicates or {}, examine=lambda said: said, asked=asked)
 
 
 def rows(store, folder):

@@ -36,7 +36,7 @@ def test_a_recording_is_never_an_empty_span(span):
         replace(RECORDING, **span)
 
 
-def test_a_shard_hears_all_that_it_owns():
+def test_a_shard_transcribes_all_that_it_owns():
     with pytest.raises(ValueError, match="has unordered bounds"):
         Shard(
             recording=RECORDING, index=1, sample_rate_hz=8, start_sample=4, end_sample=8,

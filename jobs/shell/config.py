@@ -311,26 +311,34 @@ def _missing(job: Job, path: str) -> str:
     meaning = f" ({key.meaning})" if key and key.meaning else ""
     group = path.partition(".")[0]
     options = options_of(group) if "." in path else []
-    choice = f", or {group}=NAME of {', '.join(options)}" if options else ""
-    return f"{path} must be given{meaning}{choice}"
+    if options:
+        return f"{group}=NAME must be given, one of {', '.join(options)}; or {path}=VALUE{meaning}"
+    return f"{path} must be given{meaning}"
 
 
 def _composed(job: Job, overrides: list[Override]) -> DictConfig:
-    in_mappings = [
-        override for override in overrides if _is_in_mapping(job.keys, override.key_or_group)
-    ]
-    lines = [override.input_line or "" for override in overrides if override not in in_mappings]
+    merged = [override for override in overrides if _is_merged(job.keys, override.key_or_group)]
+    lines = [override.input_line or "" for override in overrides if override not in merged]
     try:
         composed = compose(job.name, overrides=lines)
-        # Hydra cannot override into the values of a mapping; OmegaConf can merge into them.
         with open_dict(composed):
-            composed.merge_with(*map(_nested, in_mappings))
+            composed.merge_with(*map(_nested, merged))
         OmegaConf.resolve(composed)
         return composed
     except OmegaConfBaseException as error:
-        raise ConfigError(_sentence(job, lines, error)) from None
+        raise ConfigError(_sentence(job, overrides, error)) from None
     except HydraException as error:
-        raise ConfigError(_sentence(job, lines, error.__cause__ or error)) from None
+        raise ConfigError(_sentence(job, overrides, error.__cause__ or error)) from None
+
+
+def _is_merged(keys: dict[str, Key], path: str) -> bool:
+    """What OmegaConf can set and Hydra cannot.
+
+    These are values in a mapping, and plain keys such as `speakers` of `export` that are named like
+    a group of other commands.
+    """
+    is_plain = path in keys and not keys[path].is_group
+    return _is_in_mapping(keys, path) or (is_plain and bool(options_of(path)))
 
 
 def _nested(override: Override) -> dict[str, Any]:
@@ -340,10 +348,10 @@ def _nested(override: Override) -> dict[str, Any]:
     return value
 
 
-def _sentence(job: Job, lines: list[str], error: BaseException) -> str:
+def _sentence(job: Job, overrides: list[Override], error: BaseException) -> str:
     path = getattr(error, "full_key", None) or ""
     key = job.keys.get(path)
-    values = dict(line.partition("=")[::2] for line in lines)
+    values = dict((one.input_line or "").partition("=")[::2] for one in overrides)
     if key is not None and path in values:
         return f"{path} must be {key.kind}, not {values[path]}"
     reason = " ".join(str(error).split("\n    ")[0].split())

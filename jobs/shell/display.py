@@ -283,7 +283,7 @@ def _table(progress: "Progress") -> Table:
     table.add_row("recordings", f"{progress.num_done:,} of {progress.num_recordings:,}")
     table.add_row("failed", f"{progress.num_failures:,}")
     table.add_row("partial, in this run", f"{progress.num_partial:,}")
-    table.add_row("transcribed in this run", clock(progress.transcribed_s))
+    table.add_row("audio in this run", clock(progress.transcribed_s))
     table.add_row("elapsed", clock(progress.elapsed_s))
     if progress.elapsed_s and progress.transcribed_s:
         table.add_row("speed", f"{progress.transcribed_s / progress.elapsed_s:.1f} x real time")

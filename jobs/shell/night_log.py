@@ -4,8 +4,8 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from nightscribe.budget import Limits, in_flight_s
 from nightscribe.cluster.progress import Progress
-from nightscribe.stopping import Limits, in_flight_s
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import generations
 from nightscribe.storage.nights import NightReceipt, next_number, write_receipt

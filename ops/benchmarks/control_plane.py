@@ -23,52 +23,31 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import partial
-from heapq import heappop, heappush
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.dataset import Stages
-from nightscribe.cluster.driver import RunSpec, transcribe
+from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.execution import Execution
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import DirectWriter
 from nightscribe.cluster.ray_session import connected
-from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.rows import Cut, CutShard
-from nightscribe.engine.loop import EngineStats
-from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import MAX_RECORDINGS_PER_FILE, Publisher
-from nightscribe.records import PlannedRecording, Recording, Shard, Word
 from nightscribe.storage import parts
 from nightscribe.storage.locations import S3Config, open_store
-from nightscribe.storage.result_tables import TRANSCRIPTS_FOLDER
+from nightscribe.storage.result_tables import FAILURES_FOLDER, TRANSCRIPTS_FOLDER
 from nightscribe.storage.run import begin, index_plan, write_plan
 from nightscribe.storage.schema import PARTS_SCHEMA, TRANSCRIPTS_SCHEMA
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import write_table
-from nightscribe.transcription.clips import Clip, ClipTranscript
 from ops.benchmarks.cpu_by_process import CpuSamples, cpu_sampled
+from ops.benchmarks.made_up import as_it_is, made_up, planned, run, workers
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.s3_server import S3Server
 
-RATE_HZ = 24_000
-SHARD_S = 45.0
-NUM_WORDS = 120
-NUM_SLOTS = 256
 SKIPPED_SHARE = 0.2
+WORK_FOLDERS = (parts.FOLDER, TRANSCRIPTS_FOLDER, FAILURES_FOLDER, "voices")
 SHARDS_IN_A_MERGED_PART = 32_768
-WORDS = tuple(
-    Word(f"word{n}", SHARD_S / NUM_WORDS * n, SHARD_S / NUM_WORDS * (n + 1), 0.5 + n / 1000)
-    for n in range(NUM_WORDS)
-)
-NONE_T = np.zeros(0)
 
 
 def main() -> None:
@@ -99,24 +78,15 @@ def shards(
             recordings,
             answer_s,
             lambda progress: marks.append((time.time(), progress.num_shards)),
+            workers(int(executors)),
             num_executors=int(executors),
         )
     return _table(marks, samples, began_s)
 
 
-def made_up(num_recordings: int, shards_each: int) -> Iterator[Recording]:
-    for number in range(num_recordings):
-        yield Recording(
-            uri=f"s3://made-up/folder-{number // 1000:04d}/recording-{number:07d}.flac",
-            size_bytes=int(shards_each * SHARD_S * 40_000),
-            version="1",
-            expected_s=shards_each * SHARD_S,
-        )
-
-
 def start(folder: Path, num_recordings: float = 1_000_000) -> list[str]:
     path = folder / "plan.parquet"
-    write_plan(_planned(int(num_recordings)), path)
+    write_plan(planned(int(num_recordings)), path)
     marks: list[float] = []
     stop = threading.Event()
 
@@ -127,7 +97,7 @@ def start(folder: Path, num_recordings: float = 1_000_000) -> list[str]:
 
     with connected(RayConfig(), ClusterConfig()):
         began_s = time.time()
-        progress = run(folder, path, 0.0, tell, stop=stop)
+        progress = run(folder, path, 0.0, tell, workers(), stop=stop)
     ended_s = time.time()
     return [
         f"{int(num_recordings):,} recordings: the first shard was committed after "
@@ -139,7 +109,7 @@ def start(folder: Path, num_recordings: float = 1_000_000) -> list[str]:
 
 def resume(folder: Path, num_recordings: float = 1_000_000) -> list[str]:
     path, store = folder / "plan.parquet", open_store(str(folder / "out"), S3Config())
-    write_plan(_planned(int(num_recordings)), path)
+    write_plan(planned(int(num_recordings)), path)
     begin(store, path, {"benchmark": True})
     names = [name for batch in index_plan(path).batches for name in batch[0].to_pylist()]
     done = names[: int(0.99 * num_recordings)]
@@ -177,12 +147,25 @@ def requests(
         recordings = made_up(int(num_recordings), int(shards_each))
         with connected(RayConfig(), ClusterConfig()):
             began_s = time.time()
-            progress = run(folder, recordings, answer_s, _ignore, output=output, s3=s3)
+            progress = run(folder, recordings, answer_s, _ignore, workers(), output=output, s3=s3)
         took_s = time.time() - began_s
         asked = proxy.faults.requests
-    rows = [f"| {kind} | {n} | {n / progress.num_shards:.4f} |" for kind, n in asked.items()]
     head = f"{progress.num_shards} shards of {progress.num_done} recordings in {took_s:.0f} s"
-    return [head, "", "| request | number | a shard |", "|---|---|---|", *sorted(rows)]
+    return [head, "", *_requests_table(asked, progress.num_shards)]
+
+
+def _requests_table(asked: Counter[tuple[str, str]], num_shards: int) -> list[str]:
+    """By kind; those for shards and tables grow with the shards, the others with time."""
+    rows = [
+        "| request | number | a shard | for shards and tables | a shard |",
+        "|---|---|---|---|---|",
+    ]
+    for kind in sorted({kind for kind, _ in asked}):
+        of_kind = {folder: n for (one, folder), n in asked.items() if one == kind}
+        both = sum(of_kind.values()), sum(of_kind.get(folder, 0) for folder in WORK_FOLDERS)
+        cells = " | ".join(f"{n} | {n / num_shards:.4f}" for n in both)
+        rows.append(f"| {kind} | {cells} |")
+    return rows
 
 
 def _ignore(progress: Progress) -> None:
@@ -193,7 +176,8 @@ def _finished(store: Store, names: list[str]) -> None:
     """Tables and parts in the sizes that a run writes, without words."""
     for start in range(0, len(names), MAX_RECORDINGS_PER_FILE):
         some = sorted(names[start : start + MAX_RECORDINGS_PER_FILE])
-        write_table(store, TRANSCRIPTS_FOLDER, _with_nulls(TRANSCRIPTS_SCHEMA, recording_id=some))
+        columns = {"recording_id": some, "revision": [1] * len(some)}
+        write_table(store, TRANSCRIPTS_FOLDER, _with_nulls(TRANSCRIPTS_SCHEMA, **columns))
     for start in range(0, len(names), SHARDS_IN_A_MERGED_PART):
         some = sorted(names[start : start + SHARDS_IN_A_MERGED_PART])
         columns = {"shard_index": [0] * len(some), "is_last": [True] * len(some)}
@@ -210,118 +194,6 @@ def _with_nulls(schema: pa.Schema, **columns: list) -> pa.Table:
         for field in schema
     ]
     return pa.table(arrays, schema)
-
-
-def _planned(num_recordings: int) -> Iterator[PlannedRecording]:
-    return plan(made_up(num_recordings, 1), lambda one: one.uri, PlanningConfig())
-
-
-def run(
-    folder: Path,
-    recordings: Iterator[Recording] | Path,
-    answer_s: float,
-    tell: Callable[[Progress], None],
-    num_executors: int = 1,
-    stop: threading.Event | None = None,
-    output: str | None = None,
-    s3: S3Config | None = None,
-) -> Progress:
-    path = folder / "plan.parquet"
-    if not isinstance(recordings, Path):
-        write_plan(plan(recordings, lambda one: one.uri, PlanningConfig()), path)
-    spec = RunSpec(
-        plan=path,
-        settings={"benchmark": True},
-        stages=Stages(
-            read=read,
-            make_transcriber=partial(Answering, answer_s),
-            output=output or str(folder / "out"),
-            s3=s3 or S3Config(),
-        ),
-        examine=as_it_is,
-        cluster=ClusterConfig(drivers=num_executors),
-        intervals=IntervalsConfig(publish_s=15.0),
-    )
-    pool = Pool(
-        num_actors=num_executors,
-        gpus_per_actor=0.0,
-        cpus_per_actor=0.5,
-        num_audio_workers=max(2, num_executors),
-        num_slots=NUM_SLOTS,
-    )
-    return transcribe(spec, pool, stop or threading.Event(), tell)
-
-
-def as_it_is(transcript):
-    return transcript
-
-
-def read(recording: Recording) -> Iterator[Cut]:
-    """Shards of real size, without the work of decoding them."""
-    size = round(SHARD_S * RATE_HZ)
-    num_shards = round((recording.expected_s or SHARD_S) / SHARD_S)
-    for index in range(num_shards):
-        start, end = index * size, (index + 1) * size
-        shard = Shard(
-            recording=recording,
-            index=index,
-            sample_rate_hz=RATE_HZ,
-            start_sample=start,
-            end_sample=end,
-            owned_start_sample=start,
-            owned_end_sample=end,
-            is_last=index == num_shards - 1,
-        )
-        yield CutShard(shard, np.zeros(size, np.int16))
-
-
-@dataclass(order=True)
-class _Waiting:
-    due_s: float
-    number: int
-    clip: Clip
-    future: Future
-
-
-class Answering:
-    """Answers every clip after a constant time, without a processor."""
-
-    has_died = False
-    model, model_revision = "made-up", "1"
-
-    def __init__(self, answer_s: float) -> None:
-        self._answer_s, self._number = answer_s, 0
-        self._waiting: list[_Waiting] = []
-        self._changed = threading.Condition()
-        self.stats = EngineStats(num_slots=NUM_SLOTS)
-        if answer_s:
-            threading.Thread(target=self._answer_in_time, daemon=True).start()
-
-    def submit(self, clip: Clip) -> Future:
-        future: Future = Future()
-        if not self._answer_s:
-            _answer(clip, future)
-            return future
-        with self._changed:
-            self._number += 1
-            due_s = time.monotonic() + self._answer_s
-            heappush(self._waiting, _Waiting(due_s, self._number, clip, future))
-            self._changed.notify()
-        return future
-
-    def _answer_in_time(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting:
-                    self._changed.wait()
-                waiting = heappop(self._waiting)
-            time.sleep(max(waiting.due_s - time.monotonic(), 0.0))
-            _answer(waiting.clip, waiting.future)
-
-
-def _answer(clip: Clip, future: Future) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_result(ClipTranscript(clip.clip_id, WORDS, NONE_T, NONE_T, NONE_T[:, None]))
 
 
 def _table(marks: list[tuple[float, int]], samples: CpuSamples, began_s: float) -> list[str]:

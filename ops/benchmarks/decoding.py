@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.benchmarks.report import Table, conditions
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.guards.config import GuardsConfig

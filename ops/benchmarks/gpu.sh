@@ -63,4 +63,5 @@ for size in $(echo "$sizes" | tr , ' '); do
 done
 measure peers 50
 measure curve 40
+measure speech 20
 "$python" -m ops.benchmarks.gpu.summary "$folder" "$sizes" "$device"

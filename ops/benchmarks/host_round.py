@@ -22,7 +22,7 @@ from nightscribe.engine.interface import Chunk, RoundOutput
 from nightscribe.engine.loop import OutputReader
 from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.stream import Stream
-from nightscribe.model.cuda_runtime import CudaRuntime
+from nightscribe.model.cuda_graphs import CudaRuntime
 from nightscribe.model.encoder_groups import GroupShapes, SampleStaging, fixed_shapes
 from nightscribe.transcription.clips import PaddedSamples
 

@@ -5,6 +5,8 @@ that a slow server cannot slow its own load down. Prints the quantiles of
 
 - step: from the sending of a frame's last sample to the arrival of its Step
 - word: from the end of a word's sound, as the server times it, to the arrival of its EndWord
+- ready: from the begin of the connection to Ready, while the other sessions run
+- flush: from a Marker and the silence that it needs, sent at once, to its answer
 
 and the slope of `buffered_pcm`, which is 0 while the server keeps up. `--idle` of the sessions send
 one second and then nothing; `--flood` of them send everything at once; `--deaf` never read.
@@ -37,6 +39,8 @@ class Measured:
     step_s: list[float] = field(default_factory=list)
     word_s: list[float] = field(default_factory=list)
     buffered: list[tuple[float, int]] = field(default_factory=list)
+    ready_s: list[float] = field(default_factory=list)
+    flush_s: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
@@ -70,9 +74,11 @@ async def paced(http: aiohttp.ClientSession, load: Load, seed: int, measured: Me
     """One session that sends on schedule."""
     frames, draw = endless_frames(seed), random.Random(seed)
     await asyncio.sleep(draw.random() * FRAME_S)
+    asked_s = time.monotonic()
     async with http.ws_connect(socket_url(load.url), compress=0) as socket:
-        await socket.receive()
+        ready = msgpack.unpackb((await socket.receive()).data)
         began_s, sent_s = time.monotonic(), []
+        measured.ready_s.append(began_s - asked_s)
         receiving = asyncio.create_task(receive(socket, began_s, sent_s, load, measured))
         while time.monotonic() - began_s < load.duration_s:
             due_s = began_s + (len(sent_s) + 1) * FRAME_S
@@ -80,6 +86,19 @@ async def paced(http: aiohttp.ClientSession, load: Load, seed: int, measured: Me
             sent_s.append(due_s)  # the moment it was due: a late sender counts against the server
             await socket.send_bytes(frames[len(sent_s) % len(frames)])
         receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+        measured.flush_s.append(await flushed(socket, ready["delay_frames"]))
+
+
+async def flushed(socket: aiohttp.ClientWebSocketResponse, num_frames: int) -> float:
+    """How long the last words take when a client flushes."""
+    began_s = time.monotonic()
+    await socket.send_bytes(msgpack.packb({"type": "Marker", "id": 0}))
+    for _ in range(num_frames):
+        await socket.send_bytes(audio(np.zeros(FRAME_SAMPLES, np.int16)))
+    while msgpack.unpackb((await socket.receive()).data)["type"] != "Marker":
+        pass
+    return time.monotonic() - began_s
 
 
 async def receive(
@@ -153,10 +172,11 @@ async def measure(load: Load) -> Measured:
 
 def summary(load: Load, measured: Measured) -> dict:
     result: dict = {"load": asdict(load) | {"key": "..."}, "errors": sorted(set(measured.errors))}
-    for name, values in (("step_ms", measured.step_s), ("word_ms", measured.word_s)):
+    for name in ("step", "word", "ready", "flush"):
+        values = getattr(measured, f"{name}_s")
         found = np.quantile(values, QUANTILES) * 1000 if values else [float("nan")] * 4
-        result[name] = dict(zip(("p50", "p95", "p99", "max"), np.round(found, 1), strict=True))
-        result[name]["count"] = len(values)
+        quantiles = dict(zip(("p50", "p95", "p99", "max"), np.round(found, 1), strict=True))
+        result[f"{name}_ms"] = quantiles | {"count": len(values)}
     if len(measured.buffered) > 1:
         times_s, samples = np.array(measured.buffered).T
         slope = np.polyfit(times_s - times_s[0], samples / SAMPLE_RATE_HZ, 1)[0]

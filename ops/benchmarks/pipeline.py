@@ -25,13 +25,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import CutShard

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nightscribe.audio.cut import ShardConfig, cut
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
+from nightscribe.audio.segmentation import ShardConfig, cut
 from nightscribe.engine.config import EngineConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.records import Recording, Shard, ShardTranscript

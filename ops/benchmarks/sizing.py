@@ -18,10 +18,11 @@ HOUR_S = 3600.0
 class Measured:
     """Of control_plane.py, on two cores; see the file of its results."""
 
-    driver_ms: float = 0.37  # of CPU a shard
-    all_ms: float = 4.10
-    puts_a_shard: float = 0.0240
-    gets_a_shard: float = 0.0200
+    executor_ms: float = 0.58  # of CPU a shard; a driver without executors takes the same
+    central_ms: float = 0.05  # the driver of a run that has executors
+    all_ms: float = 7.73
+    puts_a_shard: float = 0.0290
+    gets_a_shard: float = 0.0167
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Assumed:
     decoding: float = 400.0  # times real time, a core
     bytes_a_second: float = 16_000.0  # of the files
     num_slots: int = 256
+    busy_share: float = 0.5  # of a core, for a process that must not become the limit
     price_of_1000_puts: float = 0.005  # list price of Amazon S3 in its largest region, in USD
     price_of_1000_gets: float = 0.0004
 
@@ -40,6 +42,7 @@ class Assumed:
 class Archive:
     hours: float
     shard_s: float
+    file_s: float
     num_gpus: int
 
 
@@ -49,8 +52,10 @@ def needs(archive: Archive, measured: Measured, assumed: Assumed) -> dict[str, s
     rate = speed / archive.shard_s
     num_shards = archive.hours * HOUR_S / archive.shard_s
     cores = speed / assumed.decoding
+    scratch_gb = cores / archive.num_gpus * archive.file_s * assumed.bytes_a_second / 1e9
     executors = ceil(archive.num_gpus / ACTORS_PER_EXECUTOR)
-    driver_share = rate * measured.driver_ms / 1000 / executors
+    executor_share = rate * measured.executor_ms / 1000 / executors
+    driver_share = rate * measured.central_ms / 1000
     in_flight_gb = IN_FLIGHT * PREFETCH * assumed.num_slots * archive.shard_s * BYTES_PER_S / 1e9
     puts, gets = num_shards * measured.puts_a_shard, num_shards * measured.gets_a_shard
     dollars = (puts * assumed.price_of_1000_puts + gets * assumed.price_of_1000_gets) / 1000
@@ -59,13 +64,28 @@ def needs(archive: Archive, measured: Measured, assumed: Assumed) -> dict[str, s
         "shards": f"{num_shards / 1e6:.0f} million, {rate:,.0f} a second",
         "cores that decode": f"{cores:.0f}, {cores / archive.num_gpus:.1f} for each GPU",
         "cores for everything else": f"{rate * measured.all_ms / 1000:.0f}",
-        "executors": f"{executors}, each busy for {driver_share:.0%} of a core",
+        "executors": f"{executors}, each busy for {executor_share:.0%} of a core",
+        "driver": f"busy for {driver_share:.0%} of a core",
         "reading of files": f"{speed * assumed.bytes_a_second / 1e6:,.0f} MB/s",
         "sound between nodes, if none with a GPU decodes": f"{speed * BYTES_PER_S / 1e6:,.0f} MB/s",
         "object store of Ray for each GPU": f"{in_flight_gb:.1f} GB",
+        "scratch disk for each GPU": f"{scratch_gb:.2f} GB",
         "requests that write, read": f"{puts / 1e6:.2f} million, {gets / 1e6:.2f} million",
         "their price": f"{dollars:.2f} USD",
     }
+
+
+def limits(measured: Measured, assumed: Assumed) -> list[str]:
+    """How many GPUs one process feeds, while it is busy for no more than a share of a core."""
+    rows = [
+        "| one | shards a second | GPUs, shards of 45 s | GPUs, clips of 10 s |",
+        "|---|---|---|---|",
+    ]
+    for name, cost_ms in (("executor", measured.executor_ms), ("driver", measured.central_ms)):
+        rate = assumed.busy_share * 1000 / cost_ms
+        gpus = [f"{rate * shard_s / assumed.times_real_time:.0f}" for shard_s in (45.0, 10.0)]
+        rows.append(f"| {name} | {rate:,.0f} | {' | '.join(gpus)} |")
+    return rows
 
 
 def table(archives: dict[str, Archive]) -> list[str]:
@@ -79,9 +99,12 @@ def table(archives: dict[str, Archive]) -> list[str]:
 
 
 WORKED_EXAMPLE = {
-    "long files, shards of 45 s": Archive(hours=1_000_000, shard_s=45.0, num_gpus=64),
-    "clips of 10 s": Archive(hours=1_000_000, shard_s=10.0, num_gpus=64),
+    "long files, shards of 45 s": Archive(
+        hours=1_000_000, shard_s=45.0, file_s=3600.0, num_gpus=64
+    ),
+    "clips of 10 s": Archive(hours=1_000_000, shard_s=10.0, file_s=10.0, num_gpus=64),
 }
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(table(WORKED_EXAMPLE)) + "\n")
+    lines = [*table(WORKED_EXAMPLE), "", *limits(Measured(), Assumed())]
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from nightscribe.audio.cut import ShardConfig, cut
+from nightscribe.audio.segmentation import ShardConfig, cut
 from nightscribe.records import Recording, Shard, ShardTranscript, SpeakerSpan
 from nightscribe.scoring.speaker_errors import SpeakerErrors, speaker_errors
 from nightscribe.speakers.config import SpeakersConfig

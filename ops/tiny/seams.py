@@ -13,7 +13,7 @@ import jiwer
 import numpy as np
 import soundfile
 
-from nightscribe.audio.cut import ShardConfig, ShardSamples, cut
+from nightscribe.audio.segmentation import ShardConfig, ShardSamples, cut
 from nightscribe.records import Recording, Shard, ShardTranscript, Word
 from nightscribe.stitching import stitch
 from ops.tiny.corpus import RATE_HZ

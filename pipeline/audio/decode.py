@@ -220,14 +220,17 @@ def read_header_text(path: str | Path, config: DecodeConfig) -> str:
 
 
 def start_ffmpeg(
-    command: list[str], config: DecodeConfig, stdin: int = subprocess.DEVNULL
+    command: list[str],
+    config: DecodeConfig,
+    stdin: int = subprocess.DEVNULL,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     """Start ffmpeg on two pipes, with resource limits and a minimal environment."""
     process = subprocess.Popen(
         [*ending_with_parent(), *command],
         stdin=stdin,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         bufsize=0,  # select does not see what a buffer holds
         start_new_session=True,  # Ctrl-C must not reach it; its children can be killed with it
         env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},

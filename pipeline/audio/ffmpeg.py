@@ -75,7 +75,6 @@ def live_opus_command(program: str, sample_rate_hz: int) -> list[str]:
         format="ogg",
         protocol_whitelist="pipe",
         format_whitelist="ogg",
-        fflags="nobuffer",
         probesize=32,
         analyzeduration=0,
     )

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightscribe.audio.cut import ShardConfig, ShardSamples, cut
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.audio.decode_outcome import DecodeOutcome
+from nightscribe.audio.segmentation import ShardConfig, ShardSamples, cut
 from nightscribe.audio.waveform import Excerpt, one_channel
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig

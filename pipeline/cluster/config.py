@@ -19,6 +19,12 @@ class ClusterConfig:
         minimum=1,
         common=True,
     )
+    min_actors: int | None = option(
+        None,
+        "actors that must fit before the run begins; the others start when machines join; "
+        "null: all of them",
+        minimum=1,
+    )
     gpus_per_actor: float | None = option(
         None,
         "GPUs per actor; a fraction shares a GPU; null: 1, or 0 without GPUs",

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import ray
 
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, num_executors
-from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.execution import Execution, RunBrokenError, Work, check_ray
 from nightscribe.cluster.executors import Executors
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import DirectWriter
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.watchdog import Watchdog
 from nightscribe.publishing import Publisher
@@ -60,8 +60,9 @@ class RunSpec:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     lease: LeaseConfig = field(default_factory=LeaseConfig)
-    night: Night = field(default_factory=Night)  # what it asks of the run that is there
-    retry: str = "passing"  # which failures of earlier attempts are retried
+    night: Night = field(
+        default_factory=lambda: Night(retry="passing")
+    )  # what it asks of the run that is there
     config_text: str = ""  # stored with the run for people to read; without secrets
 
     def work(self, pool: Pool, revision: int) -> Work:
@@ -110,16 +111,20 @@ def _attempt(store: Store, lease: Lease, spec: RunSpec, count: int) -> "Attempt"
     run = begin(store, spec.plan, spec.settings, spec.night)
     store.write(CONFIG_KEY, spec.config_text.encode())
     index = index_plan(spec.plan)
-    publisher = Publisher(
-        store, lease.check, index.duplicates, spec.examine, index.asked, run.revision, index.left
-    )
-    publisher.restore(spec.retry)
+    known = index.duplicates, spec.examine, index.asked, run.revision, index.left
+
+    def restored(retry: str) -> Publisher:
+        publisher = Publisher(store, lease.check, *known)
+        publisher.restore(retry)
+        return publisher
+
+    publisher = restored(spec.night.retry)
     log.info("run %s begins or resumes", run.run_id, extra={"run_id": run.run_id})
     progress = _progress(store, publisher, index, run.run_id)
     writer = DirectWriter(store, lease.check)
     retirement = partial(retire, store, lease.check, spec.intervals.retire_s)
     execution: Execution | Executors = (
-        Executors(publisher, index, progress, writer, count)
+        Executors(publisher, index, progress, writer, count, partial(restored, "none"))
         if count > 1
         else Execution(publisher, index, progress, writer)
     )

@@ -24,11 +24,11 @@ from nightscribe.cluster.attempt_registry import (
     open_registry,
 )
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
-from nightscribe.cluster.dataset import Graph, Stages, receipts
 from nightscribe.cluster.metrics import count_published, count_retries
 from nightscribe.cluster.packet_plan import packet_plan
 from nightscribe.cluster.progress import Progress, StageTime, Stopwatch
 from nightscribe.cluster.publish_tasks import PublishTasks, ResultWriter
+from nightscribe.cluster.ray_graph import Graph, Stages, receipts
 from nightscribe.cluster.ray_session import own_ray_has_ended, silence_ray
 from nightscribe.cluster.read_tasks import task_list
 from nightscribe.cluster.resources import Pool

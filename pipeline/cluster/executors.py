@@ -2,21 +2,26 @@
 
 One driver's graph feeds a limited number of GPUs. An executor is an actor with an execution over a
 share of the recordings, by their ids, and a share of the workers. The driver keeps the lease and
-writes the tables; it receives nothing for each shard.
+writes the tables; it receives nothing for each shard. An executor that is lost takes its workers
+with it; another one reads from the output what was committed, and goes on.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nightscribe.cluster.execution import Execution, RunBrokenError, Work
+from nightscribe.cluster.execution import Execution, RunBrokenError, Work, cause_of
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import ResultWriter
 from nightscribe.cluster.resources import Pool
@@ -29,6 +34,10 @@ from nightscribe.storage.run import PlanIndex
 POLL_S = 1.0
 ANSWER_S = 60.0
 ID_DIGITS = 8  # of an id, which is a hash: enough to divide by
+# An executor that is lost this often before a shard is committed would be lost again.
+MAX_LOSSES = 3
+
+log = logging.getLogger(__name__)
 
 
 def owner_of(recording_id: str, num_executors: int) -> int:
@@ -120,8 +129,22 @@ class Outbox:
             return taken
 
 
+@dataclass(slots=True, kw_only=True)
+class _Member:
+    """The executor of one share: the process that has it now."""
+
+    number: int
+    actor: Any
+    working: ray.ObjectRef
+    progress: Progress  # of its last report
+    written: list[tuple[str, ...]] = field(default_factory=list)  # told with the next call
+    num_left: int | None = None  # known when it has ended
+    num_lost: int = 0  # one after the other, before any of them committed a shard
+    restored: Future[Publisher] | None = None  # for the one that takes its place
+
+
 class Executors:
-    """The same as an `Execution`, by several."""
+    """The same as an `Execution`, by several; one that is lost is replaced."""
 
     def __init__(
         self,
@@ -130,29 +153,37 @@ class Executors:
         progress: Progress,
         writer: ResultWriter,
         num_executors: int,
+        restore: Callable[[], Publisher],
     ) -> None:
+        """`restore`: what is committed and published by now, read from the output."""
         self.progress = progress
         self._publisher, self._index, self._writer = publisher, index, writer
-        self._num_executors = num_executors
+        self._num_executors, self._restore = num_executors, restore
         self._num_left = sum(map(len, index.batches))
-        self._executors: list[Any] = []
+        # Of each batch of the plan: a million ids are looked at once, not by every executor.
+        self._owners = [
+            np.array([owner_of(name, num_executors) for name in batch["recording_id"].to_pylist()])
+            for batch in index.batches
+        ]
+        self._members: list[_Member] = []
+        self._lost: list[Progress] = []
+        self._restorer = ThreadPoolExecutor(1, thread_name_prefix="restore")
 
     def work(self, work: Work, stop: threading.Event, tick: Callable[[], None]) -> None:
-        self._executors = [
-            self._executor(number, replace(work, pool=pool))
-            for number, pool in enumerate(shares_of(work.pool, self._num_executors))
+        pools = shares_of(work.pool, self._num_executors)
+        works = [replace(work, pool=pool) for pool in pools]
+        self._members = [
+            self._begun(number, own, self._publisher) for number, own in enumerate(works)
         ]
         self.progress.estimated_s = _total_s(self._index)
-        working = [executor.work.remote() for executor in self._executors]
-        written: list[list[tuple[str, ...]]] = [[] for _ in self._executors]
-        try:
-            while not self._have_ended(working):
-                written = self._exchange(written, stop)
-                tick()
-            self._exchange(written, stop)
-            self._num_left = sum(ray.get(working))
-        except RayError as error:
-            raise RunBrokenError(f"an executor was lost: {_first_line(error)}") from error
+        while any(member.num_left is None for member in self._members):
+            self._wait()
+            self._exchange(stop)
+            for member in self._members:
+                self._replace_if_restored(member, works[member.number])
+            tick()
+        self._exchange(stop)
+        self._num_left = sum(member.num_left or 0 for member in self._members)
 
     def num_left(self) -> int:
         return self._num_left
@@ -162,63 +193,108 @@ class Executors:
         return self.progress.num_live_steps
 
     def describe(self) -> str:
-        asked = [executor.describe.remote() for executor in self._executors]
+        there = [member.actor for member in self._members if member.restored is None]
+        asked = [actor.describe.remote() for actor in there]
         return "\n\n".join(ray.get(asked, timeout=ANSWER_S))
 
-    def _executor(self, number: int, work: Work) -> Any:
-        """With its share of the plan and of what is committed; it ends with the driver."""
+    def _begun(self, number: int, work: Work, publisher: Publisher) -> _Member:
+        """At work on its share of the plan and of what is committed; it ends with the driver."""
 
         def is_ours(source: str) -> bool:
             return owner_of(source, self._num_executors) == number
 
-        index = _share_of_index(self._index, self._publisher, is_ours)
+        index = self._share_of_index(number, publisher)
+        run_id = self.progress.run_id
         # On the driver's machine: a spot node that leaves takes no executor with it.
         node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         # Threads: one works, the others answer.
-        actor = ray.remote(Executor).options(
+        remote = ray.remote(Executor).options(
             num_cpus=0, max_concurrency=3, scheduling_strategy=node
         )
-        share = self._publisher.share(is_ours)
-        return actor.remote(self.progress.run_id, index, share, work)
+        actor = remote.remote(run_id, index, publisher.share(is_ours), work)
+        progress = Progress(run_id=run_id, num_recordings=index.num_recordings, estimated_s=0.0)
+        return _Member(number=number, actor=actor, working=actor.work.remote(), progress=progress)
 
-    def _have_ended(self, working: list[ray.ObjectRef]) -> bool:
-        ready, _ = ray.wait(working, num_returns=len(working), timeout=POLL_S)
-        # The loss of an executor is raised at once.
-        ray.get(ready)
-        return len(ready) == len(working)
+    def _share_of_index(self, number: int, publisher: Publisher) -> PlanIndex:
+        """What falls to an executor and is not published."""
+        batches = []
+        for batch, owners_N in zip(self._index.batches, self._owners, strict=True):
+            is_done_N = publisher.are_published(batch["recording_id"].to_pylist())
+            batches.append(batch.filter(pa.array((owners_N == number) & ~is_done_N)))
+        none: dict[str, list[Recording]] = {}
+        num_recordings = sum(map(len, batches))
+        return replace(
+            self._index, num_recordings=num_recordings, duplicates=none, batches=tuple(batches)
+        )
 
-    def _exchange(
-        self, written: list[list[tuple[str, ...]]], stop: threading.Event
-    ) -> list[list[tuple[str, ...]]]:
-        """Tell what was written, write what is new; the names of it."""
+    def _wait(self) -> None:
+        """Until all have ended, for a second at most; find the lost ones."""
+        working = {
+            member.working: member
+            for member in self._members
+            if member.num_left is None and member.restored is None
+        }
+        if not working:
+            time.sleep(POLL_S)
+            return
+        ready, _ = ray.wait(list(working), num_returns=len(working), timeout=POLL_S)
+        for ref in ready:
+            member = working[ref]
+            try:
+                member.num_left = ray.get(ref)
+            except RayActorError as error:
+                self._lose(member, error)
+            except RayError as error:
+                raise RunBrokenError(cause_of(error)) from error
+
+    def _exchange(self, stop: threading.Event) -> None:
+        """Tell what was written, write what is new."""
         asked = [
-            executor.report.remote(names, stop.is_set())
-            for executor, names in zip(self._executors, written, strict=True)
+            (member, member.actor.report.remote(member.written, stop.is_set()))
+            for member in self._members
+            if member.restored is None
         ]
-        reports: list[ExecutorReport] = ray.get(asked, timeout=ANSWER_S)
-        for made in (made for report in reports for made in report.results):
+        for member, ref in asked:
+            try:
+                self._take(member, ray.get(ref, timeout=ANSWER_S))
+            except (RayActorError, GetTimeoutError) as error:
+                self._lose(member, error)
+        progress = self.progress
+        progress.set_sum([*self._lost, *(member.progress for member in self._members)])
+        if any(member.progress.state == "draining" for member in self._members):
+            progress.state = "draining"
+
+    def _take(self, member: _Member, report: ExecutorReport) -> None:
+        member.progress = report.progress
+        member.written = [made.names for made in report.results]
+        for made in report.results:
             self._writer.submit(made)
-        self._writer.take_written()
-        self.progress.set_sum([report.progress for report in reports])
-        if any(report.progress.state == "draining" for report in reports):
-            self.progress.state = "draining"
-        return [[made.names for made in report.results] for report in reports]
+        for made in self._writer.take_written():
+            # Counted here: an executor that is lost would not count what was written for it.
+            self.progress.add_results(made.new)
 
+    def _lose(self, member: _Member, error: Exception) -> None:
+        """Begin to read from the output what another one needs to go on."""
+        if member.num_left is not None:
+            return
+        ray.kill(member.actor)  # where it does not answer
+        member.num_lost = 1 if member.progress.num_shards else member.num_lost + 1
+        reason = _first_line(error)
+        if member.num_lost >= MAX_LOSSES:
+            raise RunBrokenError(
+                f"executor {member.number} was lost {member.num_lost} times: {reason}; "
+                "run the same command to resume"
+            ) from error
+        log.warning("executor %d was lost and is replaced: %s", member.number, reason)
+        member.restored = self._restorer.submit(self._restore)
 
-def _share_of_index(
-    index: PlanIndex, publisher: Publisher, is_ours: Callable[[str], bool]
-) -> PlanIndex:
-    batches = []
-    for batch in index.batches:
-        names = batch["recording_id"].to_pylist()
-        is_done_N = publisher.are_published(names)
-        chosen = [
-            is_ours(name) and not is_done for name, is_done in zip(names, is_done_N, strict=True)
-        ]
-        batches.append(batch.filter(pa.array(chosen, pa.bool_())))
-    none: dict[str, list[Recording]] = {}
-    num_recordings = sum(map(len, batches))
-    return replace(index, num_recordings=num_recordings, duplicates=none, batches=tuple(batches))
+    def _replace_if_restored(self, member: _Member, work: Work) -> None:
+        if member.restored is None or not member.restored.done():
+            return
+        begun = self._begun(member.number, work, member.restored.result())
+        self._lost.append(replace(member.progress, waits_for="", state="running"))
+        member.actor, member.working, member.progress = begun.actor, begun.working, begun.progress
+        member.written, member.restored = [], None
 
 
 def _total_s(index: PlanIndex) -> float:

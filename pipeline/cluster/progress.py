@@ -14,10 +14,7 @@ SPEED_WINDOW_S = 60.0
 MIN_LEFT_SHARE = 0.01
 ENDED = ("finished", "stopped", "failed")
 # What several executors count by themselves.
-SUMMED = (
-    *("num_transcripts", "num_partial", "num_new_failures", "num_new_done", "num_words"),
-    *("committed_s", "num_shards", "num_retries"),
-)
+SUMMED = ("num_words", "committed_s", "num_shards", "num_retries")
 # The report draws a few hundred points, however long the run takes.
 MAX_HISTORY = 240
 

@@ -88,7 +88,12 @@ def own_ray_has_ended() -> bool:
 
 def _join(address: str) -> None:
     use_token()
-    ray.init(address=address, log_to_driver=False, configure_logging=False)
+    ray.init(
+        address=address,
+        job_config=_job_config(),
+        log_to_driver=False,
+        configure_logging=False,
+    )
 
 
 def use_token() -> None:

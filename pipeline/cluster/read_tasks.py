@@ -35,7 +35,7 @@ TASKS_PER_WORKER = 4
 # About as much as one worker decodes in a few seconds.
 MIN_TASK_S = 3000.0
 # Each costs the driver about a millisecond before the first one starts.
-MAX_TASKS = 4000
+MAX_TASKS = 2000
 MAX_RECORDINGS_PER_TASK = 1024
 # The tasks that begin at once start with small packets, so that slots do not wait for sound.
 EARLY_TASKS_PER_WORKER = 2

@@ -113,14 +113,17 @@ def plan_pool(
     cpus_per_actor = _cpus_per_actor(nodes, gpus_per_actor, config)
     places = sum(_places(node, gpus_per_actor, cpus_per_actor) for node in nodes)
     wanted = config.num_actors or (max(places, 1) if gpus_per_actor else 1)
-    if wanted > places:
+    if min(config.min_actors or wanted, wanted) > places:
         each = f"{gpus_per_actor:g} GPU and {cpus_per_actor:g} CPU"
         raise ClusterLacksError(_too_few(wanted, places, each, gpus, cpus))
-    publish_cpus = max(MIN_FREE_CPUS, PUBLISH_CPUS_PER_GPU * wanted * min(gpus_per_actor, 1.0))
-    taken_cpus = wanted * cpus_per_actor
+    num_now = min(wanted, places)
+    publish_cpus = max(MIN_FREE_CPUS, PUBLISH_CPUS_PER_GPU * num_now * min(gpus_per_actor, 1.0))
+    taken_cpus = num_now * cpus_per_actor
     fitting = int((cpus - taken_cpus - publish_cpus) / config.cpus_per_audio_worker)
     if fitting < 1:
-        raise ClusterLacksError(_too_few_cpus(cpus, wanted, taken_cpus, publish_cpus, config))
+        raise ClusterLacksError(_too_few_cpus(cpus, num_now, taken_cpus, publish_cpus, config))
+    # Machines that join bring CPUs for as many more.
+    fitting = fitting * wanted // num_now
     return Pool(
         num_actors=wanted,
         gpus_per_actor=gpus_per_actor,
@@ -145,7 +148,8 @@ def _cpus_per_actor(
         with_gpus = [node for node in nodes if node.get("GPU", 0.0)]
         is_roomy = bool(with_gpus) and all(map(_has_room, with_gpus))
         return 2.0 if gpus_per_actor >= 1 and is_roomy else least
-    actors_per_node = -(-(config.num_actors or 1) // len(nodes))
+    num_now = min(config.num_actors or 1, config.min_actors or config.num_actors or 1)
+    actors_per_node = -(-num_now // len(nodes))
     return max(float(int(left / actors_per_node)), least)
 
 
@@ -168,7 +172,8 @@ def _too_few(wanted: int, places: int, each: str, gpus: float, cpus: float) -> s
     return (
         f"{wanted} transcribers of {each} each were asked for and {places} fit: the cluster has "
         f"{gpus:g} GPUs and {cpus:g} CPUs; add machines, lower cluster.num_actors or "
-        "cluster.gpus_per_actor, or raise cluster.wait_s to wait for more machines"
+        "cluster.gpus_per_actor, raise cluster.wait_s to wait for more machines, or set "
+        "cluster.min_actors to begin with fewer"
     )
 
 

@@ -7,6 +7,7 @@ rows, so a packet travels as it was made; its samples lie in one buffer and are 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -89,8 +90,7 @@ def packet_table(cuts: Sequence[Cut]) -> pa.Table:
 
 def cuts_of(table: pa.Table) -> Iterator[Cut]:
     """The cuts of packets; their samples are views of the memory that the table holds."""
-    for described, samples in zip(table["cuts"], table["samples"], strict=True):
-        samples_N = np.frombuffer(samples.as_buffer(), np.int16)
+    for described, samples_N in zip(table["cuts"], _samples(table["samples"]), strict=True):
         start = 0
         for cut in pickle.loads(described.as_py()):
             if isinstance(cut, Failure):
@@ -99,6 +99,15 @@ def cuts_of(table: pa.Table) -> Iterator[Cut]:
             shard, speech, num_samples = cut
             yield CutShard(shard, samples_N[start : start + num_samples], speech)
             start += num_samples
+
+
+def _samples(column: pa.ChunkedArray) -> Iterator[NDArray[np.int16]]:
+    """Of each row; a scalar of Arrow would be a copy of tens of megabytes."""
+    for chunk in column.chunks:
+        _, ends, data = chunk.buffers()
+        ends_R = np.frombuffer(ends, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        for start, end in pairwise(ends_R.tolist()):
+            yield np.frombuffer(data.slice(start, end - start), np.int16)
 
 
 def receipts_table(receipts: Sequence[Receipt], outcomes: Sequence[Outcome]) -> pa.Table:

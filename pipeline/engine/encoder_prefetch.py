@@ -8,7 +8,7 @@ round. So the codes of a round are in its own chunk or in the one before.
 # T steps of a round, S slots, P tokens of all prompts, G segments, C cells of a table
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,6 +127,7 @@ def _idle_inputs(planned: Round) -> RoundInput:
         seeds_TS=np.zeros(shape, np.int64),
         prompts_TS=np.zeros(shape, np.int64),
         prompt_tokens_P=prompt_tokens_P,
+        **_terms(planned, shape),
     )
     for segment, start in zip(planned.segments, starts, strict=True):
         if start:
@@ -135,6 +136,19 @@ def _idle_inputs(planned: Round) -> RoundInput:
         span = slice(hold.round_step, None), hold.slot
         inputs.positions_TS[span], inputs.forced_TS[span] = hold.next_step, HOLD
     return inputs
+
+
+def _terms(planned: Round, shape: tuple[int, int]) -> dict[str, Any]:
+    """The tries of all streams, each once, and which of them a slot uses at a step."""
+    tries = {id(one.stream.term_edges_E3): one.stream.term_edges_E3 for one in planned.segments}
+    tries.pop(id(None), None)
+    if not tries:
+        return {}
+    number_of = {key: number for number, key in enumerate(tries, start=1)}
+    terms_TS = np.zeros(shape, np.int64)
+    for segment in planned.segments:
+        terms_TS[_span(segment)] = number_of.get(id(segment.stream.term_edges_E3), 0)
+    return {"terms_TS": terms_TS, "term_edges": tuple(tries.values())}
 
 
 def _prompts(planned: Round) -> tuple[list[int], np.ndarray]:

@@ -94,6 +94,9 @@ class RoundInput:
     seeds_TS: np.ndarray  # int64, of sampling
     prompts_TS: np.ndarray  # int64, where in `prompt_tokens_P` the prompt of the stream begins
     prompt_tokens_P: np.ndarray  # int64, as `join_prompts` lays them out
+    # Which of `term_edges` the stream prefers, counted from 1, or 0; None: no stream has terms.
+    terms_TS: np.ndarray | None = None
+    term_edges: tuple[np.ndarray, ...] = ()
 
     @property
     def num_steps(self) -> int:

@@ -28,6 +28,8 @@ class LiveOutput:
 class LiveStream:
     """A stream that is fed while it runs; the engine's thread alone may call it."""
 
+    term_edges_E3 = None
+
     def __init__(
         self,
         stream_id: Any,

@@ -1,6 +1,6 @@
 """A stream that passes through a slot, and the model's output for it."""
 
-# T steps of the stream, H VAD heads
+# T steps of the stream, H VAD heads, E edges of a trie
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ class Stream:
     num_frames: int
     forced_tokens: tuple[int, ...] = ()  # the output of the first steps, instead of the model's
     prompt_tokens: tuple[int, ...] = ()  # output in this order before any other text
+    term_edges_E3: np.ndarray | None = None  # the trie of terms to prefer, of the model's own
     temperature: float = 0.0  # 0 always takes the most likely token
     seed: int = 0
 

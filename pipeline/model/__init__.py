@@ -15,7 +15,7 @@ sampling              greedy, sampled, forced and prompt-constrained tokens
 model_runner          what the two runners share: slots, state, encoder, CUDA graphs per bucket
 step_runner           rounds of single steps, and the tables they read and write
 speculative_runner    rounds of speculative decoding: draft tokens, acceptance
-cuda_runtime          CUDA streams, events, pinned copies, CUDA graph capture
+cuda_graphs           CUDA streams, events, pinned copies, CUDA graph capture
 
 loading               a checkpoint onto a device, with as many slots as fit
 device, precision     `engine.device` and the dtypes of weights, activations and KV cache
@@ -26,7 +26,7 @@ cpu_weights           weight layouts that are fast on a CPU
 torch_private         the private torch operators in use
 
 prompting             domains, prompts, and the words of a recording after its prompt
-words                 tokens to words with times; ends of turns from the VAD heads
+word_timestamps       tokens to words with times; ends of turns from the VAD heads
 tokenizer             SentencePiece and `tokenizer.json`
 config                sizes and conventions of a checkpoint
 native_tensors        the native (moshi) weight layout as views into our modules

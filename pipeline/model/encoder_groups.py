@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.engine.interface import Chunk
-from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey
+from nightscribe.model.cuda_graphs import CudaRuntime, EncoderKey
 from nightscribe.model.memory_budget import SMALLEST_BUCKET
 
 NUM_FRAME_COUNTS = 3  # a whole chunk, half of it, a quarter

@@ -55,7 +55,10 @@ class _LoadedModel:
 
 
 def load_step_runner(
-    checkpoint: Checkpoint, engine: EngineConfig, terms: TermTrie | None = None
+    checkpoint: Checkpoint,
+    engine: EngineConfig,
+    terms: TermTrie | None = None,
+    stream_terms: float | None = None,
 ) -> StepRunner:
     """A model with slots; if the memory turns out too small, with half as many, and so on.
 
@@ -64,7 +67,7 @@ def load_step_runner(
     loaded = _load(checkpoint, engine)
 
     def build(num_slots: int) -> StepRunner:
-        options = replace(loaded.options, terms=terms)
+        options = replace(loaded.options, terms=terms, stream_terms=stream_terms)
         return StepRunner(loaded.speech, num_slots, engine.round_steps, options)
 
     return _with_slots(loaded.num_slots, build)

@@ -22,7 +22,7 @@ from torch import Tensor
 from nightscribe.engine.interface import Chunk
 from nightscribe.model.attention_ranking import fastest_backend
 from nightscribe.model.cpu_weights import pack
-from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey, GraphKey
+from nightscribe.model.cuda_graphs import CudaRuntime, EncoderKey, GraphKey
 from nightscribe.model.encoder_groups import (
     EncoderGroup,
     GroupShapes,
@@ -51,6 +51,7 @@ class RunnerOptions:
     rounds_codec: bool = False  # on a GPU, products of Mimi's transformer to TF32
     reproducible: bool = False  # on a GPU, one shape for all that is encoded
     terms: TermTrie | None = None  # what decoding prefers
+    stream_terms: float | None = None  # the bonus of terms that streams bring; None: they may not
 
 
 DEFAULT_OPTIONS = RunnerOptions()

@@ -18,7 +18,7 @@ from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.sampling import TokenConstraints
 from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.model.word_stream import WordStream
-from nightscribe.model.words import TokenTimes, VadTimes, WordReader, turn_ends_s
+from nightscribe.model.word_timestamps import TokenTimes, VadTimes, WordReader, turn_ends_s
 from nightscribe.records import Word
 
 SEPARATOR_FRAMES = 10  # of silence between a prompt's audio and the recording

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.engine.interface import NO_TOKEN, SpeculativeInput, SpeculativeOutput
-from nightscribe.model.cuda_runtime import GraphKey, PendingCopy, Upload
+from nightscribe.model.cuda_graphs import GraphKey, PendingCopy, Upload
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.language_model import Prediction
 from nightscribe.model.model_runner import DEFAULT_OPTIONS, Codes, ModelRunner, RunnerOptions

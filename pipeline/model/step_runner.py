@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nightscribe.engine.interface import HOLD, NO_TOKEN, RoundInput, RoundOutput
-from nightscribe.model.cuda_runtime import GraphKey, PendingCopy, Upload
+from nightscribe.model.cuda_graphs import GraphKey, PendingCopy, Upload
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.model_runner import DEFAULT_OPTIONS, Codes, ModelRunner, RunnerOptions
 from nightscribe.model.sampling import (
@@ -25,7 +25,7 @@ from nightscribe.model.sampling import (
     sample_each,
 )
 from nightscribe.model.speech_to_text import SpeechToText
-from nightscribe.model.term_bias import TermBias
+from nightscribe.model.term_bias import StreamTermBias, TermBias, preferred
 from nightscribe.model.triton_support import kernels, uses_kernels
 
 
@@ -52,7 +52,8 @@ class StepTables:
     # Kept from round to round.
     last_tokens_S: Tensor
     num_prompted_S: Tensor  # tokens of each slot's prompt that are already output
-    term_nodes_S: Tensor  # where in a term each slot is
+    term_nodes_S: Tensor  # where in a term of the run each slot is
+    stream_term_nodes_S: Tensor  # and in a term of its stream
     # Input, loaded for each round.
     step_1: Tensor  # the current step
     positions_forced_T2S: Tensor
@@ -60,6 +61,7 @@ class StepTables:
     seeds_TS: Tensor
     prompts_TS: Tensor
     prompt_tokens_P: Tensor
+    terms_TS: Tensor  # which trie is that of the stream
     codes_TSK: Tensor
     # Output.
     tokens_TS: Tensor
@@ -80,6 +82,7 @@ class StepTables:
             last_tokens_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             num_prompted_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             term_nodes_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
+            stream_term_nodes_S=torch.zeros(num_slots, dtype=torch.int64, device=device),
             step_1=torch.zeros(1, dtype=torch.int64, device=device),
             positions_forced_T2S=torch.zeros(
                 num_steps, 2, num_slots, dtype=torch.int64, device=device
@@ -88,6 +91,7 @@ class StepTables:
             seeds_TS=table(),
             prompts_TS=table(),
             prompt_tokens_P=torch.full((max_prompt_tokens,), NO_TOKEN, device=device),
+            terms_TS=table(),
             codes_TSK=table(num_codebooks),
             tokens_TS=table(dtype=torch.int32),
             confidences_TS=table(dtype=torch.float32),
@@ -96,7 +100,8 @@ class StepTables:
 
     @property
     def slot_state(self) -> tuple[Tensor, ...]:
-        return self.last_tokens_S, self.num_prompted_S, self.term_nodes_S
+        terms = self.term_nodes_S, self.stream_term_nodes_S
+        return self.last_tokens_S, self.num_prompted_S, *terms
 
     def rewind(self) -> None:
         self.step_1.zero_()
@@ -127,6 +132,14 @@ class StepTables:
         self.seeds_TS[span] = upload(inputs.seeds_TS)
         self.prompts_TS[span] = upload(inputs.prompts_TS)
         self.prompt_tokens_P[: len(inputs.prompt_tokens_P)] = upload(inputs.prompt_tokens_P)
+
+    def load_terms(self, inputs: RoundInput, upload: Upload) -> None:
+        span = slice(inputs.num_steps), slice(inputs.num_slots)
+        self.terms_TS[span] = 0 if inputs.terms_TS is None else upload(inputs.terms_TS)
+
+    def tries(self, num_slots: int) -> Tensor:
+        """Of the streams in the slots at the current step."""
+        return self._at_step(self.terms_TS, num_slots)
 
     def step_input(self, num_slots: int) -> StepInput:
         positions_S, forced_S = self.positions_forced_T2S.index_select(0, self.step_1)[0]
@@ -194,6 +207,16 @@ class StepRunner(ModelRunner[StepTables]):
             if options.terms
             else None
         )
+        self._stream_terms = (
+            StreamTermBias(
+                options.stream_terms,
+                self._padding_tokens,
+                self._tables.stream_term_nodes_S,
+                num_tries=num_slots * round_steps,
+            )
+            if options.stream_terms is not None
+            else None
+        )
         self._capture_graphs()
 
     @torch.inference_mode()
@@ -204,6 +227,9 @@ class StepRunner(ModelRunner[StepTables]):
                 self._runtime.wait_event(chunk_codes.codes_JFK, chunk_codes.done)
             no_code = self._language_model.config.audio_card
             self._tables.load(inputs, codes, no_code, self._runtime.upload)
+            if self._stream_terms is not None:
+                self._tables.load_terms(inputs, self._runtime.upload)
+                self._stream_terms.load(inputs.term_edges, self._runtime.upload)
             key = GraphKey(inputs.num_slots, inputs.is_greedy)
             lengths_TS = np.minimum(inputs.positions_TS + 1, self._cache.capacity)
             lengths_TS[inputs.forced_TS == HOLD] = 1  # their output is dropped
@@ -225,25 +251,34 @@ class StepRunner(ModelRunner[StepTables]):
         )
         logits_SV = prediction.logits_STV[:, 0]
         self._tables.num_prompted_S[: key.num_slots].masked_fill_(is_fresh_S, 0)
-        if self._terms is not None:
-            self._write_preferred(self._terms, logits_SV, inputs, key)
+        if self._terms is not None or self._stream_terms is not None:
+            self._write_preferred(logits_SV, inputs, key)
         elif key.is_greedy:
             self._tables.write_likeliest(logits_SV, inputs.forced_S)
         else:
             self._tables.write(self._sampled(logits_SV, inputs, key), logits_SV)
         self._tables.end_step(prediction.vad_STHA)
 
-    def _write_preferred(
-        self, terms: TermBias, logits_SV: Tensor, inputs: StepInput, key: GraphKey
-    ) -> None:
+    def _write_preferred(self, logits_SV: Tensor, inputs: StepInput, key: GraphKey) -> None:
         """Write tokens that are chosen with a bias to terms; probabilities are the model's own."""
-        biased_SV = terms.biased(logits_SV, inputs.positions_S == 0)
+        is_fresh_S, tries_S = inputs.positions_S == 0, self._tables.tries(key.num_slots)
+        bonus_SV = torch.zeros_like(logits_SV)
+        if self._terms is not None:
+            bonus_SV = self._terms.bonus_SV(logits_SV, is_fresh_S)
+        if self._stream_terms is not None:
+            own_SV = self._stream_terms.bonus_SV(logits_SV, is_fresh_S, tries_S)
+            bonus_SV = torch.maximum(bonus_SV, own_SV)
+        biased_SV = preferred(logits_SV, bonus_SV, self._padding_tokens)
         if key.is_greedy:
             tokens_S = self._tables.unless_forced(biased_SV.argmax(dim=-1), inputs.forced_S)
         else:
             tokens_S = self._sampled(biased_SV, inputs, key)
         self._tables.write(tokens_S, logits_SV)
-        terms.advance(tokens_S, inputs.forced_S == HOLD)
+        is_held_S = inputs.forced_S == HOLD
+        if self._terms is not None:
+            self._terms.advance(tokens_S, is_held_S)
+        if self._stream_terms is not None:
+            self._stream_terms.advance(tokens_S, is_held_S, tries_S)
 
     def _sampled(self, logits_SV: Tensor, inputs: StepInput, key: GraphKey) -> Tensor:
         """The token of every slot: forced, constrained to its prompt, or sampled."""

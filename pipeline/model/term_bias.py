@@ -4,18 +4,25 @@ A piece that begins a term, or continues the one that the slot is in, gets a bon
 Where the model would be silent nothing is changed, so a bias moves no word in time and adds none
 to silence. Padding between the words of a term keeps the slot's place in it.
 
-S slots, V text tokens, N nodes of the trie, C children of a node.
+The terms of a run are one trie for all slots. The terms of a stream are a trie of its own, as a
+list of edges, which comes with the rounds that the stream is in.
+
+S slots, V text tokens, N nodes of the trie, C children of a node, T steps of a round,
+L tries of a round, E edges of a trie.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nightscribe.model.tokenizer import Tokenizer
 
 ROOT = 0
+NO_EDGE = -1
+MAX_EDGES = 512  # of the terms of one stream: pieces that do not begin like those of another term
 
 
 @dataclass(slots=True)
@@ -47,6 +54,15 @@ class TermTrie:
                 self.children.append({})
             node = self.children[node][token]
 
+    def edges_E3(self) -> np.ndarray:
+        """Node, piece and the node after it; the root after the last piece of a term."""
+        edges = [
+            (node, token, child if self.children[child] else ROOT)
+            for node, following in enumerate(self.children)
+            for token, child in following.items()
+        ]
+        return np.array(edges, np.int64).reshape(len(edges), 3)
+
 
 class TermBias:
     """The trie on a device, and where in it every slot is."""
@@ -68,22 +84,16 @@ class TermBias:
         self._padding_tokens = padding_tokens
         self._nodes_S = nodes_S
 
-    def biased(self, logits_SV: Tensor, is_fresh_S: Tensor) -> Tensor:
-        """The logits with the bonus of every slot's next pieces; a fresh slot is at the root."""
+    def bonus_SV(self, logits_SV: Tensor, is_fresh_S: Tensor) -> Tensor:
+        """What every slot's next pieces get; a fresh slot is at the root."""
         nodes_S = self._nodes_S[: len(logits_SV)]
         nodes_S.masked_fill_(is_fresh_S, ROOT)
-        is_silent_S = torch.isin(logits_SV.argmax(dim=-1), self._padding_tokens)
         bonus_SV = torch.zeros_like(logits_SV)
         for at_S in (torch.full_like(nodes_S, ROOT), nodes_S):
-            tokens_SC = self._tokens_NC[at_S].clamp_min(0)
-            given_SC = bonus_SV.gather(1, tokens_SC)
-            # Not added twice where both the root and the slot's node have the same piece.
-            wanted_SC = torch.maximum(given_SC, self._bonus_NC[at_S].to(given_SC.dtype))
-            is_real_SC = self._tokens_NC[at_S] >= 0
-            bonus_SV.scatter_reduce_(
-                1, tokens_SC, torch.where(is_real_SC, wanted_SC, 0.0), "amax", include_self=True
-            )
-        return torch.where(is_silent_S[:, None], logits_SV, logits_SV + bonus_SV)
+            tokens_SC = self._tokens_NC[at_S]
+            wanted_SC = self._bonus_NC[at_S].to(bonus_SV.dtype)
+            _raise_to(bonus_SV, tokens_SC, wanted_SC)
+        return bonus_SV
 
     def advance(self, tokens_S: Tensor, is_held_S: Tensor) -> None:
         """Follow the tokens that were output; a slot on hold stays where it is."""
@@ -101,3 +111,57 @@ class TermBias:
         """The child for this token; the root where there is none."""
         is_it_SC = self._tokens_NC[nodes_S] == tokens_S[:, None]
         return (self._nodes_NC[nodes_S] * is_it_SC).sum(dim=-1)
+
+
+class StreamTermBias:
+    """The tries of the streams of a round, and where in its own every slot is."""
+
+    def __init__(self, strength: float, padding_tokens: Tensor, nodes_S: Tensor, num_tries: int):
+        """`nodes_S`, the state of the slots, belongs to their runner."""
+        device = padding_tokens.device
+        self._strength, self._padding_tokens, self._nodes_S = strength, padding_tokens, nodes_S
+        # Trie 0 is empty.
+        shape = 3, num_tries + 1, MAX_EDGES
+        self._edges_3LE = torch.full(shape, NO_EDGE, dtype=torch.int32, device=device)
+
+    def load(self, tries: Sequence[np.ndarray], upload: Callable[[np.ndarray], Tensor]) -> None:
+        """The tries of a round, counted from 1."""
+        if tries:
+            edges_3LE = np.full((3, len(tries), MAX_EDGES), NO_EDGE, np.int32)
+            for number, edges_E3 in enumerate(tries):
+                edges_3LE[:, number, : len(edges_E3)] = edges_E3.T
+            self._edges_3LE[:, 1 : len(tries) + 1] = upload(edges_3LE)
+
+    def bonus_SV(self, logits_SV: Tensor, is_fresh_S: Tensor, tries_S: Tensor) -> Tensor:
+        """What the next pieces of every slot's own terms get."""
+        nodes_S = self._nodes_S[: len(logits_SV)]
+        nodes_S.masked_fill_(is_fresh_S, ROOT)
+        from_SE, tokens_SE, _ = self._edges_3LE[:, tries_S].long()
+        is_next_SE = (from_SE == ROOT) | (from_SE == nodes_S[:, None])
+        bonus_SV = torch.zeros_like(logits_SV)
+        _raise_to(bonus_SV, tokens_SE, is_next_SE * self._strength)
+        return bonus_SV
+
+    def advance(self, tokens_S: Tensor, is_held_S: Tensor, tries_S: Tensor) -> None:
+        """Follow the tokens that were output; a slot on hold stays where it is."""
+        nodes_S = self._nodes_S[: len(tokens_S)]
+        from_SE, tokens_SE, to_SE = self._edges_3LE[:, tries_S].long()
+        is_it_SE = tokens_SE == tokens_S[:, None]
+        is_followed_SE = is_it_SE & (from_SE == nodes_S[:, None])
+        is_begun_SE = is_it_SE & (from_SE == ROOT)
+        followed_S, begun_S = ((is_one * to_SE).sum(-1) for is_one in (is_followed_SE, is_begun_SE))
+        next_S = torch.where(is_followed_SE.any(-1), followed_S, begun_S)
+        stays_S = is_held_S | torch.isin(tokens_S, self._padding_tokens)
+        nodes_S.copy_(torch.where(stays_S, nodes_S, next_S))
+
+
+def preferred(logits_SV: Tensor, bonus_SV: Tensor, padding_tokens: Tensor) -> Tensor:
+    """The logits with the bonus, except where the model would be silent."""
+    is_silent_S = torch.isin(logits_SV.argmax(dim=-1), padding_tokens)
+    return torch.where(is_silent_S[:, None], logits_SV, logits_SV + bonus_SV)
+
+
+def _raise_to(bonus_SV: Tensor, tokens_SC: Tensor, wanted_SC: Tensor) -> None:
+    """At least so much for these tokens; a token below 0 is none."""
+    wanted_SC = torch.where(tokens_SC >= 0, wanted_SC, 0.0).to(bonus_SV.dtype)
+    bonus_SV.scatter_reduce_(1, tokens_SC.clamp_min(0), wanted_SC, "amax", include_self=True)

@@ -12,6 +12,15 @@ class Terms:
 
     texts: tuple[str, ...]
     strength: float
+    are_in_clips: bool = False  # whether clips may bring terms of their own
+
+    def check_passes(self, frames_per_pass: int | None) -> None:
+        """Refuse terms where several frames make one pass: their drafts know no terms."""
+        if (frames_per_pass or 1) > 1:
+            raise ValueError(
+                f"terms need engine.frames_per_pass=1, not {frames_per_pass}; set it, or leave the "
+                "terms out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 
-from nightscribe.model.words import BROKEN_CHARACTER, MAX_OPEN_END_S, WordReader, geometric_mean
+from nightscribe.model.word_timestamps import (
+    BROKEN_CHARACTER,
+    MAX_OPEN_END_S,
+    WordReader,
+    geometric_mean,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,19 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
+from nightscribe.reading.export import conversations
+from nightscribe.reading.report_pages import LoadAudio, failed_page, page, status_of
 from nightscribe.reading.run_status import Totals, throughput_of
-from nightscribe.records import Failure, Finding, Recording, Span, Transcript, Word
-from nightscribe.rendering.document import one_line
+from nightscribe.records import Failure, Transcript
 from nightscribe.report.content import (
-    EmbeddedAudio,
     EvaluationSection,
     Fact,
     ProgressPoint,
-    RecordingPage,
     Report,
     Share,
     StageUtilisation,
@@ -25,7 +24,7 @@ MAX_SHARES = 20
 MAX_CONFUSIONS = 10
 FRAME_S = 0.08  # of Mimi
 
-LoadAudio = Callable[[Recording, float], EmbeddedAudio | None]
+Conversation = Sequence[Transcript]  # the transcripts of one file, by channel
 
 
 @dataclass(slots=True)
@@ -42,23 +41,24 @@ class RunSummary:
     num_by_reason: Counter[str] = field(default_factory=Counter)
     model: str = ""
     failed: list[Failure] = field(default_factory=list)
-    _suspicious: list[tuple[tuple[float, ...], int, Transcript]] = field(default_factory=list)
+    _suspicious: list[tuple[tuple[float, ...], int, Conversation]] = field(default_factory=list)
 
     @property
     def num_recordings(self) -> int:
         return self.num_by_status.total()
 
-    def add(self, transcript: Transcript) -> None:
-        recording = transcript.recording
-        self.duration_s += transcript.duration_s
-        self.num_words += len(transcript.words)
-        # Counters add floats as well; their type knows of whole numbers only.
-        self.seconds_by_folder[recording.folder] += transcript.duration_s  # type: ignore[assignment]
-        self.num_by_status[transcript.status] += 1
-        self.model = f"{transcript.model}, revision {transcript.model_revision}"
-        if transcript.inspection:
-            self.num_by_guard.update(one.guard for one in transcript.inspection.findings)
-        entry = self._suspicion(transcript), -self.num_recordings, transcript
+    def add(self, channels: Conversation) -> None:
+        """A file, whose channels are one recording."""
+        for one in channels:
+            self.duration_s += one.duration_s
+            self.num_words += len(one.words)
+            # Counters add floats as well; their type knows of whole numbers only.
+            self.seconds_by_folder[one.recording.folder] += one.duration_s  # type: ignore[assignment]
+            self.model = f"{one.model}, revision {one.model_revision}"
+            if one.inspection:
+                self.num_by_guard.update(finding.guard for finding in one.inspection.findings)
+        self.num_by_status[status_of(channels)] += 1
+        entry = self._suspicion(channels), -self.num_recordings, channels
         push = heapq.heappush if len(self._suspicious) < self.max_pages else heapq.heappushpop
         push(self._suspicious, entry)
 
@@ -68,16 +68,17 @@ class RunSummary:
             self.failed += [failure] if len(self.failed) < self.max_pages else []
         self.num_by_reason[f"{failure.stage}: {failure.reason}"] += 1
 
-    def most_suspicious(self) -> list[Transcript]:
-        return [transcript for _, _, transcript in sorted(self._suspicious, reverse=True)]
+    def most_suspicious(self) -> list[Conversation]:
+        return [channels for _, _, channels in sorted(self._suspicious, reverse=True)]
 
-    def _suspicion(self, transcript: Transcript) -> tuple[float, ...]:
+    def _suspicion(self, channels: Conversation) -> tuple[float, ...]:
         """Sort key: a status other than ok, then findings, then WER, then low confidence."""
-        num_findings = len(transcript.inspection.findings) if transcript.inspection else 0
-        rate = self.word_error_rates.get(transcript.recording.source_id) or 0.0
-        words = transcript.words
+        num_findings = sum(len(one.inspection.findings) for one in channels if one.inspection)
+        rate = self.word_error_rates.get(channels[0].recording.source_id) or 0.0
+        words = [word for one in channels for word in one.words]
         uncertainty = 1 - sum(word.confidence for word in words) / len(words) if words else 0.0
-        return float(transcript.status != "ok"), float(num_findings), rate, uncertainty
+        is_ok = all(one.status == "ok" for one in channels)
+        return float(not is_ok), float(num_findings), rate, uncertainty
 
 
 def summarize_run(
@@ -88,8 +89,8 @@ def summarize_run(
 ) -> RunSummary:
     """One pass over the tables of a run."""
     summary = RunSummary(max_pages, word_error_rates)
-    for transcript in transcripts:
-        summary.add(transcript)
+    for channels in conversations(transcripts):
+        summary.add(channels)
     for failure in failures:
         summary.add_failure(failure)
     return summary
@@ -103,6 +104,7 @@ def build_report(
     settings: Mapping[str, Any],
     totals: Totals | None,
     load_audio: LoadAudio,
+    speakers: Sequence[str] = (),
 ) -> Report:
     """Everything the report shows, in its order."""
     return Report(
@@ -120,10 +122,10 @@ def build_report(
         findings_by_guard=_top(summary.num_by_guard),
         evaluation=_evaluation_section(totals) if totals else None,
         pages=[
-            *map(_failed_page, summary.failed),
+            *map(failed_page, summary.failed),
             *(
-                _page(one, summary.word_error_rates, load_audio)
-                for one in summary.most_suspicious()
+                page(channels, speakers, summary.word_error_rates, load_audio)
+                for channels in summary.most_suspicious()
             ),
         ],
         num_recordings=summary.num_recordings,
@@ -201,6 +203,12 @@ def _score_facts(totals: Totals) -> list[Fact]:
         )
         if totals[kind][name] is not None
     ]
+    # Evaluations that an older version stored have none.
+    leaderboard = totals.get("leaderboard_2026")
+    if leaderboard and leaderboard["word_error_rate"] is not None:
+        label = "word error rate, as the open ASR leaderboard of 2026, English"
+        facts.append(Fact(label, f"{leaderboard['word_error_rate']:.2%}"))
+    facts += _speaker_facts(totals.get("speakers") or {})
     if totals["bleu"] is not None:
         facts.append(Fact("BLEU of translations", f"{totals['bleu']:.2f}"))
     if totals["start_error_median_s"] is not None:
@@ -209,50 +217,13 @@ def _score_facts(totals: Totals) -> list[Fact]:
     return facts
 
 
-def _page(
-    transcript: Transcript, word_error_rates: Mapping[str, float | None], load_audio: LoadAudio
-) -> RecordingPage:
-    """Times on a page count from the start of the recording within its file, like its audio."""
-    recording, inspection = transcript.recording, transcript.inspection
-    offset_s = recording.start_s
-    return RecordingPage(
-        recording_id=recording.recording_id,
-        name=_name(recording),
-        duration_s=transcript.duration_s,
-        status=transcript.status,
-        reasons=transcript.reasons,
-        language=inspection.detected_language if inspection else recording.language,
-        words=tuple(_shifted(word, offset_s) for word in transcript.words),
-        speech=tuple(Span(a - offset_s, b - offset_s) for a, b in transcript.speech),
-        findings=tuple(_shifted(one, offset_s) for one in inspection.findings)
-        if inspection
-        else (),
-        word_error_rate=word_error_rates.get(recording.source_id),
-        reference=recording.text,
-        audio=load_audio(recording, transcript.duration_s),
-    )
-
-
-def _failed_page(failure: Failure) -> RecordingPage:
-    return RecordingPage(
-        recording_id=failure.recording.recording_id,
-        name=_name(failure.recording),
-        duration_s=failure.recording.expected_s or 0.0,
-        status="failed",
-        reasons=(f"{failure.stage}, {failure.reason}: {failure.detail}",),
-        reference=failure.recording.text,
-    )
-
-
-def _name(recording: Recording) -> str:
-    name = one_line(recording.path)
-    name = name if recording.channel is None else f"{name} [{recording.channel}]"
-    return f"{name} from {recording.start_s:g} s" if recording.start_s else name
-
-
-Timed = TypeVar("Timed", Word, Finding)
-
-
-def _shifted(timed: Timed, offset_s: float) -> Timed:
-    start_s, end_s = (max(time_s - offset_s, 0.0) for time_s in (timed.start_s, timed.end_s))
-    return replace(timed, start_s=start_s, end_s=end_s)
+def _speaker_facts(totals: Totals) -> Iterator[Fact]:
+    names = {
+        "diarization_error_rate": "diarization error rate",
+        "jaccard_error_rate": "Jaccard error rate",
+        "cp_word_error_rate": "word error rate with speakers (cpWER)",
+        "tcp_word_error_rate": "word error rate with speakers and times (tcpWER)",
+    }
+    for name, label in names.items():
+        if totals.get(name) is not None:
+            yield Fact(label, f"{totals[name]:.2%}")

@@ -14,13 +14,13 @@ Normaliser = Callable[[str], str]
 
 @cache
 def normaliser(language: str) -> Normaliser:
-    """Whisper's normaliser for English, its basic one for other languages.
-
-    The open ASR leaderboard used it until June 2026; its newer rules give other figures.
-    """
-    is_english = language.lower().split("-")[0] in ("en", "english")
-    normalise = EnglishTextNormalizer() if is_english else BasicTextNormalizer()
+    """Whisper's normaliser for English, its basic one for other languages."""
+    normalise = EnglishTextNormalizer() if is_english(language) else BasicTextNormalizer()
     return lambda text: " ".join(normalise(text).split())
+
+
+def is_english(language: str) -> bool:
+    return language.lower().split("-")[0] in ("en", "english")
 
 
 def as_written(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from nightscribe.errors import NightscribeError
 from nightscribe.serving.config import ServingConfig
 
 ANONYMOUS = ""
+# A ticket stands for a key in the query of an address that is used at once.
+TICKET = "ticket"
+TICKET_S = 60
 
 
 class AccessError(NightscribeError):
@@ -40,6 +44,8 @@ class Access:
 
         A header that is wrong is not rescued by the query.
         """
+        if TICKET in query:
+            return self._key_of_ticket(query[TICKET])
         given = headers.get("kyutai-api-key")
         if given is None and headers.get("Authorization", "").startswith("Bearer "):
             given = headers["Authorization"].removeprefix("Bearer ").strip()
@@ -47,13 +53,32 @@ class Access:
             given = query.get("auth_id", "")
         return self.checked(given)
 
+    def key_of_headers(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
+        """As `key_of`, where the query may hold a ticket but no key."""
+        return self.key_of(headers, {TICKET: query[TICKET]} if TICKET in query else {})
+
+    def ticket(self, key: str) -> str:
+        """Stands for this key for a minute, and does not tell it."""
+        end_s = int(time.time()) + TICKET_S
+        return f"{end_s}.{_signature(key, end_s)}"
+
+    def _key_of_ticket(self, ticket: str) -> str:
+        end, _, signature = ticket.partition(".")
+        end_s = int(end) if end.isascii() and end.isdecimal() and len(end) < 16 else 0
+        if not self._keys():
+            return ANONYMOUS
+        keys = [k for k in self._keys() if _is_same(signature, _signature(k, end_s))]
+        if not keys or end_s < time.time():
+            raise AccessError("the ticket is not known, or too old; ask for the address again")
+        return keys[0]
+
     def checked(self, given: str) -> str:
         """The key, or `ANONYMOUS` where none is needed; raises `AccessError` if it is not known."""
         known = self._keys()
         if not known:
             return ANONYMOUS
         # Every key is compared, in constant time.
-        matches = [hmac.compare_digest(given.encode(), key.encode()) for key in known]
+        matches = [_is_same(given, key) for key in known]
         if not any(matches):
             raise AccessError("the API key is missing or not known")
         return given
@@ -96,3 +121,11 @@ class Access:
             self._file_keys = tuple(line.strip() for line in lines if line.strip())
             self._file_version = version
         return self._file_keys
+
+
+def _signature(key: str, end_s: int) -> str:
+    return hmac.new(key.encode(), f"{TICKET} {end_s}".encode(), "sha256").hexdigest()
+
+
+def _is_same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())

@@ -19,6 +19,7 @@ from nightscribe.serving.metrics import Metrics
 from nightscribe.serving.opus import OpusDecoder
 from nightscribe.serving.session import FrameOutput, Session
 from nightscribe.serving.session_log import SessionLog
+from nightscribe.serving.speaking import SpeechBackend
 from nightscribe.serving.websockets import ClientSocket, going_away
 
 
@@ -34,6 +35,7 @@ class Backend:
     access: Access
     metrics: Metrics
     model_name: str
+    speech: SpeechBackend | None = None  # of the model that speaks
     is_draining: bool = False
     sockets: set[ClientSocket] = field(default_factory=set)  # of sessions that run
 
@@ -65,7 +67,8 @@ class Backend:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self.sockets) or self.files.is_busy
+        is_speaking = self.speech is not None and self.speech.is_busy
+        return bool(self.sockets) or self.files.is_busy or is_speaking
 
     @contextmanager
     def live(self, socket: ClientSocket) -> Iterator[None]:
@@ -80,3 +83,11 @@ class Backend:
         """Tell every session that the server is going away."""
         for socket in list(self.sockets):
             socket.fail(going_away())
+        if self.speech is not None:
+            self.speech.end_sessions()
+
+    async def stop(self) -> None:
+        """End the engines."""
+        await self.engine.stop()
+        if self.speech is not None:
+            await self.speech.stop()

@@ -39,6 +39,9 @@ class ServingConfig:
     )
     ping_s: float = option(10.0, "silence of the server until it sends a ping", above=0)
     dead_s: float = option(20.0, "silence of a client until it is disconnected", above=0)
+    request_s: float = option(
+        15.0, "silence of a connection without a whole request until it is closed", above=0
+    )
     first_audio_s: float = option(30.0, "time until the first audio of a session", above=0)
     idle_s: float = option(120.0, "time without audio until a session ends", above=0)
     max_session_s: float | None = option(None, "longest session; null: no limit", above=0)

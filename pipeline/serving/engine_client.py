@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_CHANNELS = 4096  # where the number of slots is left to the engine; memory is taken as used
 STALLED_S = 10.0  # frames that wait this long for a step mean that the engine hangs
-RELEASE_S = 1.0  # for the round that is under way when a slot is given back
+RELEASE_S = 2.0  # for the round that is under way when a slot is given back
 ANSWER_BYTES = 1 << 20
 
 

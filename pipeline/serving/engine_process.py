@@ -32,8 +32,6 @@ OPEN, FRAMES, CLOSE, CANCEL = range(4)
 # Kinds of answers.
 READY, STEPS, ENDED, FAILED = range(4)
 RECEIVE_BYTES = 1 << 18
-# A stream that is behind makes several steps in a round if no other stream waits.
-LIVE_ROUND_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

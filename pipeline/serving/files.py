@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nightscribe.audio.cut import ShardConfig, ShardSamples, cut
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
+from nightscribe.audio.segmentation import ShardConfig, ShardSamples, cut
 from nightscribe.audio.waveform import one_channel
 from nightscribe.engine.stream import StreamOutput
 from nightscribe.errors import NightscribeError

@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiohttp import web
@@ -15,14 +15,17 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.config import SpeechToTextConfig
+from nightscribe.model.device import device_of
 from nightscribe.model.prompting import SpeechProcessor
-from nightscribe.serving import kyutai, realtime, transcriptions
+from nightscribe.serving import kyutai, realtime, speech_routes, transcriptions
 from nightscribe.serving.access import Access
 from nightscribe.serving.backend import Backend
 from nightscribe.serving.config import ServingConfig
 from nightscribe.serving.engine_client import EngineClient
 from nightscribe.serving.files import Files
 from nightscribe.serving.metrics import Metrics
+from nightscribe.serving.speaking import SpeechBackend, SpeechSettings, load_speech
 from nightscribe.transcription.transcriber import clip_adapter
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,9 @@ PAGE_POLICY = (
 )
 DRAIN_CHECK_S = 0.1
 RETRY_AFTER_S = "1"
+# A stream that is behind makes at most this many steps while others wait.
+LIVE_ROUND_STEPS = 4
+CPU_SLOTS = 16
 
 Handler = Callable[[web.Request, Backend], Awaitable[web.StreamResponse]]
 
@@ -46,6 +52,21 @@ class ServerSettings:
     serving: ServingConfig
     decode: DecodeConfig
     guards: GuardsConfig
+    speech: SpeechSettings | None = None  # a model that speaks, beside
+
+
+def _engine_client(
+    settings: ServerSettings, config: SpeechToTextConfig, metrics: Metrics
+) -> EngineClient:
+    return EngineClient(
+        settings.model,
+        live_engine(settings.engine),
+        frame_samples=config.mimi.frame_samples,
+        num_heads=config.language_model.num_vad_heads,
+        ring_frames=max(2, round(settings.serving.buffer_s * config.mimi.frame_rate_hz)),
+        file_share=settings.serving.file_slots,
+        metrics=metrics,
+    )
 
 
 async def start_backend(settings: ServerSettings) -> Backend:
@@ -57,17 +78,8 @@ async def start_backend(settings: ServerSettings) -> Backend:
         domains=settings.model.domains,
         default_domain=settings.model.domain,
     )
-    metrics, mimi = Metrics(), checkpoint.config.mimi
-    engine = EngineClient(
-        settings.model,
-        settings.engine,
-        frame_samples=mimi.frame_samples,
-        num_heads=checkpoint.config.language_model.num_vad_heads,
-        ring_frames=max(2, round(settings.serving.buffer_s * mimi.frame_rate_hz)),
-        file_share=settings.serving.file_slots,
-        metrics=metrics,
-    )
-    access = Access(settings.serving)
+    metrics = Metrics()
+    engine = _engine_client(settings, checkpoint.config, metrics)
     files = Files(
         settings.serving,
         settings.decode,
@@ -78,23 +90,34 @@ async def start_backend(settings: ServerSettings) -> Backend:
         checkpoint.revision,
     )
     await engine.start()
+    speech = settings.speech and load_speech(settings.speech, settings.serving, settings.decode)
     return Backend(
         config=settings.serving,
         decode=settings.decode,
         engine=engine,
         processor=processor,
         files=files,
-        access=access,
+        access=Access(settings.serving),
         metrics=metrics,
         model_name=settings.model.name,
+        speech=speech,
     )
+
+
+def live_engine(asked: EngineConfig) -> EngineConfig:
+    """One frame a pass, short rounds, and on a CPU few slots: each costs its time."""
+    num_slots = asked.num_slots
+    if num_slots is None and device_of(asked.device).type == "cpu":
+        num_slots = CPU_SLOTS
+    round_steps = min(asked.round_steps, LIVE_ROUND_STEPS)
+    return replace(asked, frames_per_pass=1, round_steps=round_steps, num_slots=num_slots)
 
 
 @dataclass(slots=True, eq=False)
 class Server:
     """A listening server over a backend."""
 
-    backend: Backend
+    backend: Backend | SpeechBackend
     runner: web.AppRunner
     site: web.TCPSite
     host: str
@@ -102,9 +125,17 @@ class Server:
 
     @classmethod
     async def start(cls, backend: Backend) -> "Server":
+        return await cls.serving(backend, application(backend))
+
+    @classmethod
+    async def serving(cls, backend: Backend | SpeechBackend, app: web.Application) -> "Server":
         config = backend.config
         runner = web.AppRunner(
-            application(backend), access_log=None, handler_cancellation=True, shutdown_timeout=5
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=5,
+            keepalive_timeout=config.request_s,
         )
         await runner.setup()
         site = web.TCPSite(runner, config.host, config.port, backlog=1024)
@@ -126,21 +157,35 @@ class Server:
             await asyncio.sleep(DRAIN_CHECK_S)
         backend.end_sessions()
         await self.runner.cleanup()
-        await backend.engine.stop()
+        await backend.stop()
 
 
 async def run_server(
     settings: ServerSettings, on_start: Callable[[Server], None] = lambda server: None
 ) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
-    backend = await start_backend(settings)
-    server = await Server.start(backend)
+    return await _run(await Server.start(await start_backend(settings)), on_start)
+
+
+async def run_speech_server(
+    settings: SpeechSettings,
+    serving: ServingConfig,
+    decode: DecodeConfig,
+    on_start: Callable[[Server], None],
+) -> int:
+    """The same for a server that only speaks."""
+    backend = load_speech(settings, serving, decode)
+    app = speech_routes.speech_application(backend, [_limits(backend)])
+    return await _run(await Server.serving(backend, app), on_start)
+
+
+async def _run(server: Server, on_start: Callable[[Server], None]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     on_start(server)
-    log.info("listening", extra={"url": server.url, "num_slots": backend.engine.num_slots})
+    log.info("listening", extra={"url": server.url, "num_slots": server.backend.engine.num_slots})
     await stop.wait()
     await server.stop()
     return 0
@@ -169,13 +214,15 @@ def application(backend: Backend) -> web.Application:
     app.router.add_get("/health", bound(_health))
     app.router.add_get("/v1/models", bound(transcriptions.models))
     app.router.add_post("/v1/audio/transcriptions", bound(transcriptions.transcribe))
-    app.router.add_get("/v1/realtime", bound(realtime.serve_socket), allow_head=False)
+    app.router.add_get(realtime.PATH, bound(realtime.serve_socket), allow_head=False)
+    if backend.speech is not None:
+        speech_routes.add(app, backend.speech)
     app.router.add_get("/", bound(_page))
     app.router.add_get("/{name:live\\.(?:js|css)}", bound(_page))
     return app
 
 
-def _limits(backend: Backend) -> Callable:
+def _limits(backend: Backend | SpeechBackend) -> Callable:
     """Refuse what the server cannot take, and count connections."""
     num_open = 0
 
@@ -205,12 +252,15 @@ async def _modules_info(request: web.Request, backend: Backend) -> web.Response:
 
 
 async def _metrics(request: web.Request, backend: Backend) -> web.Response:
-    return web.Response(text=backend.metrics.text(), content_type="text/plain", charset="utf-8")
+    text = backend.metrics.text() + (backend.speech.metrics.text() if backend.speech else "")
+    return web.Response(text=text, content_type="text/plain", charset="utf-8")
 
 
 async def _health(request: web.Request, backend: Backend) -> web.Response:
     """Green while the engine makes steps and the server takes sessions."""
     problem = backend.engine.health or ("shutting down" if backend.is_draining else "")
+    if backend.speech is not None:
+        problem = problem or backend.speech.health
     content = {"status": problem or "ok", "model": backend.model_name}
     return web.Response(
         status=503 if problem else 200,

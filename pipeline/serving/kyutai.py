@@ -21,6 +21,7 @@ from nightscribe.serving import kyutai_messages as messages
 from nightscribe.serving.access import AccessError, TooManySessionsError
 from nightscribe.serving.backend import Backend
 from nightscribe.serving.files import WHOLE
+from nightscribe.serving.opus import OpusError
 from nightscribe.serving.session import FrameOutput, NoChannelError, Session
 from nightscribe.serving.session_log import SessionLog
 from nightscribe.serving.transcriptions import with_openai_errors
@@ -106,7 +107,10 @@ class _Connection:
     async def _feed_opus(self, data: bytes) -> None:
         if self.opus is None:
             self.opus = await self.backend.opus_decoder(self.session.feed)
-        await self.opus.write(data)
+        try:
+            await self.opus.write(data)
+        except OpusError as error:
+            raise invalid(f"a message was not understood: {error}") from None
 
     def _on_frame(self, output: FrameOutput) -> None:
         if len(output.vad_H):
@@ -190,7 +194,7 @@ async def _serve(socket: ClientSocket, request: web.Request, backend: Backend) -
 async def post_file(request: web.Request, backend: Backend) -> web.Response:
     """A whole file as the body; its words as a list of messages."""
     backend.metrics.connects.add()
-    key = backend.access.key_of(request.headers, {})
+    key = backend.access.key_of_headers(request.headers, request.query)
     with backend.access.session(key), backend.files.admitted():
         async with backend.files.received(request.content.iter_any()) as path:
             found = await backend.files.transcribe(path, WHOLE)
@@ -203,22 +207,23 @@ async def post_file(request: web.Request, backend: Backend) -> web.Response:
 
 def modules_info(backend: Backend) -> web.Response:
     """What moshi-server says about its modules; every value is a text."""
-    return web.json_response(
-        [
-            {
-                "type": "batched_asr",
-                "path": PATH,
-                "lm": backend.model_name,
-                "audio_tokenizer": "mimi",
-                "used_slots": str(backend.engine.num_used),
-                "total_slots": str(backend.engine.num_slots),
-            }
-        ]
-    )
+    engine = backend.engine
+    return web.json_response([module_facts(backend.model_name, engine.num_used, engine.num_slots)])
+
+
+def module_facts(model_name: str, num_used: int, num_slots: int) -> dict[str, str]:
+    return {
+        "type": "batched_asr",
+        "path": PATH,
+        "lm": model_name,
+        "audio_tokenizer": "mimi",
+        "used_slots": str(num_used),
+        "total_slots": str(num_slots),
+    }
 
 
 @cache
-def _build() -> dict[str, str]:
+def build_facts() -> dict[str, str]:
     try:
         release = version("nightscribe")
     except PackageNotFoundError:
@@ -232,4 +237,4 @@ def _build() -> dict[str, str]:
 
 def build_info() -> web.Response:
     """The keys of moshi-server, most of them empty: clients only look whether it answers."""
-    return web.json_response(_build())
+    return web.json_response(build_facts())

@@ -11,9 +11,14 @@ import numpy as np
 
 from nightscribe.audio.decode import DecodeConfig, kill_ffmpeg, start_ffmpeg
 from nightscribe.audio.ffmpeg import find_ffmpeg, live_opus_command
+from nightscribe.errors import NightscribeError
 
 READ_BYTES = 1 << 16
 END_S = 2.0
+
+
+class OpusError(NightscribeError, ValueError):
+    """What a client sent cannot be decoded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +27,7 @@ class OpusDecoder:
 
     process: Any
     writer: asyncio.StreamWriter
+    output: asyncio.ReadTransport
     reading: asyncio.Task[None]
 
     @classmethod
@@ -30,20 +36,24 @@ class OpusDecoder:
     ) -> Self:
         """Start ffmpeg; `feed` gets int16 samples at this rate."""
         command = live_opus_command(find_ffmpeg(config.ffmpeg), rate_hz)
-        process = start_ffmpeg(command, config, stdin=subprocess.PIPE)
+        # Nobody would read what it says about damaged pages, and a full pipe would stop it.
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        process = start_ffmpeg(command, config, stdin=pipe, stderr=nowhere)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+        output, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), process.stdout
+        )
         transport, protocol = await loop.connect_write_pipe(
             asyncio.streams.FlowControlMixin, process.stdin
         )
         writer = asyncio.StreamWriter(transport, protocol, None, loop)
-        return cls(process, writer, asyncio.create_task(_read(reader, feed)))
+        return cls(process, writer, output, asyncio.create_task(_read(reader, feed)))
 
     async def write(self, data: bytes) -> None:
         """Hand over pages; waits while ffmpeg is behind."""
         if self.process.poll() is not None:
-            raise ValueError("ffmpeg does not understand these Opus pages")
+            raise OpusError("the pages are not Ogg Opus, or are damaged")
         with contextlib.suppress(ConnectionError):
             self.writer.write(data)
             await self.writer.drain()
@@ -51,6 +61,7 @@ class OpusDecoder:
     async def close(self) -> None:
         self.writer.close()
         self.reading.cancel()
+        self.output.close()
         await asyncio.to_thread(kill_ffmpeg, self.process)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from aiohttp import WSCloseCode, web
 
 from nightscribe.model.word_stream import WordBegin, WordEvent
-from nightscribe.serving.access import AccessError
+from nightscribe.serving.access import Access, AccessError
 from nightscribe.serving.backend import Backend
 from nightscribe.serving.pcm import Resampler, from_alaw, from_mulaw
 from nightscribe.serving.realtime_settings import ALAW, MULAW, PCM, RealtimeSettings
@@ -30,6 +31,7 @@ from nightscribe.serving.websockets import ClientSocket, SessionError
 
 KEY_PROTOCOL = "openai-insecure-api-key."
 PROTOCOL = "realtime"
+PATH = "/v1/realtime"
 MAX_APPEND_BYTES = 15 * 2**20
 MIN_COMMIT_S = 0.1
 
@@ -315,13 +317,13 @@ def _error(
     return {"type": kind, "code": None, "message": text, "param": param, "event_id": event_id}
 
 
-def _key(request: web.Request, backend: Backend) -> str:
+def key_of(access: Access, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
     """The key, which browsers can only put among the subprotocols."""
-    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    offered = headers.get("Sec-WebSocket-Protocol", "").split(",")
     for name in map(str.strip, offered):
         if name.startswith(KEY_PROTOCOL):
-            return backend.access.checked(name.removeprefix(KEY_PROTOCOL))
-    return backend.access.key_of(request.headers, request.query)
+            return access.checked(name.removeprefix(KEY_PROTOCOL))
+    return access.key_of(headers, query)
 
 
 @with_openai_errors
@@ -335,7 +337,8 @@ async def serve_socket(request: web.Request, backend: Backend) -> web.StreamResp
     except AccessError as error:
         backend.metrics.rejects.add("origin")
         return error_response(403, str(error), "permission_error")
-    key = _key(request, backend)
+    key = key_of(backend.access, request.headers, request.query)
+    await backend.engine.wait_for_release()
     if backend.engine.num_used >= backend.engine.num_slots:
         backend.metrics.rejects.add("full")
         return error_response(503, "every slot is taken; try again", "server_error")

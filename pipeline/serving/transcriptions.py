@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.errors import NightscribeError
 from nightscribe.records import Transcript, Word
 from nightscribe.rendering.document import RenderingConfig, monologue, utterances
@@ -40,10 +40,16 @@ class RequestError(NightscribeError, ValueError):
         self.param = param
 
 
+def error_content(
+    message: str, kind: str, *, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
 def error_response(
     status: int, message: str, kind: str, *, param: str | None = None, code: str | None = None
 ) -> web.Response:
-    content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    content = error_content(message, kind, param=param, code=code)
     headers = {"Retry-After": RETRY_AFTER_S} if status in (429, 503) else {}
     return web.json_response(content, status=status, headers=headers)
 
@@ -82,7 +88,7 @@ def with_openai_errors(handler: Handler) -> Handler:
 @with_openai_errors
 async def models(request: web.Request, backend: Backend) -> web.Response:
     """The model that is served."""
-    backend.access.key_of(request.headers, {})
+    backend.access.key_of_headers(request.headers, request.query)
     one = {"id": backend.model_name, "object": "model", "created": 0, "owned_by": "nightscribe"}
     return web.json_response({"object": "list", "data": [one]})
 
@@ -125,7 +131,7 @@ class _Form:
 @with_openai_errors
 async def transcribe(request: web.Request, backend: Backend) -> web.StreamResponse:
     """Read the form, which may have its fields after the file, then transcribe."""
-    key = backend.access.key_of(request.headers, {})
+    key = backend.access.key_of_headers(request.headers, request.query)
     backend.access.check_origin(request.headers)
     if not request.content_type.startswith("multipart/"):
         raise RequestError("the body must be multipart/form-data")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightscribe.model.words import TURN_HEAD, VAD_WARM_UP_STEPS
+from nightscribe.model.word_timestamps import TURN_HEAD, VAD_WARM_UP_STEPS
 
 # Which horizon suits which eagerness: 0.5, 1, 2 and 3 s.
 HEADS = {"high": 0, "auto": TURN_HEAD, "medium": 1, "low": 3}

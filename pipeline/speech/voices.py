@@ -3,6 +3,8 @@
 W width of a voice vector, T vectors of a voice, P frames and K codebooks of an audio prompt.
 """
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,12 @@ from torch import Tensor
 
 from nightscribe.model.checkpoints.locations import HUB, fetch, locate
 from nightscribe.model.checkpoints.settings import CheckpointError
-from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint, read_voice
+from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint, check_voice, read_voice
 from nightscribe.model.mimi import Mimi
 
 DROPPED_FRAMES = 2  # the last frames of a recording, whose sound is incomplete
 MAX_PROMPT_S = 30.0
+RETRY_S = 60.0  # before a voice that was not found is looked for again
 FULL_SCALE = 32768.0
 # The samples of a recording at the codec's rate: one channel of 16 bits.
 ReadAudio = Callable[[Path], NDArray[np.int16]]
@@ -33,7 +36,7 @@ class Voice:
 
 
 class Voices:
-    """Finds voices of one model and keeps them."""
+    """Finds voices of one model and keeps them; for any thread."""
 
     def __init__(
         self, checkpoint: SpeechCheckpoint, repository: str, read_audio: ReadAudio
@@ -41,6 +44,8 @@ class Voices:
         self._checkpoint, self._repository = checkpoint, repository
         self._read_audio = read_audio
         self._known: dict[str, Voice] = {}
+        self._failed: dict[str, tuple[float, CheckpointError]] = {}
+        self._lock = threading.Lock()
         self._encoder: Mimi | None = None
 
     def __getitem__(self, name: str) -> Voice:
@@ -48,9 +53,39 @@ class Voices:
 
         Raises CheckpointError if there is no such voice or it is none of this model.
         """
-        if name not in self._known:
-            self._known[name] = self._open(name)
-        return self._known[name]
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = self._open_or_remember(name)
+            return self._known[name]
+
+    def add(self, name: str, vectors_1WT: Tensor) -> str:
+        """A voice that a client has sent, under a name that no other has; the name.
+
+        Raises CheckpointError if it is none of this model.
+        """
+        config = self._checkpoint.config
+        if config.speakers is None:
+            raise CheckpointError("this model continues a recording and has no voice vectors")
+        check_voice(vectors_1WT, config, "the voice")
+        with self._lock:
+            self._known[name] = Voice(vectors_WT=vectors_1WT[0].float())
+        return name
+
+    def remove(self, name: str) -> None:
+        """Forget a voice that was added."""
+        with self._lock:
+            self._known.pop(name, None)
+
+    def _open_or_remember(self, name: str) -> Voice:
+        """Thousands of texts may name a voice that does not exist."""
+        failed_at_s, error = self._failed.get(name, (-RETRY_S, None))
+        if error is not None and time.monotonic() - failed_at_s < RETRY_S:
+            raise error.with_traceback(None)
+        try:
+            return self._open(name)
+        except CheckpointError as error:
+            self._failed[name] = time.monotonic(), error
+            raise
 
     def _open(self, name: str) -> Voice:
         config = self._checkpoint.config

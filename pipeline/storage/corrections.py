@@ -25,6 +25,7 @@ from nightscribe.storage.retiring import retire
 from nightscribe.storage.schema import PLAN_SCHEMA
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import open_writer
+from nightscribe.storage.voices import copy_voices
 
 NAMES = ("id", "recording_id", "uri", "path")
 PERSON = "person"
@@ -78,6 +79,7 @@ def correct(
     numbered = [
         replace(one, recording=replace(one.recording, revision=number)) for one in corrected
     ]
+    copy_voices(store, {one.recording.recording_id: number for one in numbered if one.speakers})
     publish_transcripts(store, numbered)
     retire(store, check_lease, grace_s, is_settled=False)
     return len(corrected)

@@ -106,6 +106,15 @@ class CurrentPlan:
         """The recordings that were missing before and whose transcripts are kept."""
         return self._rows(self._is_gone_R)
 
+    def has_terms(self) -> bool:
+        """Whether any recording, also an old one, has terms of its own."""
+        for path in self._files:
+            with path.open("rb") as file:
+                terms = open_table(file).read(["terms"], use_threads=False)["terms"]
+            if pc.max(pc.list_value_length(terms)).as_py():
+                return True
+        return False
+
     def write(self, path: Path, keys: Sequence[str], order: str | None = None) -> None:
         """All rows that count, as one file, and where each is stored, with the keys of the files.
 

@@ -1,17 +1,20 @@
-"""Removes failures whose cause may have passed, such as an expired password, to retry them.
+"""Which failures are tried again: those whose cause may have passed, such as an expired password.
+
+A failure of a whole recording is removed. A recording of which a shard failed is asked for again by
+the plan, as a new revision: its transcript stays until the new one is whole.
 
 The rows that stay are written before their old file is removed, under a name that depends on the
 rows alone: a process that dies in between leaves rows twice until the next call. The table of
 failures is changed last, because it decides what is removed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightscribe.storage import parts
-from nightscribe.storage.result_tables import FAILURES_FOLDER, TRANSCRIPTS_FOLDER
+from nightscribe.storage.result_tables import FAILURES_FOLDER, planned_id
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import files, in_parallel, read_rows, write_table
 
@@ -23,31 +26,55 @@ TRANSIENT_REASONS = {
     ],
     "decode": ["killed", "timeout", "unexpected"],
     "transcribe": ["not_transcribed"],
+    "speak": ["not_spoken"],
 }
 RETRIES = ("passing", "all", "none")
-KEY_COLUMNS = ["recording_id", "stage", "reason", "shard"]
+KEY_COLUMNS = ["recording_id", "num_channels", "revision", "stage", "reason", "shard"]
 
 Mask = Callable[[pa.Table], pa.Array]
 
 
-def remove_failures(store: Store, which: str) -> int:
-    """Remove failures with a transient reason, or all of them; the number of rows removed.
+def holed_recordings(store: Store, which: str) -> dict[str, int]:
+    """Recordings in the plan with a failed shard that is to be retried, and its revision."""
+    found: dict[str, int] = {}
+    for rows in _retried_rows(store, which).values():
+        for row in rows.filter(pc.is_valid(rows["shard"])).to_pylist():
+            name = planned_id(row["recording_id"], row["num_channels"])
+            found[name] = max(found.get(name, 0), row["revision"])
+    return found
 
-    A transcript with a failed shard is removed until the shard was retried; its other shards are
-    kept. The caller holds the lease and has read nothing else before.
+
+def remove_failures(store: Store, which: str, asked: Mapping[str, int]) -> int:
+    """Remove what keeps failures from being retried; the number of rows of the table that went.
+
+    Of a failed shard only what is committed goes, and only if the plan has `asked` for a later
+    revision of its recording. The caller holds the lease and has read nothing else before.
     """
-    tables = [entry.key for entry in files(store, FAILURES_FOLDER)]
-    found = in_parallel(lambda key: read_rows(store, key, KEY_COLUMNS), tables)
-    removed = [table.filter(_is_removed(table, which)) for table in found]
-    affected = [key for key, rows in zip(tables, removed, strict=True) if len(rows)]
-    if not affected:
+    retried = _retried_rows(store, which)
+    num_holes = sum(
+        row["revision"] < asked.get(planned_id(row["recording_id"], row["num_channels"]), 0)
+        for rows in retried.values()
+        for row in rows.filter(pc.is_valid(rows["shard"])).to_pylist()
+    )
+    whole = {key: pc.sum(pc.is_null(rows["shard"])).as_py() or 0 for key, rows in retried.items()}
+    affected = [key for key, count in whole.items() if count]
+    if not affected and not num_holes:
         return 0
-    rows = pa.concat_tables(removed)
-    holed = rows.filter(pc.is_valid(rows["shard"]))["recording_id"].combine_chunks()
     _remove(store, _keys(store, parts.FOLDER), lambda table: _is_removed_part(table, which))
-    _remove(store, _keys(store, TRANSCRIPTS_FOLDER), lambda table: _is_of(table, holed))
     _remove(store, affected, lambda table: _is_removed(table, which))
-    return len(rows)
+    return sum(whole.values())
+
+
+def _retried_rows(store: Store, which: str) -> dict[str, pa.Table]:
+    """The failures that are to be retried, by file."""
+    if which == "none":
+        return {}
+    keys = _keys(store, FAILURES_FOLDER)
+    found = in_parallel(lambda key: read_rows(store, key, KEY_COLUMNS), keys)
+    return {
+        key: table.filter(_is_transient(table["stage"], table["reason"], which))
+        for key, table in zip(keys, found, strict=True)
+    }
 
 
 def _keys(store: Store, folder: str) -> list[str]:
@@ -71,12 +98,9 @@ def _replace(store: Store, key: str, rows: pa.Table) -> None:
         store.delete(key)
 
 
-def _is_of(table: pa.Table, recording_ids: pa.Array) -> pa.Array:
-    return pc.is_in(table["recording_id"], recording_ids)
-
-
 def _is_removed(failures: pa.Table, which: str) -> pa.Array:
-    return _is_transient(failures["stage"], failures["reason"], which)
+    is_retried = _is_transient(failures["stage"], failures["reason"], which)
+    return pc.and_(is_retried, pc.is_null(failures["shard"]))
 
 
 def _is_removed_part(table: pa.Table, which: str) -> pa.Array:
@@ -87,8 +111,6 @@ def _is_removed_part(table: pa.Table, which: str) -> pa.Array:
 
 def _is_transient(stage: pa.Array, reason: pa.Array, which: str) -> pa.Array:
     """One boolean for each row, false where nothing failed."""
-    if which == "none":
-        return pa.array([False] * len(stage), pa.bool_())
     if which == "all":
         return pc.is_valid(stage)
     masks = [

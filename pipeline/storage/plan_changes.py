@@ -2,7 +2,7 @@
 
 New files are added. A file with other bytes, or an older version that came back, replaces the
 recording that was in its place. Files that are not found are gone or dropped. A revision asks again
-for what is there already.
+for what is there already, and a retry for recordings of which a shard failed.
 """
 
 from collections import Counter
@@ -21,6 +21,7 @@ from nightscribe.storage.current_plan import (
     ids_of,
     places_of,
 )
+from nightscribe.storage.failure_retry import holed_recordings
 from nightscribe.storage.generations import AnotherRunError, Generation
 from nightscribe.storage.result_tables import matching_ids
 from nightscribe.storage.row_filter import RowFilter
@@ -67,12 +68,13 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a night wants: its number, what happens to missing files, and whether it revises."""
+    """What a night wants: its number, what happens to missing files, what it asks for again."""
 
     number: int
     missing: str
     max_dropped_share: float
     revision: Revision | None
+    retry: str  # failures of which kind
 
 
 def write_changes(
@@ -111,10 +113,8 @@ def _changed_rows(
     change = "gone" if wanted.missing == "keep" else "dropped"
     for table in missing if wanted.missing == "keep" else [*missing, *gone]:
         yield _marked(_without(table, left), change)
-    if wanted.revision is not None:
-        left |= {name for table in missing for name in table["recording_id"].to_pylist()}
-        for table in _asked(store, before, wanted.revision, wanted.number):
-            yield _without(table, left)
+    left |= {name for table in missing for name in table["recording_id"].to_pylist()}
+    yield from _again(store, before, wanted, left)
 
 
 def _news(before: CurrentPlan, found: Path) -> Iterator[pa.Table]:
@@ -165,6 +165,16 @@ def _back(table: pa.Table, kept: Mapping[str, pa.Table]) -> pa.Table:
     return _with(_marked(table, "back"), "revision", pa.array(revisions, pa.int32()))
 
 
+def _again(store: Store, before: CurrentPlan, wanted: Wanted, left: set[str]) -> Iterator[pa.Table]:
+    """What is there already and transcribed anew, each recording once."""
+    if wanted.revision is not None:
+        for table in _asked(store, before, wanted.revision, wanted.number):
+            yield (rows := _without(table, left))
+            left |= {*rows["recording_id"].to_pylist()}
+    for table in _retried(store, before, wanted.retry, wanted.number):
+        yield _without(table, left)
+
+
 def _asked(
     store: Store, before: CurrentPlan, revision: Revision, number: int
 ) -> Iterator[pa.Table]:
@@ -176,6 +186,22 @@ def _asked(
             is_it = (pc.is_in(table[name], wanted) for name in ("recording_id", "duplicate_of"))
             is_asked = pc.and_(is_asked, pc.or_(*is_it))
         yield _labelled(table.filter(is_asked), "asked", number)
+
+
+def _retried(store: Store, before: CurrentPlan, retry: str, number: int) -> Iterator[pa.Table]:
+    """Recordings of which a shard failed, and their copies; not those that are asked for since."""
+    holed = holed_recordings(store, retry)
+    names = pa.array(sorted(holed), pa.string())
+    for table in before.live() if holed else ():
+        is_holed = (pc.is_in(table[name], names) for name in ("recording_id", "duplicate_of"))
+        is_machines = pc.not_equal(table["change"], "corrected")
+        found = table.filter(pc.and_(is_machines, pc.or_(*is_holed)))
+        columns = (found[name].to_pylist() for name in ("recording_id", "duplicate_of", "revision"))
+        is_open = [
+            holed.get(name, holed.get(original, 0)) >= revision
+            for name, original, revision in zip(*columns, strict=True)
+        ]
+        yield _labelled(found.filter(pa.array(is_open, pa.bool_())), "retried", number)
 
 
 def _labelled(

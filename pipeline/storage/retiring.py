@@ -2,7 +2,8 @@
 
 A row goes when its recording has a transcript of a newer revision, when every channel of a newer
 version of its file is in the tables, or when its recording was dropped. Transcripts that were
-replaced are kept in `_run/replaced`, for comparisons.
+replaced are kept in `_run/replaced`, for comparisons; their voices are not, and of a recording that
+was dropped nothing is kept.
 
 The rows that stay in its file are written to a new file first; the old file is removed after a time
 in which readers that listed it before have finished. A process that dies in between leaves rows
@@ -33,6 +34,7 @@ from nightscribe.storage.result_tables import (
 )
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import files, in_parallel, open_table, read_rows, write_table
+from nightscribe.storage.voices import VOICES_FOLDER
 
 OF_REVISION = re.compile(rf"{PARTS}/(\d+)/")
 RETIRED_KEY = "_run/retired.json"
@@ -84,20 +86,62 @@ def retire(store: Store, check_lease: Callable[[], None], grace_s: float, is_set
 def _retire(
     store: Store, check_lease: Callable[[], None], grace_s: float, dropped: pa.Array
 ) -> int:
-    going = _going(list(_candidates(store, dropped)), frozenset(dropped.to_pylist()))
-    by_file: dict[str, list[int]] = defaultdict(list)
-    for file, number in going:
-        by_file[file].append(number)
-    if not by_file:
+    rows = list(_candidates(store, dropped))
+    going = _going(rows, frozenset(dropped.to_pylist()))
+    if not going:
         return 0
+    of_tables, of_voices = _by_file(going), _by_file(_voices(store, rows, going))
     check_lease()
-    _keep_replaced(store, by_file, dropped)
-    written = {key for key in in_parallel(lambda it: _write_rest(store, *it), by_file.items())}
+    _keep_replaced(store, of_tables, dropped)
+    _forget_parts(store, dropped)
+    written = {*_write_rests(store, of_voices), *_write_rests(store, of_tables)}
     time.sleep(grace_s)
     check_lease()
-    for _ in in_parallel(store.delete, [key for key in by_file if key not in written]):
-        pass
+    # Voices first: as long as there is an old transcript, the next call finds them.
+    for keys in (of_voices, of_tables):
+        for _ in in_parallel(store.delete, [key for key in keys if key not in written]):
+            pass
     return len(going)
+
+
+def _by_file(positions: Iterable[Position]) -> dict[str, list[int]]:
+    by_file: dict[str, list[int]] = defaultdict(list)
+    for file, number in positions:
+        by_file[file].append(number)
+    return by_file
+
+
+def _write_rests(store: Store, by_file: Mapping[str, Sequence[int]]) -> Iterator[str | None]:
+    """The keys of the files with what stays."""
+    return in_parallel(lambda it: _write_rest(store, *it), by_file.items())
+
+
+def _voices(store: Store, rows: Sequence[_Row], going: set[Position]) -> Iterator[Position]:
+    """Where the voices of the transcripts are that go, and do not stay in another file."""
+    found = [row for row in rows if row.is_transcript]
+    gone = {(row.recording_id, row.revision) for row in found if row.position in going}
+    gone -= {(row.recording_id, row.revision) for row in found if row.position not in going}
+    keys = [entry.key for entry in files(store, VOICES_FOLDER)]
+    columns = ["recording_id", "revision"]
+    tables = in_parallel(lambda key: read_rows(store, key, columns), keys)
+    for key, table in zip(keys, tables, strict=True):
+        names = zip(*(table[name].to_pylist() for name in columns), strict=True)
+        yield from ((key, number) for number, name in enumerate(names) if name in gone)
+
+
+def _forget_parts(store: Store, dropped: pa.Array) -> None:
+    """Remove what is committed of recordings that were dropped, with their words and voices."""
+
+    def forget(key: str) -> None:
+        is_going = _is_dropped(read_rows(store, key, ["recording_id"])["recording_id"], dropped)
+        going = pc.indices_nonzero(is_going).to_pylist()
+        if going and _write_rest(store, key, going) != key:
+            store.delete(key)
+
+    for _ in in_parallel(
+        forget, [entry.key for entry in files(store, PARTS)] if len(dropped) else []
+    ):
+        pass
 
 
 def _keep_replaced(store: Store, by_file: Mapping[str, Sequence[int]], dropped: pa.Array) -> None:

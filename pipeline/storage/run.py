@@ -61,6 +61,7 @@ class Night:
     missing: str = "keep"  # the transcripts of files that are not found any more
     max_dropped_share: float = 0.5
     revision: Revision | None = None  # None: other settings are refused
+    retry: str = "none"  # which failures of earlier attempts are retried
     order: str | None = None  # longest, newest or a number column of the manifest, highest first
     # The plan that was compared with the listing; None: the plan file holds all of the listing.
     compared: CurrentPlan | None = None
@@ -86,9 +87,8 @@ def begin(store: Store, plan: Path, settings: Settings, night: Night | None = No
         publish_transcripts(store, [])  # so that a reader's glob finds the tables, empty
         publish_failures(store, [])
     _check_unchanged(store, before)
-    made, after = _with_news(store, before, plan, asked, night)
+    made = _with_news(store, before, plan, asked, night)
     _forget_other_settings(store, made[-1].revision)
-    after.write(plan, [one.rows_key for one in made], night.order)
     run = _run_of(made)
     store.write(RUN_KEY, _document(run))
     return run
@@ -176,8 +176,11 @@ def _check_unchanged(store: Store, before: CurrentPlan) -> None:
 
 def _with_news(
     store: Store, before: CurrentPlan, plan: Path, settings: Settings, night: Night
-) -> tuple[list[Generation], CurrentPlan]:
-    """The generations and the plan; with one more where the listing or the settings differ."""
+) -> list[Generation]:
+    """The generations, with one more where the listing or the settings differ; writes the plan.
+
+    That comes first: an order that is not possible must leave no generation.
+    """
     made, number = list(before.generations), before.number + 1
     last = made[-1] if made else None
     revision = _wanted_revision(last, settings, night.revision)
@@ -186,12 +189,14 @@ def _with_news(
         missing=night.missing,
         max_dropped_share=night.max_dropped_share,
         revision=revision,
+        retry=night.retry,
     )
     rows = plan.parent / f"generation-{number}.parquet"
     changes = write_changes(store, before, plan, rows, wanted)
     is_same = last is not None and not _differences(last.settings, settings)
     if is_same and not changes.num_rows:
-        return made, before
+        before.write(plan, [one.rows_key for one in made], night.order)
+        return made
     after = before.followed_by(rows)
     generation = Generation(
         number=number,
@@ -204,8 +209,10 @@ def _with_news(
         new_s=round(changes.new_s, 1),
         began_at=now(),
     )
+    made.append(generation)
+    after.write(plan, [one.rows_key for one in made], night.order)
     append(store, generation, rows)
-    return [*made, generation], after
+    return made
 
 
 def _wanted_revision(

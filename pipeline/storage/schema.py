@@ -47,6 +47,8 @@ RECORDING: Columns = {
     "cuts_s": (pa.list_(pa.float64()), "where in the file the manifest wants it cut besides"),
     "prompt": (pa.string(), "text that the model got ahead of it"),
     "prompt_audio": (pa.string(), "audio file that was encoded ahead of it"),
+    "terms": (pa.list_(pa.string()), "names and rare words that decoding preferred in it"),
+    "num_speakers": (pa.int32(), "number of its speakers by the manifest"),
     "extra": (pa.string(), "other columns of the manifest, as JSON"),
     "revision": (pa.int32(), "generation that asked for it; the highest of a place is the newest"),
 }
@@ -101,7 +103,7 @@ PLAN: Columns = {
     "window": (pa.int32(), "recordings of one window are worked on together, longest first"),
     "estimated_s": (pa.float64(), "expected duration: by the manifest, or by size"),
     "duplicate_of": (pa.string(), "earlier recording with the same bytes"),
-    "change": (pa.string(), "added, changed, asked, back, corrected, gone or dropped; see CHANGES"),
+    "change": (pa.string(), "added, changed, asked, retried, back, corrected, gone or dropped"),
     "replaces": (pa.string(), "recording of the same place that a changed file replaces"),
 }
 
@@ -110,13 +112,14 @@ CHANGES = {
     "added": "its file is new",
     "changed": "its file has other bytes than before",
     "asked": "it is transcribed anew, with other settings",
+    "retried": "a part of it failed, and is tried again",
     "back": "its file was missing and is there again",
     "corrected": "a person corrected its words",
     "gone": "its file is missing, and its transcript is kept",
     "dropped": "its file is missing, and its transcript is removed",
 }
 # The transcript that stands for a place in the archive is replaced after them.
-REPLACING = ("changed", "asked", "back", "corrected", "dropped")
+REPLACING = ("changed", "asked", "retried", "back", "corrected", "dropped")
 LEAVING = ("gone", "dropped")
 
 WORD_CHANGE = _struct(

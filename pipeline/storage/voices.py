@@ -3,7 +3,7 @@
 Both are kept apart from the transcripts, so that a voice can be removed without touching words.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ MAX_CLIP_S = 8.0
 
 VOICES: Columns = {
     "recording_id": (pa.string(), "as in transcripts"),
+    "revision": (pa.int32(), "as in transcripts"),
     "speaker": (pa.string(), "the speaker's label in that transcript"),
     "uri": (pa.string(), "name of the file"),
     "channel": (pa.int32(), "channel of the file, from 0; null: all channels mixed"),
@@ -49,6 +50,7 @@ class StoredVoice:
     """A speaker of one recording."""
 
     recording_id: str
+    revision: int
     speaker: str
     uri: str
     channel: int | None
@@ -88,16 +90,37 @@ def voices_file(transcripts: Iterable[Transcript]) -> File | None:
 
 
 def read_voices(store: Store) -> list[StoredVoice]:
-    """Every voice once, by recording and speaker."""
-    found = {
-        (row["recording_id"], row["speaker"]): row
+    """Every voice of the newest revision once, by recording and speaker."""
+    rows = [
+        row
         for entry in files(store, VOICES_FOLDER)
         for row in read_rows(store, entry.key).to_pylist()
+    ]
+    newest: dict[str, int] = {}
+    for row in rows:
+        name = row["recording_id"]
+        newest[name] = max(newest.get(name, 0), row["revision"])
+    found = {
+        (row["recording_id"], row["speaker"]): row
+        for row in rows
+        if row["revision"] == newest[row["recording_id"]]
     }
     return [
         StoredVoice(**row | {"vector": np.array(row["vector"], np.float32)})
         for _, row in sorted(found.items())
     ]
+
+
+def copy_voices(store: Store, revision_of: Mapping[str, int]) -> None:
+    """Give the voices of these recordings to another revision, whose speakers are the same."""
+    rows = [
+        {name: getattr(voice, name) for name in VOICES}
+        | {"vector": voice.vector.tolist(), "revision": revision_of[voice.recording_id]}
+        for voice in read_voices(store)
+        if voice.recording_id in revision_of
+    ]
+    if rows:
+        store.write(*file_of(VOICES_FOLDER, rows, VOICES_SCHEMA))
 
 
 def publish_cast(store: Store, members: Sequence[CastMember]) -> str:
@@ -161,6 +184,7 @@ def _rows(transcript: Transcript) -> Iterator[dict]:
         clip = _clip(own)
         yield {
             "recording_id": transcript.recording.recording_id,
+            "revision": transcript.recording.revision,
             "speaker": speaker.name,
             "uri": transcript.recording.uri,
             "channel": transcript.recording.channel,

@@ -1,9 +1,4 @@
-"""The model that is trained: opened from a checkpoint, with new pieces and LoRA, and written back.
-
-LoRA trains a small product of two matrices beside each weight and leaves the weight as it is.
-
-D, E widths of a weight, R rank.
-"""
+"""The model that is trained: opened with new pieces and LoRA, and written as a checkpoint."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,30 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from nightscribe.model.checkpoints.open import Checkpoint
 from nightscribe.model.config import SpeechToTextConfig
-from nightscribe.model.language_model import LanguageModel
 from nightscribe.model.native_tensors import read
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
-from nightscribe.options import check_options, option
 from nightscribe.training import vocabulary
 from nightscribe.training.export import export_checkpoint
+from nightscribe.training.lora import AdapterConfig, add_lora, merge_lora, train_rows
 from nightscribe.training.train_state import TrainState
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdapterConfig:
-    """Low-rank adapters."""
-
-    rank: int = option(0, "rank of the LoRA adapters; 0: train all weights", minimum=0, common=True)
-    scaling: float = option(2.0, "scaling of the adapters")
-
-    def __post_init__(self) -> None:
-        check_options(self, "adapter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,47 +83,3 @@ def _train_pieces(model: SpeechToText, num_pieces: int) -> None:
     table_rows = slice(first_row + text_card - num_pieces, first_row + text_card)
     train_rows(language_model.embedding.table, table_rows)
     train_rows(language_model.text_head, slice(text_card - num_pieces, text_card))
-
-
-class LoRA(nn.Module):
-    """A weight plus `scaling` times a product of two matrices, zero at first."""
-
-    def __init__(self, weight_ED: Tensor, rank: int, scaling: float) -> None:
-        super().__init__()
-        num_outputs, num_inputs = weight_ED.shape
-        self.down_RD = nn.Parameter(weight_ED.new_empty(rank, num_inputs))
-        self.up_ER = nn.Parameter(weight_ED.new_zeros(num_outputs, rank))
-        self.scaling = scaling
-        nn.init.kaiming_uniform_(self.down_RD, a=5**0.5)
-
-    def forward(self, weight_ED: Tensor) -> Tensor:
-        return weight_ED + self.scaling * (self.up_ER @ self.down_RD)
-
-
-def add_lora(language_model: LanguageModel, rank: int, scaling: float) -> None:
-    """Freeze the model and add trainable LoRA matrices to the weights of its transformer."""
-    language_model.requires_grad_(False)
-    for linear in _linears(language_model):
-        lora = LoRA(linear.weight, rank, scaling)
-        parametrize.register_parametrization(linear, "weight", lora)
-
-
-def merge_lora(language_model: LanguageModel) -> None:
-    """Merge the LoRA matrices into the weights."""
-    for linear in _linears(language_model):
-        if parametrize.is_parametrized(linear, "weight"):
-            parametrize.remove_parametrizations(linear, "weight", leave_parametrized=True)
-
-
-def _linears(language_model: LanguageModel) -> Iterator[nn.Linear]:
-    for module in language_model.transformer.modules():
-        if isinstance(module, nn.Linear):
-            yield module
-
-
-def train_rows(table: nn.Embedding | nn.Linear, rows: slice) -> None:
-    """Train only these rows of a table; the others keep their exact values."""
-    is_trained = torch.zeros(len(table.weight), 1, device=table.weight.device)
-    is_trained[rows] = 1
-    table.weight.requires_grad_(True)
-    table.weight.register_hook(lambda gradient: gradient * is_trained)

@@ -21,6 +21,7 @@ class Clip:
     samples_N: np.ndarray = field(repr=False)
     domain: str | None = None
     prompt: "Prompt | None" = None  # its domain, if it has one, replaces that of the clip
+    terms: tuple[str, ...] = ()  # names and rare words to prefer in it
     temperature: float = 0.0  # 0 always takes the likeliest token
     seed: int = 0
     # Where somebody speaks, in seconds of the clip; None: the transcriber measures it.

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from nightscribe.engine.loop import Engine, EngineStats, step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream, StreamOutput
 from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.heard_speech import confirmed_speech
 from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.guards.stall_retry import RetryResult, retry_stalls
 from nightscribe.model.checkpoints.model_config import ModelConfig
@@ -26,10 +28,11 @@ from nightscribe.model.device import device_of
 from nightscribe.model.loading import load_speculative_runner, load_step_runner
 from nightscribe.model.prompting import Prompt, SpeechProcessor
 from nightscribe.model.sampling import TokenConstraints
-from nightscribe.model.term_bias import TermTrie
+from nightscribe.model.term_bias import MAX_EDGES, TermTrie
 from nightscribe.model.terms_config import Terms
 from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.records import Voice, Word
+from nightscribe.speakers.activity_network import load_hearing
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.voices import load_listener
 from nightscribe.transcription.clips import Clip, ClipTranscript, PaddedSamples
@@ -43,6 +46,8 @@ Listener = Callable[[np.ndarray], tuple[Voice, ...]]
 # How long the thread of the engine waits for the interpreter while another thread is busy in it; it
 # lets go of the interpreter at every call into CUDA. Python's default is 0.005.
 SWITCH_INTERVAL_S = 0.0005
+# Recordings of one archive often share their terms.
+KEPT_TRIES = 1024
 
 
 class Transcriber:
@@ -97,11 +102,11 @@ class Transcriber:
             domains=model.domains,
             default_domain=model.domain,
         )
-        adapter = clip_adapter(processor)
+        adapter = clip_adapter(processor, has_terms=terms is not None and terms.are_in_clips)
         # Before the engine takes what is left of the memory.
         listener = load_listener(speakers, device_of(engine.device), adapter.sample_rate_hz)
         return cls(
-            _engine(checkpoint, engine, term_trie(terms, checkpoint.tokenizer)),
+            _engine(checkpoint, engine, terms),
             adapter,
             guards,
             model=model.name,
@@ -183,7 +188,10 @@ class Transcriber:
     ) -> ClipTranscript | None:
         """The final transcript of a clip; None if another pass over it was queued."""
         ended: Pass = output.stream.stream_id
-        result = ended.request.advance(self._read(ended.clip, output), self._retry_stalls)
+        transcript = self._read(ended.clip, output)
+        if ended.request.retries is None:
+            transcript = self._with_confirmed_speech(transcript, ended.clip)
+        result = ended.request.advance(transcript, self._retry_stalls)
         if isinstance(result, ClipTranscript):
             return result
         source.retry(Pass(ended.request, result))
@@ -209,6 +217,21 @@ class Transcriber:
             return clip
         rate_hz = self._adapter.sample_rate_hz
         return replace(clip, speech=speech_spans(clip.samples_N, rate_hz, self._guards))
+
+    def _with_confirmed_speech(self, transcript: ClipTranscript, clip: Clip) -> ClipTranscript:
+        """Without the music and noise that is as loud as speech, where no words are."""
+        if self._guards is None or not self._guards.min_heard_speech:
+            return transcript
+        rate_hz = self._adapter.sample_rate_hz
+        speech = confirmed_speech(
+            clip.samples_N,
+            rate_hz,
+            transcript.words,
+            transcript.speech,
+            self._guards,
+            load_hearing(rate_hz),
+        )
+        return replace(transcript, speech=speech)
 
     def _retry_stalls(self, first_pass: ClipTranscript, clip: Clip) -> Retries:
         if self._guards is None:
@@ -248,18 +271,48 @@ def _no_retries(first_pass: ClipTranscript) -> Retries:
 
 def term_trie(terms: Terms | None, tokenizer: Tokenizer) -> TermTrie | None:
     """None without terms: then decoding has no bias at all."""
-    return TermTrie.of(terms.texts, terms.strength, tokenizer) if terms else None
+    if terms is None or not terms.texts:
+        return None
+    return TermTrie.of(terms.texts, terms.strength, tokenizer)
 
 
-def _engine(checkpoint: Checkpoint, config: EngineConfig, terms: TermTrie | None) -> Engine:
-    if (config.frames_per_pass or 1) > 1:
-        if terms is not None:
+@dataclass(frozen=True, slots=True)
+class ClipTerms:
+    """The terms of clips as tries of one tokenizer."""
+
+    tokenizer: Tokenizer
+    is_on: bool  # whether the engine can use them
+
+    def __call__(self, clip: Clip) -> np.ndarray | None:
+        if clip.terms and not self.is_on:
             raise ValueError(
-                f"terms.file needs engine.frames_per_pass=1, not {config.frames_per_pass}"
+                f"clip {clip.clip_id!r} has terms: load the transcriber with "
+                "Terms((), strength, are_in_clips=True)"
             )
+        return term_edges(clip.terms, self.tokenizer) if clip.terms else None
+
+
+@lru_cache(KEPT_TRIES)
+def term_edges(terms: tuple[str, ...], tokenizer: Tokenizer) -> np.ndarray:
+    """The trie of the terms of one recording; ValueError for terms that cannot be used."""
+    edges_E3 = TermTrie.of(terms, 0.0, tokenizer).edges_E3()
+    if len(edges_E3) > MAX_EDGES:
+        raise ValueError(
+            f"{len(terms)} terms of one recording have {len(edges_E3)} pieces, and {MAX_EDGES} are "
+            "allowed; move some to terms.file"
+        )
+    return edges_E3
+
+
+def _engine(checkpoint: Checkpoint, config: EngineConfig, terms: Terms | None) -> Engine:
+    if terms is not None:
+        terms.check_passes(config.frames_per_pass)
+    if (config.frames_per_pass or 1) > 1:
         speculative = load_speculative_runner(checkpoint, config)
         return speculative_engine(speculative, reproducible=config.reproducible)
-    runner = load_step_runner(checkpoint, config, terms)
+    trie = term_trie(terms, checkpoint.tokenizer)
+    of_streams = terms.strength if terms is not None and terms.are_in_clips else None
+    runner = load_step_runner(checkpoint, config, trie, of_streams)
     return step_engine(runner, round_steps=config.round_steps, reproducible=config.reproducible)
 
 
@@ -273,6 +326,7 @@ class ClipAdapter:
     flush_frames: int
     read_words: Callable[[Clip, StreamOutput], list[Word]]
     constraints: Callable[[Clip], TokenConstraints] = lambda clip: TokenConstraints()
+    term_edges: Callable[[Clip], np.ndarray | None] = lambda clip: None
     input_samples: Callable[[Clip], np.ndarray] = lambda clip: clip.samples_N
     turn_ends_s: Callable[[Clip, StreamOutput, list[Word]], list[float]] = (
         lambda clip, output, words: []
@@ -296,13 +350,14 @@ class ClipAdapter:
             num_frames,
             forced_tokens=constraints.forced_tokens,
             prompt_tokens=constraints.prompt_tokens,
+            term_edges_E3=self.term_edges(clip),
             temperature=clip.temperature,
             seed=clip.seed,
         )
 
 
-def clip_adapter(processor: SpeechProcessor) -> ClipAdapter:
-    """The adapter of a checkpoint, by its prompting."""
+def clip_adapter(processor: SpeechProcessor, has_terms: bool = False) -> ClipAdapter:
+    """The adapter of a checkpoint, by its prompting; with `has_terms` clips may bring terms."""
     prompted = _Prompted(processor)
     return ClipAdapter(
         sample_rate_hz=processor.config.mimi.sample_rate_hz,
@@ -310,6 +365,7 @@ def clip_adapter(processor: SpeechProcessor) -> ClipAdapter:
         prefix_frames=processor.config.prefix_frames,
         flush_frames=processor.config.flush_frames,
         constraints=prompted.constraints,
+        term_edges=ClipTerms(processor.tokenizer, has_terms),
         input_samples=prompted.input_samples,
         read_words=prompted.read_words,
         turn_ends_s=prompted.turn_ends_s,

@@ -74,7 +74,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_is_heard_whole_and_in_tune(tmp_path, name):
+def test_every_format_is_decoded_whole_and_in_tune(tmp_path, name):
     path = made(tmp_path / name, *FORMATS[name])
     samples_NC, outcome = decoded(path)
     assert (outcome.status, outcome.reason) == ("ok", None)
@@ -84,7 +84,7 @@ def test_every_format_is_heard_whole_and_in_tune(tmp_path, name):
     assert loudest_hz(samples_NC[:, 0]) == pytest.approx(TONE_HZ, abs=2)
 
 
-def test_the_sound_of_a_video_is_heard(tmp_path):
+def test_the_sound_of_a_video_is_decoded(tmp_path):
     sources = ("testsrc=size=64x64:duration=2", f"sine=frequency={TONE_HZ}:duration=2")
     path = made(tmp_path / "a.mp4", "-c:v", "mpeg4", "-c:a", "aac", sources=sources)
     samples_NC, outcome = decoded(path)
@@ -99,7 +99,7 @@ def test_the_sound_of_a_video_is_heard(tmp_path):
         ("a.amr", b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50),
     ],
 )
-def test_telephone_codecs_are_told_by_their_names(tmp_path, name, content):
+def test_telephone_codecs_are_recognised_by_their_names(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     _, outcome = decoded(tmp_path / name)
     assert outcome.status == "ok"

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
@@ -22,11 +22,11 @@ from zlib import crc32
 
 import numpy as np
 
-from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.dataset import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import pool_for
 from nightscribe.cluster.rows import Cut
@@ -35,9 +35,11 @@ from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Word
 from nightscribe.storage.content_hash import ContentHasher
+from nightscribe.storage.current_plan import read_current
 from nightscribe.storage.lease import LeaseConfig
-from nightscribe.storage.locations import S3Config
-from nightscribe.storage.run import write_plan
+from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.plan_changes import Revision
+from nightscribe.storage.run import Night, write_plan
 from nightscribe.storage.scratch import ScratchConfig
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.clips import Clip, ClipTranscript
@@ -60,7 +62,12 @@ class Attempt:
     pause_s: float = 0.2  # what hearing a shard takes
     life_s: float = 10.0
     num_actors: int = 2
+    min_actors: int | None = None  # None: all
     num_executors: int = 1
+    retire_s: float = 2.0
+    model: str = "samples"
+    missing: str = "keep"
+    revise: bool = False
 
     def begin(self, log: Path) -> Process:
         """In a process that has imported everything before it was born."""
@@ -84,13 +91,13 @@ class SlowReader:
 
 
 class SamplesTranscriber:
-    """A word for every quarter of a second, spelt by the samples."""
+    """A word for every quarter of a second, spelt by the samples and the model."""
 
     has_died = False
-    model, model_revision = "samples", "1"
+    model_revision = "1"
 
-    def __init__(self, pause_s: float) -> None:
-        self._pause_s = pause_s
+    def __init__(self, pause_s: float, model: str) -> None:
+        self._pause_s, self.model = pause_s, model
         self._threads = ThreadPoolExecutor(2 * SLOTS)
         self.stats = EngineStats()
 
@@ -100,14 +107,16 @@ class SamplesTranscriber:
     def _transcript(self, clip: Clip) -> ClipTranscript:
         time.sleep(self._pause_s)
         none_T = np.zeros(0)
-        return ClipTranscript(clip.clip_id, tuple(_words(clip)), none_T, none_T, none_T[:, None])
+        return ClipTranscript(
+            clip.clip_id, tuple(_words(clip, self.model)), none_T, none_T, none_T[:, None]
+        )
 
 
-def _words(clip: Clip) -> Iterator[Word]:
+def _words(clip: Clip, model: str) -> Iterator[Word]:
     step = round(WORD_S * RATE_HZ)
     for start in range(0, len(clip.samples_N) - step + 1, step):
         said = crc32(clip.samples_N[start : start + step].tobytes())
-        yield Word(f"w{said}", start / RATE_HZ, (start + step) / RATE_HZ, said / 2**32)
+        yield Word(f"{model}{said}", start / RATE_HZ, (start + step) / RATE_HZ, said / 2**32)
 
 
 def order(attempt: Attempt, plan_path: Path) -> RunSpec:
@@ -121,16 +130,18 @@ def order(attempt: Attempt, plan_path: Path) -> RunSpec:
     )
     return RunSpec(
         plan=plan_path,
-        settings={"model": "samples"},
+        settings={"model": attempt.model},
         stages=Stages(
             read=SlowReader(reader, attempt.pause_s),
-            make_transcriber=partial(SamplesTranscriber, attempt.pause_s),
+            make_transcriber=partial(SamplesTranscriber, attempt.pause_s, attempt.model),
             output=attempt.output,
             s3=s3,
         ),
         examine=_itself,
         cluster=_cluster(attempt),
-        intervals=IntervalsConfig(publish_s=1.0, heartbeat_s=1.0),
+        intervals=IntervalsConfig(
+            publish_s=1.0, heartbeat_s=1.0, commit_s=1.0, retire_s=attempt.retire_s
+        ),
         lease=LeaseConfig(life_s=attempt.life_s),
     )
 
@@ -142,6 +153,7 @@ def _itself(given):
 def _cluster(attempt: Attempt) -> ClusterConfig:
     return ClusterConfig(
         num_actors=attempt.num_actors,
+        min_actors=attempt.min_actors,
         drivers=attempt.num_executors,
         cpus_per_actor=0.5,
         num_audio_workers=2,
@@ -157,11 +169,18 @@ def work(attempt: Attempt) -> None:
         connected(RayConfig(address=attempt.address), _cluster(attempt)),
         tempfile.TemporaryDirectory() as folder,
     ):
-        path = Path(folder) / "plan.parquet"
-        found = recordings(attempt.input, S3Config(endpoint=attempt.endpoint))
+        path, s3 = Path(folder) / "plan.parquet", S3Config(endpoint=attempt.endpoint)
+        before = read_current(open_store(attempt.output, s3), path.parent)
+        found = before.unseen(recordings(attempt.input, s3))
         write_plan(plan(found, ContentHasher(), PlanningConfig()), path)
-        pool = pool_for(_cluster(attempt), SLOTS)
-        transcribe(order(attempt, path), pool, threading.Event(), lambda progress: None)
+        night = Night(
+            missing=attempt.missing,
+            revision=Revision() if attempt.revise else None,
+            retry="passing",
+            compared=before,
+        )
+        pool, spec = pool_for(_cluster(attempt), SLOTS), replace(order(attempt, path), night=night)
+        transcribe(spec, pool, threading.Event(), lambda progress: None)
 
 
 def _work_alone(attempt: Attempt, log: Path) -> None:

@@ -12,12 +12,8 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
 
-from tenacity import retry, stop_after_attempt
-
-# A busy machine is no reason to fail; Ray reads it once.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
-
 from ray.cluster_utils import Cluster
+from tenacity import retry, stop_after_attempt
 
 ROOT = Path(__file__).parent.parent.parent
 # Every process that a cluster starts inherits it, so that those that outlive it are found.
@@ -87,10 +83,10 @@ class Raylets:
         return self._cluster.address
 
     @retry(stop=stop_after_attempt(5), reraise=True)
-    def join(self) -> None:
+    def join(self, **resources: float) -> None:
         """One more node; on a busy machine Ray sometimes gives up waiting for it."""
         node = self._cluster.add_node(
-            num_cpus=self._cpus_each, object_store_memory=OBJECT_STORE_BYTES
+            **{"num_cpus": self._cpus_each, "object_store_memory": OBJECT_STORE_BYTES, **resources}
         )
         self.nodes.append(node)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nightscribe.cluster.dataset import Stages
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Failure, PlannedRecording, Recording, Shard

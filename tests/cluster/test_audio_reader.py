@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightscribe.audio.cut import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.rows import CutShard
 from nightscribe.guards.config import GuardsConfig

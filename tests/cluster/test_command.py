@@ -45,13 +45,20 @@ ASKED = [
 
 
 def transcribe(folder: Path, output: Path, cluster, *words: str) -> subprocess.CompletedProcess:
-    """The command as a user types it, on the Ray of these tests."""
+    """The command as a user types it, on the Ray of these tests, beside scripts of the user.
+
+    Their names are those of modules that Ray's workers import.
+    """
+    scripts = output.with_name("scripts")
+    scripts.mkdir(exist_ok=True)
+    for name in ("click.py", "types.py"):
+        (scripts / name).write_text('raise ImportError("a script of the user")\n')
     address = f"ray.address={cluster.get_runtime_context().gcs_address}"
     given = f"input={folder}", f"output={output}"
     return subprocess.run(
-        [sys.executable, "-m", "nightscribe", "transcribe", *given, address, *ASKED, *words],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, "-Pm", "nightscribe", "transcribe", *given, address, *ASKED, *words],
+        cwd=scripts,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

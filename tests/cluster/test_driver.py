@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.cluster import driver, execution
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig

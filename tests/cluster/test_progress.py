@@ -77,7 +77,7 @@ def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, mon
     assert told["history"][-1][0] == pytest.approx(10.0, rel=0.1)
 
 
-def test_progress_moves_with_what_is_heard_and_ends_with_what_is_safe(progress):
+def test_progress_moves_with_what_is_transcribed_and_ends_with_what_is_committed(progress):
     assert progress.phase == "starting"
     progress.receive(1, 20.0, 3)
     progress.set_transcribed(50.0)

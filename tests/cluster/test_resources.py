@@ -53,6 +53,19 @@ def test_an_engine_has_a_cpu_of_its_own_where_decoding_can_spare_it(cpus_per_gpu
     assert shared.cpus_per_actor == 1
 
 
+def test_a_run_that_grows_begins_with_the_transcribers_that_fit():
+    growing = ClusterConfig(num_actors=16, min_actors=4)
+    pool = plan_pool([GPU_NODE], growing, 256)
+    now = plan_pool([GPU_NODE], ClusterConfig(), 256)
+    assert (pool.num_actors, now.num_actors) == (16, 8)
+    assert pool.num_audio_workers == 2 * now.num_audio_workers
+    with pytest.raises(ClusterLacksError, match=r"16 transcribers .* were asked for and 3 fit"):
+        plan_pool([{"CPU": 32.0, "GPU": 3.0}], growing, 256)
+    assert plan_pool([GPU_NODE, GPU_NODE], growing, 256) == plan_pool(
+        [GPU_NODE, GPU_NODE], ClusterConfig(), 256
+    )
+
+
 @pytest.mark.parametrize(
     ("nodes", "config", "sentence"),
     [

@@ -18,7 +18,7 @@ from nightscribe.cluster.rows import (
     receipts_of,
     receipts_table,
 )
-from nightscribe.cluster.worker import CommitOptions, ShardOptions, TranscribingActor
+from nightscribe.cluster.transcribing_actor import CommitOptions, ShardOptions, TranscribingActor
 from nightscribe.records import Failure, Span
 from nightscribe.storage import parts
 from nightscribe.storage.local import LocalStore
@@ -142,6 +142,19 @@ def test_sound_and_records_come_through_rows_as_they_were():
     assert [cut.speech for cut in again] == [cut.speech for cut in cuts]
     assert still_bad == bad
     assert list(cuts_of(packet_table([bad]))) == [bad]
+
+
+def test_packets_are_read_without_a_copy_however_ray_has_sliced_them():
+    packets = [list(read(recording(number, 5.0))) for number in (7, 8, 9)]
+    table = pa.concat_tables(map(packet_table, packets))
+    for whole in (table, table.combine_chunks()):
+        some = whole.slice(1)
+        again = list(cuts_of(some))
+        expected = [*packets[1], *packets[2]]
+        assert all((a.samples_N == b.samples_N).all() for a, b in zip(again, expected, strict=True))
+        held = [(c.buffers()[2].address, c.buffers()[2].size) for c in some["samples"].chunks]
+        places = [cut.samples_N.ctypes.data for cut in again]
+        assert all(any(0 <= place - at < size for at, size in held) for place in places)
 
 
 def test_packets_grow_to_their_size_and_depend_on_the_shards_alone():

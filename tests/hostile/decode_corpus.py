@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nightscribe.audio.cut import ShardConfig
 from nightscribe.audio.decode import DecodeConfig
+from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan

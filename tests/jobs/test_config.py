@@ -106,6 +106,16 @@ def test_null_lists_and_mappings_can_be_given(job):
     assert config.voice.domains == {"law": [1, 2]}
 
 
+@pytest.mark.parametrize("command", ["show", "export", "report"])
+def test_a_plain_key_may_have_the_name_of_a_group_of_other_commands(command, capsys):
+    job = import_module(f"nightscribe.jobs.{command}").JOB
+    words = ["run=/a", "to=/b"] if command == "export" else ["run=/a"]
+    (config,) = configurations(job, [*words, "speakers=[Agent,Caller]"])
+    assert config.speakers == ["Agent", "Caller"]
+    with pytest.raises(ConfigError, match=r"speakers must be a list such as \[a,b\], not Agent"):
+        configurations(job, [*words, "speakers=Agent"])
+
+
 def test_the_values_of_a_mapping_may_have_keys(job):
     words = ("voice.accents.east.sounds=[1,2]", "voice.accents.east.strength=3")
     assert one(job, "a", *words).voice.accents == {"east": Accent(sounds=[1, 2], strength=3)}
@@ -169,6 +179,12 @@ def test_a_missing_key_is_named_with_its_meaning(job, capsys):
     code, _, err = said(job, capsys, "format=json")
     assert code == 2
     assert err == "nightscribe: audio must be given (the recording to hear)\n"
+
+
+def test_a_missing_group_is_named_with_its_choices_first():
+    job = import_module("nightscribe.jobs.file").JOB
+    with pytest.raises(ConfigError, match=r"^model=NAME must be given, one of .*tiny; or model\."):
+        configurations(job, ["a.wav"])
 
 
 def test_errors_of_the_job_are_one_sentence_too(job, capsys):

@@ -206,7 +206,7 @@ def test_missing_credentials_are_reported(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("env", "falls_back"), [({}, False), (OLDER_CPU, True)])
-def test_what_falls_back_on_this_cpu_is_said(env, falls_back):
+def test_the_doctor_names_what_falls_back_on_this_cpu(env, falls_back):
     if not falls_back and not has_packed_layers(torch.bfloat16):
         pytest.skip("this CPU has no AVX-512 for bfloat16")
     words = [sys.executable, "-m", "nightscribe", "doctor", "engine.device=cpu"]

@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
+from nightscribe.budget import Limits
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.resources import Pool
 from nightscribe.jobs.history import HistoryConfig, history
 from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
 from nightscribe.records import PlannedRecording
-from nightscribe.stopping import Limits
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.nights import read_receipts
 from nightscribe.storage.plan_changes import Revision

@@ -36,7 +36,7 @@ def receiver():
         thread.join()
 
 
-def test_the_end_of_a_night_is_told_with_what_is_left(receiver, monkeypatch):
+def test_the_end_of_a_run_sends_what_is_left(receiver, monkeypatch):
     address, got = receiver
     monkeypatch.setenv(VARIABLE, address)
     receipt = NightReceipt(
@@ -59,7 +59,7 @@ def test_the_end_of_a_night_is_told_with_what_is_left(receiver, monkeypatch):
     assert "4 recordings are left for the next night" in message["message"]
 
 
-def test_a_stall_is_told(receiver, monkeypatch):
+def test_a_stall_sends_a_notification(receiver, monkeypatch):
     address, got = receiver
     monkeypatch.setenv(VARIABLE, address)
     notifications.notify_failure("s3://out", RuntimeError("nothing was finished\nfor 900 s"))

@@ -7,7 +7,7 @@ import pytest
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.cluster.rows import CutShard
-from nightscribe.cluster.worker import ShardOptions
+from nightscribe.cluster.transcribing_actor import ShardOptions
 from nightscribe.jobs.shell.language_prompts import read_prompt
 from nightscribe.storage.locations import S3Config
 from tests.documents import ROOT

@@ -1,7 +1,10 @@
 """`nightscribe speak` as a user runs it."""
 
+import io
 import json
+import sys
 import wave
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,3 +88,52 @@ def test_what_cannot_be_spoken_is_one_sentence(folder, capsys, words, voice, sen
 def test_a_model_that_transcribes_does_not_speak(tmp_path, capsys):
     assert speak("models/tiny", "one", f"out={tmp_path / 'a.wav'}") == 2
     assert "is not a text-to-speech model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pieces", [[b"one two three four"], [b"one t", b"wo thr", b"ee four"]])
+def test_text_of_a_pipe_is_spoken_while_it_comes(folder, capfdbinary, monkeypatch, pieces):
+    assert speak(folder, "one two three four", "out=-", "seed=3") == 0
+    expected_N = np.frombuffer(capfdbinary.readouterr().out, "<i2").astype(int)
+    reader = io.BufferedReader(Pipe(pieces))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(reader, encoding="utf-8"))
+    assert speak(folder, "-", "out=-", "seed=3") == 0
+    heard_N = np.frombuffer(capfdbinary.readouterr().out, "<i2").astype(int)
+    assert np.abs(heard_N - expected_N).max() <= 1
+
+
+class Pipe(io.RawIOBase):
+    """Gives one piece at each read."""
+
+    def __init__(self, pieces):
+        self._pieces = list(pieces)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        piece = self._pieces.pop(0) if self._pieces else b""
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def test_speakers_get_the_samples_of_standard_output(folder, capfdbinary, monkeypatch):
+    assert speak(folder, "one two", "out=-", "seed=3") == 0
+    expected_N = np.frombuffer(capfdbinary.readouterr().out, "<i2")
+    played = []
+
+    class Speakers:
+        def __init__(self, samplerate, channels, dtype):
+            assert (samplerate, channels, dtype) == (24_000, 1, "int16")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        write = staticmethod(lambda samples_N1: played.append(samples_N1[:, 0]))
+
+    sounddevice = SimpleNamespace(OutputStream=Speakers, PortAudioError=OSError)
+    monkeypatch.setitem(sys.modules, "sounddevice", sounddevice)
+    assert speak(folder, "one two", "out=speakers", "seed=3") == 0
+    assert np.array_equal(np.concatenate(played), expected_N)

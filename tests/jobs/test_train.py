@@ -11,8 +11,8 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.native_tensors import read
 from nightscribe.training.export import export_checkpoint
+from nightscribe.training.lora import AdapterConfig
 from nightscribe.training.train_state import TrainState
-from nightscribe.training.trainable_model import AdapterConfig
 from nightscribe.training.trainer import LOG_FILE, ScheduleConfig
 from nightscribe.training.windows import WindowConfig
 from tests.training.models import CONFIG, RATE_HZ, small_model, spoken, tokenizer_model

@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nightscribe.model import cuda_runtime as queues
+from nightscribe.model import cuda_graphs as queues
 
 FORBIDDEN_IN_RECORDINGS = (
     "aten._local_scalar_dense",
@@ -200,7 +200,7 @@ def host_buffer(runtime, num_samples):
 
 @contextlib.contextmanager
 def fake_streams(monkeypatch):
-    """Let another device pass for a GPU to all that asks `nightscribe.model.cuda_runtime`."""
+    """Let another device pass for a GPU to all that asks `nightscribe.model.cuda_graphs`."""
     Stream.host, Stream.present = Counter(), Stream()
     monkeypatch.setattr(queues, "has_streams", lambda device: True)
     for name, pretended in {

@@ -14,7 +14,7 @@ from nightscribe.engine.encoder_prefetch import EncoderPrefetch
 from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.speculative import SlotStream, SpeculativeLayout
 from nightscribe.engine.stream import OutputBuffer, Stream
-from nightscribe.model import attention_backends, cuda_runtime
+from nightscribe.model import attention_backends, cuda_graphs
 from nightscribe.model.device import CACHE_DTYPES, DTYPES
 from nightscribe.model.model_runner import RunnerOptions
 from nightscribe.model.speculative_runner import SpeculativeRunner
@@ -50,7 +50,7 @@ def apart(monkeypatch, has_kernel):
     monkeypatch.setattr(attention_backends, "_attend_triton", pretended_kernel)
     with pretended.fake_streams(monkeypatch), Apart():
         # What is there can not be read.
-        monkeypatch.setattr(cuda_runtime.CudaRuntime, "_pinned_copy", lambda self, tensor: tensor)
+        monkeypatch.setattr(cuda_graphs.CudaRuntime, "_pinned_copy", lambda self, tensor: tensor)
         yield
 
 

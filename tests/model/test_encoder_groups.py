@@ -10,7 +10,7 @@ from nightscribe.engine.encoder_prefetch import EncoderPrefetch
 from nightscribe.engine.interface import Chunk
 from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.stream import Stream
-from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey
+from nightscribe.model.cuda_graphs import CudaRuntime, EncoderKey
 from nightscribe.model.encoder_groups import GroupShapes, SampleStaging, fixed_shapes
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from nightscribe.model import (
     step_runner,
     transformer,
 )
-from nightscribe.model.cuda_runtime import GraphKey
+from nightscribe.model.cuda_graphs import GraphKey
 from nightscribe.model.kv_cache import EIGHT_BITS, KVCache
 from nightscribe.model.sampling import probabilities_of
 from nightscribe.model.step_runner import StepRunner

@@ -15,7 +15,7 @@ BIG, SMALL = PUBLISHED["stt-2.6b-en"], PUBLISHED["stt-1b-en_fr"]
 
 @pytest.mark.parametrize("gpu", GPUS, ids=plain_name)
 @pytest.mark.parametrize("config", [BIG, SMALL], ids=["2.6b", "1b"])
-def test_the_slots_are_those_the_doctor_tells(gpu, config):
+def test_the_slots_are_those_the_doctor_shows(gpu, config):
     told = fit_report(config, device_like(gpu), EngineConfig())
     assert estimate_throughput(config, gpu).num_slots == told.num_slots
 

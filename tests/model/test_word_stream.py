@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightscribe.model.word_stream import WordBegin, WordEnd, WordStream
-from tests.model.test_words import END, GOLDEN, PAD, Pieces, Precision, reader
+from tests.model.test_word_timestamps import END, GOLDEN, PAD, Pieces, Precision, reader
 
 E_ACUTE = [100 + byte for byte in "é".encode()]
 TOKENS = st.sampled_from([PAD, PAD, END, 4, 5, 6, 7, *E_ACUTE, 100 + 0xE2, 100 + 0x82])

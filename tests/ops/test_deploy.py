@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
+from nightscribe.jobs.serve import JOB as SERVE
 from nightscribe.jobs.shell.config import configurations
 from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
 
@@ -28,7 +30,14 @@ SHELL_SCRIPTS = [
     for path in sorted([*OPS.rglob("*"), ROOT / ".ci/run"])
     if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env bash\n")
 ]
-KUBERAY = {"rayjob.yaml": "ray.io_rayjobs.v1", "raycluster.yaml": "ray.io_rayclusters.v1"}
+KUBERAY = {
+    "rayjob.yaml": "ray.io_rayjobs.v1",
+    "raycluster.yaml": "ray.io_rayclusters.v1",
+    "rayservice.yaml": "ray.io_rayservices.v1",
+}
+
+
+GPU = "nvidia.com/gpu"
 
 
 def load(path: Path) -> dict:
@@ -61,6 +70,12 @@ def strict(schema: dict) -> dict:
     return schema
 
 
+def cluster_of(manifest: dict) -> dict:
+    """The cluster in a RayJob, a RayService or a RayCluster."""
+    spec = manifest["spec"]
+    return spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+
+
 def validate_kuberay(manifest: dict, schema: dict) -> None:
     for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest):
         raise error
@@ -74,21 +89,18 @@ def test_kuberay_accepts_the_manifest(name):
 @pytest.mark.parametrize("name", KUBERAY)
 def test_a_misspelt_key_in_a_manifest_is_refused(name):
     manifest = load(OPS / "kuberay" / name)
-    cluster = manifest["spec"].get("rayClusterSpec", manifest["spec"])
-    cluster["workerGroupSpecs"][0]["minReplica"] = 1
+    cluster_of(manifest)["workerGroupSpecs"][0]["minReplica"] = 1
     with pytest.raises(jsonschema.ValidationError, match="minReplica"):
         validate_kuberay(manifest, kuberay_schema(KUBERAY[name]))
 
 
 @pytest.mark.parametrize("name", KUBERAY)
 def test_the_head_runs_no_work_and_gpus_are_tolerated(name):
-    spec = load(OPS / "kuberay" / name)["spec"]
-    cluster = spec.get("rayClusterSpec", spec)
+    cluster = cluster_of(load(OPS / "kuberay" / name))
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    by_name = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
-    pod = by_name["transcribe"]["template"]["spec"]
-    assert "nvidia.com/gpu" in pod["containers"][0]["resources"]["limits"]
-    assert any(toleration["key"] == "nvidia.com/gpu" for toleration in pod["tolerations"])
+    pods = [group["template"]["spec"] for group in cluster["workerGroupSpecs"]]
+    (pod,) = [one for one in pods if GPU in one["containers"][0]["resources"]["limits"]]
+    assert any(toleration["key"] == GPU for toleration in pod["tolerations"])
 
 
 @pytest.mark.parametrize("name", ["aws.yaml", "machines.yaml"])
@@ -104,8 +116,24 @@ def test_ray_up_accepts_the_cluster_file(name):
 def test_the_manifests_and_the_pins_agree_on_rays_version():
     pins = (OPS / "constraints.txt").read_text().splitlines()
     pinned = next(line.split("==")[1] for line in pins if line.startswith("ray=="))
-    assert load(OPS / "kuberay/raycluster.yaml")["spec"]["rayVersion"] == pinned
-    assert load(OPS / "kuberay/rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == pinned
+    for name in KUBERAY:
+        assert cluster_of(load(OPS / "kuberay" / name))["rayVersion"] == pinned
+
+
+def test_the_command_accepts_the_words_of_the_live_service():
+    manifest = load(OPS / "kuberay/rayservice.yaml")
+    deployed = yaml.safe_load(manifest["spec"]["serveConfigV2"])
+    (application,) = deployed["applications"]
+    module, _, function = application["import_path"].partition(":")
+    assert callable(getattr(import_module(module), function))
+    (config,) = configurations(SERVE, application["args"]["words"])
+    assert config.serving.keys_file == "/keys/keys"
+    engines = {one["groupName"]: one for one in cluster_of(manifest)["workerGroupSpecs"]}["engines"]
+    assert config.serve.max_engines == engines["maxReplicas"]
+    pod = engines["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > config.serve.drain_s
+    ports = [one["containerPort"] for one in pod["containers"][0]["ports"]]
+    assert ports == [deployed["http_options"]["port"], config.serve.engine_port]
 
 
 @pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -16,7 +16,9 @@ from tests.ops.test_watch import panels
 PAGE = (ROOT / "docs/operating.md").read_text()
 QUOTED = sorted(set(quoted(ROOT / "docs/operating.md")))
 SETTINGS = [text for text in QUOTED if re.fullmatch(r"([a-z]+[.=][\w.=]+ ?)+", text)]
-ROWS = re.findall(r"^\| (fetch|decode|transcribe) \| ([^|]+) \| ([^|]+) \|", PAGE, re.MULTILINE)
+ROWS = re.findall(
+    r"^\| (fetch|decode|transcribe|speak) \| ([^|]+) \| ([^|]+) \|", PAGE, re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -49,6 +49,7 @@ def test_the_wheel_has_one_top_level_name(wheel):
         "nightscribe/conf/transcribe.yaml",
         "nightscribe/conf/model/tiny.yaml",
         "nightscribe/benchmarks/results/README.md",
+        "nightscribe/scoring/leaderboard_2026.json",
     ],
 )
 def test_the_wheel_has_code_configs_and_data(wheel, name):
@@ -129,7 +130,7 @@ def test_doctor_describes_a_gpu(installed):
     assert "L4" in ended.stdout
 
 
-def test_bench_writes_its_results_where_it_is_told(installed, tmp_path):
+def test_bench_writes_its_results_to_the_given_file(installed, tmp_path):
     shown = installed.run("bench", "--cfg", XDG_CACHE_HOME=str(tmp_path))
     assert shown.returncode == 0, shown.stderr
     assert str(tmp_path / "nightscribe/bench") in shown.stdout

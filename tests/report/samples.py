@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nightscribe.records import Finding, Span, Word
+from nightscribe.records import Finding, Span, SpeakerSpan, Word
 from nightscribe.report.audio import embed_audio
 from nightscribe.report.content import (
     EvaluationSection,
@@ -99,6 +99,21 @@ def full_report():
                 status="partial",
                 findings=(stall,),
                 reasons=("stall at 4.0-7.0 s: 9.0 s of speech without a word",),
+            ),
+            page(
+                "d4",
+                "1974/call.wav",
+                speakers=("Agent", "Caller"),
+                words=(
+                    Word("hello", 0.0, 0.4, 0.9, speaker="Agent"),
+                    Word("there", 2.0, 2.4, 0.9, speaker="Agent"),
+                    Word("yes", 1.0, 1.4, 0.9, speaker="Caller"),
+                ),
+                speaker_spans=(
+                    SpeakerSpan("Agent", 0.0, 0.5),
+                    SpeakerSpan("Caller", 1.0, 1.4),
+                    SpeakerSpan("Agent", 2.0, 2.5),
+                ),
             ),
             RecordingPage(
                 recording_id="c3", name="1974/silent.wav", duration_s=3.0, status="empty"

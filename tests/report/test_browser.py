@@ -86,12 +86,73 @@ def test_a_click_on_a_word_plays_from_it_and_marks_the_current_word(browser):
     WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") < 3)
 
 
+def test_speakers_have_lines_and_names_and_the_word_that_sounds_is_marked(browser):
+    open_recording(browser, "call")
+    lines = [line.text for line in browser.find_elements(By.CSS_SELECTOR, "#words p div")]
+    assert lines == ["Agent hello there", "Caller yes"]
+    browser.find_elements(By.CSS_SELECTOR, "#words .word")[2].click()
+    WebDriverWait(browser, 10).until(lambda b: 1.05 < player(b, "currentTime") < 1.9)
+    browser.execute_script("document.getElementById('player').pause()")
+    playing = browser.find_element(By.CSS_SELECTOR, ".word.playing")
+    assert playing.text == ("yes" if player(browser, "currentTime") < 1.98 else "there")
+
+
 def test_a_click_on_the_waveform_plays_from_there(browser):
     open_recording(browser, "storm")
     WebDriverWait(browser, 10).until(lambda b: player(b, "readyState") >= 1)
     browser.find_element(By.ID, "waveform").click()  # its middle
     WebDriverWait(browser, 10).until(lambda b: player(b, "currentTime") > 1)
     assert player(browser, "currentTime") == pytest.approx(player(browser, "duration") / 2, abs=3)
+
+
+def paragraphs_shown(browser):
+    paragraphs = browser.find_elements(By.CSS_SELECTOR, "#words p")
+    return [one.find_element(By.TAG_NAME, "b").text for one in paragraphs if one.is_displayed()]
+
+
+def test_each_speaker_has_a_colour_and_its_talk_time(browser):
+    open_recording(browser, "call")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#speakers li")
+    assert [row.text.split("\n")[1] for row in rows] == ["0:01, 2 words", "0:00, 1 word"]
+    widths = [row.find_element(By.CSS_SELECTOR, ".bar i").size["width"] for row in rows]
+    assert widths[1] == pytest.approx(0.4 * widths[0], abs=2)
+    names = [row.find_element(By.CLASS_NAME, "name") for row in rows]
+    colours = [one.value_of_css_property("color") for one in names]
+    assert colours[0] != colours[1]
+    written = browser.find_elements(By.CSS_SELECTOR, "#words b")
+    assert {one.text: one.value_of_css_property("color") for one in written} == dict(
+        zip(("Agent", "Caller"), colours, strict=True)
+    )
+
+
+def test_a_click_on_a_speaker_shows_what_only_this_one_says(browser):
+    open_recording(browser, "call")
+    caller = browser.find_elements(By.CSS_SELECTOR, "#speakers .name")[1]
+    caller.click()
+    assert paragraphs_shown(browser) == ["Caller"]
+    caller.click()
+    assert paragraphs_shown(browser) == ["Agent", "Caller"]
+
+
+def test_the_turns_of_one_speaker_are_played_without_those_of_others(browser):
+    open_recording(browser, "call")
+    browser.execute_script(
+        "window.heard = []; const player = document.getElementById('player');"
+        "player.addEventListener('timeupdate', () => {"
+        "if (!player.paused) heard.push(player.currentTime); })"
+    )
+    browser.find_element(By.CSS_SELECTOR, "#speakers .turns").click()
+    WebDriverWait(browser, 30).until(lambda b: player(b, "currentTime") >= 2)
+    WebDriverWait(browser, 30).until(lambda b: player(b, "paused"))
+    heard_s = browser.execute_script("return heard")
+    # The browser tells the time four times a second: a turn is left that much late.
+    assert not [time_s for time_s in heard_s if 0.5 + 0.4 < time_s < 2 - 0.1]
+    assert player(browser, "currentTime") < 2.5 + 0.5
+
+
+def test_a_recording_of_one_speaker_has_no_list_of_speakers(browser):
+    open_recording(browser, "evening news")
+    assert not browser.find_element(By.ID, "speakers").is_displayed()
 
 
 def test_the_waveform_is_drawn_and_findings_stand_out(browser):
@@ -130,7 +191,7 @@ def test_the_colour_of_a_word_shows_its_confidence(browser):
 def test_search_finds_words_and_names(browser):
     search = browser.find_element(By.ID, "search")
     rows = browser.find_elements(By.CSS_SELECTOR, "#recordings tbody tr")
-    for query, num_shown in (("captain", 2), ("storm", 1), ("zebra", 0), ("", 3)):
+    for query, num_shown in (("captain", 2), ("storm", 1), ("zebra", 0), ("", 4)):
         search.clear()
         search.send_keys(query or " \b")
         assert sum(row.is_displayed() for row in rows) == num_shown
@@ -197,8 +258,19 @@ def test_a_long_path_breaks_after_a_slash(browser):
     assert rects == [1, 1]
 
 
+def computed_s(driver):
+    """CPU seconds of the thread of the page: other programs of the machine do not count."""
+    metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return next(one["value"] for one in metrics if one["name"] == "ThreadTime")
+
+
+def busy_s(driver, work):
+    before_s = computed_s(driver)
+    driver.execute_script(f"{work}; document.body.offsetHeight")
+    return computed_s(driver) - before_s
+
+
 def test_ten_thousand_recordings_stay_quick(driver, tmp_path):
-    """Seconds on a busy machine, where a person would give up after many."""
     words = beeping_words()
     pages = [
         RecordingPage(
@@ -212,30 +284,31 @@ def test_ten_thousand_recordings_stay_quick(driver, tmp_path):
     ]
     path = tmp_path / "large.html"
     path.write_text(render_report(replace(full_report(), pages=pages)), encoding="utf-8")
-    began_s = time.monotonic()
+    driver.execute_cdp_cmd("Performance.enable", {})
     driver.get(path.as_uri())
+    times_s = {"loaded": computed_s(driver)}
     assert len(rows_of(driver)) == 10_000
-    loaded_s = time.monotonic() - began_s
-    times_ms = driver.execute_script(
-        "const timed = (work) => { const t = performance.now(); work();"
-        "document.body.offsetHeight; return performance.now() - t; };"
-        "const field = document.getElementById('search');"
-        "const type = (text) => timed(() => { field.value = text;"
-        "field.dispatchEvent(new Event('input')); });"
-        "const head = document.querySelector('#recordings th[data-by=duration]');"
-        "return {first_search: type('hearing-77'), search: type('hearing-777'),"
-        "cleared: type(''), sort: timed(() => head.click()),"
-        "opened: timed(() => { location.hash = '#09999'; showFromHash(); })};"
+    typed = (
+        "const field = document.getElementById('search'); field.value = '{}';"
+        "field.dispatchEvent(new Event('input'))"
     )
-    sys.stdout.write(f"loaded {loaded_s:.2f} s, {times_ms}\n")
+    for name, work in {
+        "first search": typed.format("hearing-77"),
+        "search": typed.format("hearing-777"),
+        "cleared": typed.format(""),
+        "sorted": "document.querySelector('#recordings th[data-by=duration]').click()",
+        "opened": "location.hash = '#09999'; showFromHash()",
+    }.items():
+        times_s[name] = busy_s(driver, work)
+    sys.stdout.write(f"{ {name: round(time_s, 3) for name, time_s in times_s.items()} }\n")
     hidden = "return document.querySelectorAll('#recordings tbody tr[hidden]').length"
     assert driver.execute_script(hidden) == 9_500
     driver.get(path.as_uri())
     driver.find_element(By.ID, "more").click()
     assert driver.execute_script(hidden) == 0
-    assert loaded_s < 30
-    assert max(times_ms.values()) < 5000
-    assert times_ms["search"] < 1000
+    # On an idle machine less than a second; a busy one takes several times as long for the same.
+    assert times_s.pop("loaded") < 15
+    assert max(times_s.values()) < 6
 
 
 def test_a_recording_without_audio_or_words_says_so(browser):

@@ -42,7 +42,7 @@ def test_the_page_holds_every_section(html):
         "Recordings",
     ):
         assert f">{heading}</h2>" in html
-    assert "3 of 1,204 recordings are shown" in html
+    assert "4 of 1,204 recordings are shown" in html
     assert "decode: corrupt" in html
     assert ">220:24:00</td>" in html
 

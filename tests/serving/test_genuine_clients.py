@@ -89,7 +89,7 @@ def test_the_openai_sdk_holds_a_realtime_session(server, bella, file_words, turn
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_livekits_plugin_hears_the_words(server, bella):
+def test_livekits_plugin_gets_the_words(server, bella):
     kyutai = pytest.importorskip("lasuite.plugins.kyutai")
     from livekit import rtc
 

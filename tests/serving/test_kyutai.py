@@ -2,12 +2,18 @@
 
 import asyncio
 import random
+from collections import deque
+from types import SimpleNamespace
 
 import aiohttp
+import msgpack
 import numpy as np
 import pytest
 
+from nightscribe.model.word_stream import WordBegin
+from nightscribe.serving import kyutai
 from nightscribe.serving.kyutai_messages import audio
+from nightscribe.serving.session import FrameOutput
 from tests.serving.servers import (
     FRAME,
     NUM_SLOTS,
@@ -39,6 +45,44 @@ def test_words_and_times_are_those_of_a_file(reference, bella, file_words):
 def test_the_sizes_of_messages_change_nothing(server, bella, reference, size):
     found = asyncio.run(heard(server.port, bella, size))
     assert outline(found) == outline(reference)
+
+
+def test_samples_one_by_one_make_frames(server):
+    async def talk():
+        async with connected(server.port) as socket:
+            await next_message(socket)
+            for _ in range(FRAME + 1):
+                await socket.send_bytes(audio(np.zeros(1, np.int16)))
+            await socket.send_bytes(audio(np.zeros(FRAME - 1, np.int16)))
+            return [await next_message(socket) for _ in range(2)]
+
+    assert [one["step_idx"] for one in asyncio.run(talk())] == [1, 2]
+
+
+def test_silence_alone_gives_steps_and_no_word(server):
+    found = asyncio.run(heard(server.port, np.zeros(30 * FRAME, np.int16), FRAME))
+    assert {one["type"] for one in found} == {"Step", "Marker"}
+
+
+def test_a_recording_that_ends_within_a_word_still_ends(server, bella, reference):
+    found = asyncio.run(heard(server.port, bella[: 24 * FRAME], FRAME))
+    words = words_of(found)
+    assert [text for text, *_ in words[:4]] == [text for text, *_ in words_of(reference)[:4]]
+    assert all(end is not None and end >= start for _, start, end in words)
+
+
+def test_a_model_without_vad_heads_sends_no_step():
+    session = SimpleNamespace(num_buffered=0, end_word=list)
+    sent = []
+    connection = kyutai._Connection(
+        SimpleNamespace(session=lambda *_, **__: session),
+        SimpleNamespace(send=sent.append),
+        SimpleNamespace(word=lambda text: None),
+        with_details=False,
+        markers=deque([(1, 5)]),
+    )
+    connection._on_frame(FrameOutput(1, np.zeros(0, np.float32), [WordBegin("so", 0.4, 1.0)]))
+    assert [msgpack.unpackb(one)["type"] for one in sent] == ["Word", "Marker"]
 
 
 def test_one_step_a_frame_and_all_within_bounds(reference, bella):
@@ -76,7 +120,7 @@ async def together(port, clips, seed):
     return await asyncio.gather(*map(one, clips))
 
 
-def test_sessions_side_by_side_hear_what_each_hears_alone(server, bella, reference):
+def test_parallel_sessions_get_the_words_of_each_alone(server, bella, reference):
     other = bella[::-1].copy()
     found = asyncio.run(together(server.port, [bella, other, bella, other], 0))
     alone = asyncio.run(heard(server.port, other, FRAME))

@@ -13,7 +13,7 @@ import pytest
 from nightscribe.serving.pcm import Resampler, from_alaw, from_mulaw
 from nightscribe.serving.realtime_settings import RealtimeSettings
 from nightscribe.serving.transcriptions import RequestError
-from tests.serving.servers import connected
+from tests.serving.servers import NUM_SLOTS, connected
 
 TEXT = "play this sorry your music is not right please try again"
 
@@ -140,7 +140,7 @@ def test_two_commits_are_two_items_and_cleared_audio_is_none(server, bella, file
     assert first["usage"] == {"type": "duration", "seconds": pytest.approx(4.045)}
 
 
-def test_sixteen_kilohertz_hears_the_same_words(server, bella):
+def test_sixteen_kilohertz_give_the_same_words(server, bella):
     slower_N = Resampler(24_000, 16_000).resampled(bella, is_last=True)
     settings = update(turn_detection=None, format={"type": "audio/pcm", "rate": 16_000})
     events = [settings, append(slower_N.tobytes()), COMMIT]
@@ -162,11 +162,20 @@ def test_sixteen_kilohertz_hears_the_same_words(server, bella):
         (update(turn_detection={"type": "server_vad", "threshold": 2}), "between 0 and 1"),
     ],
 )
-def test_wrong_events_are_told_and_the_session_goes_on(server, event, reason):
+def test_wrong_events_are_answered_and_the_session_goes_on(server, event, reason):
     events = [event, {"type": "input_audio_buffer.clear"}]
     found = asyncio.run(realtime(server.port, events, "cleared"))
     assert [one["type"] for one in found[:2]] == ["session.created", "error"]
     assert reason in found[1]["error"]["message"]
+
+
+def test_a_new_session_takes_the_slot_that_is_being_given_back(server):
+    async def many():
+        for _ in range(4 * NUM_SLOTS):
+            async with connected(server.port, "/v1/realtime?intent=transcription") as socket:
+                assert json.loads((await socket.receive(60)).data)["type"] == "session.created"
+
+    asyncio.run(many())
 
 
 def test_eagerness_chooses_the_head():

@@ -79,7 +79,7 @@ def test_a_microphone_shows_words_while_it_listens(page):
     wait_for(page, lambda p: text_of(p, "status") == "Done.")
 
 
-def test_a_wrong_key_is_told(driver, server):
+def test_a_wrong_key_is_reported(driver, server):
     with server.also(keys=("right",)) as keyed:
         driver.get(f"http://localhost:{keyed.port}/")
         driver.find_element(By.ID, "key").send_keys("wrong")

@@ -8,10 +8,13 @@ class KilledError(Exception):
 
 
 class DyingStore:
-    """A real store that makes some changes, in any thread, and no more after them."""
+    """A real store that makes some changes, in any thread, and no more after them.
 
-    def __init__(self, store, num_changes):
-        self._store, self._num_left = store, num_changes
+    Before each one `look` is called, for a reader that must not miss anything at any moment.
+    """
+
+    def __init__(self, store, num_changes, look=lambda: None):
+        self._store, self._num_left, self._look = store, num_changes, look
         self._lock = threading.Lock()
 
     def __getattr__(self, name):
@@ -34,16 +37,17 @@ class DyingStore:
         self._store.delete(key)
 
     def _count_change(self):
+        self._look()
         with self._lock:
             if not self._num_left:
                 raise KilledError
             self._num_left -= 1
 
 
-def survives(action, store, num_changes):
+def survives(action, store, num_changes, look=lambda: None):
     """Whether the action ends within so many changes; it is killed before the next one."""
     try:
-        action(DyingStore(store, num_changes))
+        action(DyingStore(store, num_changes, look))
     except KilledError:
         return False
     return True

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from nightscribe.records import PlannedRecording
+from nightscribe.records import PlannedRecording, Speaker, SpeakerSpan
 from nightscribe.stitching import stitch
+from nightscribe.storage.corrections import Correction, correct
 from nightscribe.storage.locations import S3Config, open_store
+from nightscribe.storage.parts import commit, receipts
 from nightscribe.storage.result_tables import (
     endings,
     publish_failures,
@@ -18,6 +20,7 @@ from nightscribe.storage.result_tables import (
 from nightscribe.storage.retiring import retire
 from nightscribe.storage.run import Night, begin, write_plan
 from nightscribe.storage.tables import files, read_rows
+from nightscribe.storage.voices import voices_file
 from tests.storage.dying import survives
 from tests.storage.records import failure, heard_all, recording
 
@@ -140,6 +143,79 @@ def test_what_was_replaced_is_kept_for_comparisons_and_what_was_dropped_is_not(s
     publish_transcripts(store, [said(NEW_A, 2)])
     assert retired(store) == 2
     assert rows(store, "_run/replaced") == [("a", "v-a", 1)]
+
+
+def voices(store):
+    """Whose voices a glob finds: name and revision."""
+    found = [
+        row for entry in files(store, "voices") for row in read_rows(store, entry.key).to_pylist()
+    ]
+    return sorted({(row["uri"][-5], row["revision"]) for row in found})
+
+
+def spoken(of, revision=1):
+    """A transcript, with its voice in the table of voices."""
+    one = said(of, revision)
+    vector = bytes(16)
+    spans = (SpeakerSpan("speaker-1", 0.0, 3.0),)
+    return replace(one, speakers=(Speaker("speaker-1", 3.0, 1, vector),), speaker_spans=spans)
+
+
+def publish_with_voices(store, *transcripts):
+    store.write(*voices_file(transcripts))
+    publish_transcripts(store, transcripts)
+
+
+def test_voices_go_with_their_transcripts_whether_replaced_revised_or_dropped(store, tmp_path):
+    night(store, tmp_path, [A, B, C])
+    publish_with_voices(store, spoken(A), spoken(B), spoken(C))
+    night(store, tmp_path, [NEW_A, B], missing="drop")
+    publish_with_voices(store, spoken(NEW_A, 2), spoken(B, 2))
+    assert voices(store) == [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 1)]
+    retired(store)
+    assert voices(store) == [("a", 2), ("b", 2)]
+
+
+def test_voices_of_a_transcript_that_stands_twice_stay(store, tmp_path):
+    night(store, tmp_path, [A, B])
+    publish_with_voices(store, spoken(A), spoken(B))
+    publish_transcripts(store, [spoken(B)])
+    night(store, tmp_path, [NEW_A, B])
+    publish_with_voices(store, spoken(NEW_A, 2))
+    assert retired(store) == 2
+    assert voices(store) == [("a", 2), ("b", 1)]
+
+
+def test_killed_at_any_moment_the_voices_go_with_the_next_call(tmp_path):
+    for num_changes in itertools.count():
+        store = open_store(f"{tmp_path}/{num_changes}", S3Config())
+        night(store, tmp_path, [A, B])
+        publish_with_voices(store, spoken(A), spoken(B))
+        night(store, tmp_path, [NEW_A, B])
+        publish_with_voices(store, spoken(NEW_A, 2))
+        ended = survives(retired, store, num_changes)
+        assert {("a", 2), ("b", 1)} <= {*voices(store)}
+        retired(store)
+        assert voices(store) == [("a", 2), ("b", 1)]
+        if ended:
+            break
+
+
+def test_a_corrected_transcript_keeps_its_voices(store, tmp_path):
+    night(store, tmp_path, [A, B])
+    publish_with_voices(store, spoken(A), spoken(B))
+    correction = Correction(where="row 1", name=A.recording_id, text="other words")
+    assert correct(store, [correction], "Ada", lambda: None, 0.0) == 1
+    assert voices(store) == [("a", 2), ("b", 1)]
+
+
+def test_of_a_dropped_recording_no_shard_is_kept(store, tmp_path):
+    night(store, tmp_path, [A, B])
+    commit(store, [*heard_all(A, 2), *heard_all(B, 1)])
+    publish_transcripts(store, [said(A), said(B)])
+    night(store, tmp_path, [B], missing="drop")
+    retired(store)
+    assert {one.recording_id for one in receipts(store)} == {B.recording_id}
 
 
 def test_nothing_is_read_once_a_generation_is_settled(store, tmp_path, monkeypatch):

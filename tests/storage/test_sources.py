@@ -131,7 +131,7 @@ def write_manifest(store, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_a_manifest_says_what_to_hear_and_what_is_known(archive, folder, suffix):
+def test_a_manifest_names_recordings_and_what_is_known_of_them(archive, folder, suffix):
     write_manifest(archive, suffix)
     first, second = recordings(f"{folder}/list.{suffix}", S3)
     entry = archive.stat("a.mp3")
@@ -283,6 +283,29 @@ def test_prompts_and_columns_of_other_names_travel_with_the_recording(store, fol
     assert one.prompt_audio.startswith(folder)
     assert json.loads(one.extra) == {"case": "17-B", "priority": 3}
     assert recording_of(recording_row(one)) == one
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("list.csv", "uri,terms\na.mp3,Łódź; Nowak ;;Łódź\nb.mp3,\n".encode()),
+        (
+            "list.jsonl",
+            '{"uri": "a.mp3", "terms": ["Łódź", "Nowak"]}\n{"uri": "b.mp3"}'.encode(),
+        ),
+    ],
+)
+def test_terms_are_a_list_or_text_with_semicolons(store, folder, name, data):
+    store.write(name, data)
+    found = list(recordings(f"{folder}/{name}", S3))
+    assert [one.terms for one in found] == [("Łódź", "Nowak"), ()]
+    assert [recording_of(recording_row(one)) for one in found] == found
+
+
+def test_terms_that_are_no_list_are_one_sentence(store, folder):
+    store.write("list.jsonl", b'{"uri": "a.mp3", "terms": 7}')
+    with pytest.raises(ValueError, match=r"row 1: terms is 7, expected a list"):
+        list(recordings(f"{folder}/list.jsonl", S3))
 
 
 def test_columns_of_a_parquet_manifest_are_kept_but_not_its_sound(store, folder):

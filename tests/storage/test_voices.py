@@ -9,6 +9,7 @@ from nightscribe.storage.parts import commit, outcomes_of
 from nightscribe.storage.voices import (
     CastMember,
     cast_names,
+    copy_voices,
     named,
     publish_cast,
     read_cast,
@@ -21,9 +22,11 @@ from tests.storage.records import heard, recording, shards
 VECTOR = np.arange(4, dtype=np.float32)
 
 
-def transcript(name, **fields):
+def transcript(name, revision=1, **fields):
     return Transcript(
-        recording=Recording(uri=f"file:///{name}.wav", size_bytes=1, version="v"),
+        recording=Recording(
+            uri=f"file:///{name}.wav", size_bytes=1, version="v", revision=revision
+        ),
         duration_s=60.0,
         status="ok",
         words=(Word("good", 1.0, 2.0, 0.9, "speaker-1"), Word("day", 31.0, 32.0, 0.9, "speaker-2")),
@@ -74,6 +77,16 @@ def test_voices_that_were_written_twice_are_read_once(store):
     publish_voices(store, [transcript("a")])
     publish_voices(store, [transcript("a"), transcript("b")])
     assert len(read_voices(store)) == 4
+
+
+def test_only_the_voices_of_the_newest_revision_count(store):
+    older, newer = transcript("a"), transcript("a", revision=2)
+    publish_voices(store, [replace(newer, speakers=newer.speakers[1:])])
+    publish_voices(store, [older])
+    assert [(one.speaker, one.revision) for one in read_voices(store)] == [("speaker-2", 2)]
+    copy_voices(store, {older.recording.recording_id: 3})
+    (copied,) = read_voices(store)
+    assert (copied.revision, copied.vector.tolist()) == (3, (-VECTOR).tolist())
 
 
 def test_copies_and_transcripts_without_speakers_have_no_voices(store):

@@ -1,6 +1,6 @@
 import torch
 
-from nightscribe.training.trainable_model import add_lora, merge_lora, train_rows
+from nightscribe.training.lora import add_lora, merge_lora, train_rows
 from tests.training.models import small_model
 
 CODES = torch.tensor([[[16, 16, 16], [1, 2, 3], [4, 5, 6]]])

@@ -4,8 +4,9 @@ import torch
 from nightscribe.model.checkpoints.open import open_checkpoint
 from nightscribe.model.native_tensors import read
 from nightscribe.training.export import export_checkpoint
+from nightscribe.training.lora import AdapterConfig
 from nightscribe.training.train_state import OptimizerConfig, TrainState
-from nightscribe.training.trainable_model import AdapterConfig, open_trainable
+from nightscribe.training.trainable_model import open_trainable
 from tests.training.models import CONFIG, small_model, tokenizer_model
 
 

@@ -100,6 +100,8 @@ class Repository:
 
 def locate(name: str) -> tuple[Location, str | None]:
     """A folder or repository, and the file in it that `name` gives, if it gives one."""
+    if not name:
+        raise CheckpointError("no model is named: choose one with model=NAME or tts=NAME")
     path = _local_path(name)
     if path.is_dir():
         return LocalFolder(path), None

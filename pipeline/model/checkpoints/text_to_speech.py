@@ -256,14 +256,19 @@ def read_voice(path: Path, config: TextToSpeechConfig) -> Tensor:
     stored, _ = open_weights(location, path.name)
     if stored.names() != [VOICE_TENSOR]:
         raise CheckpointError(f"{path} must hold one tensor, {VOICE_TENSOR!r}")
-    shape = stored.shape(VOICE_TENSOR)
-    if len(shape) != 3 or shape[:2] != (1, config.speakers.dim):
-        expected = f"[1, {config.speakers.dim}, any]"
-        raise CheckpointError(f"{path}: {VOICE_TENSOR!r} has shape {list(shape)}, not {expected}")
-    voice_WT = stored.take(VOICE_TENSOR, shape).read()[0].float()
-    if not voice_WT.isfinite().all():
-        raise CheckpointError(f"{path}: the voice has values that are not finite")
-    return voice_WT
+    voice_1WT = stored.take(VOICE_TENSOR, stored.shape(VOICE_TENSOR)).read()
+    check_voice(voice_1WT, config, f"{path}: {VOICE_TENSOR!r}")
+    return voice_1WT[0].float()
+
+
+def check_voice(voice_1WT: Tensor, config: TextToSpeechConfig, name: str) -> None:
+    """Raises CheckpointError if these are no vectors of a voice of this model."""
+    assert config.speakers is not None
+    shape, width = list(voice_1WT.shape), config.speakers.dim
+    if len(shape) != 3 or shape[:2] != [1, width] or not shape[2]:
+        raise CheckpointError(f"{name} has shape {shape}, not [1, {width}, any]")
+    if not voice_1WT.isfinite().all():
+        raise CheckpointError(f"{name} has values that are not finite")
 
 
 def _tensors(reads: Mapping[str, Read]) -> Iterator[tuple[str, Tensor]]:

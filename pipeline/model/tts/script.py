@@ -8,9 +8,12 @@ from itertools import accumulate
 from nightscribe.errors import NightscribeError
 from nightscribe.model.tts.config import MAIN_SPEAKER_ID, OTHER_SPEAKER_ID
 
+UNKNOWN_ID = 0  # of a piece that the tokenizer does not have
 SPEAKER_IDS = (MAIN_SPEAKER_ID, OTHER_SPEAKER_ID)
 MAX_CHARACTERS = 50_000  # about an hour of speech
 _REPLACED = str.maketrans({"\u2019": "'", ":": " ", "(": None, ")": None})
+# Not the white space among them.
+_UNSPEAKABLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f\x80-\x84\x86-\x9f\ufffd\ud800-\udfff]")
 _SEPARATOR = re.compile(r'<break\s+time="(?P<seconds>[0-9]+(?:.[0-9]*)?)s"\s*/?>|\s+')
 
 
@@ -41,37 +44,56 @@ def script_entries(
 ) -> list[Entry]:
     """The entries of turns that alternate between two speakers, the main one first.
 
-    Raises ScriptError for a text without any word.
+    Raises ScriptError for a text without any word that the model knows.
     """
-    if (num_characters := sum(map(len, turns))) > MAX_CHARACTERS:
+    check_length(sum(map(len, turns)))
+    entries: list[Entry] = []
+    last_speaker = None
+    for turn, text in enumerate(turns):
+        speaker = turn % 2
+        is_change = options.has_speakers and speaker != last_speaker
+        spoken = list(turn_entries(text, encode, options, speaker, is_change))
+        if any(entry.text for entry in spoken):
+            last_speaker = speaker if options.has_speakers else None
+        entries += spoken
+    words = [entry for entry in entries if entry.tokens]
+    if not words:
+        raise ScriptError("the text has no word that the model can speak")
+    if all(UNKNOWN_ID in word.tokens for word in words):
+        raise ScriptError(
+            f"the model knows the letters of no word of the text, such as {words[0].text[:20]!r}: "
+            "it was made for another script"
+        )
+    return entries
+
+
+def check_length(num_characters: int) -> None:
+    """Raises ScriptError for more characters than can be spoken at once."""
+    if num_characters > MAX_CHARACTERS:
         raise ScriptError(
             f"the text has {num_characters} characters, at most {MAX_CHARACTERS} can be spoken "
             "at once; split it"
         )
-    entries: list[Entry] = []
-    last_speaker = None
-    for turn, text in enumerate(turns):
-        speaker = SPEAKER_IDS[turn % 2]
-        is_change = options.has_speakers and speaker != last_speaker
-        spoken = list(_turn_entries(text, encode, options, speaker if is_change else None))
-        if any(entry.text for entry in spoken):
-            last_speaker = speaker if options.has_speakers else None
-        entries += spoken
-    if not any(entry.tokens for entry in entries):
-        raise ScriptError("the text has no word that the model can speak")
-    return entries
 
 
-def _turn_entries(
-    text: str, encode: Callable[[str], list[int]], options: ScriptOptions, speaker: int | None
+def turn_entries(
+    text: str,
+    encode: Callable[[str], list[int]],
+    options: ScriptOptions,
+    speaker: int,
+    is_change: bool,
 ) -> Iterator[Entry]:
+    """The entries of one turn; where the speaker changes, its first word says who speaks."""
+    if found := _UNSPEAKABLE.search(text):
+        raise ScriptError(f"the text has a control character (U+{ord(found[0]):04X})")
+    is_named = not is_change
     for word, seconds in _words_and_breaks(text.translate(_REPLACED)):
         if word is None:
             yield Entry("", (), round(_number(seconds) * options.frame_rate_hz))
             continue
         tokens = tuple(encode(word))
-        if speaker is not None:
-            tokens, speaker = (speaker, *tokens), None
+        if not is_named:
+            tokens, is_named = (SPEAKER_IDS[speaker], *tokens), True
         padding = max(0, options.word_padding + len(tokens) - 1) if options.word_padding else 0
         yield Entry(word, tokens, padding)
 

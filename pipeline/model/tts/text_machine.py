@@ -67,17 +67,24 @@ class TextMachine:
 
     def begin(self, slot: int, script: FlatScript) -> None:
         """Put a script in a slot, to be fed from the slot's next step on."""
+        self.continue_with(slot, script)
+        counters = self._counters
+        for name in ("entry_S", "token_S", "token_end_S", "ahead_S", "ahead_end_S"):
+            getattr(counters, name)[slot] = 0
+        counters.remaining_S[slot] = counters.forced_S[slot] = self.rules.initial_padding
+        counters.end_S[slot] = NO_END
+
+    def continue_with(self, slot: int, script: FlatScript) -> None:
+        """Replace the script of a slot by one that begins with the same entries.
+
+        An entry may only have begun while as many words as are fed ahead stood behind it.
+        """
         self._tokens_ST = _with_row(self._tokens_ST, slot, script.tokens_T)
         self._starts_SE = _with_row(self._starts_SE, slot, script.starts_E1)
         self._paddings_SE = _with_row(self._paddings_SE, slot, script.paddings_E)
         self._ahead_SA = _with_row(self._ahead_SA, slot, script.ahead_tokens_A)
         self._ahead_ends_SE = _with_row(self._ahead_ends_SE, slot, script.ahead_ends_E)
         self._num_entries_S[slot] = len(script.paddings_E)
-        counters = self._counters
-        for name in ("entry_S", "token_S", "token_end_S", "ahead_S", "ahead_end_S"):
-            getattr(counters, name)[slot] = 0
-        counters.remaining_S[slot] = counters.forced_S[slot] = self.rules.initial_padding
-        counters.end_S[slot] = NO_END
 
     def step(self, is_new_word_S: Tensor, steps_S: Tensor, moves_S: Tensor) -> Fed:
         """Feed one token to every slot; slots outside `moves_S` keep their state."""

@@ -100,6 +100,28 @@ class SpeechState:
         return list(range(slot, len(self.condition_RD), self.num_slots))
 
 
+class _Kept(NamedTuple):
+    """What a step replaces."""
+
+    tokens_S: Tensor
+    codes_SK: Tensor
+
+    def restore(self, state: SpeechState, slots: Sequence[int]) -> None:
+        """Undo the step in these slots; what it wrote into their caches is written again."""
+        is_held_S = _mask(slots, state.is_active_S)
+        state.tokens_S = torch.where(is_held_S, self.tokens_S, state.tokens_S)
+        state.codes_SK = torch.where(is_held_S[:, None], self.codes_SK, state.codes_SK)
+        repeats = len(state.condition_RD) // state.num_slots
+        state.cache.next_positions_B -= is_held_S.repeat(repeats).long()
+
+
+def _mask(slots: Sequence[int], like_S: Tensor) -> Tensor:
+    mask_S = torch.zeros_like(like_S)
+    if slots:
+        mask_S[list(slots)] = True
+    return mask_S
+
+
 class TextToSpeech:
     """Backbone, depth transformer, conditions, and the conventions between them."""
 
@@ -190,9 +212,16 @@ class TextToSpeech:
                 del state.sources[key]
 
     @torch.no_grad()
-    def step(self, state: SpeechState, noise: Noise | None = None) -> StepOutput:
-        """One step of every slot; slots without a text compute and keep nothing."""
+    def step(
+        self, state: SpeechState, noise: Noise | None = None, held: Sequence[int] = ()
+    ) -> StepOutput:
+        """One step of every slot; slots without a text compute and keep nothing.
+
+        Held slots stay as they are.
+        """
         noise = noise or SeededNoise(state.seeds_S)
+        before = _Kept(state.tokens_S, state.codes_SK) if held else None
+        moves_S = state.is_active_S & ~_mask(held, state.is_active_S)
         codes_RK, text_R = self._inputs(state)
         x_RD = self.backbone.embed(codes_RK, text_R, state.condition_RD)
         sources = [
@@ -200,11 +229,13 @@ class TextToSpeech:
             for source in state.sources.values()
         ]
         y_RD = self.backbone.extend(x_RD, state.cache, sources)
-        consumed_S, ends_S = self._feed(state, y_RD, noise)
-        state.codes_SK = self._codes(state, y_RD, noise)
-        state.steps_S = state.steps_S + state.is_active_S
+        consumed_S, ends_S = self._feed(state, y_RD, noise, moves_S)
+        state.codes_SK = self._codes(state, y_RD, noise, held)
+        state.steps_S = state.steps_S + moves_S
         for slot in state.host_steps:
-            state.host_steps[slot] += 1
+            state.host_steps[slot] += slot not in held
+        if before is not None:
+            before.restore(state, held)
         return StepOutput(state.tokens_S, state.codes_SK, consumed_S, ends_S)
 
     def _inputs(self, state: SpeechState) -> tuple[Tensor, Tensor]:
@@ -221,7 +252,9 @@ class TextToSpeech:
         null_text_S = text_S.masked_fill(state.steps_S > 0, ZERO_ID)
         return torch.cat((codes_SK, null_codes_SK)), torch.cat((text_S, null_text_S))
 
-    def _feed(self, state: SpeechState, y_RD: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+    def _feed(
+        self, state: SpeechState, y_RD: Tensor, noise: Noise, moves_S: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Decide whether words begin, and set the tokens that are fed."""
         logits_SV = self.backbone.text_head(y_RD[: state.num_slots])
         if self.options.padding_bonus:
@@ -236,15 +269,16 @@ class TextToSpeech:
             state.steps_S,
         )
         in_prompt_S = state.steps_S < state.prompt_frames_S
-        moves_S = state.is_active_S & ~in_prompt_S
-        fed = state.machine.step(chosen_S == NEW_WORD_ID, state.steps_S, moves_S)
+        is_new_word_S = chosen_S == NEW_WORD_ID
+        fed = state.machine.step(is_new_word_S, state.steps_S, moves_S & ~in_prompt_S)
         state.tokens_S = fed.tokens_S.masked_fill(in_prompt_S, ZERO_ID)
         return fed.consumed_S, fed.ends_S
 
-    def _codes(self, state: SpeechState, y_RD: Tensor, noise: Noise) -> Tensor:
+    def _codes(self, state: SpeechState, y_RD: Tensor, noise: Noise, held: Sequence[int]) -> Tensor:
         first_step = self.config.audio_delay_steps
         codes_SK = torch.full_like(state.codes_SK, ZERO_ID)
-        if max(state.host_steps.values(), default=0) >= first_step:
+        steps = (step for slot, step in state.host_steps.items() if slot not in held)
+        if max(steps, default=0) >= first_step:
             repeats = len(y_RD) // state.num_slots
             choose_codes = partial(self._choose_codes, state, noise)
             sampled_SK = self.depth(

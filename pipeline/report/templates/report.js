@@ -6,7 +6,7 @@ const HIGH_CONFIDENCE = 0.9, MEDIUM_CONFIDENCE = 0.6, PAUSE_S = 0.8, PARAGRAPH_P
 const MAX_ROWS = 500;
 const find = (id) => document.getElementById(id);
 const player = find("player"), waveform = find("waveform");
-let page = null, spans = [], playing = null, audioUrl = null;
+let page = null, spans = [], byStart = [], playing = null, audioUrl = null;
 
 function clock(time_s) {
   const seconds = Math.round(time_s), pad = (value) => String(value).padStart(2, "0");
@@ -49,6 +49,7 @@ function showRecording() {
   find("reference").hidden = !page.reference;
   find("reference").querySelector("p").textContent = page.reference || "";
   showWords();
+  showSpeakers();
   showAudio();
 }
 
@@ -86,24 +87,32 @@ function showWords() {
     span.dataset.start = start_s;
     return span;
   });
+  // The words of several speakers stand by turns, which may overlap.
+  byStart = page.words.map((word, index) => [word[1], index]).sort((one, other) => one[0] - other[0]);
   find("words").replaceChildren(...paragraphs());
 }
 
 function paragraphs() {
   const result = [];
-  let line = null, num_words = 0, end_s = -Infinity;
-  page.words.forEach(([text, start_s, word_end_s], index) => {
+  let line = null, num_words = 0, end_s = -Infinity, before = null;
+  page.words.forEach(([text, start_s, word_end_s, confidence, speaker], index) => {
     const ended = index && /[.?!\u2026]["'\u201d)]*$/.test(page.words[index - 1][0]);
-    if (!line || start_s - end_s > PARAGRAPH_PAUSE_S || (ended && num_words >= PARAGRAPH_WORDS)) {
+    if (!line || speaker !== before || start_s - end_s > PARAGRAPH_PAUSE_S || (ended && num_words >= PARAGRAPH_WORDS)) {
       const paragraph = document.createElement("p");
       line = document.createElement("div");
       paragraph.append(element("time", clock(start_s)), line);
+      if (speaker !== undefined) {
+        paragraph.dataset.speaker = speaker;
+        paragraph.style.setProperty("--speaker", `var(${speakerColour(speaker)})`);
+      }
+      if (speaker !== undefined && speaker !== before) line.append(element("b", page.speakers[speaker]), " ");
       result.push(paragraph);
       num_words = 0;
     }
     line.append(spans[index], " ");
     num_words += 1;
     end_s = Math.min(word_end_s, start_s + 1);
+    before = speaker;
   });
   return result;
 }
@@ -124,6 +133,8 @@ function showAudio() {
 
 function playFrom(time_s) {
   if (!AUDIO[page.id]) return;
+  onlySpeaker = null;
+  markPlayedSpeaker();
   player.currentTime = time_s;
   player.play();
 }
@@ -148,23 +159,25 @@ function drawWaveform() {
     context.fillStyle = style.getPropertyValue(index < played ? "--accent" : "--muted");
     context.fillRect(index * step, (height - tall) / 2, Math.max(step * 0.8, 0.5), tall);
   });
+  drawSpeakers(context, at, height);
 }
 
 function followPlayer() {
   drawWaveform();
   const now_s = player.currentTime;
-  let low = 0, high = page.words.length;
+  let low = 0, high = byStart.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (page.words[middle][1] <= now_s + 0.02) low = middle + 1; else high = middle;
+    if (byStart[middle][0] <= now_s + 0.02) low = middle + 1; else high = middle;
   }
   if (playing) playing.classList.remove("playing");
-  playing = spans[low - 1] || null;
+  playing = low ? spans[byStart[low - 1][1]] : null;
   if (playing) playing.classList.add("playing");
 }
 
 function onFrame() {
   if (player.paused || !page) return;
+  keepToSpeaker();
   followPlayer();
   requestAnimationFrame(onFrame);
 }

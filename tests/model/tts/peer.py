@@ -223,8 +223,9 @@ def attributes(config: TextToSpeechConfig, voices: list[Tensor], cfg: str | None
 
     tensors = {}
     if config.speakers:
-        voice_1CW = torch.zeros(1, 5, VOICE_VECTORS, VOICE_DIM)
-        mask_1C = torch.zeros(1, 5, VOICE_VECTORS, dtype=torch.bool)
+        num_vectors = voices[0].shape[1] if voices else VOICE_VECTORS
+        voice_1CW = torch.zeros(1, 5, num_vectors, config.speakers.dim)
+        mask_1C = torch.zeros(1, 5, num_vectors, dtype=torch.bool)
         for index, voice_WT in enumerate(voices):
             voice_1CW[0, index], mask_1C[0, index] = voice_WT.T, True
         tensors[config.speakers.name] = TensorCondition(voice_1CW.flatten(1, 2), mask_1C.flatten(1))

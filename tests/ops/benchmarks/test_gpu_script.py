@@ -35,6 +35,7 @@ STAGES = (
     "workloads-toy",
     "peers",
     "curve",
+    "speech",
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from nightscribe.audio.cut import FRAME_S
+from nightscribe.audio.segmentation import FRAME_S
 from nightscribe.cluster.attempt_registry import EngineSteps, RegistryHandle, this_node
 from nightscribe.cluster.commits import Committer
 from nightscribe.cluster.isolation import IsolationLock
@@ -32,7 +32,6 @@ from nightscribe.storage.parts import Receipt
 from nightscribe.storage.rows import Outcome
 from nightscribe.transcription.clips import Clip, ClipTranscript
 
-STAGE = "transcribe"
 LOADING_STAGE = "load the model"
 COMMIT_STAGE = "commit"
 REPORT_INTERVAL_S = 2.0
@@ -63,13 +62,29 @@ class ClipTranscriber(Protocol):
     def stats(self) -> Any:
         """Those of its engine."""
 
-    def submit(self, clip: Clip) -> Future[ClipTranscript]: ...
+    def submit(self, clip: Any) -> Future[Any]: ...
+
+
+class ShardTask(Protocol):
+    """What a worker makes of each shard: the input of its transcriber, and a row of the result."""
+
+    stage: str  # in failures
+
+    def clip(self, cut: CutShard) -> Any: ...
+
+    def shard_transcript(
+        self, cut: CutShard, transcript: Any, model: str, model_revision: str
+    ) -> ShardTranscript: ...
+
+    def cause(self, error: Exception) -> tuple[str, str]:
+        """A code and a sentence for a shard that the transcriber refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardOptions:
     """What a worker adds to each shard, and what it keeps of the result."""
 
+    stage: str = "transcribe"
     keep_tokens: bool = False
     language_prompts: Mapping[str, Any] = field(default_factory=dict)  # Prompts, by language
     read_prompt: Callable[[str, str | None], Any] | None = None  # a text and a file of a manifest
@@ -81,6 +96,7 @@ class ShardOptions:
             samples_N=cut.samples_N,
             domain=recording.domain,
             prompt=self._prompt(recording),
+            terms=recording.terms,
             speech=cut.speech,
         )
 
@@ -110,6 +126,9 @@ class ShardOptions:
             model_revision=model_revision,
         )
 
+    def cause(self, error: Exception) -> tuple[str, str]:
+        return "not_transcribed", f"{type(error).__name__}: {error}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
@@ -127,7 +146,7 @@ class TranscribingActor:
     def __init__(
         self,
         make_transcriber: Callable[[], ClipTranscriber],
-        options: ShardOptions,
+        options: ShardTask,
         registry: RegistryHandle,
         commits: CommitOptions,
         shards_in_flight: int,
@@ -190,7 +209,7 @@ class TranscribingActor:
         return done
 
     def _take_times(self) -> dict[str, StageTime]:
-        return {STAGE: self._watch.take(), COMMIT_STAGE: self._committer.take_time()}
+        return {self._options.stage: self._watch.take(), COMMIT_STAGE: self._committer.take_time()}
 
     async def _retried(self, cuts: list[Cut], deaths: list[int]) -> list[Committed]:
         of_deaths: dict[int, list[Cut]] = defaultdict(list)
@@ -215,7 +234,7 @@ class TranscribingActor:
         if num_deaths >= self._max_worker_deaths:
             assert isinstance(cut, CutShard)
             detail = f"it ended its worker {num_deaths} times"
-            failure = _failure(cut, "worker_killed", detail, num_deaths)
+            failure = self._failure(cut, "worker_killed", detail, num_deaths)
             return [(failure, await self._committed(failure))]
         async with self._isolation.alone():
             if not await self._begin_again([cut]):
@@ -255,7 +274,7 @@ class TranscribingActor:
             return None
         except Exception as error:
             self._exit_if_dead(error)
-            return _failure(cut, "not_transcribed", f"{type(error).__name__}: {error}")
+            return self._failure(cut, *self._options.cause(error))
 
     async def _transcribe(self, cut: CutShard) -> ShardTranscript | None:
         if self._is_draining:
@@ -290,6 +309,16 @@ class TranscribingActor:
                 self._drain()
             count_transcribed(*self._heard.take_counts())
             await asyncio.sleep(REPORT_INTERVAL_S)
+
+    def _failure(self, cut: CutShard, reason: str, detail: str, attempts: int = 1) -> Failure:
+        return Failure(
+            recording=cut.shard.recording,
+            shard=cut.shard,
+            stage=self._options.stage,
+            reason=reason,
+            detail=detail,
+            attempts=attempts,
+        )
 
     def _drain(self) -> None:
         """Shards that have no slot yet need not be transcribed."""
@@ -356,14 +385,3 @@ def keep_freed_memory() -> bool:
 
 def _name(cut: Cut) -> str:
     return cut.shard.shard_id if isinstance(cut, CutShard) else cut.recording.recording_id
-
-
-def _failure(cut: CutShard, reason: str, detail: str, attempts: int = 1) -> Failure:
-    return Failure(
-        recording=cut.shard.recording,
-        shard=cut.shard,
-        stage="transcribe",
-        reason=reason,
-        detail=detail,
-        attempts=attempts,
-    )

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from nightscribe.stopping import in_flight_s, limits_of, seconds_until
+from nightscribe.budget import in_flight_s, limits_of, seconds_until
 
 NOW = datetime(2026, 11, 30, 22, 0)
 

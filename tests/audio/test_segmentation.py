@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightscribe.audio.cut import FRAME_S, HOP_S, ShardConfig, ShardSamples, cut, probable_shards
+from nightscribe.audio.segmentation import (
+    FRAME_S,
+    HOP_S,
+    ShardConfig,
+    ShardSamples,
+    cut,
+    probable_shards,
+)
 
 RATE_HZ = 1000
 SHORT = ShardConfig(max_s=6.0, search_s=3.0, pause_s=0.2, margin_s=0.1, overlap_s=0.5)

@@ -10,7 +10,7 @@ NUM_ROUNDS, BLOCK_BYTES = 200, 8 * 2**20
 FRUGAL = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
 WORK = f"""
 import resource, sys
-from nightscribe.cluster.worker import keep_freed_memory
+from nightscribe.cluster.transcribing_actor import keep_freed_memory
 if sys.argv[1] == "told" and not keep_freed_memory():
     sys.exit(3)
 def faults():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nightscribe.cluster.rows import CutShard, packet_table, receipts_of
-from nightscribe.cluster.worker import CommitOptions, ShardOptions, TranscribingActor
+from nightscribe.cluster.transcribing_actor import CommitOptions, ShardOptions, TranscribingActor
 from nightscribe.engine.loop import EngineStats
 from nightscribe.model.prompting import Prompt
 from nightscribe.records import Recording, Shard, Span

@@ -17,7 +17,7 @@ from nightscribe.engine.loop import step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model import cpu_weights as packing
-from nightscribe.model.cuda_runtime import CudaRuntime, EncoderKey
+from nightscribe.model.cuda_graphs import CudaRuntime, EncoderKey
 from nightscribe.model.model_runner import RunnerOptions
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.step_runner import StepRunner

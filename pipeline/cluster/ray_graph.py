@@ -17,10 +17,11 @@ from nightscribe.cluster.config import ClusterConfig
 from nightscribe.cluster.packet_plan import PacketPlan
 from nightscribe.cluster.read_tasks import Reader, ReadTask, TaskList, read_packets
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.worker import (
+from nightscribe.cluster.transcribing_actor import (
     ClipTranscriber,
     CommitOptions,
     ShardOptions,
+    ShardTask,
     TranscribingActor,
 )
 from nightscribe.storage.locations import S3Config
@@ -37,7 +38,7 @@ class Stages:
     make_transcriber: Callable[[], ClipTranscriber]
     output: str
     s3: S3Config
-    shards: ShardOptions = field(default_factory=ShardOptions)
+    shards: ShardTask = field(default_factory=ShardOptions)
     max_shard_s: float | None = 60.0  # None: recordings are never cut
 
 
@@ -126,6 +127,8 @@ def _set_up_context() -> None:
     context.target_max_block_size = 1
     # They warn of workers that take more memory than was asked for.
     context.issue_detectors_config.detectors = []
+    # A thread for each packet that measures the memory of its worker every second.
+    context.memory_usage_poll_interval_s = None
     # The watchdog knows more about a run that has stalled.
     context.execution_no_progress_timeout_s = -1
     context.max_consecutive_actor_init_deaths = ACTOR_INIT_DEATHS

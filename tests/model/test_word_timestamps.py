@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightscribe.model.words import TokenTimes, VadTimes, WordReader, turn_ends_s
+from nightscribe.model.word_timestamps import TokenTimes, VadTimes, WordReader, turn_ends_s
 from nightscribe.records import Word
 
 PAD, END = 3, 0
