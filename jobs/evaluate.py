@@ -1,7 +1,7 @@
 """`nightscribe evaluate RUN`: score a run against reference transcripts; `texts=` judges speech."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omegaconf import MISSING
 
@@ -11,6 +11,7 @@ from nightscribe.jobs.shell.score_tables import score_tables
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import check_options, group, option
 from nightscribe.reading.evaluation import (
+    empty_transcripts,
     evaluate,
     files_to_evaluate,
     rows,
@@ -19,6 +20,8 @@ from nightscribe.reading.evaluation import (
 )
 from nightscribe.reading.references import References, read_references
 from nightscribe.reading.run_status import read_status, throughput_of
+from nightscribe.reading.speaker_evaluation import SpeakerEvaluation, evaluate_speakers
+from nightscribe.reading.speaker_references import read_rttm
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.result_tables import (
     open_run,
@@ -26,19 +29,26 @@ from nightscribe.storage.result_tables import (
     read_failures,
     read_transcripts,
 )
+from nightscribe.storage.store import Store
 
 MAX_NAMES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
-    """Score the transcripts of a run against references: word, character and translation errors."""
+    """Score a run against references: errors of words, characters, translations and speakers."""
 
     run: str = option(MISSING, "output of a run: a folder or s3://")
     reference: str | None = option(
         None,
-        "manifest with a column text or words, or a data set on the hub (ORGANISATION/NAME); "
-        "unset: the manifest that was transcribed",
+        "manifest with a column text, words or speaker_spans, or a data set on the hub "
+        "(ORGANISATION/NAME); unset: the manifest that was transcribed",
+    )
+    rttm: str | None = option(
+        None, "RTTM file of who speaks when, or a folder of them; recordings by name without suffix"
+    )
+    collar_s: float = option(
+        0.0, "seconds around each boundary of a reference that DER and JER leave out", minimum=0
     )
     split: str | None = option(None, "split of a data set on the hub; unset: all of it")
     language: str = option("en", "language of recordings whose manifest names none")
@@ -56,22 +66,42 @@ class EvaluateConfig:
 def evaluate_run(config: EvaluateConfig) -> int:
     store = open_run(config.run, config.s3)
     references = read_references(config.reference, config.split, config.s3)
+    if config.rttm is not None:
+        references = replace(references, spoken_by_name=read_rttm(config.rttm, config.s3))
     pairs = files_to_evaluate(
         read_transcripts(store), read_failures(store), references, config.language
     )
     compared = list(pairs)
-    if not compared:
-        raise ValueError(_nothing_to_score(config, next(published_uris(store), None)))
-    evaluation = evaluate(compared, config.translated, throughput_of(read_status(store)))
+    speakers = _speakers(store, references, config)
+    if not compared and not speakers.scores:
+        raise ValueError(_nothing_to_score(config, speakers, next(published_uris(store), None)))
+    throughput = throughput_of(read_status(store))
+    evaluation = evaluate(compared, config.translated, throughput, speakers)
     write_evaluation(store, evaluation)
     terminal = console()
     for table in score_tables(
         totals(evaluation), rows(evaluation), config.num_worst, config.num_confusions
     ):
         terminal.print(table)
-    for sentence in _unused(references, references.not_used(one.reference for one in compared)):
+    unused = references.not_used(one.reference for one in compared)
+    for sentence in (*_unused(references, unused), *_not_told_apart(speakers)):
         terminal.print(sentence, soft_wrap=True)
     return 0
+
+
+def _speakers(store: Store, references: References, config: EvaluateConfig) -> SpeakerEvaluation:
+    failed = empty_transcripts(read_failures(store), references.num_channels())
+    return evaluate_speakers(
+        read_transcripts(store), failed, references, config.language, config.collar_s
+    )
+
+
+def _not_told_apart(speakers: SpeakerEvaluation) -> Iterator[str]:
+    if speakers.num_not_told_apart:
+        yield (
+            f"recordings whose speakers this run did not tell apart (speakers=on does): "
+            f"{speakers.num_not_told_apart:,}"
+        )
 
 
 def _unused(references: References, names: Sequence[str]) -> Iterator[str]:
@@ -83,7 +113,11 @@ def _unused(references: References, names: Sequence[str]) -> Iterator[str]:
         yield f"rows without a text or words: {references.num_without_text:,}"
 
 
-def _nothing_to_score(config: EvaluateConfig, uri: str | None) -> str:
+def _nothing_to_score(config: EvaluateConfig, speakers: SpeakerEvaluation, uri: str | None) -> str:
+    if speakers.num_not_told_apart:
+        return f"{config.run} did not tell speakers apart: transcribe with speakers=on"
+    if config.rttm is not None:
+        return f"{config.rttm} names no recording of {config.run}, such as {uri}"
     if config.reference is None:
         return f"{config.run} has no references; give reference=MANIFEST with columns uri and text"
     return f"{config.reference} has no reference for any recording of {config.run}, such as {uri}"

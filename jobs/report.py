@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from nightscribe.storage.result_tables import open_run, read_failures, read_tran
 from nightscribe.storage.run import stored_run
 from nightscribe.storage.scratch import ScratchConfig, fetched
 from nightscribe.storage.store import Store
+from nightscribe.storage.voices import cast_names, named
 
 REPORT_KEY = "_run/report.html"
 CHART_KEY = "_run/throughput.svg"
@@ -69,7 +71,8 @@ def report(config: ReportConfig) -> int:
 def _report(store: Store, config: ReportConfig) -> Report:
     run = stored_run(store)
     rates = read_word_error_rates(store)
-    summary = summarize_run(read_transcripts(store), read_failures(store), rates, config.max_pages)
+    transcripts = map(partial(named, names=cast_names(store)), read_transcripts(store))
+    summary = summarize_run(transcripts, read_failures(store), rates, config.max_pages)
     if not summary.num_recordings:
         raise ValueError(f"{config.run}: no recording is finished yet")
     return build_report(

@@ -90,11 +90,14 @@ class Recording:
     prompt: str | None = None  # text that the model gets ahead of it
     prompt_audio: str | None = None  # audio file that is encoded ahead of it
     terms: tuple[str, ...] = ()  # names and rare words that decoding prefers in it
+    num_speakers: int | None = None  # where the manifest has it
     extra: str | None = None  # other columns of the manifest, as JSON
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 0:
             raise ValueError(f"{self.uri}: channels count from 0, got channel {self.channel}")
+        if self.num_speakers is not None and self.num_speakers < 1:
+            raise ValueError(f"{self.uri}: num_speakers must be 1 or more, got {self.num_speakers}")
         if not 0 <= self.start_s < (float("inf") if self.end_s is None else self.end_s):
             raise ValueError(
                 f"{self.uri}: start is {self.start_s:g} and end is {self.end_s}; expected "

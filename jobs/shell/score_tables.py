@@ -17,13 +17,25 @@ def score_tables(
     num_confusions: int,
 ) -> Iterator[Table]:
     """What people see of an evaluation."""
-    yield _rates_table(total)
+    if total["normalised"]["reference_words"]:
+        yield _rates_table(total)
     yield _facts_table(total)
-    worst = [row for row in by_recording if row.get("reference_words") is not None]
-    yield _worst_table(worst[:num_worst])
+    if total["speakers"]:
+        yield _speakers_table(total["speakers"])
+    yield from _worst_tables(by_recording, num_worst)
     for title in ("substitutions", "deletions", "insertions"):
         if total[title]:
             yield _words_table(title, total[title][:num_confusions])
+
+
+def _worst_tables(by_recording: Sequence[dict[str, Any]], num_worst: int) -> Iterator[Table]:
+    worst = [row for row in by_recording if row.get("reference_words") is not None]
+    if worst:
+        yield _worst_table(worst[:num_worst])
+    spoken = [row for row in by_recording if row.get("diarization_error_rate") is not None]
+    spoken.sort(key=lambda row: -row["diarization_error_rate"])
+    if spoken:
+        yield _worst_speakers_table(spoken[:num_worst])
 
 
 def _rates_table(total: dict[str, Any]) -> Table:
@@ -57,6 +69,34 @@ def _facts_table(total: dict[str, Any]) -> Table:
         table.add_row("error of word starts", f"{median_s:.3f} s (median), {p90_s:.3f} s (p90)")
         late_s, num_words = total["start_shift_median_s"], total["num_timed_words"]
         table.add_row("", f"shifted by {late_s:+.3f} s (median), {num_words:,} correct words")
+    return table
+
+
+def _speakers_table(total: dict[str, Any]) -> Table:
+    table = Table("speakers", "DER", "missed", "false alarm", "confused", "JER", "cpWER", "tcpWER")
+    seconds = [total[name] for name in ("missed_s", "false_alarm_s", "confused_s")]
+    table.add_row(
+        f"{total['num_rightly_counted']} of {total['num_recordings']} counts right",
+        _percent(total["diarization_error_rate"]),
+        *(
+            _percent(one_s / total["reference_s"] if total["reference_s"] else None)
+            for one_s in seconds
+        ),
+        _percent(total["jaccard_error_rate"]),
+        _percent(total["cp_word_error_rate"]),
+        _percent(total["tcp_word_error_rate"]),
+    )
+    return table
+
+
+def _worst_speakers_table(worst: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        Column("most errors of speakers", overflow="fold"), "DER", "cpWER", "speakers", "found"
+    )
+    for row in worst:
+        rates = (row["diarization_error_rate"], row["cp_word_error_rate"])
+        counts = (row["num_speakers"], row["num_speakers_found"])
+        table.add_row(row["uri"], *map(_percent, rates), *map(str, counts))
     return table
 
 

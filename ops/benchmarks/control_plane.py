@@ -35,7 +35,7 @@ from nightscribe.cluster.ray_session import connected
 from nightscribe.publishing import MAX_RECORDINGS_PER_FILE, Publisher
 from nightscribe.storage import parts
 from nightscribe.storage.locations import S3Config, open_store
-from nightscribe.storage.result_tables import TRANSCRIPTS_FOLDER
+from nightscribe.storage.result_tables import FAILURES_FOLDER, TRANSCRIPTS_FOLDER
 from nightscribe.storage.run import begin, index_plan, write_plan
 from nightscribe.storage.schema import PARTS_SCHEMA, TRANSCRIPTS_SCHEMA
 from nightscribe.storage.store import Store
@@ -46,6 +46,7 @@ from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.s3_server import S3Server
 
 SKIPPED_SHARE = 0.2
+WORK_FOLDERS = (parts.FOLDER, TRANSCRIPTS_FOLDER, FAILURES_FOLDER, "voices")
 SHARDS_IN_A_MERGED_PART = 32_768
 
 
@@ -149,9 +150,22 @@ def requests(
             progress = run(folder, recordings, answer_s, _ignore, workers(), output=output, s3=s3)
         took_s = time.time() - began_s
         asked = proxy.faults.requests
-    rows = [f"| {kind} | {n} | {n / progress.num_shards:.4f} |" for kind, n in asked.items()]
     head = f"{progress.num_shards} shards of {progress.num_done} recordings in {took_s:.0f} s"
-    return [head, "", "| request | number | a shard |", "|---|---|---|", *sorted(rows)]
+    return [head, "", *_requests_table(asked, progress.num_shards)]
+
+
+def _requests_table(asked: Counter[tuple[str, str]], num_shards: int) -> list[str]:
+    """By kind; those for shards and tables grow with the shards, the others with time."""
+    rows = [
+        "| request | number | a shard | for shards and tables | a shard |",
+        "|---|---|---|---|---|",
+    ]
+    for kind in sorted({kind for kind, _ in asked}):
+        of_kind = {folder: n for (one, folder), n in asked.items() if one == kind}
+        both = sum(of_kind.values()), sum(of_kind.get(folder, 0) for folder in WORK_FOLDERS)
+        cells = " | ".join(f"{n} | {n / num_shards:.4f}" for n in both)
+        rows.append(f"| {kind} | {cells} |")
+    return rows
 
 
 def _ignore(progress: Progress) -> None:
@@ -162,7 +176,8 @@ def _finished(store: Store, names: list[str]) -> None:
     """Tables and parts in the sizes that a run writes, without words."""
     for start in range(0, len(names), MAX_RECORDINGS_PER_FILE):
         some = sorted(names[start : start + MAX_RECORDINGS_PER_FILE])
-        write_table(store, TRANSCRIPTS_FOLDER, _with_nulls(TRANSCRIPTS_SCHEMA, recording_id=some))
+        columns = {"recording_id": some, "revision": [1] * len(some)}
+        write_table(store, TRANSCRIPTS_FOLDER, _with_nulls(TRANSCRIPTS_SCHEMA, **columns))
     for start in range(0, len(names), SHARDS_IN_A_MERGED_PART):
         some = sorted(names[start : start + SHARDS_IN_A_MERGED_PART])
         columns = {"shard_index": [0] * len(some), "is_last": [True] * len(some)}

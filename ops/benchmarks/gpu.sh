@@ -40,10 +40,20 @@ measure() { # MODULE SECONDS
     stage "$1" "$2" "$python" -m "ops.benchmarks.gpu.$1" "$folder" "$sizes" "$device"
 }
 
-measure machine 25
 # The settings of the project would need more packages.
-stage kernel-tests 45 "$python" -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider \
-    -q -rs tests/model/test_on_gpu.py
+pytest_options="-c /dev/null --rootdir . --noconftest -p no:cacheprovider -q -rs"
+some=
+if [ "$device" = cpu ]; then # kernels are interpreted, which is slow
+    export TRITON_INTERPRET=1
+    some="-k joined"
+fi
+
+measure machine 25
+# shellcheck disable=SC2086 # several words each
+stage kernel-tests 45 "$python" -m pytest $pytest_options tests/model/test_on_gpu.py
+# shellcheck disable=SC2086
+stage codec-tests 30 "$python" -m pytest $pytest_options $some \
+    tests/model/test_codec_kernels.py tests/model/test_weight_kernels.py
 measure attention 30
 measure sweep 40
 measure profiles 30
@@ -51,7 +61,7 @@ measure codec 30
 for size in $(echo "$sizes" | tr , ' '); do
     stage "workloads-$size" 70 "$python" -m ops.benchmarks.gpu.workloads "$folder" "$size" "$device"
 done
-measure peers 55
-measure curve 50
+measure peers 50
+measure curve 40
 measure speech 20
 "$python" -m ops.benchmarks.gpu.summary "$folder" "$sizes" "$device"

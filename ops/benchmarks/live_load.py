@@ -86,6 +86,7 @@ async def paced(http: aiohttp.ClientSession, load: Load, seed: int, measured: Me
             sent_s.append(due_s)  # the moment it was due: a late sender counts against the server
             await socket.send_bytes(frames[len(sent_s) % len(frames)])
         receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
         measured.flush_s.append(await flushed(socket, ready["delay_frames"]))
 
 

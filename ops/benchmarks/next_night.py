@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.driver import RunSpec, transcribe
 from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.ray_graph import Stages
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.planning import PlanningConfig, plan

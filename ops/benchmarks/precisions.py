@@ -4,9 +4,11 @@
 
 A pair is `engine.dtype` and `engine.kv_cache_dtype`. Transcribes every recording of a folder, long
 ones in pieces of a minute, with each pair in turn; the first pair is what the others are held
-against. Prints a table of Markdown.
+against. Where the folder says what is spoken (`texts.json`, or words in a file named like the
+recording), also the word error rate. Prints a table of Markdown.
 """
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -31,7 +33,8 @@ NUM_SLOTS = 8
 SUFFIXES = (".opus", ".flac", ".wav", ".mp3")
 HEADER = (
     "| weights | computed in | cache | weights MB | cache KB per slot | tokens alike | clips alike "
-    "| words that differ | processor time |\n|---|---|---|--:|--:|--:|--:|--:|--:|\n"
+    "| words that differ | word errors | processor time |\n"
+    "|---|---|---|--:|--:|--:|--:|--:|--:|--:|\n"
 )
 
 
@@ -44,7 +47,7 @@ class Outcome:
     transcripts: dict[str, ClipTranscript]
     processor_s: float
 
-    def row(self, first: "Outcome") -> str:
+    def row(self, first: "Outcome", references: dict[str, str]) -> str:
         alike = [
             np.mean(self.transcripts[clip_id].tokens_T == plain.tokens_T)
             for clip_id, plain in first.transcripts.items()
@@ -63,9 +66,35 @@ class Outcome:
             f"{np.average(alike, weights=steps):.2%}",
             f"{sum(share == 1 for share in alike)} of {len(alike)}",
             f"{jiwer.wer(*words):.2%}",
+            self._word_errors(references),
             f"{self.processor_s / first.processor_s:.2f}",
         )
         return f"| {' | '.join(cells)} |\n"
+
+    def _word_errors(self, references: dict[str, str]) -> str:
+        """Of whole recordings, their pieces joined."""
+        spoken = {name: "" for name in references}
+        for clip_id in sorted(self.transcripts, key=_name_and_piece):
+            name, _ = _name_and_piece(clip_id)
+            if name in spoken:
+                spoken[name] += f" {_text(self.transcripts[clip_id])}"
+        return f"{jiwer.wer(list(references.values()), list(spoken.values())):.2%}"
+
+
+def references_of(folder: Path) -> dict[str, str]:
+    """What is spoken in the recordings of a folder, by the name of the file."""
+    texts = folder / "texts.json"
+    references: dict[str, str] = json.loads(texts.read_text()) if texts.exists() else {}
+    for path in folder.iterdir():
+        words = path.with_suffix(".json")
+        if path.suffix in SUFFIXES and words.exists():
+            references[path.name] = " ".join(one["text"] for one in json.loads(words.read_text()))
+    return references
+
+
+def _name_and_piece(clip_id: str) -> tuple[str, int]:
+    name, _, piece = clip_id.rpartition(" ")
+    return name, int(piece)
 
 
 def measure(checkpoint: str, pair: str, clips: list[Clip]) -> Outcome:
@@ -103,11 +132,11 @@ def main(checkpoint: str, folder: str, *pairs: str) -> None:
     clips = list(clips_of(Path(folder), rate_hz))
     sound_s = sum(len(clip.samples_N) for clip in clips) / rate_hz
     sys.stdout.write(f"{len(clips)} clips, {sound_s:.0f} s, torch {torch.__version__}\n\n{HEADER}")
-    first = None
+    first, references = None, references_of(Path(folder))
     for pair in pairs:
         outcome = measure(checkpoint, pair, clips)
         first = first or outcome
-        sys.stdout.write(outcome.row(first))
+        sys.stdout.write(outcome.row(first, references))
         sys.stdout.flush()
 
 

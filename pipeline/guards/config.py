@@ -29,6 +29,13 @@ class GuardsConfig:
     min_empty_speech_s: float = option(
         1.0, "a transcript without words is a stall if it has this much speech"
     )
+    min_heard_speech: float = option(
+        0.1,
+        "a stall counts only where a network hears speech in this share of ten seconds, so that "
+        "loud music is not transcribed again; 0: no network is asked",
+        minimum=0,
+        maximum=1,
+    )
     hole_s: float = option(
         1.0, "speech without a word counts as uncovered if it is at least this long", above=0
     )

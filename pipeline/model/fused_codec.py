@@ -68,9 +68,8 @@ class FusedMimi:
         mimi, positions_B = self._mimi, state.cache.next_positions_B
         pasts_RF, starts_R = take_pasts(state.pasts_BF, positions_B, sources_R, fresh_R)
         new_RF = torch.empty_like(pasts_RF)
-        pasts = list(
-            zip(views_of(pasts_RF, state.past_shapes), views_of(new_RF, state.past_shapes))
-        )
+        views = views_of(pasts_RF, state.past_shapes), views_of(new_RF, state.past_shapes)
+        pasts = list(zip(*views, strict=True))
         x_RDT = self._seanet(samples_RN[:, None], pasts)
         x_RTD = self._transformer.extend(x_RDT.mT, state, (sources_R, targets_R, starts_R))
         padded_RDT = join_past(x_RTD.mT, None, *pasts[-1], fresh_R, 1.0, False)

@@ -1,4 +1,4 @@
-"""Triton kernels for products with quantized weights: numbers are widened in registers, tile by tile.
+"""Triton kernels for products with quantized weights, which are widened tile by tile in registers.
 
 No matrix is ever widened in memory. Needs Triton, which comes with torch for NVIDIA GPUs.
 
@@ -67,7 +67,7 @@ def int8_linear_kernel(
 def int4_linear(
     x_MK: Tensor, codes_NK: Tensor, scales_zeros_GN2: Tensor, num_columns: int
 ) -> Tensor:
-    """The product with a matrix in 4 bits, two columns a byte, a scale and a zero for each group."""
+    """The product with a matrix in 4 bits: two columns a byte, a scale and a zero a group."""
     num_rows, height = len(x_MK), len(codes_NK)
     y_MN, rows = x_MK.new_empty(num_rows, height), _rows_of_program(num_rows)
     int4_linear_kernel[(triton.cdiv(num_rows, rows), triton.cdiv(height, MATRIX_ROWS))](

@@ -15,6 +15,12 @@ import pyarrow as pa
 from nightscribe.reading.export import conversations
 from nightscribe.reading.references import FileKey, Reference, References, file_key
 from nightscribe.reading.run_status import SCORES_KEY, TOTALS_KEY, RunThroughput
+from nightscribe.reading.speaker_evaluation import (
+    SpeakerEvaluation,
+    SpeakerScore,
+    speaker_columns,
+    speaker_totals,
+)
 from nightscribe.records import Failure, Recording, Transcript
 from nightscribe.scoring.bleu import BleuScore, score_bleu
 from nightscribe.scoring.leaderboard import LeaderboardScore, score_leaderboard
@@ -59,6 +65,7 @@ class Evaluation:
     translation: BleuScore | None
     times: TimeErrors | None
     throughput: RunThroughput
+    speakers: SpeakerEvaluation
 
     @property
     def duration_s(self) -> float:
@@ -73,12 +80,7 @@ def files_to_evaluate(
 ) -> Iterator[EvaluatedFile]:
     """Every file or channel with a reference; the hypothesis of a failed one is empty."""
     num_channels = references.num_channels()
-    failed = (
-        empty
-        for failure in failures
-        if failure.shard is None  # a recording with a failed shard has a transcript
-        for empty in _empty_transcripts(failure.recording, num_channels)
-    )
+    failed = empty_transcripts(failures, num_channels)
     for channels in conversations(chain(transcripts, failed)):
         yield from _with_reference(channels, references, default_language)
 
@@ -87,9 +89,11 @@ def evaluate(
     files: Sequence[EvaluatedFile],
     translated_domains: Sequence[str],
     throughput: RunThroughput | None = None,
+    speakers: SpeakerEvaluation | None = None,
 ) -> Evaluation:
     """WER, CER and word times by language; BLEU alone for translated domains."""
-    if not files:
+    speakers = speakers or SpeakerEvaluation()
+    if not files and not speakers.scores:
         raise ValueError("no recording has a reference: nothing to evaluate")
     translated = [one.pair for one in files if one.domain in translated_domains]
     transcribed = [one for one in files if one.domain not in translated_domains]
@@ -107,6 +111,19 @@ def evaluate(
         translation=score_bleu(translated) if translated else None,
         times=time_errors([shift_s for one in transcribed for shift_s in one.shifts_s]),
         throughput=throughput or RunThroughput(),
+        speakers=speakers,
+    )
+
+
+def empty_transcripts(
+    failures: Iterable[Failure], num_channels: Mapping[FileKey, int]
+) -> Iterator[Transcript]:
+    """Transcripts without a word for the recordings that failed."""
+    return (
+        empty
+        for failure in failures
+        if failure.shard is None  # a recording with a failed shard has a transcript
+        for empty in _empty_transcripts(failure.recording, num_channels)
     )
 
 
@@ -177,13 +194,18 @@ def write_evaluation(store: Store, evaluation: Evaluation) -> None:
 
 
 def rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row for each file, highest WER first; translations, which have none, last."""
+    """One row for each file, highest WER first; those that have none last."""
     files = {one.pair.recording_id: one for one in evaluation.files}
     raw = {score.pair.recording_id: score for score in evaluation.raw.pairs}
     worst = evaluation.normalised.worst(len(files))
     scored = [_row(score, raw[score.pair.recording_id]) for score in worst]
     translated = [{"recording_id": name} for name in files.keys() - raw.keys()]
-    return [row | _about(files[row["recording_id"]]) for row in scored + translated]
+    spoken = {one.recording.source_id: one for one in evaluation.speakers.scores}
+    with_text = [
+        row | _about(files[row["recording_id"]]) | speaker_columns(spoken.get(row["recording_id"]))
+        for row in scored + translated
+    ]
+    return with_text + [_only_speakers(spoken[name]) for name in spoken.keys() - files.keys()]
 
 
 def totals(evaluation: Evaluation) -> dict[str, Any]:
@@ -208,6 +230,7 @@ def totals(evaluation: Evaluation) -> dict[str, Any]:
         "substitutions": _most_frequent(confusions.substitutions),
         "deletions": _most_frequent(confusions.deletions),
         "insertions": _most_frequent(confusions.insertions),
+        "speakers": speaker_totals(evaluation.speakers),
     }
 
 
@@ -237,6 +260,15 @@ def _about(file: EvaluatedFile) -> dict[str, Any]:
         "reference": file.pair.reference,
         "hypothesis": file.pair.hypothesis,
     }
+
+
+def _only_speakers(score: SpeakerScore) -> dict[str, Any]:
+    return {
+        "recording_id": score.recording.source_id,
+        "word_error_rate": None,
+        "uri": score.recording.uri,
+        "duration_s": score.duration_s,
+    } | speaker_columns(score)
 
 
 def _rates(score: CorpusScore) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi, errors, hf_hub_download
 
+from nightscribe.reading.speaker_references import SpokenReference, spoken_reference
 from nightscribe.records import Recording, Word
+from nightscribe.rendering.annotations import one_token
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.manifests import is_manifest, named_rows, timed_words
 from nightscribe.storage.sources import manifest_rows
@@ -43,6 +45,19 @@ class References:
     by_key: Mapping[Key, Reference] = field(default_factory=dict)
     by_name: Mapping[str, Reference] = field(default_factory=dict)
     num_without_text: int = 0  # rows that have neither text nor words
+    spoken_by_key: Mapping[Key, SpokenReference] = field(default_factory=dict)
+    spoken_by_name: Mapping[str, SpokenReference] = field(default_factory=dict)
+
+    @property
+    def names_speakers(self) -> bool:
+        return bool(self.spoken_by_key or self.spoken_by_name)
+
+    def spoken_in(self, recording: Recording) -> SpokenReference | None:
+        """Who speaks in this file, all its channels together."""
+        stem = PurePosixPath(recording.path).stem
+        # Fields of RTTM hold no spaces.
+        by_name = self.spoken_by_name.get(stem) or self.spoken_by_name.get(one_token(stem))
+        return by_name or self.spoken_by_key.get(_key(recording, None))
 
     def not_used(self, used: Iterable[Reference]) -> list[str]:
         """The names of files whose reference is none of these."""
@@ -102,17 +117,23 @@ def _key(recording: Recording, channel: int | None) -> Key:
 
 def _of_manifest(source: str, rows: Iterable[Mapping[str, Any]]) -> References:
     by_key: dict[Key, Reference] = {}
+    spoken_by_key: dict[Key, SpokenReference] = {}
     num_without_text = 0
     for row in rows:
         key = row["uri"], row.get("start_s", 0.0), row.get("end_s"), row.get("channel")
         words = row.get("words", ())
+        spoken = spoken_reference(row, words)
+        if spoken is not None:
+            spoken_by_key[key] = spoken
         if "text" in row or words:
             by_key[key] = Reference(row.get("text") or _joined(words), words)
-        else:
+        elif spoken is None:
             num_without_text += 1
-    if num_without_text and not by_key:
-        raise ValueError(f"{source}: no row has a reference; expected a column text or words")
-    return References(by_key=by_key, num_without_text=num_without_text)
+    if num_without_text and not by_key and not spoken_by_key:
+        raise ValueError(
+            f"{source}: no row has a reference; expected a column text, words or speaker_spans"
+        )
+    return References(by_key=by_key, num_without_text=num_without_text, spoken_by_key=spoken_by_key)
 
 
 def _by_name(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Reference]:

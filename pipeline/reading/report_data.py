@@ -208,9 +208,22 @@ def _score_facts(totals: Totals) -> list[Fact]:
     if leaderboard and leaderboard["word_error_rate"] is not None:
         label = "word error rate, as the open ASR leaderboard of 2026, English"
         facts.append(Fact(label, f"{leaderboard['word_error_rate']:.2%}"))
+    facts += _speaker_facts(totals.get("speakers") or {})
     if totals["bleu"] is not None:
         facts.append(Fact("BLEU of translations", f"{totals['bleu']:.2f}"))
     if totals["start_error_median_s"] is not None:
         median_s, p90_s = totals["start_error_median_s"], totals["start_error_p90_s"]
         facts.append(Fact("error of word starts", f"{median_s:.3f} s median, {p90_s:.3f} s p90"))
     return facts
+
+
+def _speaker_facts(totals: Totals) -> Iterator[Fact]:
+    names = {
+        "diarization_error_rate": "diarization error rate",
+        "jaccard_error_rate": "Jaccard error rate",
+        "cp_word_error_rate": "word error rate with speakers (cpWER)",
+        "tcp_word_error_rate": "word error rate with speakers and times (tcpWER)",
+    }
+    for name, label in names.items():
+        if totals.get(name) is not None:
+            yield Fact(label, f"{totals[name]:.2%}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from nightscribe.reading.export import document
-from nightscribe.records import Failure, Finding, Recording, Span, Transcript, Word
+from nightscribe.records import Failure, Finding, Recording, Span, SpeakerSpan, Transcript, Word
 from nightscribe.rendering.document import Document, RenderingConfig, one_line, utterances
 from nightscribe.report.content import EmbeddedAudio, RecordingPage
 
@@ -13,7 +13,7 @@ from nightscribe.report.content import EmbeddedAudio, RecordingPage
 STATUS_ORDER = ("partial", "redecoded", "ok", "empty")
 
 LoadAudio = Callable[[Recording, float], EmbeddedAudio | None]
-Timed = TypeVar("Timed", Word, Finding)
+Timed = TypeVar("Timed", Word, Finding, SpeakerSpan)
 
 
 def page(
@@ -41,6 +41,7 @@ def page(
         language=", ".join(languages) or None,
         speakers=_names(conversation),
         words=tuple(_shifted(word, offset_s) for word in _in_turns(channels, conversation)),
+        speaker_spans=tuple(_shifted(span, offset_s) for span in _speaker_spans(conversation)),
         speech=tuple(Span(a - offset_s, b - offset_s) for a, b in speech),
         findings=tuple(
             _shifted(one, offset_s) for one in sorted(findings, key=lambda one: one.start_s)
@@ -91,6 +92,21 @@ def _names(conversation: Document) -> tuple[str, ...]:
     if not conversation.names_speakers:
         return ()
     return tuple(speaker.name for speaker in conversation.speakers)
+
+
+def _speaker_spans(conversation: Document) -> list[SpeakerSpan]:
+    """Who speaks when; a channel in which nobody was told apart speaks in its utterances."""
+    if not conversation.names_speakers:
+        return []
+    known = {one.name for one in conversation.speakers if one.spans}
+    spans = [
+        SpeakerSpan(one.name, *span) for one in conversation.speakers for span in one.spans
+    ] + [
+        SpeakerSpan(one.speaker, one.start_s, one.end_s)
+        for one in utterances(conversation, RenderingConfig())
+        if one.speaker not in known
+    ]
+    return sorted(spans, key=lambda span: (span.start_s, span.end_s))
 
 
 def _in_turns(channels: Sequence[Transcript], conversation: Document) -> Iterator[Word]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nightscribe.records import Finding, Span, Word
+from nightscribe.records import Finding, Span, SpeakerSpan, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class RecordingPage:
     language: str | None = None
     speakers: tuple[str, ...] = ()  # their names, where there are several
     words: tuple[Word, ...] = ()  # of several speakers by turns, else by start
+    speaker_spans: tuple[SpeakerSpan, ...] = ()  # of these speakers, by start
     speech: tuple[Span, ...] = ()
     findings: tuple[Finding, ...] = ()
     word_error_rate: float | None = None

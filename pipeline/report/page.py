@@ -9,11 +9,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from nightscribe.records import Word
+from nightscribe.records import SpeakerSpan, Word
 from nightscribe.report.charts import line_chart, occupancy_series, throughput_series
 from nightscribe.report.content import RecordingPage, Report
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("speakers.js", "report.js")
 TIME_DECIMALS = 3
 CONFIDENCE_DECIMALS = 3
 
@@ -39,7 +40,7 @@ def render_report(report: Report) -> str:
         pages=[_page_data(page) for page in report.pages],
         audio={page.recording_id: _audio(page) for page in report.pages if page.audio},
         style=Markup((TEMPLATES / "report.css").read_text()),
-        script=Markup((TEMPLATES / "report.js").read_text()),
+        script=Markup("".join((TEMPLATES / name).read_text() for name in SCRIPTS)),
     )
 
 
@@ -76,6 +77,7 @@ def _page_data(page: RecordingPage) -> dict[str, Any]:
         "confidence": page.confidence,
         "speakers": page.speakers,
         "words": [_word_data(word, page.speakers) for word in page.words],
+        "spans": [_span_data(span, page.speakers) for span in page.speaker_spans],
         "speech": [tuple(span) for span in page.speech],
         "findings": [asdict(finding) for finding in page.findings],
         "peaks": page.audio.peaks if page.audio else [],
@@ -86,6 +88,11 @@ def _word_data(word: Word, speakers: Sequence[str]) -> list[Any]:
     times = round(word.start_s, TIME_DECIMALS), round(word.end_s, TIME_DECIMALS)
     data = [word.text, *times, round(word.confidence, CONFIDENCE_DECIMALS)]
     return [*data, speakers.index(word.speaker)] if word.speaker in speakers else data
+
+
+def _span_data(span: SpeakerSpan, speakers: Sequence[str]) -> list[Any]:
+    times = round(span.start_s, TIME_DECIMALS), round(span.end_s, TIME_DECIMALS)
+    return [speakers.index(span.speaker), *times]
 
 
 def _audio(page: RecordingPage) -> str:

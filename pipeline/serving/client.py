@@ -75,6 +75,7 @@ class LiveClient:
     rtf: float | None = None  # how much faster than real time; None: as the blocks come
     facts: ServerFacts = field(default_factory=ServerFacts)
     _duration_s: float = inf  # of the audio, once all of it was sent
+    _failure: Exception | None = None  # of the audio
 
     async def transcribe(self, blocks: AsyncIterable[np.ndarray]) -> AsyncIterator[LiveEvent]:
         """Send int16 blocks; yield events until the last word is known."""
@@ -102,8 +103,8 @@ class LiveClient:
                 if event is not None:
                     yield event
         except LiveError:
-            if sending.done():  # the session ended because our own audio did, with an error
-                sending.result()
+            if self._failure is not None:  # our own audio ended, and so the session
+                raise self._failure from None
             raise
         finally:
             sending.cancel()
@@ -135,9 +136,9 @@ class LiveClient:
     ) -> None:
         try:
             await self._send(socket, blocks)
-        except Exception:
+        except Exception as error:
+            self._failure = error
             await socket.close()
-            raise
 
     async def _send(
         self, socket: aiohttp.ClientWebSocketResponse, blocks: AsyncIterable[np.ndarray]

@@ -15,6 +15,7 @@ from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.checkpoints.open import open_model
+from nightscribe.model.config import SpeechToTextConfig
 from nightscribe.model.device import device_of
 from nightscribe.model.prompting import SpeechProcessor
 from nightscribe.serving import kyutai, realtime, speech_routes, transcriptions
@@ -54,6 +55,20 @@ class ServerSettings:
     speech: SpeechSettings | None = None  # a model that speaks, beside
 
 
+def _engine_client(
+    settings: ServerSettings, config: SpeechToTextConfig, metrics: Metrics
+) -> EngineClient:
+    return EngineClient(
+        settings.model,
+        live_engine(settings.engine),
+        frame_samples=config.mimi.frame_samples,
+        num_heads=config.language_model.num_vad_heads,
+        ring_frames=max(2, round(settings.serving.buffer_s * config.mimi.frame_rate_hz)),
+        file_share=settings.serving.file_slots,
+        metrics=metrics,
+    )
+
+
 async def start_backend(settings: ServerSettings) -> Backend:
     """Load the model in a process of its own; returns when it is ready."""
     checkpoint = open_model(settings.model)
@@ -63,17 +78,8 @@ async def start_backend(settings: ServerSettings) -> Backend:
         domains=settings.model.domains,
         default_domain=settings.model.domain,
     )
-    metrics, mimi = Metrics(), checkpoint.config.mimi
-    engine = EngineClient(
-        settings.model,
-        live_engine(settings.engine),
-        frame_samples=mimi.frame_samples,
-        num_heads=checkpoint.config.language_model.num_vad_heads,
-        ring_frames=max(2, round(settings.serving.buffer_s * mimi.frame_rate_hz)),
-        file_share=settings.serving.file_slots,
-        metrics=metrics,
-    )
-    access = Access(settings.serving)
+    metrics = Metrics()
+    engine = _engine_client(settings, checkpoint.config, metrics)
     files = Files(
         settings.serving,
         settings.decode,
@@ -91,7 +97,7 @@ async def start_backend(settings: ServerSettings) -> Backend:
         engine=engine,
         processor=processor,
         files=files,
-        access=access,
+        access=Access(settings.serving),
         metrics=metrics,
         model_name=settings.model.name,
         speech=speech,

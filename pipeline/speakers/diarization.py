@@ -43,13 +43,20 @@ def add_speakers(transcript: Transcript, config: SpeakersConfig) -> Transcript:
     """The transcript with its speakers, and without the voices that they were found by."""
     if not config.is_on:
         return transcript
-    found = diarize(transcript.voices, config)
+    found = diarize(transcript.voices, _bounded(config, transcript.recording.num_speakers))
     words = with_speakers(transcript.words, found.spans)
     speakers = tuple(
         replace(one, vector=found.vectors[one.name].astype(np.float32).tobytes())
         for one in speakers_of(words, found.spans)
     )
     return replace(transcript, voices=(), words=words, speakers=speakers, speaker_spans=found.spans)
+
+
+def _bounded(config: SpeakersConfig, num_speakers: int | None) -> SpeakersConfig:
+    """What the manifest says about one recording counts before the bounds of the run."""
+    if num_speakers is None:
+        return config
+    return replace(config, min=num_speakers, max=num_speakers)
 
 
 def diarize(voices: Sequence[Voice], config: SpeakersConfig) -> Diarization:

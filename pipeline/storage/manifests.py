@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from nightscribe.records import Word
+from nightscribe.records import SpeakerSpan, Word
 from nightscribe.storage.tables import open_table
 
 # Lists in manifests of texts.
@@ -28,6 +28,8 @@ COLUMNS = {
     "domain": ("domain",),
     "text": ("text", "reference"),
     "words": ("words",),
+    "speaker_spans": ("speaker_spans",),
+    "num_speakers": ("num_speakers",),
     "cuts_s": ("cuts_s", "cuts"),
     "prompt": ("prompt",),
     "prompt_audio": ("prompt_audio",),
@@ -36,7 +38,7 @@ COLUMNS = {
     "version": ("version",),
 }
 SECONDS = ("start_s", "end_s", "expected_s")
-WHOLE_NUMBERS = ("channel", "size_bytes")
+WHOLE_NUMBERS = ("channel", "size_bytes", "num_speakers")
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +123,10 @@ def _check_span(row: Mapping[str, Any], where: str) -> None:
 
 
 def timed_words(value: Any, where: str) -> tuple[Word, ...]:
-    """Words of a cell: a list, or JSON of one, of {text, start_s, end_s} in seconds of the file."""
+    """Words of a cell: a list, or JSON of one, of {text, start_s, end_s} in seconds of the file.
+
+    A word may have a speaker.
+    """
     try:
         listed = json.loads(value) if isinstance(value, str) else value
         return tuple(_word(one) for one in listed)
@@ -135,16 +140,34 @@ def _word(one: Mapping[str, Any]) -> Word:
     text = one["text"] if "text" in one else one["word"]
     start_s = float(one["start_s"] if "start_s" in one else one["start"])
     end_s = one.get("end_s", one.get("end"))
-    return Word(str(text), start_s, start_s if end_s is None else float(end_s), 1.0)
+    speaker = one.get("speaker")
+    return Word(
+        str(text),
+        start_s,
+        start_s if end_s is None else float(end_s),
+        1.0,
+        None if speaker is None else str(speaker),
+    )
+
+
+def _speaker_spans(value: Any, where: str) -> tuple[SpeakerSpan, ...]:
+    """A list, or JSON of one, of {speaker, start_s, end_s} in seconds of the file."""
+    try:
+        listed = json.loads(value) if isinstance(value, str) else value
+        return tuple(
+            SpeakerSpan(str(one["speaker"]), float(one["start_s"]), float(one["end_s"]))
+            for one in listed
+        )
+    except (TypeError, KeyError, ValueError):
+        raise ValueError(
+            f"{where}: speaker_spans is {value!r:.60}, expected a list of "
+            "{speaker, start_s, end_s}"
+        ) from None
 
 
 def _value(name: str, value: Any, where: str) -> Any:
-    if name == "words":
-        return timed_words(value, where)
-    if name == "cuts_s":
-        return _cuts(value, where)
-    if name == "terms":
-        return _terms(value, where)
+    if name in CELLS:
+        return CELLS[name](value, where)
     kind: Callable[[Any], Any] = (
         _seconds if name in SECONDS else _whole if name in WHOLE_NUMBERS else str
     )
@@ -245,6 +268,13 @@ def _is_small(kind: pa.DataType) -> bool:
 
 
 _OUR_NAME = {other: name for name, others in COLUMNS.items() for other in others}
+
+CELLS: dict[str, Callable[[Any, str], Any]] = {
+    "words": timed_words,
+    "speaker_spans": _speaker_spans,
+    "cuts_s": _cuts,
+    "terms": _terms,
+}
 
 READERS: dict[str, Callable[[BinaryIO], Iterator[Any]]] = {
     ".csv": _csv_rows,

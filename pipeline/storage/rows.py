@@ -33,8 +33,9 @@ def recording_row(recording: Recording) -> Row:
 
 
 def recording_of(row: Mapping[str, Any]) -> Recording:
-    given = {name: row[column] for name, column in _COLUMN_OF.items()}
-    lists = {name: tuple(row[name]) for name in ("cuts_s", "terms")}
+    # Tables of earlier versions lack the newest columns, all of which may be empty.
+    given = {name: row[column] for name, column in _COLUMN_OF.items() if column in row}
+    lists = {name: tuple(row.get(name) or ()) for name in ("cuts_s", "terms")}
     return Recording(**given | lists)
 
 

@@ -48,6 +48,7 @@ RECORDING: Columns = {
     "prompt": (pa.string(), "text that the model got ahead of it"),
     "prompt_audio": (pa.string(), "audio file that was encoded ahead of it"),
     "terms": (pa.list_(pa.string()), "names and rare words that decoding preferred in it"),
+    "num_speakers": (pa.int32(), "number of its speakers by the manifest"),
     "extra": (pa.string(), "other columns of the manifest, as JSON"),
     "revision": (pa.int32(), "generation that asked for it; the highest of a place is the newest"),
 }

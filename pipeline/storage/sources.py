@@ -107,8 +107,10 @@ def manifest_rows(source: str, s3: S3Config) -> Iterator[dict[str, Any]]:
 
 def _of_manifest(source: str, s3: S3Config) -> Iterator[Recording]:
     rows = manifest_rows(source, s3)
-    # The times of reference words are only for scoring.
-    planned = ({name: row[name] for name in row if name != "words"} for row in rows)
+    # Who really spoke when is only for scoring.
+    planned = (
+        {name: row[name] for name in row if name not in ("words", "speaker_spans")} for row in rows
+    )
     yield from in_parallel(lambda row: _of_row(row, s3), planned)
 
 

@@ -111,6 +111,9 @@ def _examples(path: Path) -> Iterator[Example]:
             continue
         try:
             yield Example.parse(json.loads(line), path.parent)
+        except json.JSONDecodeError:
+            sentence = "this is not JSON; a manifest has one example a line, as JSON"
+            raise ValueError(f"{path}, line {number}: {sentence}") from None
         except KeyError as error:
             raise ValueError(f"{path}, line {number}: the key {error} is missing") from None
         except (TypeError, ValueError, AttributeError) as error:

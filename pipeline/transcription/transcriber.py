@@ -19,6 +19,7 @@ from nightscribe.engine.loop import Engine, EngineStats, step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream, StreamOutput
 from nightscribe.guards.config import GuardsConfig
+from nightscribe.guards.heard_speech import confirmed_speech
 from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.guards.stall_retry import RetryResult, retry_stalls
 from nightscribe.model.checkpoints.model_config import ModelConfig
@@ -31,6 +32,7 @@ from nightscribe.model.term_bias import MAX_EDGES, TermTrie
 from nightscribe.model.terms_config import Terms
 from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.records import Voice, Word
+from nightscribe.speakers.activity_network import load_hearing
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.voices import load_listener
 from nightscribe.transcription.clips import Clip, ClipTranscript, PaddedSamples
@@ -186,7 +188,10 @@ class Transcriber:
     ) -> ClipTranscript | None:
         """The final transcript of a clip; None if another pass over it was queued."""
         ended: Pass = output.stream.stream_id
-        result = ended.request.advance(self._read(ended.clip, output), self._retry_stalls)
+        transcript = self._read(ended.clip, output)
+        if ended.request.retries is None:
+            transcript = self._with_confirmed_speech(transcript, ended.clip)
+        result = ended.request.advance(transcript, self._retry_stalls)
         if isinstance(result, ClipTranscript):
             return result
         source.retry(Pass(ended.request, result))
@@ -212,6 +217,21 @@ class Transcriber:
             return clip
         rate_hz = self._adapter.sample_rate_hz
         return replace(clip, speech=speech_spans(clip.samples_N, rate_hz, self._guards))
+
+    def _with_confirmed_speech(self, transcript: ClipTranscript, clip: Clip) -> ClipTranscript:
+        """Without the music and noise that is as loud as speech, where no words are."""
+        if self._guards is None or not self._guards.min_heard_speech:
+            return transcript
+        rate_hz = self._adapter.sample_rate_hz
+        speech = confirmed_speech(
+            clip.samples_N,
+            rate_hz,
+            transcript.words,
+            transcript.speech,
+            self._guards,
+            load_hearing(rate_hz),
+        )
+        return replace(transcript, speech=speech)
 
     def _retry_stalls(self, first_pass: ClipTranscript, clip: Clip) -> Retries:
         if self._guards is None:

@@ -2,6 +2,7 @@
 
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
@@ -9,8 +10,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 FAULTS = ("unavailable", "lost_reply", "slow", "reset", "truncated", "short_length")
+# Of an output, in the path of a key or in the prefix of a listing.
+FOLDER = re.compile(r"_run/\w+|transcripts|failures|voices")
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
@@ -23,15 +27,16 @@ class Faults:
     kinds: tuple[str, ...] = FAULTS
     slow_s: float = 0.5
     seen: Counter = field(default_factory=Counter)
-    requests: Counter = field(default_factory=Counter)  # by method, broken or not
+    requests: Counter = field(default_factory=Counter)  # by method and folder, broken or not
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self._lock = threading.Lock()
 
-    def draw(self, method: str) -> str | None:
+    def draw(self, method: str, path: str = "") -> str | None:
+        found = FOLDER.search(path)
         with self._lock:
-            self.requests[method] += 1
+            self.requests[method, found[0] if found else ""] += 1
             if self._random.random() >= self.share:
                 return None
             kind = self._random.choice(self.kinds)
@@ -76,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self._read_body()
-        fault = self.faults.draw(self._kind())
+        fault = self.faults.draw(self._kind(), unquote(self.path))
         if fault == "unavailable":
             return self._reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
         if fault == "slow":

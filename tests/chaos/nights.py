@@ -177,7 +177,7 @@ class Storm:
 
     def _nights(self, name: str) -> Iterator[tuple[Night, Store, Attempt, set[str]]]:
         """The same archive, whatever its name: each night after what happened to it."""
-        random = np.random.default_rng(self.seed)
+        random = np.random.default_rng([self.seed, 1])  # no sound of the archive comes again
         files = store_at(f"{self.attempt.input}/{name}", self.strikes.endpoint)
         archive(files, self.num_recordings, self.seed)
         output = f"{self.attempt.output}/{name}"

@@ -12,12 +12,8 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
 
-from tenacity import retry, stop_after_attempt
-
-# A busy machine is no reason to fail; Ray reads it once.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
-
 from ray.cluster_utils import Cluster
+from tenacity import retry, stop_after_attempt
 
 ROOT = Path(__file__).parent.parent.parent
 # Every process that a cluster starts inherits it, so that those that outlive it are found.

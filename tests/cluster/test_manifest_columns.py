@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.filterwarni
 
 STRENGTH = 8.0
 COLUMNS = {
-    "alice.opus": {"prompt": "set the light"},
+    "alice.opus": {"prompt": "press five"},
     "daniel.opus": {"prompt_audio": str(ROOT / "samples/human-press-five.flac")},
     "bella.opus": {"terms": ["press six", "yankee"]},
     "human-press-six.flac": {},

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from nightscribe.records import SpeakerSpan
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import publish_transcripts
 from tests.reading.runs import publish_archive, transcript
@@ -167,7 +169,9 @@ def test_a_manifest_without_references_is_named(nightscribe, run, tmp_path):
     (tmp_path / "truth.csv").write_text("uri\n/a/talks/two.wav\n")
     code, _, err = nightscribe("evaluate", run, f"reference={tmp_path}/truth.csv")
     assert code == 2
-    assert "truth.csv: no row has a reference; expected a column text or words" in err
+    assert (
+        "truth.csv: no row has a reference; expected a column text, words or speaker_spans" in err
+    )
 
 
 def test_a_run_without_references_is_refused(nightscribe, tmp_path):
@@ -212,3 +216,32 @@ def test_report_follows_no_playlist_to_other_files(nightscribe, tmp_path):
     assert code == 0
     html = (tmp_path / "output/_run/report.html").read_text()
     assert json.loads(re.search(r'id="audio-data">(.*?)</script>', html, re.S)[1]) == {}
+
+
+def test_evaluate_scores_who_speaks(nightscribe, tmp_path):
+    store = open_store(str(tmp_path / "output"), S3Config())
+    told_apart = replace(
+        transcript("/a/talk.wav", "well then"), speaker_spans=(SpeakerSpan("speaker-1", 0.0, 0.8),)
+    )
+    publish_transcripts(store, [told_apart])
+    (tmp_path / "talk.rttm").write_text("SPEAKER talk 1 0.0 1.0 <NA> <NA> Ann <NA> <NA>\n")
+    code, out, _ = nightscribe("evaluate", f"{tmp_path}/output", f"rttm={tmp_path}/talk.rttm")
+    assert code == 0
+    assert "1 of 1 counts right" in out
+    assert "20.00%" in out
+    code, out, _ = nightscribe(
+        "evaluate", f"{tmp_path}/output", f"rttm={tmp_path}/talk.rttm", "collar_s=0.25"
+    )
+    assert "20.00%" not in out
+
+
+def test_rttm_of_other_recordings_is_refused(nightscribe, run, tmp_path):
+    store = open_store(str(tmp_path / "bare"), S3Config())
+    publish_transcripts(store, [transcript("/a/talk.wav", "well then")])
+    (tmp_path / "x.rttm").write_text("SPEAKER other 1 0.0 1.0 <NA> <NA> Ann <NA> <NA>\n")
+    code, _, err = nightscribe("evaluate", f"{tmp_path}/bare", f"rttm={tmp_path}/x.rttm")
+    assert code == 2
+    assert f"x.rttm names no recording of {tmp_path}/bare, such as /a/talk.wav" in err
+    (tmp_path / "x.rttm").write_text("SPEAKER talk 1 0.0 1.0 <NA> <NA> Ann <NA> <NA>\n")
+    code, _, err = nightscribe("evaluate", f"{tmp_path}/bare", f"rttm={tmp_path}/x.rttm")
+    assert (code, "transcribe with speakers=on" in err) == (2, True)

@@ -22,6 +22,14 @@ CONFIG = replace(config_of("toy"), mimi=replace(TOY_MIMI, **WIDE))
 NUM_SLOTS, IDLE = 4, 4
 
 
+@pytest.fixture(scope="module", autouse=True)
+def exact():
+    """A GPU would round convolutions to TF32."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def mimi():
     speech = random_speech(CONFIG, DEVICE, torch.float32)

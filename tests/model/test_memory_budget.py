@@ -81,7 +81,7 @@ def test_every_field_of_the_bill_is_charged():
 
 def test_short_streams_get_more_slots_where_memory_allows():
     one_b, large = PUBLISHED["stt-1b-en_fr"], PUBLISHED["stt-2.6b-en"]
-    slots = [useful_slots(one_b, length_s) for length_s in (None, 600, 60, 10, 1)]
+    slots = [useful_slots(one_b, length_s) for length_s in (None, 600, 40, 10, 1)]
     assert slots == [256, 256, 512, 1024, 1024]
     assert useful_slots(large, 60) == 256 < useful_slots(large, 10)
     engine = EngineConfig(max_stream_s=10)

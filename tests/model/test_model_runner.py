@@ -7,12 +7,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nightscribe.benchmarks.measurements import one_chunk
 from nightscribe.benchmarks.random_weights import config_of, random_speech
 from nightscribe.engine.loop import step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
+from nightscribe.model import mimi, model_runner
+from nightscribe.model.mimi import exact_products, products_in
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.step_runner import StepRunner
+from nightscribe.model.transformer import Transformer
 
 CPU = torch.device("cpu")
 FRAMES = (50, 3, 1, 30, 12)  # the ring of 24 positions wraps twice
@@ -86,3 +90,26 @@ def test_a_moved_slot_remembers_all_that_it_did(kind):
         by_slot = table.transpose(0, 1) if table.dim() == 5 else table  # rings: layers come first
         assert torch.equal(by_slot[1], by_slot[3])
         assert not torch.equal(by_slot[1], by_slot[2])
+
+
+def test_the_codec_s_products_are_rounded_and_never_those_of_its_quantizer(monkeypatch):
+    gpu, seen = torch.device("cuda"), []
+    monkeypatch.setattr(
+        model_runner, "products_in", lambda precision, _: products_in(precision, gpu)
+    )
+    monkeypatch.setattr(mimi, "exact_products", lambda _: exact_products(gpu))
+    for kind, name in ((Transformer, "extend"), (mimi.ResidualCodebooks, "forward")):
+        plain = getattr(kind, name)
+
+        def watched(self, *args, plain=plain):
+            seen.append(torch.get_float32_matmul_precision())
+            return plain(self, *args)
+
+        monkeypatch.setattr(kind, name, watched)
+    for rounds_codec in (False, True):
+        options = model_runner.RunnerOptions(rounds_codec=rounds_codec)
+        model = StepRunner(speech_in(torch.float32), 1, ROUND_STEPS, options)
+        model.encode(one_chunk(model, num_frames=2))
+    # The transformer, then both kinds of codebooks.
+    assert seen == ["highest"] * 3 + ["high", "highest", "highest"]
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
-from nightscribe.jobs.shell.config import configurations
 from nightscribe.jobs.serve import JOB as SERVE
+from nightscribe.jobs.shell.config import configurations
 from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
 
 ROOT = Path(__file__).parent.parent.parent

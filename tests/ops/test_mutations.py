@@ -1,6 +1,7 @@
 """What `ops/mutations` breaks, and what it leaves alone."""
 
 import ast
+import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 def mutations():
     loader = SourceFileLoader("mutations", str(ROOT / "ops/mutations"))
     module = module_from_spec(spec_from_loader("mutations", loader))
+    sys.modules["mutations"] = module  # where dataclasses look for it
     loader.exec_module(module)
     return module
 
@@ -66,3 +68,25 @@ def test_a_break_meets_the_tests_of_its_folder_and_first_those_of_its_own_name(
     assert "tests/storage/test_parts.py" in others
     assert first not in others
     assert mutations._tests_of("jobs/plan.py")[0] == "tests/jobs/test_plan.py"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_inside", "expected"),
+    [
+        (1, False, ("tests/test_b.py::y", "tests/test_a.py", "tests/test_a.py::x")),
+        (2, True, ("tests/test_a.py::x",)),
+        (3, True, ("tests/test_a.py",)),
+        (4, True, ("tests/test_b.py::y", "tests/test_b.py", "tests/test_a.py")),
+        (5, True, ()),
+    ],
+)
+def test_a_break_meets_the_tests_that_execute_its_line(mutations, line, is_inside, expected):
+    lines = {
+        1: [""],  # executed by an import: every test that executes something of the file
+        2: ["tests/test_a.py::x|run"],
+        3: ["tests/test_a.py::x|setup"],  # by a fixture, whose value other tests may use
+        4: ["", "tests/test_b.py::y|run"],  # by a process of some test, too
+    }
+    tests = ("tests/test_b.py", "tests/test_a.py")
+    unbroken = mutations.Unbroken(tests, {"code.py": lines}, wall_s=1.0)
+    assert unbroken.tests_of("code.py", line, line, is_inside) == expected

@@ -7,6 +7,9 @@ from nightscribe.reading.evaluation import evaluate, files_to_evaluate, write_ev
 from nightscribe.reading.references import References
 from nightscribe.reading.report_data import build_report, progress_of, summarize_run
 from nightscribe.reading.run_status import read_status, read_totals, read_word_error_rates
+from nightscribe.reading.speaker_evaluation import evaluate_speakers
+from nightscribe.reading.speaker_references import SpokenReference
+from nightscribe.records import SpeakerSpan
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import read_failures, read_transcripts
 from tests.reading.runs import STALL, call, failure, publish_archive, speak, transcript
@@ -76,6 +79,38 @@ def test_an_evaluation_shows_in_the_report(store):
     pages = {page.name: page for page in content.pages}
     assert pages["/a/talks/two.mp3"].word_error_rate == pytest.approx(0.4)
     assert pages["/a/talks/three.flac"].word_error_rate is None
+
+
+def test_who_speaks_is_on_the_page_in_the_time_of_its_audio():
+    one = transcript("/a.wav", "so we meet again", start_s=10.0, end_s=20.0)
+    one = replace(one, recording=replace(one.recording, start_s=10.0))
+    words = tuple(replace(word, speaker=name) for word, name in zip(one.words, "aabb", strict=True))
+    spans = (SpeakerSpan("a", 10.0, 10.8), SpeakerSpan("b", 10.8, 11.6))
+    summary = summarize_run([replace(one, words=words, speaker_spans=spans)], [], {}, 10)
+    (page,) = build_report("t", "now", summary, {}, {}, None, lambda *_: None).pages
+    assert page.speakers == ("a", "b")
+    assert [(one.speaker, round(one.start_s, 3)) for one in page.speaker_spans] == [
+        ("a", 0.0),
+        ("b", 0.8),
+    ]
+
+
+def test_channels_that_nobody_told_apart_speak_in_their_utterances():
+    summary = summarize_run(call(), [], {}, 10)
+    (page,) = build_report("t", "now", summary, {}, {}, None, lambda *_: None).pages
+    assert {one.speaker for one in page.speaker_spans} == set(page.speakers)
+    first = min(word.start_s for word in page.words)
+    assert page.speaker_spans[0].start_s == first
+
+
+def test_scores_of_speakers_show_in_the_report(store):
+    spoken = References(spoken_by_name={"7": SpokenReference((SpeakerSpan("Ann", 0.0, 1.6),))})
+    files = list(files_to_evaluate(read_transcripts(store), [], References(), "en"))
+    speakers = evaluate_speakers(read_transcripts(store), [], spoken, "en")
+    write_evaluation(store, evaluate(files, [], speakers=speakers))
+    facts = by_name(report(store).evaluation.facts, "value")
+    assert facts["diarization error rate"] == "75.00%"  # the other channel, 1.2 s
+    assert "word error rate with speakers (cpWER)" not in facts
 
 
 def test_times_on_a_page_count_from_where_the_recording_starts():

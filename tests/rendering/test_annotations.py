@@ -3,6 +3,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
+import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,45 @@ def test_eaf_holds_every_word_of_every_speaker():
     assert [row[3] for row in found if row[0] == "speaker-1 words"] == ["good", "day", "well"]
     ids = [one.get("ANNOTATION_ID") for one in tree.iter("ALIGNABLE_ANNOTATION")]
     assert len(ids) == len(set(ids)) == 7
+
+
+def test_voice_tags_are_read_by_a_parser_that_others_wrote():
+    captions = webvtt.from_string(render(TALK, "vtt")).captions
+    spoken = [(one.voice, one.text) for one in captions]
+    assert [who for who, _ in spoken] == ["speaker-1", "speaker-2", "speaker-1"]
+    assert spoken[2][1] == "well"
+
+
+def test_eaf_is_read_by_a_parser_that_others_wrote(tmp_path):
+    elan = pytest.importorskip("pympi.Elan")
+    (tmp_path / "talk.eaf").write_text(render(TALK, "eaf"), encoding="utf-8")
+    read = elan.Eaf(str(tmp_path / "talk.eaf"))
+    words = [row[:3] for row in read.get_annotation_data_for_tier("speaker-1 words")]
+    assert words == [(500, 900, "good"), (900, 1300, "day"), (2100, 2400, "well")]
+    assert [row[2] for row in read.get_annotation_data_for_tier("speaker-2")] == ['"hello" & <you>']
+
+
+def test_textgrid_is_read_by_a_parser_that_others_wrote(tmp_path):
+    praat = pytest.importorskip("pympi.Praat")
+    (tmp_path / "talk.TextGrid").write_text(render(TALK, "textgrid"), encoding="utf-8")
+    read = praat.TextGrid(str(tmp_path / "talk.TextGrid"))
+    tiers = {
+        tier.name: [one for one in tier.get_all_intervals() if one[2]] for tier in read.get_tiers()
+    }
+    assert tiers["speaker-1 words"] == [(0.5, 0.9, "good"), (0.9, 1.3, "day"), (2.1, 2.4, "well")]
+    assert [one[2] for one in tiers["speaker-1"]] == ["good day", "well"]
+
+
+def test_rttm_and_ctm_are_read_by_a_parser_that_others_wrote():
+    formats = pytest.importorskip("meeteval.io")
+    spans = formats.RTTM.parse(render(TALK, "rttm")).to_seglst()
+    assert [(one["speaker"], float(one["start_time"])) for one in spans] == [
+        ("speaker-1", 0.4),
+        ("speaker-2", 1.3),
+        ("speaker-1", 2.0),
+    ]
+    words = formats.CTM.parse(render(TALK, "ctm")).to_seglst()
+    assert [one["words"] for one in words][:2] == ["good", "day"]
 
 
 times = st.floats(0, 20, allow_nan=False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nightscribe.records import Finding, Span, Word
+from nightscribe.records import Finding, Span, SpeakerSpan, Word
 from nightscribe.report.audio import embed_audio
 from nightscribe.report.content import (
     EvaluationSection,
@@ -108,6 +108,11 @@ def full_report():
                     Word("hello", 0.0, 0.4, 0.9, speaker="Agent"),
                     Word("there", 2.0, 2.4, 0.9, speaker="Agent"),
                     Word("yes", 1.0, 1.4, 0.9, speaker="Caller"),
+                ),
+                speaker_spans=(
+                    SpeakerSpan("Agent", 0.0, 0.5),
+                    SpeakerSpan("Caller", 1.0, 1.4),
+                    SpeakerSpan("Agent", 2.0, 2.5),
                 ),
             ),
             RecordingPage(

@@ -105,6 +105,56 @@ def test_a_click_on_the_waveform_plays_from_there(browser):
     assert player(browser, "currentTime") == pytest.approx(player(browser, "duration") / 2, abs=3)
 
 
+def paragraphs_shown(browser):
+    paragraphs = browser.find_elements(By.CSS_SELECTOR, "#words p")
+    return [one.find_element(By.TAG_NAME, "b").text for one in paragraphs if one.is_displayed()]
+
+
+def test_each_speaker_has_a_colour_and_its_talk_time(browser):
+    open_recording(browser, "call")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#speakers li")
+    assert [row.text.split("\n")[1] for row in rows] == ["0:01, 2 words", "0:00, 1 word"]
+    widths = [row.find_element(By.CSS_SELECTOR, ".bar i").size["width"] for row in rows]
+    assert widths[1] == pytest.approx(0.4 * widths[0], abs=2)
+    names = [row.find_element(By.CLASS_NAME, "name") for row in rows]
+    colours = [one.value_of_css_property("color") for one in names]
+    assert colours[0] != colours[1]
+    written = browser.find_elements(By.CSS_SELECTOR, "#words b")
+    assert {one.text: one.value_of_css_property("color") for one in written} == dict(
+        zip(("Agent", "Caller"), colours, strict=True)
+    )
+
+
+def test_a_click_on_a_speaker_shows_what_only_this_one_says(browser):
+    open_recording(browser, "call")
+    caller = browser.find_elements(By.CSS_SELECTOR, "#speakers .name")[1]
+    caller.click()
+    assert paragraphs_shown(browser) == ["Caller"]
+    caller.click()
+    assert paragraphs_shown(browser) == ["Agent", "Caller"]
+
+
+def test_the_turns_of_one_speaker_are_played_without_those_of_others(browser):
+    open_recording(browser, "call")
+    browser.execute_script(
+        "window.heard = []; const player = document.getElementById('player');"
+        "player.addEventListener('timeupdate', () => {"
+        "if (!player.paused) heard.push(player.currentTime); })"
+    )
+    browser.find_element(By.CSS_SELECTOR, "#speakers .turns").click()
+    WebDriverWait(browser, 30).until(lambda b: player(b, "currentTime") >= 2)
+    WebDriverWait(browser, 30).until(lambda b: player(b, "paused"))
+    heard_s = browser.execute_script("return heard")
+    # The browser tells the time four times a second: a turn is left that much late.
+    assert not [time_s for time_s in heard_s if 0.5 + 0.4 < time_s < 2 - 0.1]
+    assert player(browser, "currentTime") < 2.5 + 0.5
+
+
+def test_a_recording_of_one_speaker_has_no_list_of_speakers(browser):
+    open_recording(browser, "evening news")
+    assert not browser.find_element(By.ID, "speakers").is_displayed()
+
+
 def test_the_waveform_is_drawn_and_findings_stand_out(browser):
     open_recording(browser, "storm")
     pixel = (

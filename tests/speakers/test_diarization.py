@@ -1,11 +1,12 @@
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightscribe.jobs.file import read_audio
@@ -13,6 +14,7 @@ from nightscribe.records import Span, SpeakerSpan, Word
 from nightscribe.speakers.clustering import MAX_ROWS, ClusteringLimits, cluster
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import (
+    add_speakers,
     diarize,
     overlaps,
     speakers_of,
@@ -21,7 +23,9 @@ from nightscribe.speakers.diarization import (
 )
 from nightscribe.speakers.voices import voices_of
 from nightscribe.speakers.weights import load_networks
+from nightscribe.stitching import stitch
 from tests.speakers.made_up import centres, conversation, voice
+from tests.storage.records import heard_all, recording
 
 ON = SpeakersConfig(is_on=True)
 SAMPLES = Path("samples")
@@ -53,6 +57,41 @@ def test_the_order_in_which_voices_arrive_changes_nothing():
     assert diarize(voices[::-1], ON).spans == diarize(voices, ON).spans
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=3))
+def test_shards_in_any_order_and_some_of_them_twice_give_the_same_speakers(order, again):
+    """As a run that was killed and went on commits them."""
+    shards = heard_all(recording("talk"), 6)
+    said = conversation([0, 1] * 12, 2)
+    voices_of_shard = [
+        tuple(
+            replace(one, spans=said[n % 4].spans) for n, one in enumerate(said[first : first + 4])
+        )
+        for first in range(0, 24, 4)
+    ]
+    shards = [replace(one, voices=own) for one, own in zip(shards, voices_of_shard, strict=True)]
+    whole = add_speakers(stitch(shards), ON)
+    assert len(whole.speakers) == 2
+    arrived = [shards[place] for place in [*order, *again]]
+    assert add_speakers(stitch(arrived), ON) == whole
+
+
+@pytest.mark.slow
+def test_ten_hours_of_voices_take_the_memory_of_five():
+    """Beside the voices themselves, which are a few hundred bytes each."""
+    peaks = []
+    for num_hours in (5, 10):
+        order = [(7 * n + n // 5) % 4 for n in range(1440 * num_hours)]
+        voices = conversation(order, 4)
+        tracemalloc.start()
+        found = diarize(voices, ON)
+        peaks.append(tracemalloc.get_traced_memory()[1] / len(voices))
+        tracemalloc.stop()
+        assert len(found.vectors) == 4
+    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < 6_000  # bytes a voice
+
+
 @pytest.mark.parametrize("num_voices", [8, 48])
 def test_at_most_as_many_speakers_as_allowed(num_voices):
     voices = conversation([n % 4 for n in range(num_voices)], 4)
@@ -63,6 +102,14 @@ def test_at_most_as_many_speakers_as_allowed(num_voices):
 def test_at_least_as_many_speakers_as_asked_for(num_voices):
     voices = conversation([0] * num_voices, 1)
     assert len(set(heard(voices, replace(ON, min=2, min_speaker_s=0.0)))) == 2
+
+
+@pytest.mark.parametrize("num_voices", [8, 48])
+def test_the_number_of_the_manifest_counts_before_that_of_the_run(num_voices):
+    voices = tuple(conversation([n % 4 for n in range(num_voices)], 4))
+    heard = stitch(heard_all(recording("talk", num_speakers=3), 1))
+    told_apart = add_speakers(replace(heard, voices=voices), replace(ON, max=2))
+    assert [one.name for one in told_apart.speakers] == ["speaker-1", "speaker-2", "speaker-3"]
 
 
 def test_a_voice_too_short_to_be_a_speaker_joins_another():

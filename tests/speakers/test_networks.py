@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from nightscribe.model.checkpoints.settings import CheckpointError
+from nightscribe.speakers import activity_network
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.features import at_16_khz, log_mel, num_frames
 from nightscribe.speakers.segmentation_network import local_speaker_sets
@@ -51,6 +52,15 @@ def test_segmentation_is_that_of_the_original(networks, golden):
         ours_BTP = networks.segmentation(samples_N[None])
     assert (ours_BTP.exp() - golden["segmentation_BTP"].exp()).abs().max() < TOLERANCE
     assert (ours_BTP.argmax(-1) == golden["segmentation_BTP"].argmax(-1)).all()
+
+
+def test_activity_is_that_of_the_original(golden):
+    samples_N = golden["samples_N"].float() / 32768
+    num_samples = len(golden["activity_S"]) * activity_network.STEP
+    with torch.inference_mode():
+        ours_BS = activity_network._network()(samples_N[None, :num_samples])
+    assert (ours_BS[0] - golden["activity_S"]).abs().max() < TOLERANCE
+    assert 0.2 < golden["activity_S"].mean() < 1
 
 
 def test_an_embedding_depends_on_its_own_row_alone(networks, golden):

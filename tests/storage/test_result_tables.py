@@ -103,16 +103,16 @@ def test_rows_are_sorted_compressed_and_the_same_bytes_in_any_order(store):
 def test_the_columns_are_these_and_change_only_with_the_version():
     assert " ".join(TRANSCRIPTS_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
-        "language domain reference cuts_s prompt prompt_audio terms extra revision duration_s "
-        "status reasons text words speech turn_ends_s speakers speaker_spans speech_s "
+        "language domain reference cuts_s prompt prompt_audio terms num_speakers extra revision "
+        "duration_s status reasons text words speech turn_ends_s speakers speaker_spans speech_s "
         "uncovered_speech_s num_stalls num_redecoded num_looped_words num_silent_words "
         "num_simultaneous_words detected_language is_language_mismatched findings shards "
         "duplicate_of model model_revision"
     )
     assert " ".join(FAILURES_SCHEMA.names) == (
         "recording_id uri size_bytes version channel num_channels start_s end_s expected_s "
-        "language domain reference cuts_s prompt prompt_audio terms extra revision shard "
-        "failed_start_s failed_end_s stage reason detail attempts duplicate_of"
+        "language domain reference cuts_s prompt prompt_audio terms num_speakers extra revision "
+        "shard failed_start_s failed_end_s stage reason detail attempts duplicate_of"
     )
 
 

@@ -291,7 +291,7 @@ def test_prompts_and_columns_of_other_names_travel_with_the_recording(store, fol
         ("list.csv", "uri,terms\na.mp3,Łódź; Nowak ;;Łódź\nb.mp3,\n".encode()),
         (
             "list.jsonl",
-            b'{"uri": "a.mp3", "terms": ["\u0141\u00f3d\u017a", "Nowak"]}\n{"uri": "b.mp3"}',
+            '{"uri": "a.mp3", "terms": ["Łódź", "Nowak"]}\n{"uri": "b.mp3"}'.encode(),
         ),
     ],
 )

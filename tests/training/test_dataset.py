@@ -66,6 +66,13 @@ def test_an_error_in_a_line_names_its_number(tmp_path, row, said):
         read_manifest(path)
 
 
+def test_a_file_of_another_kind_is_no_manifest(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("hello\n")
+    with pytest.raises(ValueError, match=r"notes.txt, line 1: this is not JSON; a manifest has"):
+        read_manifest(path)
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 def test_a_manifest_may_have_a_byte_order_mark_and_any_line_ends(tmp_path, ends):
     texts = ["one\u2028two", "three\x85four"]

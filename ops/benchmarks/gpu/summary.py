@@ -81,13 +81,14 @@ def _bandwidth(rows: list[dict]) -> str:
 
 
 def _tests(folder: Path) -> str:
-    log = folder / STAGES / "kernel-tests.log"
-    found = (
-        re.findall(r"\d+ (?:passed|failed|skipped|errors?)", log.read_text())
+    logs = [folder / STAGES / f"{name}.log" for name in ("kernel-tests", "codec-tests")]
+    found = [
+        ", ".join(re.findall(r"\d+ (?:passed|failed|skipped|errors?)", log.read_text()))
         if log.exists()
-        else []
-    )
-    return f"Kernel tests: {', '.join(found) or 'lost'}"
+        else ""
+        for log in logs
+    ]
+    return f"Kernel tests: {'; of the codec and weights: '.join(one or 'lost' for one in found)}"
 
 
 def _attention(rows: list[dict]) -> str:

@@ -37,38 +37,31 @@ class ServeError(NightscribeError):
 def application(settings: EngineSettings) -> serve.Application:
     """Everything that is deployed, bound together."""
     directory = known_engines()
-    engines = _engines(settings).bind(settings, directory)
-    return fronts(settings, directory, engines)
+    return fronts(settings, directory, _engines(settings, directory))
 
 
 def known_engines() -> serve.Application:
-    return (
-        serve.deployment(EngineDirectory)
-        .options(
-            name=DIRECTORY, max_ongoing_requests=MAX_REQUESTS, ray_actor_options={"num_cpus": 0}
-        )
-        .bind()
+    deployed = serve.deployment(
+        name=DIRECTORY, max_ongoing_requests=MAX_REQUESTS, ray_actor_options={"num_cpus": 0}
     )
+    return deployed(EngineDirectory).bind()
 
 
 def fronts(settings: EngineSettings, directory: Any, engines: Any) -> serve.Application:
     """What proxies call; the engines are bound to it so that they are deployed, too."""
-    server = settings.server
-    return (
-        serve.deployment(Front)
-        .options(
-            name="front",
-            num_replicas=settings.scale.fronts,
-            max_ongoing_requests=MAX_REQUESTS,
-            ray_actor_options={"num_cpus": FRONT_CPUS},
-        )
-        .bind(server.serving, server.model.name, directory, engines)
+    deployed = serve.deployment(
+        name="front",
+        num_replicas=settings.scale.fronts,
+        max_ongoing_requests=MAX_REQUESTS,
+        ray_actor_options={"num_cpus": FRONT_CPUS},
     )
+    server = settings.server
+    return deployed(Front).bind(server.serving, server.model.name, directory, engines)
 
 
-def _engines(settings: EngineSettings) -> serve.Deployment:
+def _engines(settings: EngineSettings, directory: Any) -> serve.Application:
     scale = settings.scale
-    return serve.deployment(EngineNode).options(
+    deployed = serve.deployment(
         name="engine",
         autoscaling_config=AutoscalingConfig(
             min_replicas=scale.min_engines,
@@ -82,6 +75,7 @@ def _engines(settings: EngineSettings) -> serve.Deployment:
         graceful_shutdown_timeout_s=scale.drain_s + KILL_AFTER_S,
         ray_actor_options={"num_gpus": _gpus(settings), "num_cpus": scale.cpus_per_engine},
     )
+    return deployed(EngineNode).bind(settings, directory)
 
 
 def _gpus(settings: EngineSettings) -> float:

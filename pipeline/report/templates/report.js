@@ -49,6 +49,7 @@ function showRecording() {
   find("reference").hidden = !page.reference;
   find("reference").querySelector("p").textContent = page.reference || "";
   showWords();
+  showSpeakers();
   showAudio();
 }
 
@@ -100,6 +101,10 @@ function paragraphs() {
       const paragraph = document.createElement("p");
       line = document.createElement("div");
       paragraph.append(element("time", clock(start_s)), line);
+      if (speaker !== undefined) {
+        paragraph.dataset.speaker = speaker;
+        paragraph.style.setProperty("--speaker", `var(${speakerColour(speaker)})`);
+      }
       if (speaker !== undefined && speaker !== before) line.append(element("b", page.speakers[speaker]), " ");
       result.push(paragraph);
       num_words = 0;
@@ -128,6 +133,8 @@ function showAudio() {
 
 function playFrom(time_s) {
   if (!AUDIO[page.id]) return;
+  onlySpeaker = null;
+  markPlayedSpeaker();
   player.currentTime = time_s;
   player.play();
 }
@@ -152,6 +159,7 @@ function drawWaveform() {
     context.fillStyle = style.getPropertyValue(index < played ? "--accent" : "--muted");
     context.fillRect(index * step, (height - tall) / 2, Math.max(step * 0.8, 0.5), tall);
   });
+  drawSpeakers(context, at, height);
 }
 
 function followPlayer() {
@@ -169,6 +177,7 @@ function followPlayer() {
 
 function onFrame() {
   if (player.paused || !page) return;
+  keepToSpeaker();
   followPlayer();
   requestAnimationFrame(onFrame);
 }

@@ -1,6 +1,7 @@
 """Live serving on a real Ray Serve: fronts, engines with the small model, clients of both."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -172,7 +173,7 @@ def test_clients_hear_the_words_of_a_file_through_a_redirect(cluster):
 
 
 @pytest.mark.slow
-def test_openais_client_follows_the_redirects(cluster):
+def test_openais_client_follows_redirects_of_files_and_asks_for_an_engine_for_realtime(cluster):
     import openai
 
     url = f"http://127.0.0.1:{cluster.port}/v1"
@@ -181,13 +182,14 @@ def test_openais_client_follows_the_redirects(cluster):
         assert client.audio.transcriptions.create(file=file, model="tiny").text == TEXT
     assert [one.id for one in client.models.list()] == ["tiny"]
 
-    async def realtime():
-        asynchronous = openai.AsyncOpenAI(api_key="k1", base_url=url)
+    async def realtime(engine):
+        asynchronous = openai.AsyncOpenAI(api_key="k1", base_url=f"http://{engine}/v1")
         query = {"intent": "transcription"}
         async with asynchronous.realtime.connect(extra_query=query) as session:
             return (await session.recv()).type
 
-    assert asyncio.run(realtime()) == "session.created"
+    engine = json.loads(answer_of(cluster.port, "/api/engine")[2])["address"]
+    assert asyncio.run(realtime(engine)) == "session.created"
 
 
 async def stepped(socket, step):

@@ -27,6 +27,7 @@ CPU = torch.device("cpu")
 STAGES = (
     "machine",
     "kernel-tests",
+    "codec-tests",
     "attention",
     "sweep",
     "profiles",
@@ -57,7 +58,7 @@ def test_every_stage_runs_at_toy_size_on_a_cpu(dry):
         ended.stdout + ended.stderr
     )
     for name in STAGES:
-        if name != "kernel-tests":
+        if not name.endswith("-tests"):
             assert tables_of(folder, name), name
             assert not failures_of(folder, name)
 
@@ -108,8 +109,8 @@ def test_a_crash_and_a_hang_lose_only_their_own_stage(tmp_path):
     ended = run(tmp_path / "out", str(fake), TOTAL_S="19")
     ends = dict(re.findall(r"^(\S+): \d+ s, exit code (\d+)$", ended.stdout, re.M))
     assert ends["machine"] == "139"
-    assert ends["kernel-tests"] == "0"
-    assert {ends[name] for name in STAGES[2:]} == {"124"}  # the hang took all that was left
+    assert ends["kernel-tests"] == ends["codec-tests"] == "0"
+    assert {ends[name] for name in STAGES[3:]} == {"124"}  # the hang took all that was left
     assert "machine (exit code 139), attention (out of time)" in ended.stdout
     assert "Kernel tests: 2 passed" in ended.stdout
 

@@ -15,13 +15,20 @@ def test_the_page_shows_what_is_computed_and_says_so():
     assert "Nobody has run this" in PAGE
 
 
+def last_column(section: str) -> dict[str, float]:
+    """The figures of a section by what stands in their first column."""
+    (text,) = re.findall(rf"^## {section}$(.*?)(?=^## |\Z)", FIGURES, re.M | re.S)
+    rows = re.findall(r"^\| (\w+) \| .* \| ([\d.]+) \|$", text, re.M)
+    return {name: float(value) for name, value in rows}
+
+
 def test_the_costs_are_those_of_the_measurement():
-    found = {
-        name: float(ms)
-        for name, ms in re.findall(r"^\| (\w+) \| .* \| ([\d.]+) \|$", FIGURES, re.M)
-    }
-    assert (Measured().driver_ms, Measured().all_ms) == (found["driver"], found["all"])
-    assert (Measured().puts_a_shard, Measured().gets_a_shard) == (found["PUT"], found["GET"])
+    one, several = last_column("One graph"), last_column("Several executors")
+    requests = last_column("Requests")
+    assert (Measured().executor_ms, Measured().all_ms) == (one["driver"], one["all"])
+    assert Measured().central_ms == several["driver"]
+    assert Measured().puts_a_shard == requests["PUT"]
+    assert Measured().gets_a_shard == requests["GET"]
 
 
 def test_twice_the_gpus_take_half_the_time_and_twice_the_cores():
