@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.cluster.test_command import RATE_HZ, ROOT, rows, transcribe
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 
 STRENGTH = 8.0
-COLUMNS = {
+COLUMNS: dict[str, dict[str, Any]] = {
     "alice.opus": {"prompt": "press five"},
     "daniel.opus": {"prompt_audio": str(ROOT / "samples/human-press-five.flac")},
     "bella.opus": {"terms": ["press six", "yankee"]},
