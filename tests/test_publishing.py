@@ -299,6 +299,20 @@ def test_parts_of_published_recordings_are_merged(store, monkeypatch):
     assert len(rows(store, "transcripts")) == 13
 
 
+def test_a_part_that_an_unfinished_recording_needs_is_not_merged(store, monkeypatch):
+    """The publisher that reads it later knows it by its name."""
+    monkeypatch.setattr(publishing, "MERGED_PARTS", 3)
+    one = publisher(store)
+    waiting = heard_all(recording("waiting"), 2)
+    for n in range(3):
+        also = waiting[:1] if n == 0 else []
+        one.receive(parts.commit(store, [*heard_all(recording(f"{n}"), 1), *also]))
+    one.publish()
+    one.receive(parts.commit(store, waiting[1:]))
+    (transcript,) = one.publish().transcripts
+    assert transcript.recording_id == recording("waiting").recording_id
+
+
 def test_a_part_with_several_shards_of_a_recording_waits_for_it_once(store, monkeypatch):
     monkeypatch.setattr(publishing, "MERGED_PARTS", 3)
     one = publisher(store)

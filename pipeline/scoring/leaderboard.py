@@ -29,8 +29,10 @@ SOUNDS = (
 )
 # Contractions of Whisper's normaliser that the leaderboard leaves as they are, or reads otherwise.
 KEPT_CONTRACTIONS = (r"\bkinda\b", r"\bsorta\b", r"\bdunno\b", r"\bcause\b")
-IS_AFTER = ("it", "he", "she", "what", "that", "who", "here", "there")
-IS_AFTER += ("how", "when", "where", "why", "this")
+IS_AFTER = (
+    *("it", "he", "she", "what", "that", "who", "here", "there"),
+    *("how", "when", "where", "why", "this"),
+)
 # Letters that are words of their own, so that two of them are no acronym yet.
 LETTER_WORDS = ("a", "i")
 
