@@ -17,7 +17,7 @@ from nightscribe.audio.ffmpeg import find_ffmpeg
 READ_BYTES = 1 << 14
 PAGE_MICROSECONDS = 80_000  # of Ogg pages: a frame of the codec each
 # Of ffmpeg, for each format of the wire: the container and the codec.
-ENCODERS = {
+ENCODERS: dict[str, dict[str, Any]] = {
     "mp3": {"format": "mp3", "acodec": "libmp3lame", "audio_bitrate": "128k", "write_xing": 0},
     "opus": {"format": "ogg", "acodec": "libopus", "page_duration": PAGE_MICROSECONDS},
     "flac": {"format": "flac", "acodec": "flac"},
