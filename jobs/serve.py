@@ -50,6 +50,8 @@ class ServeConfig:
         check_options(self)
         if self.serve.ray and self.tts.checkpoint:
             raise ValueError("serve.ray=true serves no text-to-speech model: leave out tts")
+        if self.serve.ray and not self.model.checkpoint:
+            raise ValueError("serve.ray=true needs a speech-to-text model: set model=NAME")
 
 
 def run_serve(config: ServeConfig) -> int:

@@ -6,7 +6,6 @@ breaks is switched off; it never ends a run.
 """
 
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -173,7 +172,7 @@ class Display:
 
     @property
     def _has_unicode(self) -> bool:
-        return not (_is_c_locale() or self._console.options.ascii_only)
+        return not self._console.options.ascii_only
 
     def _frame(self) -> Text:
         """The one or two lines that are drawn now."""
@@ -206,12 +205,6 @@ class Display:
 
     def _joined(self, parts: list[str]) -> str:
         return (" \u00b7 " if self._has_unicode else " | ").join(parts)
-
-
-def _is_c_locale() -> bool:
-    """Whether the locale is C by choice; Python writes UTF-8 in it, which its terminal may lack."""
-    named = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
-    return next((name for name in named if name), "") in ("C", "POSIX")
 
 
 def _is_starting(progress: "Progress") -> bool:

@@ -1,5 +1,6 @@
 """The terminal: texts printed as they are, durations, and Ctrl-C."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,22 @@ def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
 
     With `soft_wrap` the terminal breaks long lines, not rich.
     """
-    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+    kind = _AsciiConsole if _is_c_locale() else Console
+    return kind(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+
+class _AsciiConsole(Console):
+    """Draws tables and bars in ASCII; texts are printed as they are."""
+
+    @property
+    def encoding(self) -> str:
+        return "ascii"
+
+
+def _is_c_locale() -> bool:
+    """Whether the locale is C by choice; Python writes UTF-8 in it, which its terminal may lack."""
+    named = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    return next((name for name in named if name), "") in ("C", "POSIX")
 
 
 def clock(duration_s: float) -> str:

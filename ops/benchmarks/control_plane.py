@@ -176,8 +176,8 @@ def _finished(store: Store, names: list[str]) -> None:
     """Tables and parts in the sizes that a run writes, without words."""
     for start in range(0, len(names), MAX_RECORDINGS_PER_FILE):
         some = sorted(names[start : start + MAX_RECORDINGS_PER_FILE])
-        columns = {"recording_id": some, "revision": [1] * len(some)}
-        write_table(store, TRANSCRIPTS_FOLDER, _with_nulls(TRANSCRIPTS_SCHEMA, **columns))
+        published = _with_nulls(TRANSCRIPTS_SCHEMA, recording_id=some, revision=[1] * len(some))
+        write_table(store, TRANSCRIPTS_FOLDER, published)
     for start in range(0, len(names), SHARDS_IN_A_MERGED_PART):
         some = sorted(names[start : start + SHARDS_IN_A_MERGED_PART])
         columns = {"shard_index": [0] * len(some), "is_last": [True] * len(some)}

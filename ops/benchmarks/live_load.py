@@ -17,7 +17,7 @@ import asyncio
 import json
 import random
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import aiohttp
 import msgpack
@@ -29,6 +29,7 @@ from nightscribe.serving.kyutai_messages import audio
 
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 PAUSE_S = 1.5
+NUM_SPEAKERS = 8
 QUANTILES = (0.5, 0.95, 0.99, 1.0)
 
 
@@ -56,6 +57,8 @@ class Load:
     num_deaf: int
     duration_s: float
     ramp_s: float
+    # Made before: that takes longer than a frame.
+    frames: list[list[bytes]] = field(default_factory=list)
 
 
 def endless_frames(seed: int) -> list[bytes]:
@@ -72,7 +75,7 @@ def endless_frames(seed: int) -> list[bytes]:
 
 async def paced(http: aiohttp.ClientSession, load: Load, seed: int, measured: Measured) -> None:
     """One session that sends on schedule."""
-    frames, draw = endless_frames(seed), random.Random(seed)
+    frames, draw = load.frames[seed % len(load.frames)], random.Random(seed)
     await asyncio.sleep(draw.random() * FRAME_S)
     asked_s = time.monotonic()
     async with http.ws_connect(socket_url(load.url), compress=0) as socket:
@@ -121,27 +124,28 @@ async def receive(
             measured.word_s.append(now_s - began_s - content["stop_time"])
 
 
-async def idle(http: aiohttp.ClientSession, load: Load, seed: int) -> None:
+async def idle(http: aiohttp.ClientSession, load: Load) -> None:
     async with http.ws_connect(socket_url(load.url)) as socket:
-        for frame in endless_frames(seed)[:12]:
+        for frame in load.frames[0][:12]:
             await socket.send_bytes(frame)
         await drained(socket, load)
 
 
-async def flood(http: aiohttp.ClientSession, load: Load, seed: int) -> None:
+async def flood(http: aiohttp.ClientSession, load: Load) -> None:
     async with http.ws_connect(socket_url(load.url)) as socket:
         reading = asyncio.create_task(drained(socket, load))
         while not reading.done() and not socket.closed:
-            for frame in endless_frames(seed):
+            for frame in load.frames[0]:
                 await socket.send_bytes(frame)
+                await asyncio.sleep(0)  # the paced senders share this loop
                 if reading.done():
                     break
 
 
-async def deaf(http: aiohttp.ClientSession, load: Load, seed: int) -> None:
+async def deaf(http: aiohttp.ClientSession, load: Load) -> None:
     """Sends as the paced ones; the library stops to read when its queue is full."""
     async with http.ws_connect(socket_url(load.url)) as socket:
-        for frame in endless_frames(seed)[: int(load.duration_s / FRAME_S)]:
+        for frame in load.frames[0][: int(load.duration_s / FRAME_S)]:
             await socket.send_bytes(frame)
             await asyncio.sleep(FRAME_S)
 
@@ -160,9 +164,9 @@ async def measure(load: Load) -> Measured:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector) as http:
         others = [
-            *(idle(http, load, seed) for seed in range(load.num_idle)),
-            *(flood(http, load, seed) for seed in range(load.num_flood)),
-            *(deaf(http, load, seed) for seed in range(load.num_deaf)),
+            *(idle(http, load) for _ in range(load.num_idle)),
+            *(flood(http, load) for _ in range(load.num_flood)),
+            *(deaf(http, load) for _ in range(load.num_deaf)),
         ]
         sessions = [paced(http, load, seed, measured) for seed in range(load.num_paced)]
         ended = await asyncio.gather(*sessions, *others, return_exceptions=True)
@@ -171,7 +175,8 @@ async def measure(load: Load) -> Measured:
 
 
 def summary(load: Load, measured: Measured) -> dict:
-    result: dict = {"load": asdict(load) | {"key": "..."}, "errors": sorted(set(measured.errors))}
+    settings = asdict(replace(load, key="...", frames=[]))
+    result: dict = {"load": settings, "errors": sorted(set(measured.errors))}
     for name in ("step", "word", "ready", "flush"):
         values = getattr(measured, f"{name}_s")
         found = np.quantile(values, QUANTILES) * 1000 if values else [float("nan")] * 4
@@ -195,6 +200,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--ramp", type=float, default=5.0)
     given = parser.parse_args()
+    frames = [endless_frames(seed) for seed in range(NUM_SPEAKERS)]
     for num_paced in given.paced:
         load = Load(
             url=given.url,
@@ -205,6 +211,7 @@ def main() -> None:
             num_deaf=given.deaf,
             duration_s=given.seconds,
             ramp_s=given.ramp,
+            frames=frames,
         )
         print(json.dumps(summary(load, asyncio.run(measure(load)))), flush=True)  # noqa: T201
 

@@ -34,15 +34,8 @@ from nightscribe.storage.run import Night, begin, index_plan, write_plan
 from nightscribe.storage.schema import PARTS_SCHEMA, TRANSCRIPTS_SCHEMA
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import write_table
-from ops.benchmarks.control_plane import (
-    NUM_SLOTS,
-    SHARDS_IN_A_MERGED_PART,
-    Answering,
-    _with_nulls,
-    as_it_is,
-    made_up,
-    read,
-)
+from ops.benchmarks.control_plane import SHARDS_IN_A_MERGED_PART, _with_nulls
+from ops.benchmarks.made_up import NUM_SLOTS, Answering, as_it_is, made_up, read
 
 SETTINGS = {"benchmark": True}
 

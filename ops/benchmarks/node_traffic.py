@@ -26,11 +26,11 @@ NUM_GPUS = 2
 STORE_BYTES = 500 * 2**20
 SCRAPED_S = 12.0  # raylets report every few seconds
 METRIC = "ray_object_manager_bytes"
-LAYOUTS = {
-    "nodes with a GPU decode": [{"num_gpus": 1, "num_cpus": 3}] * NUM_GPUS,
+LAYOUTS: dict[str, list[dict[str, float]]] = {
+    "nodes with a GPU decode": [{"num_gpus": 1.0, "num_cpus": 3.0}] * NUM_GPUS,
     "only nodes without a GPU decode": [
-        *[{"num_gpus": 1, "num_cpus": 0.5}] * NUM_GPUS,
-        *[{"num_gpus": 0, "num_cpus": 2}] * NUM_GPUS,
+        *[{"num_gpus": 1.0, "num_cpus": 0.5}] * NUM_GPUS,
+        *[{"num_gpus": 0.0, "num_cpus": 2.0}] * NUM_GPUS,
     ],
 }
 

@@ -18,9 +18,9 @@ HOUR_S = 3600.0
 class Measured:
     """Of control_plane.py, on two cores; see the file of its results."""
 
-    executor_ms: float = 0.58  # of CPU a shard; a driver without executors takes the same
+    executor_ms: float = 0.66  # of CPU a shard; a driver without executors takes the same
     central_ms: float = 0.05  # the driver of a run that has executors
-    all_ms: float = 7.73
+    all_ms: float = 4.64
     puts_a_shard: float = 0.0290
     gets_a_shard: float = 0.0167
 
@@ -53,8 +53,10 @@ def needs(archive: Archive, measured: Measured, assumed: Assumed) -> dict[str, s
     num_shards = archive.hours * HOUR_S / archive.shard_s
     cores = speed / assumed.decoding
     scratch_gb = cores / archive.num_gpus * archive.file_s * assumed.bytes_a_second / 1e9
-    executors = ceil(archive.num_gpus / ACTORS_PER_EXECUTOR)
-    executor_share = rate * measured.executor_ms / 1000 / executors
+    executor_s = rate * measured.executor_ms / 1000  # of CPU a second
+    by_default = ceil(archive.num_gpus / ACTORS_PER_EXECUTOR)
+    executors = max(by_default, ceil(executor_s / assumed.busy_share))
+    wanted = "" if executors == by_default else f" (`cluster.drivers={executors}`)"
     driver_share = rate * measured.central_ms / 1000
     in_flight_gb = IN_FLIGHT * PREFETCH * assumed.num_slots * archive.shard_s * BYTES_PER_S / 1e9
     puts, gets = num_shards * measured.puts_a_shard, num_shards * measured.gets_a_shard
@@ -64,7 +66,7 @@ def needs(archive: Archive, measured: Measured, assumed: Assumed) -> dict[str, s
         "shards": f"{num_shards / 1e6:.0f} million, {rate:,.0f} a second",
         "cores that decode": f"{cores:.0f}, {cores / archive.num_gpus:.1f} for each GPU",
         "cores for everything else": f"{rate * measured.all_ms / 1000:.0f}",
-        "executors": f"{executors}, each busy for {executor_share:.0%} of a core",
+        "executors": f"{executors}{wanted}, each busy for {executor_s / executors:.0%} of a core",
         "driver": f"busy for {driver_share:.0%} of a core",
         "reading of files": f"{speed * assumed.bytes_a_second / 1e6:,.0f} MB/s",
         "sound between nodes, if none with a GPU decodes": f"{speed * BYTES_PER_S / 1e6:,.0f} MB/s",

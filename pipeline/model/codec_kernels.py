@@ -144,7 +144,10 @@ def residual_tile(inputs, weights, outputs, strides, num_columns, block: tl.cons
 def _narrowed(x, bias, past, narrow, narrow_bias, columns, num_columns, block: tl.constexpr):
     """The bottleneck of the block, after its ELU."""
     hidden_at = tl.arange(0, block.bottleneck)
-    hidden = tl.zeros((block.bottleneck, block.tile), tl.float32)
+    # Older Tritons take no attributes in a shape.
+    bottleneck: tl.constexpr = block.bottleneck
+    tile: tl.constexpr = block.tile
+    hidden = tl.zeros([bottleneck, tile], tl.float32)
     for first in range(0, block.num_channels, block.num_channels_at_once):
         channels = first + tl.arange(0, block.num_channels_at_once)
         own_bias = tl.load(bias + channels)[:, None]

@@ -199,9 +199,11 @@ def _append(qkv_ptr, rotations_ptr, rings, target, index_T, num_new, start, layo
 @triton.jit
 def _no_sums(layout: tl.constexpr):
     """Highest score, sum of weights and weighted sum of values of each query."""
-    highest_Q = tl.full([layout.queries], MASKED, tl.float32)
-    sum_QE = tl.zeros([layout.queries, layout.width], tl.float32)
-    return highest_Q, tl.zeros([layout.queries], tl.float32), sum_QE
+    # Older Tritons take no attributes in a shape.
+    queries: tl.constexpr = layout.queries
+    width: tl.constexpr = layout.width
+    highest_Q = tl.full([queries], MASKED, tl.float32)
+    return highest_Q, tl.zeros([queries], tl.float32), tl.zeros([queries, width], tl.float32)
 
 
 @triton.jit

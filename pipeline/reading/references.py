@@ -54,10 +54,11 @@ class References:
 
     def spoken_in(self, recording: Recording) -> SpokenReference | None:
         """Who speaks in this file, all its channels together."""
-        stem = PurePosixPath(recording.path).stem
+        names = (PurePosixPath(recording.path).stem, recording.uri)
         # Fields of RTTM hold no spaces.
-        by_name = self.spoken_by_name.get(stem) or self.spoken_by_name.get(one_token(stem))
-        return by_name or self.spoken_by_key.get(_key(recording, None))
+        written = (*names, *map(one_token, names))
+        by_name = (self.spoken_by_name[name] for name in written if name in self.spoken_by_name)
+        return next(by_name, self.spoken_by_key.get(_key(recording, None)))
 
     def not_used(self, used: Iterable[Reference]) -> list[str]:
         """The names of files whose reference is none of these."""

@@ -8,7 +8,13 @@ import pytest
 
 from nightscribe.cluster.config import ClusterConfig
 from nightscribe.cluster.execution import RunBrokenError
-from tests.cluster.stages import recording
+from nightscribe.cluster.executors import Executors, owner_of
+from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.publish_tasks import DirectWriter
+from nightscribe.publishing import Publisher
+from nightscribe.storage.local import LocalStore
+from nightscribe.storage.run import begin, index_plan
+from tests.cluster.stages import plan_file, recording
 from tests.cluster.test_driver import order, run, spoken_directly, table
 from tests.cluster.test_kills import descendants
 
@@ -23,6 +29,23 @@ def divided(recordings, folder):
     """A run of two executors that takes long enough to lose one."""
     asked = order(recordings, folder, pause_s=0.05)
     return replace(asked, cluster=ClusterConfig(drivers=2))
+
+
+def test_every_recording_that_is_left_falls_to_one_executor(tmp_path):
+    plan = plan_file([recording(n) for n in range(50)], tmp_path)
+    begin(LocalStore(tmp_path / "out"), plan, {})
+    index = index_plan(plan)
+    publisher = Publisher(LocalStore(tmp_path / "out"), lambda: None, {}, lambda given: given)
+    names = [name for name, _ in index.originals()]
+    publisher._published.update(names[:10])
+    progress = Progress(run_id="r", num_recordings=50, estimated_s=0.0)
+    writer = DirectWriter(LocalStore(tmp_path / "out"), lambda: None)
+    divided = Executors(publisher, index, progress, writer, 3, lambda: publisher)
+    shares = [divided._share_of_index(number, publisher) for number in range(3)]
+    of_each = [[name for name, _ in share.originals()] for share in shares]
+    assert sorted(name for some in of_each for name in some) == sorted(names[10:])
+    assert all(owner_of(name, 3) == n for n, some in enumerate(of_each) for name in some)
+    assert [share.num_recordings for share in shares] == list(map(len, of_each))
 
 
 def test_a_lost_executor_is_replaced_and_the_run_goes_on(local_ray, tmp_path):

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from rich.table import Table
 
-from nightscribe.jobs.shell.terminal import clock
+from nightscribe.jobs.shell.terminal import clock, console
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.result_tables import publish_transcripts
 from nightscribe.storage.s3 import S3Config
@@ -50,6 +51,19 @@ def test_a_closed_pipe_is_no_error():
         text=True,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("locale", "is_ascii"), [("C", True), ("C.UTF-8", False)])
+def test_tables_are_drawn_in_ascii_in_the_c_locale_and_names_stay(
+    monkeypatch, capsys, locale, is_ascii
+):
+    monkeypatch.setenv("LC_ALL", locale)
+    table = Table("file", title="gr\u00fc\u00dfe")
+    table.add_row("gr\u00fc\u00dfe.wav")
+    console().print(table)
+    drawn = capsys.readouterr().out
+    assert "gr\u00fc\u00dfe.wav" in drawn
+    assert drawn.replace("gr\u00fc\u00dfe", "").isascii() == is_ascii
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,10 @@ def test_spans_without_words_have_no_word_errors():
     assert total["cp_word_error_rate"] is None
 
 
-def test_what_is_exported_as_rttm_scores_as_right(tmp_path):
+@pytest.mark.parametrize("name", ["late talk", "/a/late talk.wav"], ids=["export", "show"])
+def test_what_is_written_as_rttm_scores_as_right(name, tmp_path):
     one = told_apart("/a/late talk.wav")
-    text = render(document("late talk", [one], []), "rttm", RenderingConfig())
+    text = render(document(name, [one], []), "rttm", RenderingConfig())
     (tmp_path / "late talk.rttm").write_text(text)
     for source in (tmp_path, tmp_path / "late talk.rttm"):
         given = References(spoken_by_name=read_rttm(str(source), S3Config()))

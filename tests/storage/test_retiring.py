@@ -162,7 +162,9 @@ def spoken(of, revision=1):
 
 
 def publish_with_voices(store, *transcripts):
-    store.write(*voices_file(transcripts))
+    made = voices_file(transcripts)
+    assert made is not None
+    store.write(*made)
     publish_transcripts(store, transcripts)
 
 

@@ -87,7 +87,7 @@ def _gpus(settings: EngineSettings) -> float:
 
 def run(settings: EngineSettings, on_start: Callable[[str], None]) -> int:
     """Serve on the Ray that this process is connected to until SIGTERM or Ctrl-C."""
-    _check_gpus(_gpus(settings))
+    check_gpus(_gpus(settings))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -108,7 +108,7 @@ def run(settings: EngineSettings, on_start: Callable[[str], None]) -> int:
     return 0
 
 
-def _check_gpus(gpus: float) -> None:
+def check_gpus(gpus: float) -> None:
     """Without one, Ray Serve would wait for it and say nothing."""
     if gpus and not ray.cluster_resources().get("GPU"):
         raise ServeError("Ray has no GPU; with engine.device=cpu the engines run on CPUs")

@@ -26,7 +26,14 @@ with warnings.catch_warnings():
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    from nightscribe.cluster.serving.application import NAME, application, fronts, known_engines
+    from nightscribe.cluster.serving.application import (
+        NAME,
+        ServeError,
+        application,
+        check_gpus,
+        fronts,
+        known_engines,
+    )
     from nightscribe.cluster.serving.engine_node import EngineSettings
 from nightscribe.jobs.serve import log_to_stderr
 
@@ -37,7 +44,8 @@ SLOTS = 4
 
 
 def engine_settings(**scale):
-    server = settings(keys=("k1",), host="127.0.0.1")
+    # The tests do not read their sockets while they wait, and so answer no pings.
+    server = settings(keys=("k1",), host="127.0.0.1", dead_s=600, idle_s=600)
     return EngineSettings(
         server=server,
         scale=RayServeConfig(ray=True, cpus_per_engine=0.5, engine_port=0, **scale),
@@ -123,6 +131,12 @@ def test_a_full_cluster_is_told_in_the_clients_protocol(proxy, front):
     report(front, is_draining=True)
     assert answer_of(proxy, "/health")[0] == 503
     assert answer_of(proxy, "/v1/models")[0] == 503
+
+
+def test_a_ray_without_a_gpu_is_told_before_anything_waits_for_one(local_ray):
+    with pytest.raises(ServeError, match=r"engine\.device=cpu"):
+        check_gpus(1.0)
+    check_gpus(0.0)
 
 
 class Cluster:
