@@ -196,6 +196,7 @@ def _compared(store: Store, config: SynthesizeConfig) -> Iterator[tuple[Path, "N
         night = Night(
             missing=config.missing,
             revision=Revision(config.revise.where) if config.revise.on else None,
+            retry=config.failures.retry,
             compared=before,
         )
         yield path, night
@@ -227,7 +228,6 @@ def _run_spec(
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
-        retry=config.failures.retry,
         night=night,
     )
 
