@@ -178,15 +178,16 @@ def decoder_rows(size: str, batches: list[int]):
 
 
 def main(path: Path, size: str, batches: list[int]) -> None:
+    rows: list[tuple[str | float | int | None, ...]] = []
     table = Table(
         title=f"Text to speech beside moshi: {size}",
         columns=("what", "dtype", "texts", "frames/s", "moshi", "ratio", "ratio by CPU time"),
-        rows=[],
+        rows=rows,
         notes=("Random weights; greedy; both in one process, in turns, the median of five.",),
     )
     for found in (rows_of(size, batches), decoder_rows(size, batches)):
         for one in found:
-            table.rows.append(one)
+            rows.append(one)
             path.write_text(table.markdown())
             sys.stdout.write(f"{one}\n")
             sys.stdout.flush()

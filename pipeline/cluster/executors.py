@@ -214,7 +214,7 @@ class Executors:
         remote = ray.remote(Executor).options(
             num_cpus=0, max_concurrency=3, scheduling_strategy=node
         )
-        actor = remote.remote(run_id, index, publisher.share(is_ours), work)
+        actor: Any = remote.remote(run_id, index, publisher.share(is_ours), work)
         progress = Progress(run_id=run_id, num_recordings=index.num_recordings, estimated_s=0.0)
         return _Member(number=number, actor=actor, working=actor.work.remote(), progress=progress)
 

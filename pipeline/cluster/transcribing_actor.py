@@ -68,7 +68,9 @@ class ClipTranscriber(Protocol):
 class ShardTask(Protocol):
     """What a worker makes of each shard: the input of its transcriber, and a row of the result."""
 
-    stage: str  # in failures
+    @property
+    def stage(self) -> str:
+        """Its name in failures."""
 
     def clip(self, cut: CutShard) -> Any: ...
 

@@ -29,7 +29,7 @@ class GuardsConfig:
     min_empty_speech_s: float = option(
         1.0, "a transcript without words is a stall if it has this much speech"
     )
-    min_heard_speech: float = option(
+    min_confirmed_speech: float = option(
         0.1,
         "a stall counts only where a network hears speech in this share of ten seconds, so that "
         "loud music is not transcribed again; 0: no network is asked",

@@ -90,7 +90,9 @@ async def start_backend(settings: ServerSettings) -> Backend:
         checkpoint.revision,
     )
     await engine.start()
-    speech = settings.speech and load_speech(settings.speech, settings.serving, settings.decode)
+    speech = None
+    if settings.speech is not None:
+        speech = load_speech(settings.speech, settings.serving, settings.decode)
     return Backend(
         config=settings.serving,
         decode=settings.decode,

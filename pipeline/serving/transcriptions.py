@@ -54,14 +54,14 @@ def error_response(
     return web.json_response(content, status=status, headers=headers)
 
 
-Handler = Callable[[web.Request, Backend], Any]
+Handler = Callable[[web.Request, Any], Any]  # with either backend: of transcripts, of speech
 
 
 def with_openai_errors(handler: Handler) -> Handler:
     """Turn errors into what OpenAI's clients expect."""
 
     @wraps(handler)
-    async def handle(request: web.Request, backend: Backend) -> web.StreamResponse:
+    async def handle(request: web.Request, backend: Any) -> web.StreamResponse:
         try:
             return await handler(request, backend)
         except AccessError as error:

@@ -19,7 +19,7 @@ from nightscribe.engine.loop import Engine, EngineStats, step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream, StreamOutput
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.heard_speech import confirmed_speech
+from nightscribe.guards.confirmed_speech import confirmed_speech
 from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.guards.stall_retry import RetryResult, retry_stalls
 from nightscribe.model.checkpoints.model_config import ModelConfig
@@ -220,7 +220,7 @@ class Transcriber:
 
     def _with_confirmed_speech(self, transcript: ClipTranscript, clip: Clip) -> ClipTranscript:
         """Without the music and noise that is as loud as speech, where no words are."""
-        if self._guards is None or not self._guards.min_heard_speech:
+        if self._guards is None or not self._guards.min_confirmed_speech:
             return transcript
         rate_hz = self._adapter.sample_rate_hz
         speech = confirmed_speech(

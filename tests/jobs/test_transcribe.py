@@ -9,6 +9,7 @@ import pytest
 
 from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_jobs import RayJob
+from nightscribe.jobs.shell.attempts import TOO_MANY_FAILURES
 from nightscribe.jobs.shell.command import INTERRUPTED
 from nightscribe.jobs.shell.config import ConfigError, configurations
 from nightscribe.jobs.shell.display import Display, next_commands
@@ -16,7 +17,7 @@ from nightscribe.jobs.shell.terminal import stopped_by_signals
 from nightscribe.jobs.submit import JOB as SUBMIT
 from nightscribe.jobs.submit import _upload, command
 from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
-from nightscribe.jobs.transcribe import TOO_MANY_FAILURES, engine_of, exit_code
+from nightscribe.jobs.transcribe import engine_of, exit_code
 
 GIVEN = ["input=a", "output=b", "model.checkpoint=c"]
 

@@ -79,6 +79,7 @@ def whole(folder) -> Speech:
     """What the other commands speak."""
     request = SpeechRequest(request_id="whole", turns=(TEXT,), voices=("ann",))
     (speech,) = load(folder, 1, 0.6).speak([request])
+    assert isinstance(speech, Speech)
     return speech
 
 

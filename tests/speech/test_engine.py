@@ -58,6 +58,7 @@ def engine(folder):
 @pytest.fixture(scope="module")
 def whole(folder) -> Speech:
     (speech,) = load(folder, 1, 0.8).speak([request_of("whole", TEXT)])
+    assert isinstance(speech, Speech)
     return speech
 
 

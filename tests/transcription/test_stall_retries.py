@@ -72,7 +72,7 @@ def submitted(transcriber, *clips):
 
 both_ways = pytest.mark.parametrize("transcribe", [listed, submitted])
 # The sound of these clips is no speech to a network that listens.
-CONFIG = GuardsConfig(min_heard_speech=0)
+CONFIG = GuardsConfig(min_confirmed_speech=0)
 
 
 @both_ways
@@ -112,7 +112,7 @@ def test_a_clip_that_names_no_speech_has_it_measured():
 
 @both_ways
 def test_the_third_attempt_is_drawn_at_a_temperature(transcribe):
-    transcriber = Deaf(GuardsConfig(retry_temperature=0.7, min_heard_speech=0))
+    transcriber = Deaf(GuardsConfig(retry_temperature=0.7, min_confirmed_speech=0))
     (transcript,) = transcribe(transcriber, clip())
     assert transcript.num_redecoded == 0
     assert len(transcript.words) == 40

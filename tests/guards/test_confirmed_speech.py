@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.heard_speech import confirmed_speech
+from nightscribe.guards.confirmed_speech import confirmed_speech
 from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.guards.stall_retry import retry_stalls
 from nightscribe.guards.stalls import stalls, total_s
@@ -70,7 +70,10 @@ def test_only_the_music_before_the_speech_is_taken_out(talk_N, music_N):
 def test_nobody_asks_about_sound_that_has_words(music_N):
     words = [Word("la", start_s, start_s + 0.5, 0.9) for start_s in range(20)]
     asked = []
-    confirmed_speech(
-        music_N, RATE_HZ, words, [Span(0, 20)], CONFIG, lambda some: asked.extend(some)
-    )
+
+    def ask(some):
+        asked.extend(some)
+        return []
+
+    confirmed_speech(music_N, RATE_HZ, words, [Span(0, 20)], CONFIG, ask)
     assert asked == []

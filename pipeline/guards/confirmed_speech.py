@@ -38,7 +38,7 @@ def confirmed_speech(
         for one in pieces
     ]
     for piece, share in zip(pieces, hearing(sounds) if pieces else (), strict=True):
-        if share < config.min_heard_speech:
+        if share < config.min_confirmed_speech:
             speech = _outside(speech, piece)
     return tuple(speech)
 
