@@ -16,12 +16,14 @@
     |- FileError (ValueError)            user         serving.files
     |- InvalidMessageError (ValueError)  user         serving.kyutai_messages
     |- RequestError (ValueError)         user         serving.transcriptions
+    |- OpusError (ValueError)            user         serving.opus
     |- MissingExtraError                 environment  jobs.shell.command
     |- FfmpegError (ValueError)          environment  audio.ffmpeg
     |- StorageError                      environment  storage.errors
     |- LeaseLostError                    environment  storage.lease
     |- ClusterLacksError                 environment  cluster.resources
     |- ClusterUnreachableError           environment  cluster.ray_session
+    |- ServeError                        environment  cluster.serving.application
     |- StalledError                      environment  cluster.watchdog
     |- StoppedError                      environment  cluster.read_tasks
     |- RunBrokenError                    environment  cluster.execution

@@ -81,7 +81,7 @@ def test_a_command_line_is_valid(line, monkeypatch, capsys):
 def test_a_command_in_a_sentence_exists_and_has_its_keys(text):
     _, name, *words = text.split()
     keys = {word.partition("=")[0] for word in words if "=" in word}
-    assert keys <= job_named(name).keys.keys()
+    assert keys <= job_named(name).chosen_by(words).keys.keys()
 
 
 @pytest.mark.parametrize("key", KEYS)

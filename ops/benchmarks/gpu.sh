@@ -48,14 +48,14 @@ if [ "$device" = cpu ]; then # kernels are interpreted, which is slow
     some="-k joined"
 fi
 
-measure machine 25
+measure machine 20
 # shellcheck disable=SC2086 # several words each
-stage kernel-tests 45 "$python" -m pytest $pytest_options tests/model/test_on_gpu.py
+stage kernel-tests 40 "$python" -m pytest $pytest_options tests/model/test_on_gpu.py
 # shellcheck disable=SC2086
 stage codec-tests 30 "$python" -m pytest $pytest_options $some \
     tests/model/test_codec_kernels.py tests/model/test_weight_kernels.py
 measure attention 30
-measure sweep 40
+measure sweep 35
 measure profiles 30
 measure codec 30
 for size in $(echo "$sizes" | tr , ' '); do

@@ -45,7 +45,7 @@ def test_the_wheel_has_one_top_level_name(wheel):
         "nightscribe/py.typed",
         "nightscribe/__main__.py",
         "nightscribe/jobs/cli.py",
-        "nightscribe/cluster/worker.py",
+        "nightscribe/cluster/transcribing_actor.py",
         "nightscribe/conf/transcribe.yaml",
         "nightscribe/conf/model/tiny.yaml",
         "nightscribe/benchmarks/results/README.md",
