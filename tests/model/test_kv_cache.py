@@ -92,8 +92,13 @@ def test_several_positions_at_once_are_as_one_by_one(speech, heard, name):
 def test_neighbours_never_change_a_slot(speech, heard, name):
     together = logits_of(speech.language_model, heard, CACHE_DTYPES[name])
     alone = logits_of(speech.language_model, heard, CACHE_DTYPES[name], slice(1, 2))
-    assert torch.equal(together[1:2].argmax(-1), alone.argmax(-1))
-    assert (together[1:2] - alone).abs().max() <= TOLERANCES[name] * alone.std()
+    most = TOLERANCES[name] * alone.std()
+    assert (together[1:2] - alone).abs().max() <= most
+    # How many rows a product has may change the order of its additions, and so the last bits.
+    first, second = alone.topk(2).values.unbind(-1)
+    is_clear = first - second > most
+    assert is_clear.float().mean() > 0.5
+    assert torch.equal(together[1:2].argmax(-1)[is_clear], alone.argmax(-1)[is_clear])
 
 
 @pytest.mark.parametrize("name", NAMES)
