@@ -310,7 +310,7 @@ def _missing(job: Job, path: str) -> str:
     key = job.keys.get(path)
     meaning = f" ({key.meaning})" if key and key.meaning else ""
     group = path.partition(".")[0]
-    options = options_of(group) if "." in path else []
+    options = [name for name in options_of(group) if name != "none"] if "." in path else []
     if options:
         return f"{group}=NAME must be given, one of {', '.join(options)}; or {path}=VALUE{meaning}"
     return f"{path} must be given{meaning}"

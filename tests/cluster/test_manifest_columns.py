@@ -18,7 +18,7 @@ from nightscribe.storage.tables import files
 from nightscribe.transcription.transcriber import Clip, Transcriber
 from tests.cluster.test_command import RATE_HZ, ROOT, rows, transcribe
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 
 STRENGTH = 8.0
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -29,7 +29,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
 }
 
 
-def said_directly(columns):
+def transcribed_directly(columns):
     """The tokens of every file, heard by one Transcriber in this process."""
     prompt_of = partial(read_prompt, DecodeConfig(), RATE_HZ, S3Config())
     transcriber = Transcriber.load(
@@ -56,8 +56,8 @@ def test_every_column_of_a_manifest_reaches_the_model_for_its_recording_alone(lo
     store = open_store(str(output), S3Config())
     shards = [one for entry in files(store, FOLDER) for one in outcomes_of(store, entry.key)]
     heard = {one.shard.recording.uri.rpartition("/")[2]: list(one.tokens) for one in shards}
-    assert heard == said_directly(COLUMNS)
-    without = said_directly({name: {} for name in COLUMNS})
+    assert heard == transcribed_directly(COLUMNS)
+    without = transcribed_directly({name: {} for name in COLUMNS})
     differing = {name for name in COLUMNS if heard[name] != without[name]}
     assert differing == {"alice.opus", "daniel.opus", "bella.opus"}
     told = {row["uri"].rpartition("/")[2]: row["terms"] for row in rows(output, "transcripts")}

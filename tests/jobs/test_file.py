@@ -225,7 +225,7 @@ def test_a_model_must_be_chosen(capsys):
     with pytest.raises(SystemExit) as ended:
         run_job("file", lambda: JOB, ["a.wav"])
     assert ended.value.code == 2
-    assert "or model=NAME of custom, icelandic," in capsys.readouterr().err
+    assert "model=NAME must be given, one of custom, icelandic, stt-" in capsys.readouterr().err
 
 
 def written_as(format, **settings):

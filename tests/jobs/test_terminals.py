@@ -64,6 +64,7 @@ CASES = {
     "live": (["{sample}", "url=http://127.0.0.1:9"], 2, "cannot be reached"),
     "speak": (["text=hello", "tts=nothing"], 2, "nothing"),
     "serve": (["model=nothing"], 2, "nothing"),
+    "synthesize": (["input=/nowhere.csv", "output={run}/speech", "tts=nothing"], 2, "nothing"),
 }
 KINDS = [
     (SMALL, {}), (LARGE, {}), (SMALL, DUMB), (SMALL, PLAIN), (SMALL, C), (LARGE, C), (LARGE, DUMB),
