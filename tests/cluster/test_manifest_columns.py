@@ -18,7 +18,12 @@ from nightscribe.storage.tables import files
 from nightscribe.transcription.transcriber import Clip, Transcriber
 from tests.cluster.test_command import RATE_HZ, ROOT, rows, transcribe
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 STRENGTH = 8.0
 COLUMNS: dict[str, dict[str, Any]] = {
