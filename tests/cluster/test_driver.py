@@ -87,7 +87,7 @@ def test_ray_gives_word_for_word_what_the_transcriber_gives(local_ray, tmp_path)
     assert progress.num_done == 20
 
 
-@pytest.mark.parametrize("num_executors", [2, 3])
+@pytest.mark.parametrize("num_executors", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_several_executors_give_the_tables_of_one(local_ray, tmp_path, num_executors):
     recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(30)]
     recordings += [recording(n, 1.0, "bad") for n in range(2)]
