@@ -7,7 +7,7 @@ from ops.benchmarks.sizing import WORKED_EXAMPLE, Archive, Assumed, Measured, ne
 
 ROOT = Path(__file__).parent.parent.parent.parent
 PAGE = (ROOT / "docs/operating.md").read_text()
-FIGURES = (ROOT / "ops/benchmarks/control-plane_epyc-zen5-2-cores_2026-11-30.md").read_text()
+FIGURES = (ROOT / "ops/benchmarks/control-plane_epyc-zen3-2-cores_2026-11-30.md").read_text()
 
 
 def test_the_page_shows_what_is_computed_and_says_so():
