@@ -69,7 +69,7 @@ def test_the_summary_is_ten_lines_without_a_gap(dry):
     assert len(lines) <= 10
     assert all(line in ended.stdout for line in lines)
     assert not [line for line in lines if "lost" in line]
-    assert re.search(r"toy: long \(1 s\) [\d.,]+ x, [\d.e-]+ % of the limit", "\n".join(lines))
+    assert re.search(r"toy: long \(1 s\) [\d.,]+ x, [\d.,e-]+ % of the limit", "\n".join(lines))
 
 
 def test_one_file_has_all_tables_and_says_how_they_were_measured(dry):
