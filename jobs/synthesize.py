@@ -38,7 +38,7 @@ from nightscribe.speech.texts import TextDefaults, audio_key, texts
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
-from nightscribe.storage.plan_changes import MISSING_FILES, Revision
+from nightscribe.storage.plan_changes import MISSING_FILES
 from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
 from nightscribe.storage.store import Store
@@ -122,8 +122,7 @@ def _synthesize(config: SynthesizeConfig, run_log: Log, display: Display) -> int
     from nightscribe.cluster.ray_session import connected
 
     checkpoint = _checked(config)
-    revision = Revision(config.revise.where) if config.revise.on else None
-    check_settings(store, generations(store), _settings(config, checkpoint), revision)
+    check_settings(store, generations(store), _settings(config, checkpoint), config.revise.revision)
     with _compared(store, config) as (path, night), stopped_by_signals() as stop:
         display.begin("connecting to Ray" if config.ray.address else "starting Ray")
         with connected(config.ray, config.cluster):
@@ -195,7 +194,7 @@ def _compared(store: Store, config: SynthesizeConfig) -> Iterator[tuple[Path, "N
         write_plan(plan(before.unseen(found), _content_of, config.planning), path)
         night = Night(
             missing=config.missing,
-            revision=Revision(config.revise.where) if config.revise.on else None,
+            revision=config.revise.revision,
             retry=config.failures.retry,
             compared=before,
         )

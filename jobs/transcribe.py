@@ -50,7 +50,7 @@ from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
-from nightscribe.storage.plan_changes import MISSING_FILES, Revision
+from nightscribe.storage.plan_changes import MISSING_FILES
 from nightscribe.storage.run import Settings, check_settings
 from nightscribe.storage.s3 import S3Config
 from nightscribe.storage.sources import describe_skipped, recordings
@@ -154,8 +154,9 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     store = open_store(config.output, config.s3)
     own_terms = RecordingTerms(checkpoint.tokenizer)
     _check_terms(config, checkpoint)
-    revision = Revision(config.revise.where) if config.revise.on else None
-    check_settings(store, generations(store), settings(config, checkpoint, prompts), revision)
+    check_settings(
+        store, generations(store), settings(config, checkpoint, prompts), config.revise.revision
+    )
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
         display.begin("listing recordings")
@@ -256,7 +257,7 @@ def _compared(
         night = Night(
             missing=config.missing,
             max_dropped_share=config.max_dropped_share,
-            revision=Revision(config.revise.where) if config.revise.on else None,
+            revision=config.revise.revision,
             retry=config.failures.retry,
             order=config.order,
             compared=before,

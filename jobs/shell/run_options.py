@@ -46,3 +46,8 @@ class ReviseConfig:
             raise ValueError("revise.where chooses what to transcribe anew: add revise=true")
         if self.where is not None:
             Revision(self.where)
+
+    @property
+    def revision(self) -> Revision | None:
+        """What to transcribe anew; None: nothing."""
+        return Revision(self.where) if self.on else None

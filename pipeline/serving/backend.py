@@ -1,7 +1,7 @@
 """What the handlers of every protocol share."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from nightscribe.serving.opus import OpusDecoder
 from nightscribe.serving.session import FrameOutput, Session
 from nightscribe.serving.session_log import SessionLog
 from nightscribe.serving.speaking import SpeechBackend
-from nightscribe.serving.websockets import ClientSocket, going_away
+from nightscribe.serving.websockets import ClientSocket, going_away, one_of
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -70,14 +70,9 @@ class Backend:
         is_speaking = self.speech is not None and self.speech.is_busy
         return bool(self.sockets) or self.files.is_busy or is_speaking
 
-    @contextmanager
-    def live(self, socket: ClientSocket) -> Iterator[None]:
+    def live(self, socket: ClientSocket) -> AbstractContextManager[None]:
         """Count a socket among those that shutdown waits for."""
-        self.sockets.add(socket)
-        try:
-            yield
-        finally:
-            self.sockets.discard(socket)
+        return one_of(self.sockets, socket)
 
     def end_sessions(self) -> None:
         """Tell every session that the server is going away."""

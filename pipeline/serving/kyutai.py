@@ -18,14 +18,14 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from nightscribe.model.word_stream import WordBegin, WordEvent
 from nightscribe.serving import kyutai_messages as messages
-from nightscribe.serving.access import AccessError, TooManySessionsError
+from nightscribe.serving.access import TooManySessionsError
 from nightscribe.serving.backend import Backend
 from nightscribe.serving.files import WHOLE
 from nightscribe.serving.opus import OpusError
 from nightscribe.serving.session import FrameOutput, NoChannelError, Session
 from nightscribe.serving.session_log import SessionLog
 from nightscribe.serving.transcriptions import with_openai_errors
-from nightscribe.serving.websockets import ClientSocket, SessionError, invalid
+from nightscribe.serving.websockets import ClientSocket, SessionError, invalid, key_of_socket
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ async def serve_socket(request: web.Request, backend: Backend) -> web.StreamResp
     ready = web.WebSocketResponse().can_prepare(request)
     if not ready.ok:
         raise web.HTTPBadRequest(text="this path needs the headers of a WebSocket upgrade\n")
-    key = _key(request, backend)
+    key = key_of_socket(request, backend.access, backend.metrics.rejects)
     socket = await ClientSocket.accept(request, backend.config)
     try:
         with backend.access.session(key):
@@ -155,19 +155,6 @@ async def serve_socket(request: web.Request, backend: Backend) -> web.StreamResp
         backend.metrics.rejects.add("key_sessions")
         await socket.close(WSCloseCode.TRY_AGAIN_LATER, messages.error(str(error)))
     return socket.socket
-
-
-def _key(request: web.Request, backend: Backend) -> str:
-    try:
-        backend.access.check_origin(request.headers)
-    except AccessError as error:
-        backend.metrics.rejects.add("origin")
-        raise web.HTTPForbidden(text=f"{error}\n") from None
-    try:
-        return backend.access.key_of(request.headers, request.query)
-    except AccessError:
-        backend.metrics.rejects.add("key")
-        raise web.HTTPUnauthorized(text="") from None
 
 
 async def _serve(socket: ClientSocket, request: web.Request, backend: Backend) -> None:

@@ -20,11 +20,11 @@ from nightscribe.audio.encode import as_int16
 from nightscribe.audio.encode_live import LiveEncoder
 from nightscribe.errors import NightscribeError
 from nightscribe.model.checkpoints.settings import CheckpointError
-from nightscribe.serving.access import AccessError, TooManySessionsError
+from nightscribe.serving.access import TooManySessionsError
 from nightscribe.serving.openai_speech import audio_response
 from nightscribe.serving.speaking import NoFreeSlotError, SpeechBackend, SpokenText
 from nightscribe.serving.transcriptions import RequestError, with_openai_errors
-from nightscribe.serving.websockets import ClientSocket, SessionError, invalid
+from nightscribe.serving.websockets import ClientSocket, SessionError, invalid, key_of_socket
 from nightscribe.speech.requests import SpokenWord
 
 PATH = "/api/tts_streaming"
@@ -185,7 +185,8 @@ async def serve_socket(request: web.Request, backend: SpeechBackend) -> web.Stre
     backend.metrics.connects.add()
     if not web.WebSocketResponse().can_prepare(request).ok:
         raise web.HTTPBadRequest(text="this path needs the headers of a WebSocket upgrade\n")
-    key, format = _key(request, backend), request.query.get("format", "OggOpus")
+    key = key_of_socket(request, backend.access, backend.metrics.rejects)
+    format = request.query.get("format", "OggOpus")
     if format not in FORMATS:
         raise web.HTTPBadRequest(text=f"format must be one of {', '.join(FORMATS)}\n")
     config = replace(backend.config, max_pending_messages=MAX_PENDING_MESSAGES)
@@ -199,19 +200,6 @@ async def serve_socket(request: web.Request, backend: SpeechBackend) -> web.Stre
         backend.metrics.rejects.add("key_sessions")
         await socket.close(WSCloseCode.TRY_AGAIN_LATER, _last(connection, str(error)))
     return socket.socket
-
-
-def _key(request: web.Request, backend: SpeechBackend) -> str:
-    try:
-        backend.access.check_origin(request.headers)
-    except AccessError as error:
-        backend.metrics.rejects.add("origin")
-        raise web.HTTPForbidden(text=f"{error}\n") from None
-    try:
-        return backend.access.key_of(request.headers, request.query)
-    except AccessError:
-        backend.metrics.rejects.add("key")
-        raise web.HTTPUnauthorized(text="") from None
 
 
 async def _serve(connection: _Connection) -> None:

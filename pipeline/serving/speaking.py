@@ -5,7 +5,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
 from nightscribe.serving.access import Access
 from nightscribe.serving.config import ServingConfig
 from nightscribe.serving.speech_metrics import SpeechMetrics
-from nightscribe.serving.websockets import ClientSocket, going_away
+from nightscribe.serving.websockets import ClientSocket, going_away, one_of
 from nightscribe.speech.batch import Speaker
 from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
 from nightscribe.speech.engine import SpeechEngine, SpeechOutput, SpeechStream
@@ -100,14 +100,9 @@ class SpeechBackend:
             self.num_open -= 1
             self.metrics.open_texts.set(self.num_open)
 
-    @contextmanager
-    def live(self, socket: ClientSocket) -> Iterator[None]:
+    def live(self, socket: ClientSocket) -> AbstractContextManager[None]:
         """Count a socket among those that shutdown waits for."""
-        self.sockets.add(socket)
-        try:
-            yield
-        finally:
-            self.sockets.discard(socket)
+        return one_of(self.sockets, socket)
 
     async def fetch_voice(self, name: str) -> None:
         """Find a voice before its text needs a slot; raises CheckpointError if there is none."""

@@ -7,14 +7,16 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientError, WSCloseCode, WSMessage, WSMsgType, web
 
 from nightscribe.errors import NightscribeError
+from nightscribe.serving.access import Access, AccessError
 from nightscribe.serving.config import ServingConfig
+from nightscribe.serving.metrics import LabelledCounter
 
 CHECK_S = 1.0
 WRITE_BUFFER_BYTES = 1 << 14
@@ -35,6 +37,30 @@ def invalid(text: str) -> SessionError:
 
 def going_away() -> SessionError:
     return SessionError("the server is shutting down", WSCloseCode.GOING_AWAY, "shutdown")
+
+
+def key_of_socket(request: web.Request, access: Access, rejects: LabelledCounter) -> str:
+    """The client's key, before the upgrade: 403 for a wrong origin, 401 for a wrong key."""
+    try:
+        access.check_origin(request.headers)
+    except AccessError as error:
+        rejects.add("origin")
+        raise web.HTTPForbidden(text=f"{error}\n") from None
+    try:
+        return access.key_of(request.headers, request.query)
+    except AccessError:
+        rejects.add("key")
+        raise web.HTTPUnauthorized(text="") from None
+
+
+@contextlib.contextmanager
+def one_of(sockets: "set[ClientSocket]", socket: "ClientSocket") -> Iterator[None]:
+    """The socket is among these meanwhile."""
+    sockets.add(socket)
+    try:
+        yield
+    finally:
+        sockets.discard(socket)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ from nightscribe.jobs.file import read_audio
 from nightscribe.speech.table import read_speech_table
 from nightscribe.storage.local import LocalStore
 from tests.cluster.test_kills import descendants, finish
-from tests.speech.checkpoints import write_speech_checkpoint, write_voice
+from tests.speech.checkpoints import write_voiced_checkpoint
 
 pytestmark = [
     pytest.mark.ray,
@@ -44,10 +44,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = write_speech_checkpoint(tmp_path_factory.mktemp("speech"))
-    write_voice(folder, "ann", 1)
-    write_voice(folder, "bob", 2)
-    return folder
+    return write_voiced_checkpoint(tmp_path_factory.mktemp("speech"))
 
 
 def rows_of(first, last):

@@ -11,17 +11,14 @@ import pytest
 
 from nightscribe.jobs.shell.command import run_job
 from nightscribe.jobs.speak import JOB
-from tests.speech.checkpoints import write_speech_checkpoint, write_voice
+from tests.speech.checkpoints import write_voiced_checkpoint
 
 TEXT = "one two three four"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = write_speech_checkpoint(tmp_path_factory.mktemp("speech"))
-    write_voice(folder, "ann", 1)
-    write_voice(folder, "bob", 2)
-    return folder
+    return write_voiced_checkpoint(tmp_path_factory.mktemp("speech"))
 
 
 def speak(folder, *words: str, voice: str = "ann") -> int:

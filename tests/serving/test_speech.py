@@ -23,7 +23,7 @@ from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
 from nightscribe.speech.requests import Speech, SpeechRequest
 from tests.model.tts import peer
 from tests.serving.servers import connected
-from tests.speech.checkpoints import write_speech_checkpoint, write_voice
+from tests.speech.checkpoints import write_voiced_checkpoint
 from tests.speech.test_synthesizer import load
 
 TEXT = "the night is long and"
@@ -61,10 +61,7 @@ class SpeakingServer:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = write_speech_checkpoint(tmp_path_factory.mktemp("speech"))
-    write_voice(folder, "ann", 1)
-    write_voice(folder, "bob", 2)
-    return folder
+    return write_voiced_checkpoint(tmp_path_factory.mktemp("speech"))
 
 
 @pytest.fixture(scope="module")

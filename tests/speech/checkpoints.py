@@ -78,3 +78,11 @@ def write_voice(folder: Path, name: str, seed: int = 0) -> Path:
     path = folder / f"{name}{VOICE_SUFFIX}"
     save_file({"speaker_wavs": peer.random_voice(seed)[None].contiguous()}, path)
     return path
+
+
+def write_voiced_checkpoint(folder: Path) -> Path:
+    """A checkpoint with the voices ann and bob."""
+    written = write_speech_checkpoint(folder)
+    write_voice(written, "ann", 1)
+    write_voice(written, "bob", 2)
+    return written

@@ -9,7 +9,7 @@ import pytest
 from nightscribe.speech.batch import Batch
 from nightscribe.speech.engine import SpeechEngine, SpeechEngineError
 from nightscribe.speech.requests import Speech, SpeechRequest
-from tests.speech.checkpoints import write_speech_checkpoint, write_voice
+from tests.speech.checkpoints import write_voiced_checkpoint
 from tests.speech.test_synthesizer import load
 
 TEXT = 'the night is long and the scribe <break time="0.3s"/> writes on until the morning'
@@ -18,10 +18,7 @@ WAIT_S = 60
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = write_speech_checkpoint(tmp_path_factory.mktemp("speech"))
-    write_voice(folder, "ann", 1)
-    write_voice(folder, "bob", 2)
-    return folder
+    return write_voiced_checkpoint(tmp_path_factory.mktemp("speech"))
 
 
 def request_of(name, *turns, voice="ann", seed=0):

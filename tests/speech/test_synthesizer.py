@@ -8,7 +8,7 @@ from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
 from nightscribe.speech.config import SpeechConfig
 from nightscribe.speech.synthesizer import Speech, SpeechFailure, SpeechRequest, Synthesizer
 from nightscribe.speech.voices import Voices
-from tests.speech.checkpoints import PROMPT, write_speech_checkpoint, write_voice
+from tests.speech.checkpoints import PROMPT, write_speech_checkpoint, write_voiced_checkpoint
 
 FRAME_S = 0.08
 
@@ -29,10 +29,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = write_speech_checkpoint(tmp_path_factory.mktemp("speech"))
-    write_voice(folder, "ann", 1)
-    write_voice(folder, "bob", 2)
-    return folder
+    return write_voiced_checkpoint(tmp_path_factory.mktemp("speech"))
 
 
 def load(folder, num_slots: int, temperature: float, read_audio=None, **options) -> Synthesizer:

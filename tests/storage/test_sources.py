@@ -349,35 +349,6 @@ def test_the_path_of_an_odd_name_is_what_people_know(tmp_path, name, path):
     assert store.read(key) == b"1"
 
 
-def test_contents_on_disk_are_the_same_exactly_if_their_bytes_are(tmp_path):
-    big = b"a" * 100_000 + b"b" * 100_000
-    files = {
-        "one": big,
-        "same": big,
-        "other_middle": big[:90_000] + b"x" + big[90_001:],
-        "same_middle": big[:90_000] + b"x" + big[90_001:],
-        "other_end": big[:-1] + b"x",
-        "short": b"a",
-        "empty": b"",
-        "also_empty": b"",
-    }
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    contents = ContentHasher()
-    named = {
-        name: contents(Recording(uri=str(tmp_path / name), size_bytes=len(data), version=name))
-        for name, data in files.items()
-    }
-    for one in files:
-        for other in files:
-            assert (named[one] == named[other]) == (files[one] == files[other])
-
-
-def test_contents_of_one_size_only_are_never_read(tmp_path):
-    gone = Recording(uri=str(tmp_path / "gone.mp3"), size_bytes=5, version="1")
-    assert ContentHasher()(gone) == gone.uri
-
-
 def test_links_that_leave_the_folder_are_planned_and_never_opened(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
