@@ -258,24 +258,14 @@ def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep
         those = Strikes(raylets, server.endpoint, folder, seed)
         raging = Storm(attempt, those, seed, num_recordings)
         raging.rage(num_moments, time.monotonic() + limit_s)
-        sys.stdout.write(summary(raging, proxy.faults))
+        counts = (
+            (f"nights, in archives of {len(NIGHTS)}", raging.num_nights),
+            ("looks of a reader at the whole table", raging.num_looks),
+        )
+        sys.stdout.write(strikes.summary(those, proxy.faults, raging.complaints, *counts))
     if not raging.complaints and not keep:
         shutil.rmtree(folder)
     return len(raging.complaints)
-
-
-def summary(storm: Storm, faults: Faults) -> str:
-    lines = [
-        *strikes.told(storm.strikes),
-        f"| nights, in archives of {len(NIGHTS)} | {storm.num_nights} |",
-        f"| requests to S3 broken | {faults.seen.total()}: {strikes.counted(faults.seen)} |",
-        f"| looks of a reader at the whole table | {storm.num_looks} |",
-        f"| seconds of an undisturbed night | {storm.strikes.whole_s:.0f} |",
-        f"| complaints | {len(storm.complaints)} |",
-        "",
-        *[f"- {complaint}" for complaint in storm.complaints],
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -153,24 +153,14 @@ def storm(
         )
         raging = Storm(attempt, Strikes(raylets, server.endpoint, folder, seed))
         raging.rage(num_moments, time.monotonic() + limit_s)
-        sys.stdout.write(told(raging, proxy.faults))
+        counts = (
+            ("runs, each compared with an undisturbed one", raging.num_runs),
+            ("looks of a reader meanwhile", raging.num_looks),
+        )
+        sys.stdout.write(strikes.summary(raging.strikes, proxy.faults, raging.complaints, *counts))
     if not raging.complaints and not keep:
         shutil.rmtree(folder)
     return len(raging.complaints)
-
-
-def told(storm: Storm, faults: Faults) -> str:
-    lines = [
-        *strikes.told(storm.strikes),
-        f"| runs, each compared with an undisturbed one | {storm.num_runs} |",
-        f"| requests to S3 broken | {faults.seen.total()}: {strikes.counted(faults.seen)} |",
-        f"| looks of a reader meanwhile | {storm.num_looks} |",
-        f"| seconds of the undisturbed run | {storm.strikes.whole_s:.0f} |",
-        f"| complaints | {len(storm.complaints)} |",
-        "",
-        *[f"- {complaint}" for complaint in storm.complaints],
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

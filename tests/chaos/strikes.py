@@ -12,6 +12,7 @@ from pathlib import Path
 from nightscribe.storage import lease as leases
 from nightscribe.storage.store import Store
 from tests.chaos.attempt import Attempt
+from tests.chaos.faulty_s3 import Faults
 from tests.chaos.raylets import Raylets, kill
 from tests.chaos.tables import store_at
 
@@ -138,13 +139,22 @@ class Strikes:
         return self.folder / f"{name}.log"
 
 
-def told(strikes: Strikes) -> list[str]:
-    return [
-        f"| moments struck | {strikes.struck.total()} |",
-        *[f"| of them: {victim} | {strikes.struck[victim]} |" for victim in VICTIMS],
-        *[f"| in the {when} | {strikes.struck_in[when]} |" for when in ("start", *QUARTERS)],
-        f"| attempts by exit code | {counted(strikes.endings, '; ')} |",
+def summary(
+    strikes: Strikes, faults: Faults, complaints: Sequence[str], *counts: tuple[str, int]
+) -> str:
+    """A table of what was done and seen, and every complaint."""
+    rows = [
+        ("moments struck", strikes.struck.total()),
+        *[(f"of them: {victim}", strikes.struck[victim]) for victim in VICTIMS],
+        *[(f"in the {when}", strikes.struck_in[when]) for when in ("start", *QUARTERS)],
+        ("attempts by exit code", counted(strikes.endings, "; ")),
+        *counts,
+        ("requests to S3 broken", f"{faults.seen.total()}: {counted(faults.seen)}"),
+        ("seconds when nothing is struck", f"{strikes.whole_s:.0f}"),
+        ("complaints", len(complaints)),
     ]
+    lines = [f"| {name} | {value} |" for name, value in rows]
+    return "\n".join([*lines, "", *[f"- {one}" for one in complaints]]) + "\n"
 
 
 def counted(counts: Counter[str], between: str = ", ") -> str:

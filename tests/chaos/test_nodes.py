@@ -28,6 +28,14 @@ def finish(process):
     assert process.exitcode == 0
 
 
+def check_undisturbed(attempt, store, folder):
+    """The tables are those of a run that nothing disturbed."""
+    calm = replace(attempt, output=str(folder / "calm"))
+    finish(calm.begin(folder / "calm.log"))
+    assert tables(store) == tables(store_at(calm.output, None))
+    assert len(tables(store)[0]) == NUM_RECORDINGS
+
+
 @pytest.mark.parametrize("num_executors", [1, 2])
 def test_half_of_eight_nodes_may_be_lost_at_once(tmp_path, num_executors):
     archive(store_at(str(tmp_path / "in"), None), NUM_RECORDINGS)
@@ -48,10 +56,7 @@ def test_half_of_eight_nodes_may_be_lost_at_once(tmp_path, num_executors):
         for _ in range(4):
             raylets.join()
         finish(process)
-        calm = replace(attempt, output=str(tmp_path / "calm"))
-        finish(calm.begin(tmp_path / "calm.log"))
-        assert tables(store) == tables(store_at(calm.output, None))
-        assert len(tables(store)[0]) == NUM_RECORDINGS
+        check_undisturbed(attempt, store, tmp_path)
 
 
 def test_a_lost_head_ends_the_driver_and_the_same_command_goes_on_elsewhere(tmp_path):
@@ -74,10 +79,7 @@ def test_a_lost_head_ends_the_driver_and_the_same_command_goes_on_elsewhere(tmp_
         elsewhere = replace(attempt, address=raylets.address)
         finish(elsewhere.begin(tmp_path / "again.log"))
         assert committed <= {entry.key for entry in store.entries("_run/parts/")}
-        calm = replace(elsewhere, output=str(tmp_path / "calm"))
-        finish(calm.begin(tmp_path / "calm.log"))
-        assert tables(store) == tables(store_at(calm.output, None))
-        assert len(tables(store)[0]) == NUM_RECORDINGS
+        check_undisturbed(elsewhere, store, tmp_path)
 
 
 def test_a_run_grows_and_shrinks_with_its_cluster(tmp_path):
