@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +17,10 @@ from omegaconf import MISSING, OmegaConf
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.encode import FORMATS
-from nightscribe.budget import CURRENCIES, Limits, limits_of
+from nightscribe.budget import CURRENCIES
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.jobs.file import samples_of
-from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code
+from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code, limits
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.logs import Log, LogConfig, logged
@@ -99,12 +98,7 @@ class SynthesizeConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        _limits(self, num_gpus=1.0)
-
-
-def _limits(config: SynthesizeConfig, num_gpus: float) -> Limits:
-    price, currency = config.price_per_gpu_hour, config.currency
-    return limits_of(config.deadline, config.budget, price, currency, num_gpus, datetime.now())
+        limits(self, num_gpus=1.0)
 
 
 def synthesize(config: SynthesizeConfig) -> int:
@@ -128,10 +122,8 @@ def _synthesize(config: SynthesizeConfig, run_log: Log, display: Display) -> int
         with connected(config.ray, config.cluster):
             attempt = ShellAttempt(
                 store=store,
-                cluster=config.cluster,
+                config=config,
                 num_slots=config.speech.num_slots,
-                limits=partial(_limits, config),
-                currency=config.currency,
                 run_log=run_log,
                 display=display,
             )

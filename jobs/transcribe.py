@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING
 from omegaconf import MISSING, OmegaConf
 
 from nightscribe.audio.segmentation import ShardConfig
-from nightscribe.budget import CURRENCIES, Limits, limits_of
+from nightscribe.budget import CURRENCIES
 from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.inspection import add_inspection
-from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code
+from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code, limits
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.language_prompts import (
@@ -124,12 +123,7 @@ class TranscribeConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        _limits(self, num_gpus=1.0)  # says what is wrong before anything is started
-
-
-def _limits(config: TranscribeConfig, num_gpus: float) -> Limits:
-    price, currency = config.price_per_gpu_hour, config.currency
-    return limits_of(config.deadline, config.budget, price, currency, num_gpus, datetime.now())
+        limits(self, num_gpus=1.0)  # says what is wrong before anything is started
 
 
 def transcribe_archive(config: TranscribeConfig) -> int:
@@ -170,10 +164,8 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
             spec = replace(run_spec(config, checkpoint, prompts, path, terms), night=night)
             attempt = ShellAttempt(
                 store=store,
-                cluster=config.cluster,
+                config=config,
                 num_slots=config.engine.num_slots,
-                limits=partial(_limits, config),
-                currency=config.currency,
                 run_log=run_log,
                 display=display,
             )

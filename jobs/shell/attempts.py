@@ -2,11 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
-from nightscribe.budget import Limits
+from nightscribe.budget import Limits, limits_of
 from nightscribe.cluster.config import ClusterConfig
 from nightscribe.jobs import INTERRUPTED
 from nightscribe.jobs.shell.display import Display
@@ -26,15 +26,34 @@ RESUME = "run the same command to resume"
 log = logging.getLogger(__name__)
 
 
+class RunConfig(Protocol):
+    """What every command that works through a plan is asked."""
+
+    @property
+    def cluster(self) -> ClusterConfig: ...
+    @property
+    def deadline(self) -> str | None: ...
+    @property
+    def budget(self) -> float | None: ...
+    @property
+    def price_per_gpu_hour(self) -> float | None: ...
+    @property
+    def currency(self) -> str: ...
+
+
+def limits(config: RunConfig, num_gpus: float) -> Limits:
+    """When a run on that many GPUs ends early; raises ValueError for what cannot be."""
+    price, now = config.price_per_gpu_hour, datetime.now()
+    return limits_of(config.deadline, config.budget, price, config.currency, num_gpus, now)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShellAttempt:
     """What surrounds the driver."""
 
     store: Store
-    cluster: ClusterConfig
+    config: RunConfig
     num_slots: int | None
-    limits: Callable[[float], Limits]  # of a number of GPUs
-    currency: str
     run_log: Log
     display: Display
 
@@ -45,9 +64,9 @@ class ShellAttempt:
         from nightscribe.cluster.resources import pool_for
 
         output = spec.stages.output
-        pool = pool_for(self.cluster, self.num_slots)
-        limits = self.limits(pool.num_actors * (pool.gpus_per_actor or 1.0))
-        night_log = NightLog(self.store, pool, limits, self.currency, stop)
+        pool = pool_for(self.config.cluster, self.num_slots)
+        most = limits(self.config, pool.num_actors * (pool.gpus_per_actor or 1.0))
+        night_log = NightLog(self.store, pool, most, self.config.currency, stop)
 
         def report(progress: "Progress") -> None:
             self.display.show(progress)
