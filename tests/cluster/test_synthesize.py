@@ -76,7 +76,8 @@ def begin(folder: Path, manifest: Path, output: Path, *words: str) -> subprocess
 
 
 def wait_for_parts(output: Path, process: subprocess.Popen) -> None:
-    while not list(output.glob("_run/parts/*/*.parquet")):
+    """The first part may hold only texts that failed."""
+    while not (list(output.glob("_run/parts/*/*.parquet")) and list(output.glob("audio/*"))):
         assert process.poll() is None, "the run ended before it could be disturbed"
         time.sleep(0.05)
 
