@@ -156,9 +156,23 @@ def test_the_image_runs_as_nobody_special():
     assert users == ["1000"]
 
 
+def nightly() -> dict[str, dict]:
+    """The documents of the nightly job by kind."""
+    documents = yaml.safe_load_all((OPS / "kuberay/nightly.yaml").read_text())
+    return {document["kind"]: document for document in documents}
+
+
+def test_kubernetes_accepts_the_nightly_job():
+    schema = json.loads(gzip.decompress((SCHEMAS / "batch.cronjobs.v1.json.gz").read_bytes()))
+    cron = nightly()["CronJob"]
+    jsonschema.validate(cron, schema)
+    cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccount_name"] = "misspelt"
+    with pytest.raises(jsonschema.ValidationError, match="serviceAccount_name"):
+        jsonschema.validate(cron, schema)
+
+
 def test_every_night_is_one_rayjob_that_the_account_may_create():
-    documents = list(yaml.safe_load_all((OPS / "kuberay/nightly.yaml").read_text()))
-    by_kind = {document["kind"]: document for document in documents}
+    by_kind = nightly()
     cron = by_kind["CronJob"]["spec"]
     assert cron["concurrencyPolicy"] == "Forbid"
     pod = cron["jobTemplate"]["spec"]["template"]["spec"]
