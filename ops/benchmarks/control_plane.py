@@ -8,8 +8,8 @@
 shards: the real graph over made-up recordings of some shards of 45 s each, with 120 words in every
 answer, which comes at once or after ANSWER_S. What happens before the first fifth of the shards is
 committed does not count.
-start: from the plan of many recordings to the first committed shard; the run is stopped then, and
-the time until it has ended is measured too.
+start: from the plan of many recordings to the first shard in the engine, and to the first that is
+committed; the run is stopped then, and the time until it has ended is measured too.
 resume: what a driver does before it starts the graph, when all but a hundredth of the recordings
 are finished.
 requests: what a run asks of an object store, counted by a proxy before a real server.
@@ -41,7 +41,7 @@ from nightscribe.storage.schema import PARTS_SCHEMA, TRANSCRIPTS_SCHEMA
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import write_table
 from ops.benchmarks.cpu_by_process import CpuSamples, cpu_sampled
-from ops.benchmarks.made_up import as_it_is, made_up, planned, run, workers
+from ops.benchmarks.made_up import FIRST_CLIP, as_it_is, made_up, planned, run, workers
 from tests.chaos.faulty_s3 import Faults, FaultyS3
 from tests.s3_server import S3Server
 
@@ -100,7 +100,8 @@ def start(folder: Path, num_recordings: float = 1_000_000) -> list[str]:
         progress = run(folder, path, 0.0, tell, workers(), stop=stop)
     ended_s = time.time()
     return [
-        f"{int(num_recordings):,} recordings: the first shard was committed after "
+        f"{int(num_recordings):,} recordings: the first shard was in the engine after "
+        f"{(folder / FIRST_CLIP).stat().st_mtime - began_s:.1f} s and committed after "
         f"{marks[0] - began_s:.1f} s; then the run was stopped and had ended after "
         f"{ended_s - marks[0]:.1f} s with {progress.num_shards} shards",
         f"peak memory of the driver {_peak_mib():.0f} MiB",

@@ -28,6 +28,7 @@ RATE_HZ = 24_000
 SHARD_S = 45.0
 NUM_WORDS = 120
 NUM_SLOTS = 256
+FIRST_CLIP = "first-clip"
 WORDS = tuple(
     Word(f"word{n}", SHARD_S / NUM_WORDS * n, SHARD_S / NUM_WORDS * (n + 1), 0.5 + n / 1000)
     for n in range(NUM_WORDS)
@@ -79,7 +80,7 @@ def run(
         settings={"benchmark": True},
         stages=Stages(
             read=read,
-            make_transcriber=partial(Answering, answer_s),
+            make_transcriber=partial(Answering, answer_s, folder / FIRST_CLIP),
             output=output or str(folder / "out"),
             s3=s3 or S3Config(),
         ),
@@ -127,8 +128,9 @@ class Answering:
     has_died = False
     model, model_revision = "made-up", "1"
 
-    def __init__(self, answer_s: float) -> None:
-        self._answer_s, self._number = answer_s, 0
+    def __init__(self, answer_s: float, first_clip: Path | None = None) -> None:
+        """`first_clip`: a file whose time says when the first clip was in the engine."""
+        self._answer_s, self._number, self._first_clip = answer_s, 0, first_clip
         self._waiting: list[_Waiting] = []
         self._changed = threading.Condition()
         self.stats = EngineStats(num_slots=NUM_SLOTS)
@@ -136,6 +138,8 @@ class Answering:
             threading.Thread(target=self._answer_in_time, daemon=True).start()
 
     def submit(self, clip: Clip) -> Future:
+        if self._first_clip and not self._first_clip.exists():
+            self._first_clip.touch()
         future: Future = Future()
         if not self._answer_s:
             _answer(clip, future)

@@ -86,7 +86,7 @@ class Execution:
         self._driver_times: dict[str, StageTime] = {}
         self._worker_times: dict[str, StageTime] = {}
         self._num_packets = 0
-        self._published_at_s = self._collected_at_s = 0.0
+        self._published_at_s = self._collected_at_s = self._ticked_at_s = 0.0
 
     def work(self, work: Work, stop: threading.Event, tick: Callable[[], None]) -> None:
         stages = work.stages
@@ -104,8 +104,9 @@ class Execution:
             self._registry, self._num_packets = open_registry(), 0
             for row in _with_ticks(receipts(self._graph(left, work, self._registry))):
                 self._receive(row)
-                self._advance(publishing, work.intervals, stop)
-                tick()
+                if self._is_tick_due():
+                    self._advance(publishing, work.intervals, stop)
+                    tick()
             self._collect()
             self._finish_publishing(publishing, tick)
 
@@ -167,6 +168,14 @@ class Execution:
         committed = list(receipts_of(row))
         self.progress.receive(len(committed), row["transcribed_s"], row["num_words"])
         self._publisher.receive(committed)
+
+    def _is_tick_due(self) -> bool:
+        """Not at every receipt: what comes with a tick asks Ray for news."""
+        now_s = time.monotonic()
+        if now_s - self._ticked_at_s < TICK_S:
+            return False
+        self._ticked_at_s = now_s
+        return True
 
     def _advance(
         self, publishing: PublishTasks, intervals: IntervalsConfig, stop: threading.Event
