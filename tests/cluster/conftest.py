@@ -15,8 +15,12 @@ ROOT = Path(__file__).parent.parent.parent
 def local_ray():
     import ray
 
+    from nightscribe.cluster.ray_session import INTERNAL_SETTINGS
+
     os.environ.pop("RAY_ADDRESS", None)
     os.environ["PYTHONPATH"] = str(ROOT)
+    for name, value in INTERNAL_SETTINGS.items():
+        os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(
