@@ -129,6 +129,8 @@ def test_a_killed_driver_loses_and_doubles_nothing(archive, output, undisturbed)
     assert before <= after
 
 
+# By default that of a worker that ends itself, in test_driver.
+@pytest.mark.slow
 def test_a_killed_actor_is_replaced(archive, tmp_path, undisturbed):
     output = str(tmp_path / "out")
     running = begin(archive, output)
