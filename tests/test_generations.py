@@ -129,15 +129,24 @@ def places(store):
     return {one.recording.uri for one in read_transcripts(store)}
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
-)
-def test_the_tables_are_those_of_one_run_whatever_was_killed_and_whenever(folder, tmp_path, seed):
+# Where, with what chance, and how often a night is killed; S3 takes long to answer.
+STORMS = [
+    ("disk", 0, MAX_KILLS),
+    ("s3", 0, 1),
+    *(pytest.param("disk", seed, MAX_KILLS, marks=pytest.mark.slow) for seed in range(1, 6)),
+    *(pytest.param("s3", seed, MAX_KILLS, marks=pytest.mark.slow) for seed in range(6)),
+]
+
+
+@pytest.mark.parametrize(("folder", "seed", "num_kills"), STORMS, indirect=["folder"])
+def test_the_tables_are_those_of_one_run_whatever_was_killed_and_whenever(
+    folder, tmp_path, seed, num_kills
+):
     chance = random.Random(seed)
     store = open_store(folder, S3Config())
     for found, model, asked in NIGHTS:
         before, there = places(store), {one.uri for one in found}
-        for _ in range(MAX_KILLS):
+        for _ in range(num_kills):
             moment = int(2 ** chance.uniform(0, 6.5))
             survives(
                 lambda it: night(it, tmp_path, found, model, asked, chance),  # noqa: B023

@@ -40,6 +40,8 @@ ASKED = [
         "shard.search_s=4",
         "guards.max_retry_s=0",
         "lease.life_s=5",
+        "intervals.commit_s=0.5",
+        "cluster.num_audio_workers=2",
         "cluster.cpus_per_actor=1",
     ),
 ]

@@ -1,6 +1,7 @@
 """The Ray path compared with the transcriber called directly, and its failures."""
 
 import json
+import shutil
 import threading
 import time
 import wave
@@ -43,7 +44,7 @@ def order(recordings, folder: Path, output=None, **listening) -> RunSpec:
         stages=stages(output or folder / "out", **listening),
         examine=_unexamined,
         cluster=ClusterConfig(),
-        intervals=IntervalsConfig(publish_s=0.5, heartbeat_s=0.5, retire_s=0.0),
+        intervals=IntervalsConfig(commit_s=0.2, publish_s=0.5, heartbeat_s=0.5, retire_s=0.0),
     )
 
 
@@ -77,23 +78,36 @@ def spoken_directly(recordings) -> dict[str, list[str]]:
     return said
 
 
-def test_ray_gives_word_for_word_what_the_transcriber_gives(local_ray, tmp_path):
-    recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(20)]
-    progress = run(order(recordings, tmp_path), num_actors=2)
-    rows = table(tmp_path / "out")
+SEVERAL = [recording(n, duration_s=0.5 + n % 7) for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def finished(local_ray, tmp_path_factory):
+    """The output of a run of two actors that nothing disturbs, and its progress."""
+    folder = tmp_path_factory.mktemp("finished")
+    progress = run(order(SEVERAL, folder), num_actors=2)
+    return folder / "out", progress
+
+
+def test_ray_gives_word_for_word_what_the_transcriber_gives(finished):
+    output, progress = finished
+    rows = table(output)
     said = {row["recording_id"]: [word["text"] for word in row["words"]] for row in rows}
-    assert said == spoken_directly(recordings)
+    assert said == spoken_directly(SEVERAL)
     assert progress.state == "finished"
     assert progress.num_done == 20
 
 
-@pytest.mark.parametrize("num_executors", [pytest.param(2, marks=pytest.mark.slow), 3])
-def test_several_executors_give_the_tables_of_one(local_ray, tmp_path, num_executors):
+@pytest.mark.parametrize(
+    ("num_executors", "num_actors"),
+    [(2, 2), *(pytest.param(*few, marks=pytest.mark.slow) for few in ((2, 3), (3, 3)))],
+)
+def test_several_executors_give_the_tables_of_one(local_ray, tmp_path, num_executors, num_actors):
     recordings = [recording(n, duration_s=0.5 + n % 7) for n in range(30)]
     recordings += [recording(n, 1.0, "bad") for n in range(2)]
     asked = order(recordings, tmp_path)
     asked = replace(asked, cluster=ClusterConfig(drivers=num_executors))
-    progress = run(asked, num_actors=3)
+    progress = run(asked, num_actors=num_actors)
     said = {r["recording_id"]: [w["text"] for w in r["words"]] for r in table(tmp_path / "out")}
     assert said == spoken_directly(recordings)
     assert len(table(tmp_path / "out", "failures")) == 2
@@ -191,20 +205,19 @@ def test_a_drained_run_resumes_where_it_stopped(local_ray, tmp_path):
     assert said == spoken_directly(recordings)
 
 
-def test_the_heartbeat_shows_how_the_run_ended(local_ray, tmp_path):
-    run(order([recording(0)], tmp_path))
-    status = json.loads((tmp_path / "out/_run/status.json").read_text())
+def test_the_heartbeat_shows_how_the_run_ended(finished):
+    status = json.loads((finished[0] / "_run/status.json").read_text())
     assert status["state"] == "finished"
-    assert (status["num_done"], status["num_recordings"]) == (1, 1)
+    assert (status["num_done"], status["num_recordings"]) == (20, 20)
 
 
-def test_a_finished_run_that_is_run_again_keeps_its_status(local_ray, tmp_path):
+def test_a_finished_run_that_is_run_again_keeps_its_status(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "out")
     path = tmp_path / "out/_run/status.json"
-    run(order([recording(n) for n in range(3)], tmp_path))
     before = json.loads(path.read_text())
     assert before["mean_occupancy"] > 0
     path.write_text(json.dumps(before | {"state": "running", "detail": "cut off"}))
-    again = run(order([recording(n) for n in range(3)], tmp_path))
+    again = run(order(SEVERAL, tmp_path))
     now = json.loads(path.read_text())
     assert (again.num_left, again.state) == (0, "finished")
     assert now | {"updated_at": ""} == before | {"updated_at": ""}

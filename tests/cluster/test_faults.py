@@ -44,6 +44,7 @@ def manifest(tmp_path_factory):
 def transcripts(local_ray, manifest):
     output = manifest.parent / "out"
     words = [f"input={manifest}", f"output={output}", "model=tiny", f"model.checkpoint={TINY}"]
+    words += ["intervals.commit_s=0.2"]
     (config,) = configurations(JOB, words)
     planned = list(plan(recordings(config.input, S3Config()), ContentHasher(), PlanningConfig()))
     write_plan(planned, manifest.parent / "plan.parquet")

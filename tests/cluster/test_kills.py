@@ -34,7 +34,8 @@ def archive(tmp_path_factory) -> Path:
 def begin(archive: Path, output: str) -> subprocess.Popen:
     """`nightscribe transcribe` in a process group of its own."""
     words = [f"input={archive}", f"output={output}", "model=tiny", "quiet=true", "lease.life_s=3"]
-    words += ["shard.max_s=15", "shard.search_s=5"]
+    words += ["shard.max_s=15", "shard.search_s=5", "intervals.commit_s=0.5"]
+    words += ["cluster.num_audio_workers=1"]  # starting one takes longer than all their work
     return subprocess.Popen(
         [sys.executable, "-m", "nightscribe", "transcribe", *words],
         cwd=ROOT,
@@ -128,6 +129,8 @@ def test_a_killed_driver_loses_and_doubles_nothing(archive, output, undisturbed)
     assert before <= after
 
 
+# By default that of a worker that ends itself, in test_driver.
+@pytest.mark.slow
 def test_a_killed_actor_is_replaced(archive, tmp_path, undisturbed):
     output = str(tmp_path / "out")
     running = begin(archive, output)

@@ -17,6 +17,8 @@ from tests.terminals import PROMPT, ROOT, SIZES, Terminal
 
 SAMPLE = ROOT / "samples/human-press-five.flac"
 SMALL, LARGE = SIZES["small"], SIZES["large"]
+# Starting more workers takes longer than all their work.
+QUICK = ("model=tiny", "cluster.num_audio_workers=1", "intervals.commit_s=0.5")
 DUMB, PLAIN, C = {"TERM": "dumb"}, {"NO_COLOR": "1"}, {"LC_ALL": "C"}
 
 
@@ -97,7 +99,7 @@ def test_a_run_is_watched_resized_stopped_continued_and_asked_to_end(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(3):
         shutil.copy(ROOT / "samples/alice.opus", tmp_path / f"in/{number}.opus")
-    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", "model=tiny"]
+    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK]
     with Terminal("transcribe", *words, size=LARGE) as terminal:
         terminal.wait_for("reading the model")
         terminal.wait_for("starting Ray")
@@ -119,7 +121,7 @@ def test_a_run_is_watched_resized_stopped_continued_and_asked_to_end(tmp_path):
 def test_ctrl_c_twice_ends_a_run_without_a_traceback(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(ROOT / "samples/ten-minutes.opus", tmp_path / "in")
-    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", "model=tiny"]
+    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK]
     with Terminal("transcribe", *words) as terminal:
         terminal.wait_for("0 of 1 recordings", timeout_s=120)
         terminal.type(b"\x03")

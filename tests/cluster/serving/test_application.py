@@ -35,6 +35,7 @@ with warnings.catch_warnings():
         known_engines,
     )
     from nightscribe.cluster.serving.engine_node import EngineSettings
+    from tests.cluster.serving.fronts import local_front
 from nightscribe.jobs.serve import log_to_stderr
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
@@ -62,11 +63,18 @@ def proxy(local_ray):
     serve.shutdown()
 
 
-@pytest.fixture(scope="module")
-def front(proxy):
-    """Fronts without engines: the tests report them."""
-    serve.run(fronts(engine_settings(fronts=1), known_engines(), None), name=NAME)
-    yield serve.get_deployment_handle("directory", NAME)
+@pytest.fixture(scope="module", params=["alone", pytest.param("serve", marks=pytest.mark.slow)])
+def front(request):
+    """The port of a front without engines, and the directory to which the tests report them."""
+    asked = engine_settings(fronts=1)
+    if request.param == "alone":
+        port = free_port()
+        with local_front(asked, port) as directory:
+            yield port, directory
+        return
+    port = request.getfixturevalue("proxy")
+    serve.run(fronts(asked, known_engines(), None), name=NAME)
+    yield port, serve.get_deployment_handle("directory", NAME)
     serve.delete(NAME)
 
 
@@ -92,8 +100,9 @@ def answer_of(port, path, method="GET", headers=KEY):
     return asyncio.run(ask())
 
 
-def test_a_front_sends_sessions_with_a_ticket_to_the_engine_and_nobody_else(proxy, front):
-    report(front)
+def test_a_front_sends_sessions_with_a_ticket_to_the_engine_and_nobody_else(front):
+    proxy, directory = front
+    report(directory)
     upgrade = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
@@ -114,8 +123,9 @@ def test_a_front_sends_sessions_with_a_ticket_to_the_engine_and_nobody_else(prox
     assert answer_of(proxy, "/api/engines", headers={})[0] == 401
 
 
-def test_a_full_cluster_is_told_in_the_clients_protocol(proxy, front):
-    report(front, num_used=SLOTS)
+def test_a_full_cluster_is_told_in_the_clients_protocol(front):
+    proxy, directory = front
+    report(directory, num_used=SLOTS)
 
     async def talk():
         async with connected(proxy, headers=KEY) as socket:
@@ -128,7 +138,7 @@ def test_a_full_cluster_is_told_in_the_clients_protocol(proxy, front):
     status, headers, _ = answer_of(proxy, "/api/engine")
     assert (status, headers["Retry-After"]) == (503, "1")
     assert answer_of(proxy, "/health")[0] == 200
-    report(front, is_draining=True)
+    report(directory, is_draining=True)
     assert answer_of(proxy, "/health")[0] == 503
     assert answer_of(proxy, "/v1/models")[0] == 503
 
