@@ -43,6 +43,7 @@ EXTRA_OF_MODULE = {
     "google": "train",  # protobuf
     "jinja2": "report",
     "apprise": "notify",
+    "docx": "docx",
     "jiwer": "evaluate",
     "matplotlib": "train",
     "sacrebleu": "evaluate",
