@@ -51,6 +51,14 @@ def test_the_document_holds_no_private_state(progress):
     assert replace(progress).document()["run_id"] == "r"
 
 
+def test_seconds_and_shares_in_the_document_have_no_binary_fractions(progress):
+    progress.receive(1, 0.1 + 0.2, 3)
+    progress.set_steps(3, 1)
+    told = progress.document()
+    assert (told["committed_s"], told["transcribed_s"]) == (0.3, 0.3)
+    assert told["mean_occupancy"] == told["history"][-1][2] == 0.3333
+
+
 def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, monkeypatch):
     now_s = progress._started_s
     monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
