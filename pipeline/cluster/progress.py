@@ -175,8 +175,8 @@ class Progress:
 
     @property
     def speed(self) -> float:
-        """Seconds of recordings transcribed per second, recently."""
-        if len(self._recent) < 2:
+        """Seconds of recordings transcribed per second: recently, or by a run that has ended."""
+        if len(self._recent) < 2 or self.state in ENDED:
             return self.transcribed_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
         (then, before_s), (now, transcribed_s) = self._recent[0], self._recent[-1]
         return (transcribed_s - before_s) / (now - then) if now > then else 0.0

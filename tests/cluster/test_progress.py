@@ -85,6 +85,18 @@ def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, mon
     assert told["history"][-1][0] == pytest.approx(10.0, rel=0.1)
 
 
+def test_the_speed_of_a_run_that_has_ended_is_that_of_all_of_it(progress, monkeypatch):
+    now_s = progress._started_s
+    monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
+    for transcribed_s in (0.0, 400.0, 400.0, 400.0):
+        now_s += 50.0
+        progress.set_transcribed(transcribed_s)
+        progress.receive(1, transcribed_s - progress.committed_s, 3)
+    assert progress.speed == 0.0  # all of it was there a minute ago
+    progress.end("finished")
+    assert progress.document()["speed"] == 2.0
+
+
 def test_progress_moves_with_what_is_transcribed_and_ends_with_what_is_committed(progress):
     assert progress.phase == "starting"
     progress.receive(1, 20.0, 3)
