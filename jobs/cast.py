@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import MISSING
-from rich.table import Table
+from rich.table import Column, Table
 
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import check_options, group, option
+from nightscribe.records import path_of
+from nightscribe.rendering.document import one_line
 from nightscribe.speakers import cast
 from nightscribe.storage.lease import LeaseConfig, take
 from nightscribe.storage.locations import S3Config
@@ -120,12 +122,13 @@ def _table(voices: Sequence[StoredVoice], members: Sequence[CastMember], max_row
     for member in members:
         own[member.person].append(member)
     order = sorted(own, key=lambda person: (-_seconds(own[person], voice_of), person))
-    table = Table("person", "name", "recordings", "minutes", "clip in", box=None)
+    clip = Column("clip in", overflow="fold")
+    table = Table("person", "name", "recordings", "minutes", clip, box=None)
     for person in order[:max_rows]:
         best = voice_of[max(own[person], key=lambda one: one.likeness).key]
         recordings = {member.recording_id for member in own[person]}
         minutes = _seconds(own[person], voice_of) / 60
-        where = f"{best.uri} at {best.clip_start_s:.1f}-{best.clip_end_s:.1f} s"
+        where = f"{one_line(path_of(best.uri))} at {best.clip_start_s:.1f}-{best.clip_end_s:.1f} s"
         name = own[person][0].name or ""
         table.add_row(person, name, str(len(recordings)), f"{minutes:.1f}", where)
     return table

@@ -9,10 +9,15 @@ from omegaconf import MISSING
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import console
 from nightscribe.options import group, option
-from nightscribe.reading.export import ExportedFile, ExportNames, ExportOptions, export_files
+from nightscribe.reading.export import (
+    EXPORT_FORMATS,
+    ExportedFile,
+    ExportNames,
+    ExportOptions,
+    export_files,
+)
 from nightscribe.records import Transcript
 from nightscribe.rendering.document import RenderingConfig, one_line
-from nightscribe.rendering.formats import FORMATS
 from nightscribe.storage.locations import S3Config, open_file, open_store
 from nightscribe.storage.result_tables import open_run, published_uris, read_transcripts
 from nightscribe.storage.store import Store
@@ -30,7 +35,7 @@ class ExportConfig:
     to: str | None = option(None, "folder for the files; unset: RUN/exports")
     beside_audio: bool = option(False, "write each file next to its recording instead")
     formats: list[str] = option(
-        ["srt", "vtt", "text", "json"], f"formats to write, of {', '.join(FORMATS)}"
+        ["srt", "vtt", "text", "json"], f"formats to write, of {', '.join(EXPORT_FORMATS)}"
     )
     speakers: list[str] = option([], "names of the channels, as in [Agent,Customer]")
     rendering: RenderingConfig = group(RenderingConfig, "subtitles, utterances and paragraphs")
@@ -98,7 +103,7 @@ class _Summary:
 
 def _write_to(store: Store, written: Iterable[ExportedFile], names: ExportNames) -> Iterator[None]:
     def write(one: ExportedFile) -> None:
-        store.write(names.relative(one.recording) + one.suffix, one.text.encode())
+        store.write(names.relative(one.recording) + one.suffix, one.content)
 
     return in_parallel(write, written)
 
@@ -108,7 +113,7 @@ def _write_beside(
 ) -> Iterator[None]:
     def write(one: ExportedFile) -> None:
         store, key = open_file(names.beside(one.recording) + one.suffix, s3)
-        store.write(key, one.text.encode())
+        store.write(key, one.content)
 
     return in_parallel(write, written)
 

@@ -52,6 +52,8 @@ def _table(nights: Sequence[NightReceipt]) -> list[str]:
     rows = [list(COLUMNS)]
     for number, night in enumerate(nights):
         rows.append(_cells(night, is_last=number == len(nights) - 1))
+    if all(night.cost is None for night in nights):
+        rows = [row[:-1] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 

@@ -57,7 +57,7 @@ from nightscribe.survey.costs import (
 )
 
 DEFAULT_SILENCE_S = 1.0
-TIME_DECIMALS = 3
+TIME_DECIMALS, COST_DIGITS = 3, 9
 KINDS = ("codec", "rate", "channels", "folder")
 
 
@@ -213,8 +213,19 @@ def _document(
         "unreadable": {one.recording.uri: one.error for one in archive.unreadable},
         "skipped": dict(skipped),
         "decoding_cpu_h": round(_cpu_h(archive), TIME_DECIMALS),
-        "costs": [asdict(cost) for cost in costs],
+        "costs": [_cost(cost) for cost in costs],
     }
+
+
+def _cost(cost: CostEstimate) -> dict[str, Any]:
+    """Of archives of minutes, too, whose hours begin with zeros."""
+
+    def short(amount: float | None) -> float | None:
+        return None if amount is None else float(f"{amount:.{COST_DIGITS}g}")
+
+    speed = asdict(cost.speed) | {"times_real_time": short(cost.speed.times_real_time)}
+    hours = {"gpu_h": short(cost.gpu_h), "wall_h": short(cost.wall_h)}
+    return {"speed": speed, **hours, "price": short(cost.price)}
 
 
 def _rounded(seconds: Counter[str]) -> dict[str, float]:

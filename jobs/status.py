@@ -100,8 +100,9 @@ def _table(status: dict[str, Any]) -> Table:
     table.add_row("failed", f"{status['num_failures']:,}")
     table.add_row("transcribed in this run", clock(status["transcribed_s"]))
     table.add_row("speed", f"{status['speed']:.1f} x real time")
-    if status["occupancy"] is not None:
-        table.add_row("slot occupancy", f"{status['occupancy']:.0%}")
+    occupancy = status["occupancy" if status["state"] in ALIVE else "mean_occupancy"]
+    if occupancy is not None:
+        table.add_row("slot occupancy", f"{occupancy:.0%}")
     if status["left_s"] is not None:
         table.add_row("time left", clock(status["left_s"]))
     if status["state"] != "finished":

@@ -43,6 +43,7 @@ EXTRA_OF_MODULE = {
     "google": "train",  # protobuf
     "jinja2": "report",
     "apprise": "notify",
+    "docx": "docx",
     "jiwer": "evaluate",
     "matplotlib": "train",
     "sacrebleu": "evaluate",
@@ -62,7 +63,10 @@ def run_job(name: str, load: Callable[[], Job], words: list[str]) -> NoReturn:
         with extras_named(name):
             return _run(load().chosen_by(words), words)
 
-    sys.exit(_guarded(work))
+    code = _guarded(work)
+    # Imported only by commands that use Ray; importing it takes seconds.
+    session = sys.modules.get("nightscribe.cluster.ray_session")
+    (sys.exit if session is None else session.exit_process)(code)
 
 
 def _run(job: Job, words: list[str]) -> int:

@@ -226,25 +226,29 @@ def headline(progress: "Progress") -> list[str]:
     """Percent of the audio, recordings, and the time left."""
     if progress.state == "draining":
         return ["finishing recordings in progress, Ctrl-C again to stop now"]
+    if _is_longer(progress):
+        return [recordings(progress), "longer than estimated"]
     return [f"{share_done(progress):.0%}", recordings(progress), *_time_left(progress)]
 
 
+def _is_longer(progress: "Progress") -> bool:
+    """Whether more is left than was expected: durations are estimated from sizes."""
+    is_left = progress.state not in ENDED and progress.num_done < progress.num_recordings
+    return is_left and progress.transcribed_s >= progress.estimated_s
+
+
 def _time_left(progress: "Progress") -> list[str]:
-    if progress.state in ENDED:
+    is_past = progress.transcribed_s >= progress.estimated_s
+    if progress.state in ENDED or progress.left_s is None or is_past:
         return []
-    if progress.transcribed_s >= progress.estimated_s:  # durations are estimated from sizes
-        return ["longer than estimated"] if progress.num_done < progress.num_recordings else []
-    return [] if progress.left_s is None else [f"{clock(max(progress.left_s, 1.0))} left"]
+    return [f"{clock(max(progress.left_s, 1.0))} left"]
 
 
 def details(progress: "Progress") -> list[str]:
     """Hours of audio, speed, occupancy, failures and retries."""
-    hours = progress.transcribed_s / HOUR_S
-    total = max(progress.estimated_s / HOUR_S, hours)
-    counted = f"{hours:.1f} of {total:.1f} h" if total >= 1 else f"{_minutes(progress)} min"
     parts = [
         f"waiting for {progress.waits_for}" if progress.waits_for else "",
-        f"{counted} of audio",
+        f"{_amount(progress)} of audio",
         f"{progress.speed:.0f} x real time",
         "" if progress.occupancy is None else f"{progress.occupancy:.0%} slot occupancy",
         f"{progress.num_failures:,} failed" if progress.num_failures else "",
@@ -253,9 +257,12 @@ def details(progress: "Progress") -> list[str]:
     return [part for part in parts if part]
 
 
-def _minutes(progress: "Progress") -> str:
-    done, total = progress.transcribed_s / 60, progress.estimated_s / 60
-    return f"{done:.1f} of {max(total, done):.1f}"
+def _amount(progress: "Progress") -> str:
+    """How much is done, and of how much where that is known."""
+    total_s = max(progress.estimated_s, progress.transcribed_s)
+    unit, unit_s = ("h", HOUR_S) if total_s >= HOUR_S else ("min", 60)
+    of = "" if _is_longer(progress) else f" of {total_s / unit_s:.1f}"
+    return f"{progress.transcribed_s / unit_s:.1f}{of} {unit}"
 
 
 def next_commands(progress: "Progress", output: str) -> list[str]:

@@ -17,6 +17,7 @@ ENDED = ("finished", "stopped", "failed")
 SUMMED = ("num_words", "committed_s", "num_shards", "num_retries")
 # The report draws a few hundred points, however long the run takes.
 MAX_HISTORY = 240
+DECIMALS = 4  # in status.json
 
 Item = TypeVar("Item")
 
@@ -174,8 +175,8 @@ class Progress:
 
     @property
     def speed(self) -> float:
-        """Seconds of recordings transcribed per second, recently."""
-        if len(self._recent) < 2:
+        """Seconds of recordings transcribed per second: recently, or by a run that has ended."""
+        if len(self._recent) < 2 or self.state in ENDED:
             return self.transcribed_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
         (then, before_s), (now, transcribed_s) = self._recent[0], self._recent[-1]
         return (transcribed_s - before_s) / (now - then) if now > then else 0.0
@@ -206,7 +207,11 @@ class Progress:
 
     def document(self) -> dict[str, Any]:
         """The content of status.json."""
-        counts = {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        counts = {
+            name: round(value, DECIMALS) if isinstance(value, float) else value
+            for name, value in asdict(self).items()
+            if not name.startswith("_")
+        }
         return counts | {
             "history": [*self.history, self._point()],
             "num_done": self.num_done,
@@ -240,7 +245,7 @@ class Progress:
 
 
 def _share(num_live_steps: int, num_slot_steps: int) -> float | None:
-    return num_live_steps / num_slot_steps if num_slot_steps > 0 else None
+    return round(num_live_steps / num_slot_steps, DECIMALS) if num_slot_steps > 0 else None
 
 
 def _summed_waits(parts: Sequence[Progress]) -> list[dict[str, Any]]:

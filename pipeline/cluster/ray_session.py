@@ -8,13 +8,16 @@ settings of the raylet in INTERNAL_SETTINGS.
 
 import logging
 import os
+import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import gettempdir
+from typing import NoReturn
 
 import ray
 from ray._private import services
@@ -45,6 +48,16 @@ INTERNAL_SETTINGS = {
 }
 
 
+@dataclass(slots=True)
+class _Session:
+    """Whether a run on the Ray that was started here broke off, with threads that still use it."""
+
+    is_abandoned: bool = False
+
+
+_session = _Session()
+
+
 class ClusterUnreachableError(NightscribeError):
     """There is no Ray at the address, or none could be started here."""
 
@@ -67,10 +80,30 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
         ) from error
     try:
         yield
-    finally:
-        # Threads of Ray Data that still run log tracebacks about a Ray that is shut down.
+    except BaseException:
+        # Threads of Ray Data still run, and log tracebacks about a Ray that is shut down.
         silence_ray()
-        ray.shutdown()
+        if address:
+            ray.shutdown()
+        else:
+            _session.is_abandoned = True
+        raise
+    silence_ray()
+    ray.shutdown()
+
+
+def exit_process(code: int) -> NoReturn:
+    """End this process with that code, whatever threads of Ray Data do at the moment.
+
+    Ray's client ends a process with code 1 when it is used while its raylet stops, and exiting in
+    the usual way stops the raylet first. The Ray that was started here ends with this process.
+    """
+    if _session.is_abandoned:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def session_folder() -> Path | None:

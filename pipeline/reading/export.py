@@ -6,12 +6,17 @@ The channels of one file are one document: each channel is a speaker.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import PurePosixPath
 
 from nightscribe.records import Recording, Transcript, path_of
 from nightscribe.rendering.cues import ReadingSpeed, reading_speed
-from nightscribe.rendering.document import Document, RenderingConfig, speakers_in
+from nightscribe.rendering.document import Document, RenderingConfig, hours_clock, speakers_in
 from nightscribe.rendering.formats import FORMATS, SUBTITLES, SUFFIXES, render
+from nightscribe.storage.corrections import PERSON
+
+DOCX = "docx"  # the only format that is no text
+EXPORT_FORMATS = (*FORMATS, DOCX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class ExportedFile:
 
     recording: Recording
     suffix: str
-    text: str
+    content: bytes
     reading_speed: ReadingSpeed | None = None  # of subtitles
 
 
@@ -34,10 +39,12 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         if not self.formats:
-            raise ValueError(f"formats is empty; choose from {', '.join(FORMATS)}")
+            raise ValueError(f"formats is empty; choose from {', '.join(EXPORT_FORMATS)}")
         for name in self.formats:
-            if name not in FORMATS:
-                raise ValueError(f"unknown format {name!r}; choose from {', '.join(FORMATS)}")
+            if name not in EXPORT_FORMATS:
+                raise ValueError(
+                    f"unknown format {name!r}; choose from {', '.join(EXPORT_FORMATS)}"
+                )
 
 
 class ExportNames:
@@ -78,6 +85,8 @@ def export_files(
 
     A recording without words has no subtitles: players refuse an empty file.
     """
+    if DOCX in options.formats:
+        import_module("docx")  # where it is missing, nothing is written
     for channels in conversations(transcripts):
         recording = channels[0].recording
         name = PurePosixPath(names.relative(recording)).name
@@ -85,9 +94,34 @@ def export_files(
         for format in options.formats:
             if format in SUBTITLES and not any(one.words for one in channels):
                 continue
-            text = render(rendered, format, options.rendering)
             speed = reading_speed(rendered, options.rendering) if format in SUBTITLES else None
-            yield ExportedFile(recording, SUFFIXES[format], text, speed)
+            content = _content(rendered, channels, format, options.rendering)
+            yield ExportedFile(recording, SUFFIXES.get(format, f".{format}"), content, speed)
+
+
+def _content(
+    rendered: Document, channels: Sequence[Transcript], format: str, config: RenderingConfig
+) -> bytes:
+    if format != DOCX:
+        return render(rendered, format, config).encode()
+    from nightscribe.rendering.docx_file import render_docx
+
+    return render_docx(rendered, config, _about(channels))
+
+
+def _about(channels: Sequence[Transcript]) -> list[tuple[str, str]]:
+    """What a reader has to know of the recording."""
+    first = channels[0]
+    recording, start_s = first.recording, first.recording.start_s
+    length_s = max(one.duration_s for one in channels)
+    rows = [("Recording", recording.path), ("Length", hours_clock(length_s))]
+    if start_s or recording.end_s is not None:
+        rows.append(("From", f"{hours_clock(start_s)} of the file"))
+    is_corrected = first.model == PERSON
+    rows.append(
+        ("Words", "corrected by a person" if is_corrected else f"by the model {first.model}")
+    )
+    return rows + [("Note", reason) for one in channels for reason in one.reasons]
 
 
 def _common(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

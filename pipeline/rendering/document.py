@@ -153,6 +153,13 @@ def milliseconds(time_s: float) -> int:
     return round(time_s * 1000)
 
 
+def hours_clock(time_s: float) -> str:
+    """0:01:02, by the second that has begun."""
+    minutes, seconds = divmod(int(time_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
 @dataclass(frozen=True, slots=True)
 class SpeakerUtterance:
     """What one speaker says without a pause, a sentence at most."""

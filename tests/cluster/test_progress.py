@@ -51,6 +51,14 @@ def test_the_document_holds_no_private_state(progress):
     assert replace(progress).document()["run_id"] == "r"
 
 
+def test_seconds_and_shares_in_the_document_have_no_binary_fractions(progress):
+    progress.receive(1, 0.1 + 0.2, 3)
+    progress.set_steps(3, 1)
+    told = progress.document()
+    assert (told["committed_s"], told["transcribed_s"]) == (0.3, 0.3)
+    assert told["mean_occupancy"] == told["history"][-1][2] == 0.3333
+
+
 def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, monkeypatch):
     now_s = progress._started_s
     monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
@@ -75,6 +83,18 @@ def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, mon
     assert told["speed"] == pytest.approx(2.0, rel=0.1)
     assert told["left_s"] == pytest.approx(40.0, rel=0.1)
     assert told["history"][-1][0] == pytest.approx(10.0, rel=0.1)
+
+
+def test_the_speed_of_a_run_that_has_ended_is_that_of_all_of_it(progress, monkeypatch):
+    now_s = progress._started_s
+    monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
+    for transcribed_s in (0.0, 400.0, 400.0, 400.0):
+        now_s += 50.0
+        progress.set_transcribed(transcribed_s)
+        progress.receive(1, transcribed_s - progress.committed_s, 3)
+    assert progress.speed == 0.0  # all of it was there a minute ago
+    progress.end("finished")
+    assert progress.document()["speed"] == 2.0
 
 
 def test_progress_moves_with_what_is_transcribed_and_ends_with_what_is_committed(progress):

@@ -112,3 +112,39 @@ def test_ray_stays_quiet_when_its_data_library_is_imported_later():
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert int(ended.stdout) >= logging.WARNING, ended.stderr
+
+
+BREAKING_OFF = """
+import atexit, os, sys
+from nightscribe.cluster import ray_session
+from nightscribe.cluster.config import ClusterConfig, RayConfig
+from nightscribe.jobs.shell.command import run_job
+from nightscribe.jobs.shell.config import Job
+from nightscribe.jobs.status import StatusConfig
+from nightscribe.cluster.execution import RunBrokenError
+
+def as_rays_client_does(): os._exit(1)
+
+def broken_off(config):
+    with ray_session.connected(RayConfig(address=sys.argv[2] or None), ClusterConfig()):
+        sys.stdout.write("said before")
+        raise eval(sys.argv[1])
+
+ray_session.ray.init = lambda **given: None
+ray_session.ray.shutdown = as_rays_client_does
+atexit.register(as_rays_client_does)
+run_job("status", lambda: Job(name="status", config=StatusConfig, run=broken_off), ["run=x"])
+"""
+
+
+@pytest.mark.parametrize(("raised", "code"), [("KeyboardInterrupt", 130), ("RunBrokenError()", 2)])
+def test_a_run_that_breaks_off_ends_with_its_own_code_although_ray_is_still_used(raised, code):
+    unset = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    words = [sys.executable, "-c", BREAKING_OFF, raised, ""]
+    ended = subprocess.run(words, capture_output=True, text=True, env=unset)
+    assert (ended.returncode, ended.stdout) == (code, "said before"), ended.stderr
+
+
+def test_a_cluster_of_others_is_left_in_order():
+    words = [sys.executable, "-c", BREAKING_OFF, "KeyboardInterrupt", "head:6379"]
+    assert subprocess.run(words).returncode == 1  # what stands for ray.shutdown was called

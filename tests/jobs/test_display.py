@@ -187,5 +187,13 @@ def test_the_share_is_that_of_the_audio_and_not_of_the_recordings():
     assert headline(running(75.0, 100.0, num_done=1))[:2] == ["75%", "1 of 63 recordings"]
 
 
+def test_more_audio_than_was_estimated_is_not_said_to_be_all_of_it():
+    progress = running(120.0, 100.0, num_done=1)
+    assert headline(progress) == ["1 of 63 recordings", "longer than estimated"]
+    assert details(progress)[0] == "2.0 min of audio"
+    progress.state = "finished"
+    assert details(progress)[0] == "2.0 of 2.0 min of audio"
+
+
 def test_what_did_not_happen_is_not_shown():
     assert details(running(60.0, 120.0)) == ["1.0 of 2.0 min of audio", "6 x real time"]

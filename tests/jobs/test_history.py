@@ -98,6 +98,15 @@ def test_history_lists_every_night_also_those_that_were_killed(store, tmp_path, 
     assert lines[3] == "revision 2: model tiny -> large"
 
 
+def test_nights_without_a_price_have_no_column_for_it(store, tmp_path, capsys):
+    plan(store, tmp_path, "abc")
+    night_log(store, Limits()).end(progress(state="finished", num_done_before=9))
+    history(HistoryConfig(run=str(tmp_path / "out")))
+    title, line = capsys.readouterr().out.splitlines()
+    assert title.split()[-1] == "took"
+    assert line.endswith("0:00:00")
+
+
 def test_history_can_be_read_by_programs(store, tmp_path, capsys):
     plan(store, tmp_path, "abc")
     night_log(store).end(progress(state="finished", num_done_before=9))

@@ -58,6 +58,9 @@ def test_seconds_have_no_binary_fractions(say, sounds):
     numbers = re.findall(r"\d+\.\d+", say(str(sounds), "format=json", "gpus=[]")[1])
     assert numbers
     assert max(len(number.partition(".")[2]) for number in numbers) <= 3
+    (cost,) = json.loads(say(str(sounds), *WORDS)[1])["costs"]
+    amounts = cost["speed"]["times_real_time"], cost["gpu_h"], cost["wall_h"], cost["price"]
+    assert all(amount == float(f"{amount:.9g}") for amount in amounts)
 
 
 WORDS = ("format=json", "shard.max_s=60", "gpus=[h200]", "prices.h200=3.5", "num_gpus=2")

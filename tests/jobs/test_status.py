@@ -42,6 +42,14 @@ def test_a_finished_run_stays_finished_however_old(tmp_path, capsys):
     assert "0 of 4" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("state", "share"), [("running", "90%"), ("stopped", "50%")])
+def test_occupancy_is_recent_while_a_run_lives_and_then_that_of_all_of_it(
+    tmp_path, capsys, state, share
+):
+    show_status(StatusConfig(run=written(tmp_path, state, occupancy=0.9, mean_occupancy=0.5)))
+    assert f"slot occupancy {share}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_folder_without_a_heartbeat_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no run has written a heartbeat here"):
         status_now(str(tmp_path), S3Config())

@@ -1,13 +1,17 @@
+import io
 import json
 import os
+import sys
+from dataclasses import replace
 
+import docx
 import pytest
 import srt
 
 from nightscribe.reading.export import ExportNames, ExportOptions, conversations, export_files
 from nightscribe.rendering.document import RenderingConfig
 from nightscribe.storage.locations import S3Config, open_store
-from nightscribe.storage.result_tables import published_uris, read_transcripts
+from nightscribe.storage.result_tables import publish_transcripts, published_uris, read_transcripts
 from nightscribe.storage.sources import recordings
 from tests.reading.runs import call, publish_archive, recording, transcript
 
@@ -26,7 +30,7 @@ def export_options(*formats, **more):
 def exported(store, *formats, **more):
     names = ExportNames(published_uris(store))
     found = export_files(read_transcripts(store), export_options(*formats, **more), names)
-    return {names.relative(one.recording) + one.suffix: one.text for one in found}
+    return {names.relative(one.recording) + one.suffix: one.content.decode() for one in found}
 
 
 def test_files_are_in_folders_like_those_of_the_audio(store):
@@ -64,6 +68,52 @@ def test_every_word_of_the_run_is_in_every_export(store):
     cues = srt.parse(files["talks/two.srt"])
     assert " ".join(cue.content for cue in cues) == "He went by bus"
     assert json.loads(files["talks/three.json"])["text"] == "nobody wrote down what this is"
+
+
+def document_of(store, path):
+    names = ExportNames(published_uris(store))
+    found = export_files(read_transcripts(store), export_options("docx"), names)
+    (content,) = [one.content for one in found if names.relative(one.recording) == path]
+    return [one.text for one in docx.Document(io.BytesIO(content)).paragraphs]
+
+
+def test_a_document_names_the_recording_its_model_and_what_is_missing(store):
+    assert document_of(store, "talks/two") == [
+        "two",
+        "Recording: /a/talks/two.mp3",
+        "Length: 0:00:02",
+        "Words: by the model tiny",
+        "Note: stall at 0.5-1.5 s: 9.0 s of speech without a word",
+        "Transcript",
+        "0:00:00\tHe went by bus",
+    ]
+    assert document_of(store, "calls/7")[-2:] == [
+        "0:00:00\tSpeaker 1: Hello. Who is there?",
+        "0:00:04\tSpeaker 2: It is me.",
+    ]
+
+
+def test_a_span_says_where_in_the_file_it_is_and_a_correction_whose_words_these_are(tmp_path):
+    store = open_store(str(tmp_path), S3Config())
+    span = recording("/a/long.wav", start_s=60.0, end_s=90.0)
+    spoken = transcript(span.uri, "so it is", start_s=61.0)
+    publish_transcripts(store, [replace(spoken, recording=span, model="person")])
+    assert document_of(store, "long.60-90")[2:5] == [
+        "Length: 0:01:03",
+        "From: 0:01:00 of the file",
+        "Words: corrected by a person",
+    ]
+
+
+def test_without_the_package_for_documents_nothing_is_written(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "docx", None)
+    found = export_files(
+        read_transcripts(store),
+        export_options("text", "docx"),
+        ExportNames(published_uris(store)),
+    )
+    with pytest.raises(ModuleNotFoundError):
+        next(found)
 
 
 def test_channels_of_one_file_are_its_speakers(store):

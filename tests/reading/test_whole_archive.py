@@ -174,7 +174,7 @@ def test_every_export_is_read_back_with_all_words(store, transcripts):
         num_files += 1
         texts = [word.text for word in transcripts[export.recording.uri].words]
         if export.suffix in READERS:
-            assert READERS[export.suffix](export.text) == texts
+            assert READERS[export.suffix](export.content.decode()) == texts
     assert num_files == NUM_RECORDINGS * len(FORMATS)
 
 
