@@ -66,7 +66,7 @@ def _decoder(stage: Stage) -> Table:
 
 
 def _decoding_s(decoder: MimiDecoder, num_rows: int, num_frames: int) -> float:
-    device = decoder.semantic.codewords_KVW.device
+    device = decoder.device
     shape = (num_rows, num_frames, decoder.config.num_codebooks)
     codes_BFK = torch.randint(0, decoder.config.codebook_size, shape, device=device)
     state = decoder.initial_state(num_rows, num_frames)

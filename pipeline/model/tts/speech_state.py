@@ -16,7 +16,7 @@ from torch import Tensor
 from nightscribe.model.cuda_graphs import Upload
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.tts.text_machine import TextMachine
-from nightscribe.model.tts.voice_sources import Sources, SourceShape, VoiceSources
+from nightscribe.model.tts.voice_sources import VoiceSources
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class SpeechState:
     prompts_SPK: Tensor
     prompt_frames_S: Tensor
     host_steps: dict[int, int] = field(default_factory=dict)  # of the slots with a text
-    _moving: frozenset[int] = frozenset()
+    moving: frozenset[int] = frozenset()  # as in `moves_S`
 
     @property
     def num_slots(self) -> int:
@@ -55,21 +55,21 @@ class SpeechState:
 
     def set_moving(self, slots: Collection[int], upload: Upload) -> None:
         """Choose which slots the next steps move on; the others stay as they are."""
-        if self._moving == frozenset(slots):
+        if self.moving == frozenset(slots):
             return
-        self._moving = frozenset(slots)
+        self.moving = frozenset(slots)
         is_moving_S = np.zeros(self.num_slots, np.bool_)
         is_moving_S[list(slots)] = True
         self.moves_S.copy_(upload(is_moving_S))
 
     def count_step(self) -> None:
         """Count a step of the moving slots on the host."""
-        for slot in self._moving:
+        for slot in self.moving:
             self.host_steps[slot] += 1
 
     def is_audible(self, audio_delay_steps: int) -> bool:
         """Whether the next step makes sound in any slot."""
-        return any(self.host_steps[slot] >= audio_delay_steps for slot in self._moving)
+        return any(self.host_steps[slot] >= audio_delay_steps for slot in self.moving)
 
     def kv_lengths(self) -> tuple[int, ...]:
         """How many entries of each row's ring the next step reads."""
@@ -77,13 +77,10 @@ class SpeechState:
         lengths_S = [min(step + 1, self.cache.capacity) for step in steps]
         return tuple(lengths_S * self.rows_per_slot)
 
-    def read_sources(self, shape: SourceShape | None, upload: Upload) -> Sources | None:
-        return self.sources.read(shape, upload)
-
     def free(self, slot: int) -> None:
         """Nothing of a text is left in its slot."""
         self.host_steps.pop(slot, None)
-        self._moving -= {slot}
+        self.moving -= {slot}
         self.moves_S[slot], self.steps_S[slot] = False, 0
         self.sources.release(self.rows_of(slot))
 

@@ -161,10 +161,11 @@ class TextToSpeech:
     ) -> StepOutput:
         """One step of every slot with a text; held slots stay as they are."""
         state.set_moving(state.host_steps.keys() - set(held), plain)
-        sources = state.sources.read(state.sources.shape(is_rounded=False), plain)
+        shape = state.sources.shape(is_rounded=False)
+        state.sources.prepare(shape, plain)
         output = self.advance(
             state,
-            sources,
+            state.sources.tables(shape),
             is_audible=state.is_audible(self.config.audio_delay_steps),
             kv_lengths=state.kv_lengths(),
             noise=noise,

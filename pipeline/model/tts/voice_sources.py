@@ -109,18 +109,21 @@ class VoiceSources:
             return SourceShape(num_sources, most)
         if num_sources == 1:
             return SourceShape(1, self.num_rows)
-        return SourceShape(_power_of_two(num_sources), min(_power_of_two(most), self.num_rows))
+        return SourceShape(power_of_two(num_sources), min(power_of_two(most), self.num_rows))
 
-    def read(self, shape: SourceShape | None, upload: Upload) -> Sources | None:
-        """The tables of a shape, filled with what rows attend to now."""
-        if shape is None:
+    def prepare(self, shape: SourceShape | None, upload: Upload) -> None:
+        """Fill the tables of a shape with what rows attend to now."""
+        if shape is None or not self._is_new:
+            return
+        if shape not in self._tables:
+            self._tables[shape] = _empty_tables(shape, self.num_rows, self.device)
+        self._fill(shape, upload)
+        self._is_new = False
+
+    def tables(self, shape: SourceShape | None) -> Sources | None:
+        """What a step of this shape reads."""
+        if shape is None or self.keys_LXHCE is None or self.values_LXHCE is None:
             return None
-        assert self.keys_LXHCE is not None
-        assert self.values_LXHCE is not None
-        if self._is_new:
-            if shape not in self._tables:
-                self._tables[shape] = _empty_tables(shape, self.num_rows, self.device)
-            self._fill(shape, upload)
         first = slice(shape.num_sources)
         hidden_XC = None if self._hidden_XC is None else self._hidden_XC[first]
         keys, values = self.keys_LXHCE[:, first], self.values_LXHCE[:, first]
@@ -136,7 +139,6 @@ class VoiceSources:
         rows_table, places_table = self._tables[shape]
         rows_table.copy_(upload(rows_XM.reshape(-1)))
         places_table.copy_(upload(places_R))
-        self._is_new = False
 
     def _add(self, name: SourceName, keys_LHCE: Tensor, values_LHCE: Tensor) -> None:
         number, length = len(self._names), keys_LHCE.shape[2]
@@ -185,7 +187,7 @@ def _empty_tables(
     )
 
 
-def _power_of_two(number: int) -> int:
+def power_of_two(number: int) -> int:
     """The number, or the next power of two above it."""
     return 1 << (number - 1).bit_length()
 
@@ -198,7 +200,7 @@ def _with_room(table_LXHCE: Tensor | None, number: int, like_LHCE: Tensor) -> Te
     _, num_places, _, longest, _ = table_LXHCE.shape
     if number < num_places and length <= longest:
         return table_LXHCE
-    places = _power_of_two(max(number + 1, num_places))
+    places = power_of_two(max(number + 1, num_places))
     larger = like_LHCE.new_zeros(layers, places, heads, max(length, longest), dim)
     larger[:, :num_places, :, :longest] = table_LXHCE
     return larger
