@@ -83,9 +83,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         speaker = self.speaker
-        self._runner = SpeechRunner(
-            speaker.model, speaker.decoder, self.num_slots, self.use_graphs
-        )
+        self._runner = SpeechRunner(speaker.model, speaker.decoder, self.num_slots, self.use_graphs)
 
     @property
     def is_full(self) -> bool:

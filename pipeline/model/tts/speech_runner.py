@@ -54,7 +54,7 @@ class SpeechRunner:
     ) -> None:
         self.model, self.num_slots = model, num_slots
         self._runtime = CudaRuntime(model.device, use_graphs)
-        self._state = model.initial_state(num_slots)
+        self._state = model.initial_state(num_slots, self._runtime.upload)
         self._layout = self._state.layout
         self._made: set[SpeechKey] = set()  # of this layout
         self._decoding = DecoderRunner(decoder, self._runtime, num_slots)
@@ -95,8 +95,8 @@ class SpeechRunner:
         state, runtime = self._state, self._runtime
         with runtime.on_device():
             shape = state.sources.shape(is_rounded=runtime.is_cuda)
-            state.sources.prepare(shape, runtime.upload)
-            state.set_moving(moving, runtime.upload)
+            state.sources.prepare(shape)
+            state.set_moving(moving)
             is_audible = state.is_audible(self.model.config.audio_delay_steps)
             self._replay_or_step(SpeechKey(is_audible, shape))
             state.count_step()
@@ -134,10 +134,10 @@ class SpeechRunner:
     def _capture(self, key: SpeechKey) -> None:
         """Capture a step that moves no slot: what it writes, the next step writes again."""
         self._made.add(key)
-        moving, upload = self._state.moving, self._runtime.upload
-        self._state.set_moving((), upload)
+        moving = self._state.moving
+        self._state.set_moving(())
         self._runtime.capture(key, partial(self._step, key, None))
-        self._state.set_moving(moving, upload)
+        self._state.set_moving(moving)
 
     def _step(self, key: SpeechKey, kv_lengths: KVLengths) -> None:
         """What a graph records; lengths change from step to step and are not used in one."""

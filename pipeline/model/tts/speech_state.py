@@ -34,6 +34,7 @@ class SpeechState:
     condition_RD: Tensor
     prompts_SPK: Tensor
     prompt_frames_S: Tensor
+    upload: Upload = torch.from_numpy
     host_steps: dict[int, int] = field(default_factory=dict)  # of the slots with a text
     moving: frozenset[int] = frozenset()  # as in `moves_S`
 
@@ -53,14 +54,14 @@ class SpeechState:
     def rows_of(self, slot: int) -> list[int]:
         return list(range(slot, len(self.condition_RD), self.num_slots))
 
-    def set_moving(self, slots: Collection[int], upload: Upload) -> None:
+    def set_moving(self, slots: Collection[int]) -> None:
         """Choose which slots the next steps move on; the others stay as they are."""
         if self.moving == frozenset(slots):
             return
         self.moving = frozenset(slots)
         is_moving_S = np.zeros(self.num_slots, np.bool_)
         is_moving_S[list(slots)] = True
-        self.moves_S.copy_(upload(is_moving_S))
+        self.moves_S.copy_(self.upload(is_moving_S))
 
     def count_step(self) -> None:
         """Count a step of the moving slots on the host."""
@@ -81,10 +82,6 @@ class SpeechState:
         """Nothing of a text is left in its slot."""
         self.host_steps.pop(slot, None)
         self.moving -= {slot}
-        self.moves_S[slot], self.steps_S[slot] = False, 0
+        for of_slots in (self.moves_S, self.steps_S):
+            of_slots[slot].fill_(0)
         self.sources.release(self.rows_of(slot))
-
-
-def plain(values: np.ndarray) -> Tensor:
-    """An upload to where the host is."""
-    return torch.from_numpy(values)

@@ -10,9 +10,11 @@ S slots, and the flat arrays of `FlatScript`.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nightscribe.model.cuda_graphs import Upload
 from nightscribe.model.tts.config import NEW_WORD_ID, ZERO_ID
 from nightscribe.model.tts.script import FlatScript
 
@@ -62,8 +64,14 @@ class _Counters:
 class TextMachine:
     """The scripts of all slots and how far each has been fed."""
 
-    def __init__(self, num_slots: int, rules: MachineRules, device: torch.device) -> None:
-        self.rules = rules
+    def __init__(
+        self,
+        num_slots: int,
+        rules: MachineRules,
+        device: torch.device,
+        upload: Upload = torch.from_numpy,
+    ) -> None:
+        self.rules, self._upload = rules, upload
         zeros_S = torch.zeros(num_slots, dtype=torch.int64, device=device)
         self._num_entries_S = zeros_S.clone()
         zeros_SX = zeros_S.new_zeros(num_slots, ROOM)
@@ -82,21 +90,31 @@ class TextMachine:
         self.continue_with(slot, script)
         counters = self._counters
         for name in ("entry_S", "token_S", "token_end_S", "ahead_S", "ahead_end_S"):
-            getattr(counters, name)[slot] = 0
-        counters.remaining_S[slot] = counters.forced_S[slot] = self.rules.initial_padding
-        counters.end_S[slot] = NO_END
+            getattr(counters, name)[slot].fill_(0)
+        for padding_S in (counters.remaining_S, counters.forced_S):
+            padding_S[slot].fill_(self.rules.initial_padding)
+        counters.end_S[slot].fill_(NO_END)
 
     def continue_with(self, slot: int, script: FlatScript) -> None:
         """Replace the script of a slot by one that begins with the same entries.
 
         An entry may only have begun while as many words as are fed ahead stood behind it.
         """
-        self._tokens_ST = _with_row(self._tokens_ST, slot, script.tokens_T)
-        self._starts_SE = _with_row(self._starts_SE, slot, script.starts_E1)
-        self._paddings_SE = _with_row(self._paddings_SE, slot, script.paddings_E)
-        self._ahead_SA = _with_row(self._ahead_SA, slot, script.ahead_tokens_A)
-        self._ahead_ends_SE = _with_row(self._ahead_ends_SE, slot, script.ahead_ends_E)
-        self._num_entries_S[slot] = len(script.paddings_E)
+        self._tokens_ST = self._with_row(self._tokens_ST, slot, script.tokens_T)
+        self._starts_SE = self._with_row(self._starts_SE, slot, script.starts_E1)
+        self._paddings_SE = self._with_row(self._paddings_SE, slot, script.paddings_E)
+        self._ahead_SA = self._with_row(self._ahead_SA, slot, script.ahead_tokens_A)
+        self._ahead_ends_SE = self._with_row(self._ahead_ends_SE, slot, script.ahead_ends_E)
+        self._num_entries_S[slot].fill_(len(script.paddings_E))
+
+    def _with_row(self, table_SX: Tensor, slot: int, row: tuple[int, ...]) -> Tensor:
+        """The table with this row, made wider if needed."""
+        if len(row) > table_SX.shape[1]:
+            wider = table_SX.new_zeros(len(table_SX), max(len(row), 2 * table_SX.shape[1]))
+            wider[:, : table_SX.shape[1]] = table_SX
+            table_SX = wider
+        table_SX[slot, : len(row)] = self._upload(np.array(row, np.int64))
+        return table_SX
 
     def step(self, is_new_word_S: Tensor, steps_S: Tensor, moves_S: Tensor) -> Fed:
         """Feed one token to every slot; slots outside `moves_S` keep their state."""
@@ -161,13 +179,3 @@ class TextMachine:
 
 def _at(table_SX: Tensor, index_S: Tensor) -> Tensor:
     return table_SX.gather(1, index_S.clamp(0, table_SX.shape[1] - 1)[:, None])[:, 0]
-
-
-def _with_row(table_SX: Tensor, slot: int, row: tuple[int, ...]) -> Tensor:
-    """The table with this row, made wider if needed."""
-    if len(row) > table_SX.shape[1]:
-        wider = table_SX.new_zeros(len(table_SX), max(len(row), 2 * table_SX.shape[1]))
-        wider[:, : table_SX.shape[1]] = table_SX
-        table_SX = wider
-    table_SX[slot, : len(row)] = torch.tensor(row, dtype=table_SX.dtype, device=table_SX.device)
-    return table_SX

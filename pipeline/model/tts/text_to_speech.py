@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from nightscribe.model.cuda_graphs import Upload
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.native_tensors import NativeTensor, fill, without_memory
 from nightscribe.model.tts.backbone import Backbone
@@ -31,7 +32,7 @@ from nightscribe.model.tts.sampling import (
     choose,
 )
 from nightscribe.model.tts.script import FlatScript
-from nightscribe.model.tts.speech_state import SpeechState, plain
+from nightscribe.model.tts.speech_state import SpeechState
 from nightscribe.model.tts.text_machine import Fed, MachineRules, TextMachine
 from nightscribe.model.tts.voice_sources import SourceKV, SourceName, Sources, VoiceSources
 
@@ -117,7 +118,7 @@ class TextToSpeech:
     def dtype(self) -> torch.dtype:
         return self.backbone.norm.scale_D.dtype
 
-    def initial_state(self, num_slots: int) -> SpeechState:
+    def initial_state(self, num_slots: int, upload: Upload = torch.from_numpy) -> SpeechState:
         config, device = self.config, self.device
         num_rows = num_slots * (1 if self.options.guidance is None else 2)
         factor = (config.text_card + 1) * bool(config.words_ahead)
@@ -125,8 +126,8 @@ class TextToSpeech:
         zeros_S = torch.zeros(num_slots, dtype=torch.int64, device=device)
         return SpeechState(
             cache=self.backbone.transformer.empty_cache(num_rows, 1),
-            machine=TextMachine(num_slots, rules, device),
-            sources=VoiceSources(num_rows, device),
+            machine=TextMachine(num_slots, rules, device, upload),
+            sources=VoiceSources(num_rows, device, upload),
             tokens_S=zeros_S.clone(),
             codes_SK=torch.full((num_slots, config.num_codebooks), ZERO_ID, device=device),
             steps_S=zeros_S.clone(),
@@ -135,6 +136,7 @@ class TextToSpeech:
             condition_RD=torch.zeros(num_rows, config.dim, device=device),
             prompts_SPK=zeros_S.new_zeros(num_slots, 0, config.num_codebooks),
             prompt_frames_S=zeros_S.clone(),
+            upload=upload,
         )
 
     @torch.no_grad()
@@ -142,7 +144,8 @@ class TextToSpeech:
         """Begin a text in a slot, whatever was there before."""
         self.end(state, slot)
         state.machine.begin(slot, text.script)
-        state.seeds_S[slot], state.host_steps[slot] = text.seed, 0
+        state.seeds_S[slot].fill_(text.seed)
+        state.host_steps[slot] = 0
         self._set_prompt(state, slot, text.audio_prompt_PK)
         values_by_row = [text.values, {}]  # with guidance the second row has no conditions
         voices_by_row = [text.voices, ()]
@@ -160,9 +163,9 @@ class TextToSpeech:
         self, state: SpeechState, noise: Noise | None = None, held: Sequence[int] = ()
     ) -> StepOutput:
         """One step of every slot with a text; held slots stay as they are."""
-        state.set_moving(state.host_steps.keys() - set(held), plain)
+        state.set_moving(state.host_steps.keys() - set(held))
         shape = state.sources.shape(is_rounded=False)
-        state.sources.prepare(shape, plain)
+        state.sources.prepare(shape)
         output = self.advance(
             state,
             state.sources.tables(shape),
@@ -270,7 +273,7 @@ class TextToSpeech:
 
     def _set_prompt(self, state: SpeechState, slot: int, prompt_PK: Tensor | None) -> None:
         num_frames = 0 if prompt_PK is None else len(prompt_PK)
-        state.prompt_frames_S[slot] = num_frames
+        state.prompt_frames_S[slot].fill_(num_frames)
         if prompt_PK is None:
             return
         missing = num_frames - state.prompts_SPK.shape[1]

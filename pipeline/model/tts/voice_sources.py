@@ -66,6 +66,7 @@ class VoiceSources:
 
     num_rows: int
     device: torch.device
+    upload: Upload = torch.from_numpy
     keys_LXHCE: Tensor | None = None
     values_LXHCE: Tensor | None = None
     _lengths: list[int] = field(default_factory=list)
@@ -111,13 +112,13 @@ class VoiceSources:
             return SourceShape(1, self.num_rows)
         return SourceShape(power_of_two(num_sources), min(power_of_two(most), self.num_rows))
 
-    def prepare(self, shape: SourceShape | None, upload: Upload) -> None:
+    def prepare(self, shape: SourceShape | None) -> None:
         """Fill the tables of a shape with what rows attend to now."""
         if shape is None or not self._is_new:
             return
         if shape not in self._tables:
             self._tables[shape] = _empty_tables(shape, self.num_rows, self.device)
-        self._fill(shape, upload)
+        self._fill(shape)
         self._is_new = False
 
     def tables(self, shape: SourceShape | None) -> Sources | None:
@@ -129,7 +130,7 @@ class VoiceSources:
         keys, values = self.keys_LXHCE[:, first], self.values_LXHCE[:, first]
         return Sources(keys, values, hidden_XC, *self._tables[shape])
 
-    def _fill(self, shape: SourceShape, upload: Upload) -> None:
+    def _fill(self, shape: SourceShape) -> None:
         rows_XM = np.zeros(shape, np.int64)
         places_R = np.zeros(self.num_rows, np.int64)
         for number, rows in enumerate(self._rows):
@@ -137,8 +138,8 @@ class VoiceSources:
             rows_XM[number, : len(ordered)] = ordered
             places_R[ordered] = number * shape.rows_per_source + np.arange(len(ordered))
         rows_table, places_table = self._tables[shape]
-        rows_table.copy_(upload(rows_XM.reshape(-1)))
-        places_table.copy_(upload(places_R))
+        rows_table.copy_(self.upload(rows_XM.reshape(-1)))
+        places_table.copy_(self.upload(places_R))
 
     def _add(self, name: SourceName, keys_LHCE: Tensor, values_LHCE: Tensor) -> None:
         number, length = len(self._names), keys_LHCE.shape[2]
@@ -169,17 +170,15 @@ class VoiceSources:
         _, num_places, _, longest, _ = self.keys_LXHCE.shape
         if self._hidden_XC is None and set(self._lengths) <= {longest}:
             return
-        hidden_XC = torch.zeros(num_places, longest, dtype=torch.bool)
+        hidden_XC = np.zeros((num_places, longest), np.bool_)
         for number, length in enumerate(self._lengths):
             hidden_XC[number, length:] = True
         if self._hidden_XC is None or self._hidden_XC.shape != hidden_XC.shape:
-            self._hidden_XC = torch.zeros_like(hidden_XC, device=self.device)
-        self._hidden_XC.copy_(hidden_XC)
+            self._hidden_XC = torch.zeros(hidden_XC.shape, dtype=torch.bool, device=self.device)
+        self._hidden_XC.copy_(self.upload(hidden_XC))
 
 
-def _empty_tables(
-    shape: SourceShape, num_rows: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _empty_tables(shape: SourceShape, num_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
     num_places = shape.num_sources * shape.rows_per_source
     return (
         torch.zeros(num_places, dtype=torch.int64, device=device),
