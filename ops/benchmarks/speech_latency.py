@@ -12,6 +12,7 @@ itself, 50 ms after the one before, as a language model makes them; a POST sends
 
 import argparse
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def main() -> None:
         notes=(f"{given.turns} turns after one that does not count; {len(TEXT.split())} words.",),
     )
     given.figures.write_text(table.markdown())
-    print(table.markdown())
+    sys.stdout.write(table.markdown())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,14 @@ import torch
 from safetensors.torch import save_file
 
 from tests.goldens.inputs import weight
-from tests.goldens.speech_inputs import CONFIGS, GUIDANCE, MIMI, NEW_WORD_SCALES, speech_weight
+from tests.goldens.speech_inputs import (
+    CONFIGS,
+    GUIDANCE,
+    MIMI,
+    NEW_WORD_SCALES,
+    heard_frames,
+    speech_weight,
+)
 from tests.model.reference import native as mimi_native
 from tests.model.reference import random_moshi_mimi
 from tests.model.tts import peer as peers
@@ -36,7 +43,7 @@ def golden_peer(kind: str) -> peers.Peer:
 def said(kind: str) -> dict[str, torch.Tensor]:
     result, frames_SXF = generated(golden_peer(kind), SCRIPTS, GUIDANCE[kind])
     return {
-        f"{kind}.frames_SXF": frames_SXF.int(),
+        f"{kind}.frames_SXF": frames_SXF.short(),
         f"{kind}.ends_S": torch.tensor(result.end_steps),
     }
 
@@ -50,7 +57,7 @@ def sound(frames_SXF: torch.Tensor) -> torch.Tensor:
             tensor.copy_(weight(name, tuple(tensor.shape)))
     for codebook in (m for m in mimi.modules() if hasattr(m, "embedding_sum")):
         codebook._embedding = None
-    codes_SKF = frames_SXF[:, 1:, CONFIGS["cross"].audio_delay_steps :].long()
+    codes_SKF = heard_frames(frames_SXF)
     with mimi.streaming(len(codes_SKF)):
         frames = [mimi.decode(codes_SK1) for codes_SK1 in codes_SKF.split(1, dim=-1)]
     return torch.cat(frames, dim=-1)[:, 0]

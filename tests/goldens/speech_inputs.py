@@ -8,6 +8,7 @@ from nightscribe.model.tts.config import TextToSpeechConfig
 from tests.goldens.inputs import weight
 from tests.model.tts import peer as peers
 
+NUM_HEARD_FRAMES = 24
 MIMI = peers.CROSS.mimi
 CONFIGS: dict[str, TextToSpeechConfig] = {
     "cross": peers.CROSS,
@@ -27,3 +28,9 @@ def speech_weight(kind: str, name: str, shape: tuple[int, ...]) -> Tensor:
     if name == "text_linear.weight":
         drawn[0] *= NEW_WORD_SCALES[kind]
     return drawn
+
+
+def heard_frames(frames_SXF: Tensor) -> Tensor:
+    """Codes SKF of the first text's audio: beyond the codec's window of ten frames."""
+    first = CONFIGS["cross"].audio_delay_steps
+    return frames_SXF[:1, 1:, first : first + NUM_HEARD_FRAMES].long()

@@ -20,7 +20,20 @@ from tests.model.tts.spoken import (
 
 pytest.importorskip("moshi", reason="the reference is not installed")
 
-WORDS = "the night is long and he counts all the waves until morning".split()
+WORDS = [
+    "the",
+    "night",
+    "is",
+    "long",
+    "and",
+    "he",
+    "counts",
+    "all",
+    "the",
+    "waves",
+    "until",
+    "morning",
+]
 
 
 @pytest.fixture(scope="module", params=KINDS)
