@@ -1,11 +1,13 @@
 """Text-to-speech models with random weights, from a toy to the published 1.6B."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from nightscribe.benchmarks.random_weights import PUBLISHED_MIMI, TOY_MIMI
+from nightscribe.model.config import MimiConfig
 from nightscribe.model.mimi_decoder import MimiDecoder
 from nightscribe.model.native_tensors import NativeTensor, without_memory
 from nightscribe.model.tts.backbone import Backbone
@@ -72,27 +74,35 @@ def config_of(size: str) -> TextToSpeechConfig:
 
 def random_model(size: str, device: torch.device, dtype: torch.dtype) -> TextToSpeech:
     config = config_of(size)
+    return TextToSpeech.load(config, random_tensors(model_places(config), device), device, dtype)
+
+
+def model_places(config: TextToSpeechConfig) -> dict[str, NativeTensor]:
     with without_memory():
         parts = Backbone(config), DepthTransformer(config), Conditions(config)
     places: dict[str, NativeTensor] = {}
     for part in parts:
         places |= dict(part.native_tensors())
-    tensors = ((name, _random(name, place, device)) for name, place in places.items())
-    return TextToSpeech.load(config, tensors, device, dtype)
+    return places
 
 
 def random_decoder(size: str, device: torch.device) -> MimiDecoder:
     config = config_of(size).mimi
+    return MimiDecoder.load(config, random_tensors(decoder_places(config), device), device)
+
+
+def decoder_places(config: MimiConfig) -> dict[str, NativeTensor]:
     with without_memory():
-        places = MimiDecoder(config).native_tensors()
-    tensors = ((name, _random(name, place, device)) for name, place in places.items())
-    return MimiDecoder.load(config, tensors, device)
+        return MimiDecoder(config).native_tensors()
 
 
-def _random(name: str, place: NativeTensor, device: torch.device) -> Tensor:
-    noise = torch.randn(place.shape, device=device)
-    is_scale = any(word in name for word in ("alpha", "usage", "norm"))
-    return 1 + 0.1 * noise if is_scale else 0.02 * noise
+def random_tensors(
+    places: dict[str, NativeTensor], device: torch.device
+) -> Iterator[tuple[str, Tensor]]:
+    for name, place in places.items():
+        noise = torch.randn(place.shape, device=device)
+        is_scale = any(word in name for word in ("alpha", "usage", "norm"))
+        yield name, 1 + 0.1 * noise if is_scale else 0.02 * noise
 
 
 def voice_of(config: TextToSpeechConfig) -> Tensor:

@@ -1,7 +1,8 @@
 """CUDA streams, events, graphs and copies of one device.
 
-Three CUDA streams run beside each other: one for the steps, one for the encoder ahead of them, one
-for copies to the host. On a CPU there are none, and everything is done when a call returns.
+Three CUDA streams run beside each other: one for the steps, one for the codec (its encoder ahead of
+the steps, or its decoder behind them), one for copies to the host. On a CPU there are none, and
+everything is done when a call returns.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,26 @@ class EncoderKey:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechKey:
+    """Steps of text to speech with the same key share one CUDA graph."""
+
+    is_audible: bool  # the depth transformer runs
+    sources: tuple[int, int] | None  # how many sources, and rows of each; None: nobody attends
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderKey:
+    """Calls of the decoder with the same key share one CUDA graph."""
+
+    num_rows: int
+    num_frames: int
+
+
+StepKey = GraphKey | SpeechKey
+CodecKey = EncoderKey | DecoderKey
+
+
+@dataclass(frozen=True, slots=True)
 class PendingCopy(Generic[Output]):
     """Copies on their way to the host, and what to make of them there."""
 
@@ -57,15 +78,15 @@ class CudaRuntime:
         self.device = device
         self.is_cuda = has_streams(device)
         self._use_graphs = use_graphs and self.is_cuda
-        self._graphs: dict[GraphKey | EncoderKey, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[StepKey | CodecKey, torch.cuda.CUDAGraph] = {}
         if self.is_cuda:
             # Mimi's many small kernels must not queue behind the steps' large ones.
-            self._encoder_stream = torch.cuda.Stream(device, priority=-1)
+            self._codec_stream = torch.cuda.Stream(device, priority=-1)
             self._copy_stream = torch.cuda.Stream(device)
             # Not torch's own stream for captures, which is of the first device that used it.
             self._capture_stream = torch.cuda.Stream(device)
-            # The encoder's graphs run beside the steps' and must not share memory with them.
-            self._pools = {kind: torch.cuda.graph_pool_handle() for kind in (GraphKey, EncoderKey)}
+            # The codec's graphs run beside the steps' and must not share memory with them.
+            self._step_pool, self._codec_pool = (torch.cuda.graph_pool_handle() for _ in range(2))
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
@@ -77,12 +98,12 @@ class CudaRuntime:
             yield
 
     @contextmanager
-    def on_encoder_stream(self) -> Iterator[None]:
+    def on_codec_stream(self) -> Iterator[None]:
         """Work queued inside runs beside the steps."""
         if not self.is_cuda:
             yield
             return
-        with torch.cuda.stream(self._encoder_stream):
+        with torch.cuda.stream(self._codec_stream):
             yield
 
     def upload(self, values: np.ndarray) -> Tensor:
@@ -133,7 +154,7 @@ class CudaRuntime:
     def moves(
         self, sources: Sequence[int], targets: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Slots to copy and where to, ordered before and after all work of steps and encoder.
+        """Slots to copy and where to, ordered before and after all work of steps and codec.
 
         A few at a time: a copy is in memory twice, and may be a hundred megabytes.
         """
@@ -145,11 +166,11 @@ class CudaRuntime:
             self.sync_streams()
 
     def sync_streams(self) -> None:
-        """Let the steps and the encoder wait for each other."""
+        """Let the steps and the codec wait for each other."""
         if self.is_cuda:
             steps = torch.cuda.current_stream(self.device)
-            steps.wait_stream(self._encoder_stream)
-            self._encoder_stream.wait_stream(steps)
+            steps.wait_stream(self._codec_stream)
+            self._codec_stream.wait_stream(steps)
 
     @property
     def rounds_ahead(self) -> int:
@@ -157,25 +178,34 @@ class CudaRuntime:
         return 1 if self.is_cuda else 0
 
     @torch.inference_mode()
-    def capture(self, key: GraphKey | EncoderKey, call: Callable[[], None]) -> None:
-        """Capture a CUDA graph of a step or of a call of the encoder, while all slots are idle.
+    def capture(self, key: StepKey | CodecKey, call: Callable[[], None]) -> None:
+        """Capture a CUDA graph of a step or of a call of the codec.
+
+        The call is made: it may change nothing that a slot with a stream keeps.
 
         Without graphs the call is made once, for what is chosen or compiled at the first.
         """
         if not self.is_cuda:
             return
         self.sync_streams()
-        with torch.cuda.stream(self._encoder_stream):  # warm up: one-time choices and allocations
+        with torch.cuda.stream(self._codec_stream):  # warm up: one-time choices and allocations
             call()
         self.sync_streams()
         if self._use_graphs:
             graph = torch.cuda.CUDAGraph()
-            pool, stream = self._pools[type(key)], self._capture_stream
+            is_step, stream = isinstance(key, StepKey), self._capture_stream
+            pool = self._step_pool if is_step else self._codec_pool
             with torch.cuda.graph(graph, pool=pool, stream=stream):
                 call()
             self._graphs[key] = graph
 
-    def graph(self, key: GraphKey | EncoderKey) -> torch.cuda.CUDAGraph | None:
+    def forget_steps(self) -> None:
+        """Drop the graphs of steps: what they read has moved to other memory."""
+        if (queued := self.record_event()) is not None:
+            queued.synchronize()  # a graph may not go while it runs
+        self._graphs = {key: one for key, one in self._graphs.items() if isinstance(key, CodecKey)}
+
+    def graph(self, key: StepKey | CodecKey) -> torch.cuda.CUDAGraph | None:
         """The captured graph with this key, if there is one."""
         return self._graphs.get(key)
 

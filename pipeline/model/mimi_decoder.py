@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nightscribe.model.config import MimiConfig
-from nightscribe.model.kv_cache import KVCache
+from nightscribe.model.kv_cache import CacheTensors, KVCache
 from nightscribe.model.mimi import MIN_USAGE, native_layer, transformer_of
 from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
 from nightscribe.model.seanet import CausalConv1d, Residual
@@ -151,12 +151,38 @@ class DecoderState:
     seanet_pasts: list[Tensor]
     frames_per_piece: int
 
-    def reset(self, row: int) -> None:
-        """Begin a new stream in a row."""
-        self.upsampling_carry_BDP[row] = 0
-        self.cache.next_positions_B[row] = 0
-        for past_BIP in self.seanet_pasts:
-            past_BIP[row] = 0
+    def reset(self, fresh_B: Tensor) -> None:
+        """Begin a new stream in some rows."""
+        self.cache.reset(fresh_B)
+        for past_BIP in self._pasts():
+            past_BIP.masked_fill_(fresh_B[:, None, None], 0)
+
+    def row(self, row: int) -> Self:
+        """One row, in the same memory."""
+        one = slice(row, row + 1)
+        keys, values = (
+            CacheTensors(*(tensor[:, one] for tensor in half.tensors()))
+            for half in (self.cache.keys, self.cache.values)
+        )
+        cache = KVCache(keys, values, self.cache.next_positions_B[one])
+        return self._with([past[one] for past in self._pasts()], cache)
+
+    def rows(self, rows: Tensor) -> Self:
+        """A copy of some rows."""
+        pasts = [past.index_select(0, rows) for past in self._pasts()]
+        return self._with(pasts, self.cache.rows(rows))
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        """Overwrite some rows by those of another state, in its order."""
+        for mine, theirs in zip(self._pasts(), other._pasts(), strict=True):
+            mine.index_copy_(0, rows, theirs)
+        self.cache.put(rows, other.cache)
+
+    def _pasts(self) -> list[Tensor]:
+        return [self.upsampling_carry_BDP, *self.seanet_pasts]
+
+    def _with(self, pasts: list[Tensor], cache: KVCache) -> Self:
+        return type(self)(pasts[0], cache, pasts[1:], self.frames_per_piece)
 
 
 class MimiDecoder(nn.Module):
@@ -196,6 +222,10 @@ class MimiDecoder(nn.Module):
         pieces = codes_BFK.split(state.frames_per_piece, dim=1)
         return torch.cat([self._decode(piece, state) for piece in pieces], dim=-1)
 
+    @property
+    def device(self) -> torch.device:
+        return self.semantic.codewords_KVW.device
+
     def _decode(self, codes_BFK: Tensor, state: DecoderState) -> Tensor:
         latents_BFD = self.semantic(codes_BFK[..., :1]) + self.acoustic(codes_BFK[..., 1:])
         positions_BDT = self.upsample(latents_BFD.mT, state.upsampling_carry_BDP)
@@ -204,7 +234,7 @@ class MimiDecoder(nn.Module):
 
     def initial_state(self, num_rows: int, frames_per_piece: int = 25) -> DecoderState:
         """The state of rows at the beginning of a stream; longer calls are split into pieces."""
-        device = self.semantic.codewords_KVW.device
+        device = self.device
         max_positions = frames_per_piece * self.config.positions_per_frame
         return DecoderState(
             self.upsample.silence(num_rows, device),

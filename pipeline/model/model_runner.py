@@ -221,7 +221,7 @@ class MimiRunner:
         num_jobs = len(chunk.samples)
         # One row more, for the rows of groups that have no job.
         shape_JFK = num_jobs + 1, chunk.num_frames, self._num_codebooks
-        with self._runtime.on_device(), self._runtime.on_encoder_stream():
+        with self._runtime.on_device(), self._runtime.on_codec_stream():
             codes_JFK = torch.zeros(shape_JFK, dtype=torch.int64, device=self._runtime.device)
             for group in self.shapes.groups(chunk):
                 table_4R = self._runtime.upload(self._row_table(chunk, group))

@@ -1,14 +1,18 @@
 """Texts in the slots of one model: begun at any step, fed step by step, decoded in pieces.
 
-S slots, F frames, K codebooks, P frames of an audio prompt.
+S slots, N samples, K codebooks, P frames of an audio prompt.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from nightscribe.model.cuda_graphs import PendingCopy
 from nightscribe.model.mimi_decoder import MimiDecoder
 from nightscribe.model.tokenizer import Tokenizer
 from nightscribe.model.tts.conditioning import ConditionError, guidance_value
@@ -20,7 +24,8 @@ from nightscribe.model.tts.script import (
     script_entries,
     turn_entries,
 )
-from nightscribe.model.tts.text_to_speech import SpeechState, Text, TextToSpeech
+from nightscribe.model.tts.speech_runner import DecodeJob, SpeechRunner, StepEvents
+from nightscribe.model.tts.text_to_speech import Text, TextToSpeech
 from nightscribe.speech.requests import SpeechRequest, SpokenWord
 from nightscribe.speech.utterance import FedEntry, Utterance
 from nightscribe.speech.voices import Voice, Voices
@@ -48,23 +53,46 @@ class Speaker:
         return config.audio_delay_steps + config.max_codebook_delay
 
 
+class _Queued(NamedTuple):
+    """A step that the device does, and the texts that it moves on."""
+
+    moving: list[Utterance]
+    events: PendingCopy[StepEvents]
+
+
+class _Decoding(NamedTuple):
+    """Pieces of some texts that the device decodes."""
+
+    pieces: list[tuple[Utterance, int]]  # frames of each
+    samples: PendingCopy[list[NDArray[np.float32]]]
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """The slots of a speaker, each with a text or free."""
 
     speaker: Speaker
     num_slots: int
+    use_graphs: bool = True  # CUDA graphs, on a GPU
     num_slot_steps: int = 0  # of all slots, with or without a text
     num_live_steps: int = 0
     running: dict[int, Utterance] = field(default_factory=dict)
-    _state: SpeechState = field(init=False)
+    _runner: SpeechRunner = field(init=False)
+    _queued: deque[_Queued] = field(default_factory=deque)
+    _decoding: deque[_Decoding] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self._state = self.speaker.model.initial_state(self.num_slots)
+        speaker = self.speaker
+        self._runner = SpeechRunner(speaker.model, speaker.decoder, self.num_slots, self.use_graphs)
 
     @property
     def is_full(self) -> bool:
         return len(self.running) == self.num_slots
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing happens until more text comes."""
+        return not (self._queued or self._decoding or self._moving())
 
     def begin(
         self, request: SpeechRequest, frames_per_piece: int, is_whole: bool = True
@@ -78,14 +106,14 @@ class Batch:
         voices = [self.speaker.voices[name] for name in request.voices]
         prompt_PK = _prompt_of(voices)
         text = self._text(request, entries, voices, prompt_PK)
-        self.speaker.model.begin(self._state, slot, text)
+        self._runner.begin(slot, text)
         self.running[slot] = Utterance(
             request=request,
             slot=slot,
             entries=entries,
             num_prompt_frames=0 if prompt_PK is None else len(prompt_PK),
             frames_per_piece=frames_per_piece,
-            decoding=self.speaker.decoder.initial_state(1, frames_per_piece),
+            delay_steps=self.speaker.delay_steps,
             is_whole=is_whole,
         )
         return self.running[slot]
@@ -100,37 +128,71 @@ class Batch:
             utterance.last_speaker = speaker
         utterance.entries += new
         whole = FlatScript.of(utterance.entries, self.speaker.model.config.words_ahead)
-        self._state.machine.continue_with(utterance.slot, whole)
+        self._runner.extend(utterance.slot, whole)
 
     def remove(self, utterance: Utterance) -> None:
         """Free the slot of a text, spoken or not."""
-        if self.running.get(utterance.slot) is utterance:
+        if self._is_running(utterance):
             del self.running[utterance.slot]
-            self.speaker.model.end(self._state, utterance.slot)
+            self._runner.end(utterance.slot)
 
     def step(self) -> list[Utterance]:
-        """One step of every slot whose text is here; the texts that moved."""
-        words_ahead = self.speaker.model.config.words_ahead
-        moving = {slot: one for slot, one in self.running.items() if one.may_step(words_ahead)}
-        if not moving:
-            return []
-        held = [slot for slot in self.running if slot not in moving]
-        output = self.speaker.model.step(self._state, held=held)
-        codes_SK = output.codes_SK.cpu()
-        consumed, ends = output.consumed_S.tolist(), output.ends_S.tolist()
-        for slot, utterance in moving.items():
-            if consumed[slot]:
-                utterance.consumed_at.append(len(utterance.codes))
-            utterance.codes.append(codes_SK[slot])
-            utterance.end_step = ends[slot]
-            self._decode_if_due(utterance)
-        self.num_slot_steps += self.num_slots
-        self.num_live_steps += len(moving)
-        return list(moving.values())
+        """Queue a step of every slot whose text is here; the texts of which more is known now.
 
-    def is_complete(self, utterance: Utterance) -> bool:
-        """Whether its last frame has been decoded."""
-        return utterance.num_decoded == utterance.num_frames()
+        A GPU works on one step while the host hears of the one before it.
+        """
+        if any(one.num_queued > one.num_steps and not one.is_whole for one in self._held()):
+            self._hear(num_ahead=0)  # whether their text is here depends on it
+        moving = self._moving()
+        if moving:
+            self._queued.append(_Queued(moving, self._runner.step([one.slot for one in moving])))
+            for utterance in moving:
+                utterance.num_queued += 1
+            self.num_slot_steps += self.num_slots
+            self.num_live_steps += len(moving)
+        return self._hear(num_ahead=self._runner.steps_ahead if moving else 0)
+
+    def _moving(self) -> list[Utterance]:
+        words_ahead = self.speaker.model.config.words_ahead
+        return [one for one in self.running.values() if one.may_step(words_ahead)]
+
+    def _held(self) -> list[Utterance]:
+        moving = self._moving()
+        return [one for one in self.running.values() if one not in moving]
+
+    def _is_running(self, utterance: Utterance) -> bool:
+        return self.running.get(utterance.slot) is utterance
+
+    def _hear(self, num_ahead: int) -> list[Utterance]:
+        """Wait for all steps but the newest ones, and for what was decoded before them."""
+        heard: dict[Utterance, None] = {}
+        while len(self._queued) > num_ahead:
+            queued = self._queued.popleft()
+            consumed_S, ends_S = queued.events.wait()
+            for utterance in filter(self._is_running, queued.moving):
+                slot = utterance.slot
+                utterance.note_step(bool(consumed_S[slot]), int(ends_S[slot]))
+                heard[utterance] = None
+            self._decode_due()
+        while len(self._decoding) > num_ahead:
+            decoded = self._decoding.popleft()
+            for (utterance, num_frames), samples_N in zip(
+                decoded.pieces, decoded.samples.wait(), strict=True
+            ):
+                utterance.add(samples_N, num_frames)
+                heard[utterance] = None
+        return [utterance for utterance in heard if self._is_running(utterance)]
+
+    def _decode_due(self) -> None:
+        """Queue the pieces that are due, those of one length together."""
+        due: dict[int, list[tuple[Utterance, int]]] = {}
+        for utterance in self.running.values():
+            if num_frames := utterance.due_frames():
+                due.setdefault(utterance.frames_per_piece, []).append((utterance, num_frames))
+        for frames_per_piece, pieces in due.items():
+            jobs = [_job(*piece) for piece in pieces]
+            samples = self._runner.decode(jobs, frames_per_piece)
+            self._decoding.append(_Decoding(pieces, samples))
 
     def word_of(self, utterance: Utterance, fed: FedEntry) -> SpokenWord:
         """Times count from the first sample."""
@@ -155,26 +217,13 @@ class Batch:
             seed=request.seed,
         )
 
-    def _decode_if_due(self, utterance: Utterance) -> None:
-        end, num_frames = len(utterance.codes) - self.speaker.delay_steps, utterance.num_frames()
-        num_due = end - utterance.num_decoded
-        if num_due >= utterance.frames_per_piece or (num_due > 0 and end == num_frames):
-            codes_FK = self._frames(utterance, utterance.num_decoded, end)
-            decoder = self.speaker.decoder
-            device = decoder.semantic.codewords_KVW.device
-            samples_1N = decoder.decode(codes_FK[None].to(device), utterance.decoding)
-            utterance.add(samples_1N[0].clamp(-1, 1).cpu().numpy())
-            utterance.num_decoded = end
 
-    def _frames(self, utterance: Utterance, first: int, end: int) -> Tensor:
-        """Audio frames FK of an utterance, each codebook taken at its delay."""
-        config = self.speaker.model.config
-        start = config.audio_delay_steps
-        delays = config.codebook_delays[: self.speaker.model.num_codebooks]
-        last = start + end + max(delays)
-        codes_NK = torch.stack(utterance.codes[start + first : last])
-        columns = [codes_NK[delay : delay + end - first, k] for k, delay in enumerate(delays)]
-        return torch.stack(columns, dim=-1)
+def _job(utterance: Utterance, num_frames: int) -> DecodeJob:
+    """The next frames of a text, which are then being decoded."""
+    first = utterance.num_decoding
+    utterance.num_decoding += num_frames
+    is_first = first == utterance.num_prompt_frames
+    return DecodeJob(utterance.slot, first, num_frames, is_first)
 
 
 def _prompt_of(voices: list[Voice]) -> Tensor | None:

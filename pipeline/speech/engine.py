@@ -134,7 +134,7 @@ class SpeechEngine:
                 moved = self._batch.step()
                 for utterance in moved:
                     self._tell(utterance)
-                self._is_idle = not moved
+                self._is_idle = self._batch.is_idle
                 if moved:
                     self._count(time.monotonic() - began_s)
         except BaseException as error:
@@ -198,7 +198,7 @@ class SpeechEngine:
 
     def _tell(self, utterance: Utterance) -> None:
         stream, batch = self._running[utterance], self._batch
-        is_last = batch.is_complete(utterance)
+        is_last = utterance.is_complete
         samples_N = utterance.take_samples()
         words = tuple(batch.word_of(utterance, fed) for fed in utterance.take_fed())
         if is_last:
@@ -207,7 +207,7 @@ class SpeechEngine:
             output = SpeechOutput(
                 samples_N=samples_N,
                 words=words,
-                num_steps=len(utterance.codes),
+                num_steps=utterance.num_steps,
                 is_last=is_last,
             )
             stream.on_output(output)

@@ -86,7 +86,7 @@ class Synthesizer:
             if not batch.running:
                 return
             for utterance in batch.step():
-                if batch.is_complete(utterance):
+                if utterance.is_complete:
                     batch.remove(utterance)
                     yield self.speech_of(batch, utterance)
 
@@ -97,7 +97,7 @@ class Synthesizer:
         """
         batch = Batch(self.speaker, 1)
         utterance = batch.begin(request, frames_per_piece=1)
-        while not batch.is_complete(utterance):
+        while not utterance.is_complete:
             batch.step()
             if len(samples_N := utterance.take_samples()):
                 yield samples_N
@@ -110,7 +110,7 @@ class Synthesizer:
             sample_rate_hz=self.sample_rate_hz,
             samples_N=utterance.take_samples(),
             words=tuple(words),
-            num_steps=len(utterance.codes),
+            num_steps=utterance.num_steps,
         )
 
 

@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from nightscribe.model.mimi_decoder import DecoderState
 from nightscribe.model.tts.script import Entry
 from nightscribe.model.tts.text_machine import NO_END
 from nightscribe.speech.requests import SpeechRequest
@@ -36,39 +34,74 @@ class Utterance:
     entries: list[Entry]
     num_prompt_frames: int
     frames_per_piece: int  # that are decoded together
-    decoding: DecoderState
+    delay_steps: int  # until a frame has all its codes
     is_whole: bool  # whether no more text will come
-    codes: list[Tensor] = field(default_factory=list)  # of every step, with delays
+    num_queued: int = 0  # steps that the device will have done
+    num_steps: int = 0  # of these, whose outcome is known here
     consumed_at: list[int] = field(default_factory=list)  # the step at which each entry began
     end_step: int = NO_END
-    num_decoded: int = field(init=False)
+    num_decoding: int = field(init=False)  # frames that the decoder will have done
+    num_decoded: int = field(init=False)  # of these, whose samples are here
     last_speaker: int | None = None  # of text that was appended
     num_told: int = 0  # entries that `take_fed` has given
     _pieces: list[NDArray[np.float32]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.num_decoded = self.num_prompt_frames
+        self.num_decoding = self.num_decoded = self.num_prompt_frames
 
     @property
     def has_ended(self) -> bool:
         """Whether all its text has been fed; its last frames may still be due."""
         return self.end_step != NO_END
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether its last frame has been decoded."""
+        return self.num_decoded == self.num_frames()
+
     def num_frames(self) -> int | None:
         """All its frames, once it is known where it ends."""
         return self.end_step + FINAL_FRAMES if self.has_ended else None
 
     def may_step(self, words_ahead: int) -> bool:
-        """Whether the text of its next step is here: what is fed may not depend on when it came."""
-        if self.is_whole:
-            return True
-        waiting = self.entries[len(self.consumed_at) :]
+        """Whether the text of its next step is here: what is fed may not depend on when it came.
+
+        Each step whose outcome is not known yet may have begun an entry.
+        """
+        num_frames = self.num_frames()
+        if num_frames is not None and self.num_queued >= num_frames + self.delay_steps:
+            return False
+        num_unknown = self.num_queued - self.num_steps
+        return self.is_whole or all(
+            self._has_text(len(self.consumed_at) + num_begun, words_ahead)
+            for num_begun in range(num_unknown + 1)
+        )
+
+    def _has_text(self, num_consumed: int, words_ahead: int) -> bool:
+        waiting = self.entries[num_consumed:]
         if waiting and not waiting[0].tokens:
             return True
         return sum(bool(entry.tokens) for entry in waiting) > words_ahead
 
-    def add(self, samples_N: NDArray[np.float32]) -> None:
+    def note_step(self, is_consumed: bool, end_step: int) -> None:
+        """The outcome of its next step."""
+        if is_consumed:
+            self.consumed_at.append(self.num_steps)
+        self.num_steps += 1
+        self.end_step = end_step
+
+    def due_frames(self) -> int:
+        """How many frames are to be decoded now: a whole piece, or the last ones."""
+        end, num_frames = self.num_steps - self.delay_steps, self.num_frames()
+        if num_frames is not None:
+            end = min(end, num_frames)
+        num_due = min(end - self.num_decoding, self.frames_per_piece)
+        is_due = num_due == self.frames_per_piece or end == num_frames
+        return num_due if is_due and num_due > 0 else 0
+
+    def add(self, samples_N: NDArray[np.float32], num_frames: int) -> None:
         self._pieces.append(samples_N)
+        self.num_decoded += num_frames
 
     def take_samples(self) -> NDArray[np.float32]:
         """What was decoded since the last call."""

@@ -83,8 +83,8 @@ class Graph:
             if made or written_by(func, args, kwargs):
                 with torch.inference_mode():
                     again = func(*args, **kwargs)
-                for kept, new in zip(made, made_by(again, args, kwargs), strict=True):
-                    kept.copy_(new)
+                    for kept, new in zip(made, made_by(again, args, kwargs), strict=True):
+                        kept.copy_(new)
 
 
 @contextlib.contextmanager

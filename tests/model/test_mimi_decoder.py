@@ -64,7 +64,7 @@ def test_a_row_that_begins_again_forgets_what_it_decoded(decoder):
     codes_BFK = random_codes(2)
     state = decoder.initial_state(2)
     first_BN = decoder.decode(codes_BFK, state)
-    state.reset(0)
+    state.reset(torch.tensor([True, False]))
     again_BN = decoder.decode(codes_BFK, state)
     torch.testing.assert_close(again_BN[0], first_BN[0], rtol=0, atol=1e-6)
     assert (again_BN[1] - first_BN[1]).abs().max() > 1e-3

@@ -1,6 +1,7 @@
 """Text to speech on a GPU, at the size of the 1.6B: a step by number of texts, and the decoder."""
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from statistics import median
 from time import perf_counter
@@ -9,9 +10,11 @@ import torch
 
 from nightscribe.benchmarks.machine_speed import release_memory
 from nightscribe.benchmarks.report import Table
+from nightscribe.model.cuda_graphs import CudaRuntime
 from nightscribe.model.device import dtype_of
 from nightscribe.model.mimi_decoder import MimiDecoder
-from nightscribe.model.tts.text_to_speech import Text, TextToSpeech
+from nightscribe.model.tts.speech_runner import DecodeJob, DecoderRunner, SpeechRunner
+from nightscribe.model.tts.text_to_speech import Text
 from ops.benchmarks.gpu.stage import Stage
 from ops.benchmarks.speech_models import flat_script, random_decoder, random_model, voice_of
 
@@ -29,27 +32,34 @@ def _steps(stage: Stage) -> Iterator[Table]:
     """A table for each number of texts: what comes later may run out of time or memory."""
     size = "1.6b" if stage.is_cuda else "toy"
     model = random_model(size, stage.device, dtype_of("auto", stage.device))
-    columns = ("texts", "ms a step", "x real time, all texts")
+    decoder = random_decoder(size, stage.device)
     for num_slots in (1, 64, 256) if stage.is_cuda else (1, 2):
-        step_s = _step_s(model, num_slots)
+        rows: list[tuple[str | float | int | None, ...]] = []
+        for how, use_graphs in (("one graph", True), ("calls", False)):
+            runner = SpeechRunner(model, decoder, num_slots, use_graphs)
+            step_s = _step_s(runner)
+            rows.append((num_slots, how, 1e3 * step_s, num_slots * FRAME_S / step_s))
+            del runner
+            release_memory(stage.device)
         yield Table(
             title=f"A step of text to speech: {size}, {num_slots} texts",
-            columns=columns,
-            rows=[(num_slots, 1e3 * step_s, num_slots * FRAME_S / step_s)],
+            columns=("texts", "a step is", "ms a step", "x real time, all texts"),
+            rows=rows,
             notes=("Random weights; every text has the same voice; early in the window.",),
         )
-        release_memory(stage.device)
 
 
-def _step_s(model: TextToSpeech, num_slots: int) -> float:
-    state, voice = model.initial_state(num_slots), voice_of(model.config).to(model.device)
-    script = flat_script(model.config, NUM_WORDS)
-    for slot in range(num_slots):
-        model.begin(state, slot, Text(script=script, voices=[voice], seed=slot))
-    times_s = []
+def _step_s(runner: SpeechRunner) -> float:
+    """The host hears of each step while the next one runs, as in the engine."""
+    model, slots = runner.model, range(runner.num_slots)
+    voice, script = voice_of(model.config), flat_script(model.config, NUM_WORDS)
+    for slot in slots:
+        runner.begin(slot, Text(script=script, voices=[voice], seed=slot))
+    queued, times_s = deque([runner.step(slots)]), []
     for _ in range(MIN_STEPS + MEASURED_STEPS):
         began_s = perf_counter()
-        model.step(state).ends_S.tolist()
+        queued.append(runner.step(slots))
+        queued.popleft().wait()
         times_s.append(perf_counter() - began_s)
     return median(times_s[MIN_STEPS:])
 
@@ -66,14 +76,16 @@ def _decoder(stage: Stage) -> Table:
 
 
 def _decoding_s(decoder: MimiDecoder, num_rows: int, num_frames: int) -> float:
-    device = decoder.semantic.codewords_KVW.device
+    """As beside the steps of the engine: on a GPU, one captured call for up to 16 texts."""
+    runtime = CudaRuntime(decoder.device, use_graphs=True)
+    runner = DecoderRunner(decoder, runtime, num_rows)
     shape = (num_rows, num_frames, decoder.config.num_codebooks)
-    codes_BFK = torch.randint(0, decoder.config.codebook_size, shape, device=device)
-    state = decoder.initial_state(num_rows, num_frames)
+    codes_JFK = torch.randint(0, decoder.config.codebook_size, shape, device=decoder.device)
+    jobs = [DecodeJob(slot, 0, num_frames, is_first=True) for slot in range(num_rows)]
     times_s = []
     for _ in range(8):
         began_s = perf_counter()
-        decoder.decode(codes_BFK, state).sum().item()
+        runner.decode(codes_JFK, jobs).wait()
         times_s.append(perf_counter() - began_s)
     return median(times_s[3:])
 

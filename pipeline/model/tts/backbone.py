@@ -3,17 +3,18 @@
 A decoder-only transformer as in speech to text. Between attention and feed-forward, models with
 voices attend to a cross-attention source.
 
-R rows, K codebooks, D width, C positions of a cross-attention source, H heads, E head dimension,
-V text ids that are predicted.
+R rows, K codebooks, D width, L layers, X sources, M rows of a source, N = X x M, C positions of a
+source, H heads, E head dimension, V text ids that are predicted.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from nightscribe.model.kv_cache import KVCache
+from nightscribe.model.kv_cache import KVCache, KVLengths
 from nightscribe.model.language_model import native_layer
 from nightscribe.model.native_tensors import NativeTensor, whole
 from nightscribe.model.transformer import (
@@ -26,15 +27,9 @@ from nightscribe.model.transformer import (
 )
 from nightscribe.model.tts.config import TextToSpeechConfig
 from nightscribe.model.tts.text_embedding import TextEmbedding, summed_rows
+from nightscribe.model.tts.voice_sources import SourceKV, Sources
 
 CROSS_NORM_EPS = 1e-5
-
-
-class SourceKV(NamedTuple):
-    """Keys and values of one layer for one source, shared by every row that attends to it."""
-
-    keys_HCE: Tensor
-    values_HCE: Tensor
 
 
 class CrossAttention(nn.Module):
@@ -47,35 +42,40 @@ class CrossAttention(nn.Module):
         self.project_in = nn.Linear(dim, 3 * dim, bias=False)  # queries, keys, values
         self.project_out = nn.Linear(dim, dim, bias=False)
 
-    def source(self, source_CD: Tensor) -> SourceKV:
-        """Keys and values, computed once per source."""
+    def source(self, source_CD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values HCE, computed once per source."""
         dim = source_CD.shape[-1]
         kv_CX = source_CD @ self.project_in.weight[dim:].T
         keys_HCE, values_HCE = (
-            part.view(len(source_CD), self.num_heads, -1).transpose(0, 1).contiguous()
+            part.view(len(source_CD), self.num_heads, -1).transpose(0, 1)
             for part in kv_CX.chunk(2, dim=-1)
         )
-        return SourceKV(keys_HCE, values_HCE)
+        return keys_HCE, values_HCE
 
-    def forward(self, x_RD: Tensor, sources: Sequence[tuple[Tensor, SourceKV]]) -> Tensor:
-        """What is attended to; `sources` gives the rows of each source."""
-        dim = x_RD.shape[-1]
+    def forward(self, x_RD: Tensor, sources: Sources, layer: int) -> Tensor:
+        """What every row attends to; all rows of a source are multiplied together."""
+        dim, num_sources = x_RD.shape[-1], sources.keys_LXHCE.shape[1]
         queries_RD = self.norm(x_RD) @ self.project_in.weight[:dim].T
-        output_RD = torch.zeros_like(queries_RD)
-        for rows, kv in sources:
-            output_RD[rows] = self._attend(queries_RD[rows], kv)
-        return self.project_out(output_RD)
-
-    def _attend(self, queries_RD: Tensor, kv: SourceKV) -> Tensor:
-        """All rows of one source: one matrix product per head."""
-        queries_HRE = queries_RD.view(len(queries_RD), self.num_heads, -1).transpose(0, 1)
-        scores_HRC = queries_HRE @ kv.keys_HCE.mT * queries_HRE.shape[-1] ** -0.5
-        output_HRE = scores_HRC.softmax(dim=-1) @ kv.values_HCE
-        return output_HRE.transpose(0, 1).flatten(1)
+        queries_ND = queries_RD.index_select(0, sources.rows_N)
+        shape = (num_sources, sources.rows_per_source, self.num_heads, -1)
+        queries_XHME = queries_ND.view(shape).transpose(1, 2)
+        kv = sources.keys_LXHCE[layer], sources.values_LXHCE[layer]
+        output_XHME = _attend(queries_XHME, *kv, sources.hidden_XC)
+        output_ND = output_XHME.transpose(1, 2).reshape(-1, dim)
+        return self.project_out(output_ND.index_select(0, sources.places_R))
 
 
-# For each source in use: its rows, and its keys and values in every layer.
-RowsOfSources = Sequence[tuple[Tensor, Sequence[SourceKV]]]
+def _attend(
+    queries_XHME: Tensor, keys_XHCE: Tensor, values_XHCE: Tensor, hidden_XC: Tensor | None
+) -> Tensor:
+    if queries_XHME.is_cuda:
+        visible = None if hidden_XC is None else ~hidden_XC[:, None, None]
+        return F.scaled_dot_product_attention(queries_XHME, keys_XHCE, values_XHCE, visible)
+    # Plain products: on a CPU, torch's own attention is slower for a few queries.
+    scores_XHMC = queries_XHME @ keys_XHCE.mT * queries_XHME.shape[-1] ** -0.5
+    if hidden_XC is not None:
+        scores_XHMC.masked_fill_(hidden_XC[:, None, None], -torch.inf)
+    return scores_XHMC.softmax(dim=-1) @ values_XHCE
 
 
 class Backbone(nn.Module):
@@ -96,9 +96,11 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.text_head = nn.Linear(config.dim, config.text_card_out, bias=False)
 
-    def sources(self, source_CD: Tensor) -> list[SourceKV]:
+    def source(self, source_CD: Tensor) -> SourceKV:
         """Keys and values of a cross-attention source in every layer."""
-        return [attention.source(source_CD) for attention in self.cross_attentions]
+        pairs = [attention.source(source_CD) for attention in self.cross_attentions]
+        keys, values = zip(*pairs, strict=True)
+        return torch.stack(keys), torch.stack(values)
 
     def embed(self, codes_RK: Tensor, text_R: Tensor, condition_RD: Tensor) -> Tensor:
         """The input of a step; negative ids add nothing."""
@@ -107,24 +109,33 @@ class Backbone(nn.Module):
         x_RD = summed_rows(self.audio_table.weight, starts_K, codes_RK)
         return x_RD + self.text_embedding(text_R) + condition_RD.to(x_RD.dtype)
 
-    def extend(self, x_RD: Tensor, cache: KVCache, sources: RowsOfSources) -> Tensor:
-        """One step of every row; the normed output, which the depth transformer reads too."""
+    def extend(
+        self,
+        x_RD: Tensor,
+        cache: KVCache,
+        sources: Sources | None,
+        kv_lengths: KVLengths = None,
+    ) -> Tensor:
+        """One step of every row; the normed output, which the depth transformer reads too.
+
+        Without sources nothing is attended to across: no row has a text.
+        """
         transformer = self.transformer
         x_R1D, ring = x_RD[:, None], cache.advance(1)
         rotations = transformer._rotations(ring.positions_BT)
-        mask = ring_mask(ring, transformer.geometry.window, transformer.geometry.num_heads)
+        geometry, backend = transformer.geometry, transformer.backend
+        mask = ring_mask(ring, geometry.window, geometry.num_heads, kv_lengths, backend)
         for index, layer in enumerate(transformer.layers):
-            queries, keys, values = layer.attention.project(layer.attention_norm(x_R1D), rotations)
-            kv = cache.extend(index, keys, values, ring)
+            normed_R1D = layer.attention_norm(x_R1D)
+            queries, *kv = layer.attention.project_into(normed_R1D, rotations, cache, index, ring)
             x_R1D = x_R1D + layer.attention.attend(queries, *kv, mask)
             x_R1D = layer.add_feed_forward(self._cross(index, x_R1D, sources))
         return self.norm(x_R1D[:, 0])
 
-    def _cross(self, index: int, x_R1D: Tensor, sources: RowsOfSources) -> Tensor:
-        if not self.cross_attentions:
+    def _cross(self, index: int, x_R1D: Tensor, sources: Sources | None) -> Tensor:
+        if sources is None:
             return x_R1D
-        of_layer = [(rows, kvs[index]) for rows, kvs in sources]
-        return x_R1D + self.cross_attentions[index](x_R1D[:, 0], of_layer)[:, None]
+        return x_R1D + self.cross_attentions[index](x_R1D[:, 0], sources, index)[:, None]
 
     def native_tensors(self) -> Iterator[tuple[str, NativeTensor]]:
         tables = self.audio_table.weight.split(self.rows_per_codebook)

@@ -63,7 +63,8 @@ class Speakers(nn.Module):
 
     def forward(self, voices: Sequence[Tensor], num_vectors: int) -> Tensor:
         """The source CD of some voices, each WT; all have `num_vectors` vectors."""
-        rows = [self.project_out(voice_WT.T) for voice_WT in voices[:MAX_SPEAKERS]]
+        device = self.no_voice_D.device
+        rows = [self.project_out(voice_WT.to(device).T) for voice_WT in voices[:MAX_SPEAKERS]]
         absent_TD = self.no_voice_D.expand(num_vectors, -1)
         source_CD = torch.cat([*rows, *[absent_TD] * (MAX_SPEAKERS - len(rows))])
         if not self.condition.position_scale:

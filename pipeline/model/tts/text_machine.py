@@ -10,14 +10,17 @@ S slots, and the flat arrays of `FlatScript`.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nightscribe.model.cuda_graphs import Upload
 from nightscribe.model.tts.config import NEW_WORD_ID, ZERO_ID
 from nightscribe.model.tts.script import FlatScript
 
 INITIAL_PADDING, MAX_PADDING = 2, 8  # steps
 NO_END = -1
+ROOM = 512  # tokens or entries of a slot, to begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,49 +54,76 @@ class _Counters:
     forced_S: Tensor  # padding that is due
     end_S: Tensor
 
+    def move_to(self, new: "_Counters", moves_S: Tensor) -> None:
+        """Take over what is new in the slots that move, in the same memory."""
+        for name in _Counters.__slots__:
+            kept_S = getattr(self, name)
+            kept_S.copy_(torch.where(moves_S, getattr(new, name), kept_S))
+
 
 class TextMachine:
     """The scripts of all slots and how far each has been fed."""
 
-    def __init__(self, num_slots: int, rules: MachineRules, device: torch.device) -> None:
-        self.rules = rules
+    def __init__(
+        self,
+        num_slots: int,
+        rules: MachineRules,
+        device: torch.device,
+        upload: Upload = torch.from_numpy,
+    ) -> None:
+        self.rules, self._upload = rules, upload
         zeros_S = torch.zeros(num_slots, dtype=torch.int64, device=device)
         self._num_entries_S = zeros_S.clone()
-        self._tokens_ST, self._starts_SE, self._paddings_SE = (
-            zeros_S[:, None].clone() for _ in range(3)
-        )
-        self._ahead_SA, self._ahead_ends_SE = zeros_S[:, None].clone(), zeros_S[:, None].clone()
+        zeros_SX = zeros_S.new_zeros(num_slots, ROOM)
+        self._tokens_ST, self._starts_SE, self._paddings_SE = (zeros_SX.clone() for _ in range(3))
+        self._ahead_SA, self._ahead_ends_SE = zeros_SX.clone(), zeros_SX.clone()
         self._counters = _Counters(*(zeros_S.clone() for _ in _Counters.__slots__))
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """Changes when a table has moved to other memory."""
+        tables = self._tokens_ST, self._starts_SE, self._paddings_SE, self._ahead_SA
+        return tuple(table.shape[1] for table in (*tables, self._ahead_ends_SE))
 
     def begin(self, slot: int, script: FlatScript) -> None:
         """Put a script in a slot, to be fed from the slot's next step on."""
         self.continue_with(slot, script)
         counters = self._counters
         for name in ("entry_S", "token_S", "token_end_S", "ahead_S", "ahead_end_S"):
-            getattr(counters, name)[slot] = 0
-        counters.remaining_S[slot] = counters.forced_S[slot] = self.rules.initial_padding
-        counters.end_S[slot] = NO_END
+            getattr(counters, name)[slot].fill_(0)
+        for padding_S in (counters.remaining_S, counters.forced_S):
+            padding_S[slot].fill_(self.rules.initial_padding)
+        counters.end_S[slot].fill_(NO_END)
 
     def continue_with(self, slot: int, script: FlatScript) -> None:
         """Replace the script of a slot by one that begins with the same entries.
 
         An entry may only have begun while as many words as are fed ahead stood behind it.
         """
-        self._tokens_ST = _with_row(self._tokens_ST, slot, script.tokens_T)
-        self._starts_SE = _with_row(self._starts_SE, slot, script.starts_E1)
-        self._paddings_SE = _with_row(self._paddings_SE, slot, script.paddings_E)
-        self._ahead_SA = _with_row(self._ahead_SA, slot, script.ahead_tokens_A)
-        self._ahead_ends_SE = _with_row(self._ahead_ends_SE, slot, script.ahead_ends_E)
-        self._num_entries_S[slot] = len(script.paddings_E)
+        self._tokens_ST = self._with_row(self._tokens_ST, slot, script.tokens_T)
+        self._starts_SE = self._with_row(self._starts_SE, slot, script.starts_E1)
+        self._paddings_SE = self._with_row(self._paddings_SE, slot, script.paddings_E)
+        self._ahead_SA = self._with_row(self._ahead_SA, slot, script.ahead_tokens_A)
+        self._ahead_ends_SE = self._with_row(self._ahead_ends_SE, slot, script.ahead_ends_E)
+        self._num_entries_S[slot].fill_(len(script.paddings_E))
+
+    def _with_row(self, table_SX: Tensor, slot: int, row: tuple[int, ...]) -> Tensor:
+        """The table with this row, made wider if needed."""
+        if len(row) > table_SX.shape[1]:
+            wider = table_SX.new_zeros(len(table_SX), max(len(row), 2 * table_SX.shape[1]))
+            wider[:, : table_SX.shape[1]] = table_SX
+            table_SX = wider
+        table_SX[slot, : len(row)] = self._upload(np.array(row, np.int64))
+        return table_SX
 
     def step(self, is_new_word_S: Tensor, steps_S: Tensor, moves_S: Tensor) -> Fed:
         """Feed one token to every slot; slots outside `moves_S` keep their state."""
         before = self._counters
-        self._counters, begins_S = self._consume(is_new_word_S, steps_S)
-        consumed_S = (self._counters.entry_S > before.entry_S) & moves_S
-        tokens_S = self._feed(begins_S)
-        self._counters = _chosen(moves_S, self._counters, before)
-        return Fed(tokens_S, consumed_S, self._counters.end_S)
+        now, begins_S = self._consume(is_new_word_S, steps_S)
+        consumed_S = (now.entry_S > before.entry_S) & moves_S
+        tokens_S = self._feed(now, begins_S)
+        before.move_to(now, moves_S)
+        return Fed(tokens_S, consumed_S, before.end_S)
 
     def _consume(self, is_new_word_S: Tensor, steps_S: Tensor) -> tuple[_Counters, Tensor]:
         """Take the next entry where a word may begin; whether one begins."""
@@ -122,49 +152,30 @@ class TextMachine:
             end_S=torch.where(ends_S, steps_S, now.end_S),
         ), begins_S
 
-    def _feed(self, begins_S: Tensor) -> Tensor:
-        tokens_S = self._next_token(~begins_S).masked_fill(begins_S, NEW_WORD_ID)
+    def _feed(self, now: _Counters, begins_S: Tensor) -> Tensor:
+        tokens_S = self._next_token(now, ~begins_S).masked_fill(begins_S, NEW_WORD_ID)
         factor = self.rules.second_stream_factor
         if not factor:
             return tokens_S
         # "New word" moves to the second stream, so that the word's first token is fed at once.
         is_new_word_S = tokens_S == NEW_WORD_ID
-        second_S = self._next_ahead(~is_new_word_S).masked_fill(is_new_word_S, NEW_WORD_ID)
-        tokens_S = torch.where(is_new_word_S, self._next_token(is_new_word_S), tokens_S)
+        second_S = self._next_ahead(now, ~is_new_word_S).masked_fill(is_new_word_S, NEW_WORD_ID)
+        tokens_S = torch.where(is_new_word_S, self._next_token(now, is_new_word_S), tokens_S)
         return (second_S + 1) * factor + tokens_S
 
-    def _next_token(self, takes_S: Tensor) -> Tensor:
+    def _next_token(self, now: _Counters, takes_S: Tensor) -> Tensor:
         """The next token of the word in these slots; padding where none is left."""
-        now = self._counters
         takes_S = takes_S & (now.token_S < now.token_end_S)
         tokens_S = _at(self._tokens_ST, now.token_S)
         now.token_S = now.token_S + takes_S
-        return torch.where(takes_S, tokens_S, self.rules.padding_id)
+        return tokens_S.masked_fill(~takes_S, self.rules.padding_id)
 
-    def _next_ahead(self, takes_S: Tensor) -> Tensor:
-        now = self._counters
+    def _next_ahead(self, now: _Counters, takes_S: Tensor) -> Tensor:
         takes_S = takes_S & (now.ahead_S < now.ahead_end_S)
         tokens_S = _at(self._ahead_SA, now.ahead_S)
         now.ahead_S = now.ahead_S + takes_S
-        return torch.where(takes_S, tokens_S, ZERO_ID)
+        return tokens_S.masked_fill(~takes_S, ZERO_ID)
 
 
 def _at(table_SX: Tensor, index_S: Tensor) -> Tensor:
     return table_SX.gather(1, index_S.clamp(0, table_SX.shape[1] - 1)[:, None])[:, 0]
-
-
-def _with_row(table_SX: Tensor, slot: int, row: tuple[int, ...]) -> Tensor:
-    """The table with this row, made wider if needed."""
-    if len(row) > table_SX.shape[1]:
-        wider = table_SX.new_zeros(len(table_SX), max(len(row), 2 * table_SX.shape[1]))
-        wider[:, : table_SX.shape[1]] = table_SX
-        table_SX = wider
-    table_SX[slot, : len(row)] = torch.tensor(row, dtype=table_SX.dtype, device=table_SX.device)
-    return table_SX
-
-
-def _chosen(moves_S: Tensor, new: _Counters, old: _Counters) -> _Counters:
-    names = _Counters.__slots__
-    return _Counters(
-        *(torch.where(moves_S, getattr(new, name), getattr(old, name)) for name in names)
-    )

@@ -17,9 +17,10 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from nightscribe.model.kv_cache import KVCache
+from nightscribe.model.cuda_graphs import Upload
+from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.native_tensors import NativeTensor, fill, without_memory
-from nightscribe.model.tts.backbone import Backbone, SourceKV
+from nightscribe.model.tts.backbone import Backbone
 from nightscribe.model.tts.conditioning import ConditionError, Conditions
 from nightscribe.model.tts.config import MAX_SPEAKERS, NEW_WORD_ID, ZERO_ID, TextToSpeechConfig
 from nightscribe.model.tts.depth_transformer import DepthTransformer
@@ -31,7 +32,9 @@ from nightscribe.model.tts.sampling import (
     choose,
 )
 from nightscribe.model.tts.script import FlatScript
-from nightscribe.model.tts.text_machine import MachineRules, TextMachine
+from nightscribe.model.tts.speech_state import SpeechState
+from nightscribe.model.tts.text_machine import Fed, MachineRules, TextMachine
+from nightscribe.model.tts.voice_sources import SourceKV, SourceName, Sources, VoiceSources
 
 # A projection that checkpoints with a second text stream store and no part of the model uses.
 _UNUSED = re.compile(r"depformer_text_emb\.low_rank\.weight")
@@ -65,61 +68,6 @@ class StepOutput(NamedTuple):
     codes_SK: Tensor  # with delays; ZERO_ID where there is no audio yet
     consumed_S: Tensor  # whether an entry of the script began
     ends_S: Tensor  # step at which the script ended, or NO_END
-
-
-@dataclass(slots=True)
-class Source:
-    """A cross-attention source in use: its keys and values, and the rows that attend to it."""
-
-    layers: list[SourceKV]
-    rows: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class SpeechState:
-    """State of every slot; updated in place."""
-
-    cache: KVCache
-    machine: TextMachine
-    tokens_S: Tensor
-    codes_SK: Tensor
-    steps_S: Tensor
-    is_active_S: Tensor
-    seeds_S: Tensor
-    condition_RD: Tensor
-    prompts_SPK: Tensor
-    prompt_frames_S: Tensor
-    host_steps: dict[int, int] = field(default_factory=dict)  # of the active slots
-    sources: dict[object, Source] = field(default_factory=dict)
-
-    @property
-    def num_slots(self) -> int:
-        return len(self.steps_S)
-
-    def rows_of(self, slot: int) -> list[int]:
-        return list(range(slot, len(self.condition_RD), self.num_slots))
-
-
-class _Kept(NamedTuple):
-    """What a step replaces."""
-
-    tokens_S: Tensor
-    codes_SK: Tensor
-
-    def restore(self, state: SpeechState, slots: Sequence[int]) -> None:
-        """Undo the step in these slots; what it wrote into their caches is written again."""
-        is_held_S = _mask(slots, state.is_active_S)
-        state.tokens_S = torch.where(is_held_S, self.tokens_S, state.tokens_S)
-        state.codes_SK = torch.where(is_held_S[:, None], self.codes_SK, state.codes_SK)
-        repeats = len(state.condition_RD) // state.num_slots
-        state.cache.next_positions_B -= is_held_S.repeat(repeats).long()
-
-
-def _mask(slots: Sequence[int], like_S: Tensor) -> Tensor:
-    mask_S = torch.zeros_like(like_S)
-    if slots:
-        mask_S[list(slots)] = True
-    return mask_S
 
 
 class TextToSpeech:
@@ -166,7 +114,11 @@ class TextToSpeech:
     def device(self) -> torch.device:
         return self.backbone.norm.scale_D.device
 
-    def initial_state(self, num_slots: int) -> SpeechState:
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.backbone.norm.scale_D.dtype
+
+    def initial_state(self, num_slots: int, upload: Upload = torch.from_numpy) -> SpeechState:
         config, device = self.config, self.device
         num_rows = num_slots * (1 if self.options.guidance is None else 2)
         factor = (config.text_card + 1) * bool(config.words_ahead)
@@ -174,15 +126,17 @@ class TextToSpeech:
         zeros_S = torch.zeros(num_slots, dtype=torch.int64, device=device)
         return SpeechState(
             cache=self.backbone.transformer.empty_cache(num_rows, 1),
-            machine=TextMachine(num_slots, rules, device),
+            machine=TextMachine(num_slots, rules, device, upload),
+            sources=VoiceSources(num_rows, device, upload),
             tokens_S=zeros_S.clone(),
             codes_SK=torch.full((num_slots, config.num_codebooks), ZERO_ID, device=device),
             steps_S=zeros_S.clone(),
-            is_active_S=zeros_S.bool(),
+            moves_S=zeros_S.bool(),
             seeds_S=zeros_S.clone(),
             condition_RD=torch.zeros(num_rows, config.dim, device=device),
             prompts_SPK=zeros_S.new_zeros(num_slots, 0, config.num_codebooks),
             prompt_frames_S=zeros_S.clone(),
+            upload=upload,
         )
 
     @torch.no_grad()
@@ -190,53 +144,64 @@ class TextToSpeech:
         """Begin a text in a slot, whatever was there before."""
         self.end(state, slot)
         state.machine.begin(slot, text.script)
-        state.steps_S[slot], state.seeds_S[slot] = 0, text.seed
-        state.is_active_S[slot], state.host_steps[slot] = True, 0
+        state.seeds_S[slot].fill_(text.seed)
+        state.host_steps[slot] = 0
         self._set_prompt(state, slot, text.audio_prompt_PK)
         values_by_row = [text.values, {}]  # with guidance the second row has no conditions
         voices_by_row = [text.voices, ()]
         rows = state.rows_of(slot)
         for row, values, voices in zip(rows, values_by_row, voices_by_row, strict=False):
-            state.cache.next_positions_B[row] = 0
             state.condition_RD[row] = self.conditions.added(values)
             self._attend_to(state, row, voices, text.voices)
 
     def end(self, state: SpeechState, slot: int) -> None:
         """Free a slot."""
-        state.is_active_S[slot] = False
-        state.host_steps.pop(slot, None)
-        rows = set(state.rows_of(slot))
-        for key, source in list(state.sources.items()):
-            source.rows -= rows
-            if not source.rows:
-                del state.sources[key]
+        state.free(slot)
 
     @torch.no_grad()
     def step(
         self, state: SpeechState, noise: Noise | None = None, held: Sequence[int] = ()
     ) -> StepOutput:
-        """One step of every slot; slots without a text compute and keep nothing.
+        """One step of every slot with a text; held slots stay as they are."""
+        state.set_moving(state.host_steps.keys() - set(held))
+        shape = state.sources.shape(is_rounded=False)
+        state.sources.prepare(shape)
+        output = self.advance(
+            state,
+            state.sources.tables(shape),
+            is_audible=state.is_audible(self.config.audio_delay_steps),
+            kv_lengths=state.kv_lengths(),
+            noise=noise,
+        )
+        state.count_step()
+        return output
 
-        Held slots stay as they are.
+    def advance(
+        self,
+        state: SpeechState,
+        sources: Sources | None,
+        *,
+        is_audible: bool,
+        kv_lengths: KVLengths = None,
+        noise: Noise | None = None,
+    ) -> StepOutput:
+        """A step on the device alone, which a CUDA graph can record.
+
+        `is_audible`: whether any slot that moves is past its audio delay; the others' codes are
+        not sampled.
         """
         noise = noise or SeededNoise(state.seeds_S)
-        before = _Kept(state.tokens_S, state.codes_SK) if held else None
-        moves_S = state.is_active_S & ~_mask(held, state.is_active_S)
+        state.cache.next_positions_B.copy_(state.steps_S.repeat(state.rows_per_slot))
         codes_RK, text_R = self._inputs(state)
         x_RD = self.backbone.embed(codes_RK, text_R, state.condition_RD)
-        sources = [
-            (torch.tensor(sorted(source.rows), device=self.device), source.layers)
-            for source in state.sources.values()
-        ]
-        y_RD = self.backbone.extend(x_RD, state.cache, sources)
-        consumed_S, ends_S = self._feed(state, y_RD, noise, moves_S)
-        state.codes_SK = self._codes(state, y_RD, noise, held)
-        state.steps_S = state.steps_S + moves_S
-        for slot in state.host_steps:
-            state.host_steps[slot] += slot not in held
-        if before is not None:
-            before.restore(state, held)
-        return StepOutput(state.tokens_S, state.codes_SK, consumed_S, ends_S)
+        y_RD = self.backbone.extend(x_RD, state.cache, sources, kv_lengths)
+        tokens_S, consumed_S, ends_S = self._feed(state, y_RD, noise)
+        codes_SK = self._codes(state, y_RD, tokens_S, noise, is_audible)
+        moves_S = state.moves_S
+        state.tokens_S.copy_(torch.where(moves_S, tokens_S, state.tokens_S))
+        state.codes_SK.copy_(torch.where(moves_S[:, None], codes_SK, state.codes_SK))
+        state.steps_S += moves_S
+        return StepOutput(tokens_S, codes_SK, consumed_S, ends_S)
 
     def _inputs(self, state: SpeechState) -> tuple[Tensor, Tensor]:
         config, steps_S1 = self.config, state.steps_S[:, None]
@@ -252,10 +217,8 @@ class TextToSpeech:
         null_text_S = text_S.masked_fill(state.steps_S > 0, ZERO_ID)
         return torch.cat((codes_SK, null_codes_SK)), torch.cat((text_S, null_text_S))
 
-    def _feed(
-        self, state: SpeechState, y_RD: Tensor, noise: Noise, moves_S: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Decide whether words begin, and set the tokens that are fed."""
+    def _feed(self, state: SpeechState, y_RD: Tensor, noise: Noise) -> Fed:
+        """Decide whether words begin, and which tokens are fed."""
         logits_SV = self.backbone.text_head(y_RD[: state.num_slots])
         if self.options.padding_bonus:
             logits_SV[:, self.config.padding_id] += self.options.padding_bonus
@@ -270,21 +233,20 @@ class TextToSpeech:
         )
         in_prompt_S = state.steps_S < state.prompt_frames_S
         is_new_word_S = chosen_S == NEW_WORD_ID
-        fed = state.machine.step(is_new_word_S, state.steps_S, moves_S & ~in_prompt_S)
-        state.tokens_S = fed.tokens_S.masked_fill(in_prompt_S, ZERO_ID)
-        return fed.consumed_S, fed.ends_S
+        moves_S = state.moves_S & ~in_prompt_S
+        fed = state.machine.step(is_new_word_S, state.steps_S, moves_S)
+        return fed._replace(tokens_S=fed.tokens_S.masked_fill(in_prompt_S, ZERO_ID))
 
-    def _codes(self, state: SpeechState, y_RD: Tensor, noise: Noise, held: Sequence[int]) -> Tensor:
-        first_step = self.config.audio_delay_steps
+    def _codes(
+        self, state: SpeechState, y_RD: Tensor, tokens_S: Tensor, noise: Noise, is_audible: bool
+    ) -> Tensor:
         codes_SK = torch.full_like(state.codes_SK, ZERO_ID)
-        steps = (step for slot, step in state.host_steps.items() if slot not in held)
-        if max(steps, default=0) >= first_step:
-            repeats = len(y_RD) // state.num_slots
+        if is_audible:
             choose_codes = partial(self._choose_codes, state, noise)
-            sampled_SK = self.depth(
-                y_RD, state.tokens_S.repeat(repeats), self.num_codebooks, choose_codes
-            )
+            tokens_R = tokens_S.repeat(state.rows_per_slot)
+            sampled_SK = self.depth(y_RD, tokens_R, self.num_codebooks, choose_codes)
             codes_SK[:, : self.num_codebooks] = sampled_SK
+        first_step = self.config.audio_delay_steps
         frames_SK = state.steps_S[:, None] - self.delays_K - first_step
         codes_SK = codes_SK.masked_fill(frames_SK < 0, ZERO_ID)
         return self._with_prompt(state, codes_SK, frames_SK)
@@ -311,7 +273,7 @@ class TextToSpeech:
 
     def _set_prompt(self, state: SpeechState, slot: int, prompt_PK: Tensor | None) -> None:
         num_frames = 0 if prompt_PK is None else len(prompt_PK)
-        state.prompt_frames_S[slot] = num_frames
+        state.prompt_frames_S[slot].fill_(num_frames)
         if prompt_PK is None:
             return
         missing = num_frames - state.prompts_SPK.shape[1]
@@ -330,9 +292,10 @@ class TextToSpeech:
             raise ConditionError("this model speaks with a voice: none was given")
         if len(voices) > MAX_SPEAKERS:
             raise ConditionError(f"at most {MAX_SPEAKERS} voices, not {len(voices)}")
-        num_vectors = like[0].shape[1]
-        key = (num_vectors, *(voice.data_ptr() for voice in voices))
-        if key not in state.sources:
-            source_CD = speakers(voices, num_vectors).to(self.backbone.text_head.weight.dtype)
-            state.sources[key] = Source(self.backbone.sources(source_CD))
-        state.sources[key].rows.add(row)
+        name = SourceName(voices, like[0].shape[1])
+
+        def make() -> SourceKV:
+            source_CD = speakers(voices, name.num_vectors)
+            return self.backbone.source(source_CD.to(self.dtype))
+
+        state.sources.attend(row, name, make)
