@@ -52,10 +52,10 @@ def program(path: Path, text: str) -> str:
     return str(path)
 
 
-# The tests that two stages run have commands of their own.
+# The tests that two stages run are in this suite; here they are only found.
 MEASURING = """#!/bin/sh
 case "$*" in
-*pytest*) echo "2 passed in 1 s" ;;
+*pytest*) {python} "$@" --collect-only -q && echo "2 passed in 1 s" ;;
 *) exec {python} "$@" ;;
 esac
 """
