@@ -207,7 +207,7 @@ def _columns(start: str, meaning: str) -> list[str]:
 
 
 def _line_columns() -> int:
-    """As wide as the terminal, where that is neither too narrow for two columns nor hard to read."""
+    """As wide as the terminal, but neither too narrow for two columns nor hard to read."""
     columns = shutil.get_terminal_size((MAX_LINE_COLUMNS, 24)).columns
     return max(MIN_LINE_COLUMNS, min(columns, MAX_LINE_COLUMNS))
 

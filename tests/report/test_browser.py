@@ -176,8 +176,10 @@ def test_paper_has_the_words_from_its_first_page_on_and_nothing_to_click(browser
             for name in ("#words", "#recording time", "nav", "#player", ".hint")
         }
         # A section that may not be divided would begin on a page of its own.
-        script = "return getComputedStyle(document.querySelector('#recording section'))[arguments[0]]"
-        style = [browser.execute_script(script, name) for name in ("breakInside", "borderTopWidth")]
+        section = browser.find_element(By.CSS_SELECTOR, "#recording section")
+        style = [
+            section.value_of_css_property(name) for name in ("break-inside", "border-top-width")
+        ]
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     assert [name for name, is_shown in shown.items() if is_shown] == ["#words", "#recording time"]
