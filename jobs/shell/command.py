@@ -67,7 +67,9 @@ def run_job(name: str, load: Callable[[], Job], words: list[str]) -> NoReturn:
     code = _guarded(work)
     # Imported only by commands that use Ray; importing it takes seconds.
     session = sys.modules.get("nightscribe.cluster.ray_session")
-    (sys.exit if session is None else session.exit_process)(code)
+    if session is not None:
+        session.exit_process(code)
+    sys.exit(code)
 
 
 def _run(job: Job, words: list[str]) -> int:
