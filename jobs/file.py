@@ -156,6 +156,7 @@ def run_file(config: FileConfig) -> int:
 
 def transcribe_file(config: FileConfig) -> FileTranscript:
     """Transcribe as configured; raises ValueError where nothing can be decoded."""
+    _check_there(config.audio)  # before seconds of imports
     from nightscribe.guards.inspection import inspect
     from nightscribe.model.checkpoints.open import open_model
     from nightscribe.speakers.diarization import diarize, with_speakers
@@ -254,18 +255,23 @@ def _prompt(config: FileConfig, rate_hz: int) -> "Prompt":
     )
 
 
+def _check_there(audio: str) -> None:
+    if audio == STANDARD_INPUT:
+        return
+    if Path(audio).is_dir():
+        raise ValueError(f"{audio} is a folder; use nightscribe transcribe input={audio}")
+    if audio.startswith("s3://"):
+        raise ValueError(f"{audio} is not local; use nightscribe transcribe input={audio}")
+    if not Path(audio).is_file():
+        raise ValueError(f"{audio}: there is no such file")
+
+
 @contextmanager
 def _on_disk(audio: str) -> Iterator[Path]:
     """The file itself, or standard input copied to one: ffmpeg has to seek in some formats."""
+    _check_there(audio)
     if audio != STANDARD_INPUT:
-        path = Path(audio)
-        if path.is_dir():
-            raise ValueError(f"{audio} is a folder; use nightscribe transcribe input={audio}")
-        if audio.startswith("s3://"):
-            raise ValueError(f"{audio} is not local; use nightscribe transcribe input={audio}")
-        if not path.is_file():
-            raise ValueError(f"{audio}: there is no such file")
-        yield path
+        yield Path(audio)
         return
     with tempfile.NamedTemporaryFile(prefix="nightscribe-") as spooled:
         shutil.copyfileobj(sys.stdin.buffer, spooled)

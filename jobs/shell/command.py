@@ -6,6 +6,7 @@ is reported as the extra of the package that installs it.
 
 import logging
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ ALL = "all"
 # Bugs keep their traceback; with this variable set, so does every other error.
 TRACE_VARIABLE = "NIGHTSCRIBE_TRACE"
 KEY_COLUMNS = 34
-LINE_COLUMNS = 100
+MIN_LINE_COLUMNS, MAX_LINE_COLUMNS = 60, 100
 EXTRA_OF_MODULE = {
     "aiohttp": "serve",
     "msgpack": "serve",
@@ -66,7 +67,9 @@ def run_job(name: str, load: Callable[[], Job], words: list[str]) -> NoReturn:
     code = _guarded(work)
     # Imported only by commands that use Ray; importing it takes seconds.
     session = sys.modules.get("nightscribe.cluster.ray_session")
-    (sys.exit if session is None else session.exit_process)(code)
+    if session is not None:
+        session.exit_process(code)
+    sys.exit(code)
 
 
 def _run(job: Job, words: list[str]) -> int:
@@ -201,12 +204,18 @@ def _typed(value: Any) -> str:
 def _columns(start: str, meaning: str) -> list[str]:
     indent = " " * KEY_COLUMNS
     first = start.ljust(KEY_COLUMNS) if len(start) < KEY_COLUMNS - 1 else f"{start}\n{indent}"
-    wrapped = textwrap.wrap(meaning, LINE_COLUMNS - KEY_COLUMNS)
+    wrapped = textwrap.wrap(meaning, _line_columns() - KEY_COLUMNS)
     return (first + f"\n{indent}".join(wrapped)).split("\n")
 
 
+def _line_columns() -> int:
+    """As wide as the terminal, but neither too narrow for two columns nor hard to read."""
+    columns = shutil.get_terminal_size((MAX_LINE_COLUMNS, 24)).columns
+    return max(MIN_LINE_COLUMNS, min(columns, MAX_LINE_COLUMNS))
+
+
 def _paragraph(text: str) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), LINE_COLUMNS)
+    return textwrap.wrap(" ".join(text.split()), _line_columns())
 
 
 def _flags() -> list[str]:

@@ -29,6 +29,7 @@ def test_help_lists_every_command(monkeypatch, capsys, words):
     code, page, _ = said(monkeypatch, capsys, *words)
     assert code == 0
     assert all(f"  {name} " in page for name in COMMANDS)
+    assert max(map(len, page.splitlines())) < 80
 
 
 def test_a_wrong_command_is_one_sentence(monkeypatch, capsys):
@@ -66,7 +67,11 @@ def test_a_missing_extra_is_named_with_the_words_that_install_it(monkeypatch, ni
 def test_the_extras_that_errors_name_are_those_of_the_distribution():
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    distributions = {"google": "protobuf", "whisper_normalizer": "whisper-normalizer"}
+    distributions = {
+        "docx": "python-docx",
+        "google": "protobuf",
+        "whisper_normalizer": "whisper-normalizer",
+    }
     for module, extra in EXTRA_OF_MODULE.items():
         name = distributions.get(module, module)
         assert any(one.startswith(name) for one in extras[extra]), module

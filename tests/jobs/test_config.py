@@ -272,6 +272,13 @@ def test_the_usage_line_can_be_typed(name, usage):
     assert "gpus=[h200,h100,l40s]" in page or name != "plan"
 
 
+@pytest.mark.parametrize(("columns", "width"), [(80, 80), (200, 100), (20, 60)])
+def test_help_is_as_wide_as_the_terminal_and_no_wider_than_can_be_read(monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = help_of(import_module("nightscribe.jobs.export").JOB).splitlines()
+    assert width - 12 < max(map(len, lines)) <= width
+
+
 def test_the_composed_configuration_can_be_printed(job, ran, capsys):
     code, page, _ = said(job, capsys, "a.wav", "--cfg", "engine.num_slots=3")
     assert (code, ran) == (0, [])

@@ -284,3 +284,15 @@ def test_the_command_imports_no_ray():
     script = "import sys, nightscribe; nightscribe.transcribe; print('ray' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", ["absent.wav", "s3://bucket/a.wav", "."])
+def test_a_file_that_is_not_there_is_refused_before_torch_is_imported(name):
+    script = (
+        "import sys\n"
+        "from nightscribe.jobs.file import transcribe\n"
+        f"try: transcribe({name!r}, model='tiny')\n"
+        "except ValueError: print('torch' in sys.modules)"
+    )
+    asked = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert asked.stdout == "False\n", asked.stderr

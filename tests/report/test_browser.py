@@ -167,6 +167,25 @@ def test_the_waveform_is_drawn_and_findings_stand_out(browser):
     assert "stall at 4.0-7.0 s" in browser.find_element(By.ID, "reasons").text
 
 
+def test_paper_has_the_words_from_its_first_page_on_and_nothing_to_click(browser):
+    open_recording(browser, "evening news")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    try:
+        shown = {
+            name: browser.find_element(By.CSS_SELECTOR, name).is_displayed()
+            for name in ("#words", "#recording time", "nav", "#player", ".hint")
+        }
+        # A section that may not be divided would begin on a page of its own.
+        section = browser.find_element(By.CSS_SELECTOR, "#recording section")
+        style = [
+            section.value_of_css_property(name) for name in ("break-inside", "border-top-width")
+        ]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    assert [name for name, is_shown in shown.items() if is_shown] == ["#words", "#recording time"]
+    assert style == ["auto", "0px"]
+
+
 def test_no_request_leaves_the_page(browser):
     open_recording(browser, "evening news")
     browser.find_elements(By.CSS_SELECTOR, "#words .word")[3].click()
