@@ -12,7 +12,9 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightscribe.errors import NightscribeError
 from nightscribe.records import Failure, Transcript
+from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import generations
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.row_filter import CONFIDENCE, FAILED, RowFilter
@@ -32,6 +34,15 @@ FAILURES_FOLDER = "failures"
 REPLACED_FOLDER = "_run/replaced"
 PUBLISHED_COLUMNS = ["recording_id", "num_channels", "revision"]
 MATCHED_COLUMNS = ["recording_id", "num_channels", "duplicate_of"]
+
+
+class ReplacedError(NightscribeError):
+    """A file of a table is gone since it was listed."""
+
+    fault = "environment"
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} was replaced while it was being read; run the same command again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +151,7 @@ def replaced_transcripts(store: Store) -> Iterator[Transcript]:
     keys = [entry.key for entry in files(store, TRANSCRIPTS_FOLDER)]
     losers = _losers(store, TRANSCRIPTS_FOLDER, keys)
     for key, rows in losers.items():
-        yield from map(transcript_of, read_rows(store, key).take(rows).to_pylist())
+        yield from map(transcript_of, _read_listed(store, key).take(rows).to_pylist())
     yield from map(transcript_of, _all_rows(store, REPLACED_FOLDER, TRANSCRIPTS_SCHEMA.names))
 
 
@@ -200,9 +211,9 @@ def _named(store: Store, folder: str, name: str) -> Iterator[Row]:
     keys = [entry.key for entry in files(store, folder)]
     losers = _losers(store, folder, keys)
     for key in keys:
-        names = read_rows(store, key, ["recording_id", "uri"])
+        names = _read_listed(store, key, ["recording_id", "uri"])
         if pc.any(is_match(names)).as_py():
-            table = _winning(read_rows(store, key), losers.get(key))
+            table = _winning(_read_listed(store, key), losers.get(key))
             yield from table.filter(is_match(table)).to_pylist()
 
 
@@ -214,7 +225,7 @@ def _rows(store: Store, folder: str, columns: list[str] | None = None) -> Iterat
 
 def _all_rows(store: Store, folder: str, columns: list[str]) -> Iterator[Row]:
     keys = (entry.key for entry in files(store, folder))
-    for table in in_parallel(lambda key: read_rows(store, key, columns), keys):
+    for table in in_parallel(lambda key: _read_listed(store, key, columns), keys):
         yield from table.to_pylist()
 
 
@@ -223,9 +234,19 @@ def _newest(store: Store, folder: str, columns: list[str] | None = None) -> Iter
     losers = _losers(store, folder, keys)
 
     def read(key: str) -> pa.Table:
-        return _winning(read_rows(store, key, columns), losers.get(key))
+        return _winning(_read_listed(store, key, columns), losers.get(key))
 
     yield from in_parallel(read, keys)
+
+
+def _read_listed(store: Store, key: str, columns: list[str] | None = None) -> pa.Table:
+    """A file that may have been replaced since it was listed."""
+    try:
+        return read_rows(store, key, columns)
+    except StorageError as error:
+        if error.reason != "not_found":
+            raise
+        raise ReplacedError(store.uri(key)) from error
 
 
 def _winning(table: pa.Table, losers: pa.Array | None) -> pa.Table:
@@ -243,7 +264,7 @@ def _losers(store: Store, folder: str, keys: Sequence[str]) -> Mapping[str, pa.A
     if not any(one.may_replace for one in generations(store)):
         return {}
     columns = [*PLACE_COLUMNS, "revision", *(["shard"] if folder == FAILURES_FOLDER else [])]
-    tables = list(in_parallel(lambda key: read_rows(store, key, columns), keys))
+    tables = list(in_parallel(lambda key: _read_listed(store, key, columns), keys))
     if not tables:
         return {}
     numbers = [[number] * len(table) for number, table in enumerate(tables)]

@@ -108,6 +108,7 @@ class Storm:
     num_recordings: int
     complaints: list[str] = field(default_factory=list)
     num_looks: int = 0
+    num_interrupted: int = 0
     num_nights: int = 0
     _texts: dict[Content, str] = field(default_factory=dict)
     _num_outcomes: list[int] = field(default_factory=list)
@@ -153,6 +154,7 @@ class Storm:
                 self._one_night(f"{name}, {night.name}", store, attempt, number, count)
         assert reader is not None
         self.num_looks += reader.num_looks
+        self.num_interrupted += reader.num_interrupted
         complaints += [f"{name}: {one}" for one in reader.complaints]
         if told(store) != self._expected:
             difference = first_difference(told(store), self._expected)
@@ -261,6 +263,7 @@ def storm(num_moments: int, seed: int, limit_s: float, num_recordings: int, keep
         counts = (
             (f"nights, in archives of {len(NIGHTS)}", raging.num_nights),
             ("looks of a reader at the whole table", raging.num_looks),
+            ("looks that a removed file interrupted", raging.num_interrupted),
         )
         sys.stdout.write(strikes.summary(those, proxy.faults, raging.complaints, *counts))
     if not raging.complaints and not keep:

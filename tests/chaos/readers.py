@@ -12,21 +12,25 @@ from tests.chaos.tables import keys, read
 LOOK_S = 0.3
 
 Content = tuple[str, str, str]
+Place = tuple[str, int]  # a file of the archive and a revision
 
 
 class Reader:
     """Reads all transcripts again and again, as a plain glob does, until it is left.
 
-    `texts` has what each model says of each file; `grace_s` is how long the files that a
-    reader has listed stay.
+    `texts` has what each model says of each file; `grace_s` is how long a file stays beside
+    those that replace it. A reader that lists later may find a file gone, and lists again.
     """
 
     def __init__(self, store: Store, texts: Mapping[Content, str], grace_s: float) -> None:
         self.complaints: list[str] = []
-        self.num_looks = 0
+        self.num_looks = self.num_interrupted = 0
         self._store, self._texts, self._grace_s = store, texts, grace_s
         self._newest: dict[str, int] = {}  # the revision that was seen last, by file
         self._gone: set[str] = set()
+        self._places: dict[str, set[Place]] = {}  # that were read, by key
+        self._unseen_at_s: dict[str, float] = {}  # when the last listing without it began, by key
+        self._listed_at_s = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
@@ -51,14 +55,12 @@ class Reader:
             time.sleep(LOOK_S)
 
     def _look(self) -> None:
-        began_s = time.monotonic()
-        listed = list(keys(self._store, "transcripts"))
-        try:
-            rows = [row for key in listed for row in read(self._store, key).to_pylist()]
-        except StorageError as error:
-            # A slow reader is told so; what it has read is no view of the table.
-            if time.monotonic() - began_s < self._grace_s:
-                self._complain(f"a file that was just listed cannot be read: {error}")
+        rows, missing = self._read(self._listed())
+        for key in missing:
+            if not self._may_be_gone(key, time.monotonic()):
+                self._complain(f"{key} is gone sooner than a reader may expect")
+        if missing:
+            self.num_interrupted += 1
             return
         self.num_looks += 1
         found = defaultdict(list)
@@ -68,6 +70,44 @@ class Reader:
                 self._complain(f"{row['uri']} of revision {row['revision']} has other words")
         for complaint in self._compared(found):
             self._complain(complaint)
+
+    def _listed(self) -> list[str]:
+        began_s = time.monotonic()
+        listed = list(keys(self._store, "transcripts"))
+        for key in listed:
+            self._unseen_at_s.setdefault(key, self._listed_at_s)
+        self._listed_at_s = began_s
+        return listed
+
+    def _read(self, listed: list[str]) -> tuple[list[dict], list[str]]:
+        """All rows, and the keys that are not there any more."""
+        rows, missing = [], []
+        for key in listed:
+            try:
+                found = read(self._store, key).to_pylist()
+            except StorageError as error:
+                if error.reason != "not_found":
+                    self._complain(f"a file that was just listed cannot be read: {error}")
+                missing.append(key)
+                continue
+            self._places[key] = {(row["uri"], row["revision"]) for row in found}
+            rows += found
+        return rows, missing
+
+    def _may_be_gone(self, key: str, now_s: float) -> bool:
+        """Unless all that replaces a row came so late that the file went too soon."""
+        return all(
+            any(now_s - self._unseen_at_s[one] >= self._grace_s for one in self._with(place, key))
+            for place in self._places.get(key, ())
+            if place[0] not in self._gone
+        )
+
+    def _with(self, place: Place, key: str) -> Iterator[str]:
+        """The other files that have the row or a newer one."""
+        uri, revision = place
+        for other, places in self._places.items():
+            if other != key and any(one == uri and new >= revision for one, new in places):
+                yield other
 
     def _compared(self, found: Mapping[str, list[dict]]) -> Iterator[str]:
         """With what was seen before."""

@@ -155,3 +155,12 @@ def test_transcripts_are_found_by_id_and_by_part_of_a_name(store):
     assert len(result_tables.find_transcripts(store, ".wav")) == 3
     assert len(result_tables.find_transcripts(store, "b[c")) == 1
     assert result_tables.find_transcripts(store, "dawn") == []
+
+
+def test_a_file_that_goes_after_the_listing_is_told_from_one_that_never_was(store, monkeypatch):
+    result_tables.publish_transcripts(store, [stitch(heard_all(recording(), 2))])
+    listed = list(store.entries("transcripts/"))
+    store.delete(listed[0].key)
+    monkeypatch.setattr(store, "entries", lambda prefix: iter(listed))
+    with pytest.raises(result_tables.ReplacedError, match=r"\.parquet was replaced .* again"):
+        list(result_tables.read_transcripts(store))
