@@ -44,7 +44,7 @@ class TrainConfig:
     """Fine-tune a model, or train one from scratch, on recordings with reference transcripts."""
 
     manifest: str = option(
-        MISSING, "JSON lines with audio, text and, where known, words with their times"
+        MISSING, "JSON lines, CSV or Parquet with audio, text and, where known, timed words"
     )
     output: str = option(MISSING, "folder for the state of the training and the trained model")
     development: str | None = option(None, "manifest of recordings to evaluate on")

@@ -8,7 +8,8 @@ A manifest is JSON lines, one example a line:
 
 `words` may be left out, and is then found by alignment; `start_s` and `end_s` cut the example out
 of a longer file, and times of words count from `start_s`. Paths are relative to the manifest.
-The columns of the manifests of `transcribe`, such as `uri`, `start` and `end`, mean the same.
+The columns of the manifests of `transcribe`, such as `uri`, `start` and `end`, mean the same, and
+so do its CSV and Parquet files.
 """
 
 import json
@@ -21,9 +22,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
+from nightscribe.storage import manifests
 from nightscribe.storage.manifests import COLUMNS
 from nightscribe.training.targets import AlignmentError, TimedTokens, align
 from nightscribe.training.windows import Utterance
+
+TABLES = (".csv", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +109,32 @@ def read_manifest(path: Path) -> list[Example]:
 
 
 def _examples(path: Path) -> Iterator[Example]:
+    rows = _table_rows(path) if path.suffix.lower() in TABLES else _json_rows(path)
+    for where, row in rows:
+        try:
+            yield Example.parse(row, path.parent)
+        except KeyError as error:
+            raise ValueError(f"{where}: the key {error} is missing") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     # A text may contain characters at which `splitlines` would split.
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
+        where = f"{path}, line {number}"
         try:
-            yield Example.parse(json.loads(line), path.parent)
+            if line.strip():
+                yield where, json.loads(line)
         except json.JSONDecodeError:
             sentence = "this is not JSON; a manifest has one example a line, as JSON"
-            raise ValueError(f"{path}, line {number}: {sentence}") from None
-        except KeyError as error:
-            raise ValueError(f"{path}, line {number}: the key {error} is missing") from None
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
+            raise ValueError(f"{where}: {sentence}") from None
+
+
+def _table_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as file:
+        for number, row in enumerate(manifests.read_manifest(str(path), file), start=1):
+            yield f"{path} row {number}", row
 
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nightscribe.training.dataset import (
@@ -37,6 +39,17 @@ def test_the_columns_of_other_manifests_mean_the_same(tmp_path):
     ours = {"audio": "a.wav", "text": "low", "start_s": 1.5, "end_s": 2}
     first, second = read_manifest(manifest(tmp_path, row, ours))
     assert first == second
+
+
+def test_a_spreadsheet_is_a_manifest_as_for_transcribe(tmp_path):
+    ours = {"audio": "a.wav", "text": "low", "start_s": 61.5, "end_s": 62}
+    (tmp_path / "m.csv").write_text("uri;text;start;end\na.wav;low;1:01,5;1:02\n")
+    pq.write_table(pa.Table.from_pylist([ours]), tmp_path / "m.parquet")
+    (expected,) = read_manifest(manifest(tmp_path, ours))
+    assert read_manifest(tmp_path / "m.csv") == read_manifest(tmp_path / "m.parquet") == [expected]
+    (tmp_path / "m.csv").write_text("uri,text\na.wav,low\nb.wav,\n")
+    with pytest.raises(ValueError, match=r"m.csv row 2: the key 'text' is missing"):
+        read_manifest(tmp_path / "m.csv")
 
 
 @pytest.mark.parametrize(
