@@ -38,7 +38,7 @@ from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.plan_changes import MISSING_FILES
-from nightscribe.storage.run import Settings, check_settings
+from nightscribe.storage.run import Settings, check_settings, check_writable
 from nightscribe.storage.s3 import S3Config
 from nightscribe.storage.store import Store
 
@@ -117,6 +117,7 @@ def _synthesize(config: SynthesizeConfig, run_log: Log, display: Display) -> int
 
     checkpoint = _checked(config)
     check_settings(store, generations(store), _settings(config, checkpoint), config.revise.revision)
+    check_writable(store)
     with _compared(store, config) as (path, night), stopped_by_signals() as stop:
         display.begin("connecting to Ray" if config.ray.address else "starting Ray")
         with connected(config.ray, config.cluster):

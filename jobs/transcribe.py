@@ -50,7 +50,7 @@ from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.plan_changes import MISSING_FILES
-from nightscribe.storage.run import Settings, check_settings
+from nightscribe.storage.run import Settings, check_settings, check_writable
 from nightscribe.storage.s3 import S3Config
 from nightscribe.storage.sources import describe_skipped, recordings
 from nightscribe.storage.store import Store
@@ -151,6 +151,7 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     check_settings(
         store, generations(store), settings(config, checkpoint, prompts), config.revise.revision
     )
+    check_writable(store)
     display.begin("connecting to Ray" if config.ray.address else "starting Ray")
     with connected(config.ray, config.cluster):
         display.begin("listing recordings")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from secrets import token_hex
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -114,6 +115,13 @@ def stored_run(store: Store) -> Run | None:
     _check_version(store)
     made = generations(store)
     return _run_of(made) if made else None
+
+
+def check_writable(store: Store) -> None:
+    """Raise StorageError where nothing can be written, before a cluster is started for it."""
+    key = f"_run/writable-{token_hex(4)}"
+    store.write(key, b"")
+    store.delete(key)
 
 
 def check_settings(

@@ -1,6 +1,6 @@
 import pytest
 
-from nightscribe.audio.decode_outcome import MAX_PAGE_BYTES, OGG_MARK, ends_within_page
+from nightscribe.audio.decode_outcome import MAX_PAGE_BYTES, OGG_MARK, ends_within_page, judge
 
 
 def page(body):
@@ -45,3 +45,27 @@ def test_the_largest_page_is_found_from_its_end(file):
 @pytest.mark.parametrize("content", [b"", b"Ogg", b"RIFF" + WHOLE[:-9]])
 def test_other_files_never_count_as_truncated(file, content):
     assert not ends_within_page(file(content))
+
+
+@pytest.mark.parametrize(
+    ("stated_s", "decoded_s", "status"),
+    [
+        (10.0, 9.6, "ok"),
+        (10.0, 9.4, "partial"),
+        (1000.0, 985.0, "ok"),
+        (1000.0, 975.0, "partial"),
+    ],
+)
+def test_a_header_may_be_half_a_second_off_and_in_long_files_two_percent(
+    stated_s, decoded_s, status
+):
+    outcome = judge(
+        decoded_s=decoded_s,
+        stated_s=stated_s,
+        is_cut_short=False,
+        lines=[],
+        exit_code=0,
+        abort_reason=None,
+    )
+    assert outcome.status == status
+    assert outcome.reason == (None if status == "ok" else "truncated")

@@ -107,6 +107,17 @@ def test_what_cannot_work_is_one_sentence(nightscribe, archive, words, sentence)
     assert contents(store) == before
 
 
+def test_where_nothing_can_be_written_no_cluster_is_started(nightscribe, archive, monkeypatch):
+    def started(*asked):
+        raise AssertionError("a cluster was started")
+
+    monkeypatch.setattr("nightscribe.cluster.ray_session.connected", started)
+    words = ("input=in", "output=/proc/new", "model=tiny", "engine.device=cpu")
+    code, _, told = nightscribe("transcribe", *words)
+    assert code == BAD_INPUT
+    assert "/proc/new/" in told
+
+
 def test_a_revision_of_nothing_has_no_reason(nightscribe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()

@@ -85,6 +85,16 @@ def test_channels_are_speakers_where_nobody_asked():
     assert total["diarization_error_rate"] == total["cp_word_error_rate"] == 0
 
 
+def test_a_call_with_a_silent_channel_is_scored_beside_what_was_not_told_apart():
+    left = transcript("/a/talk.wav", "the cat sat down here", channel=0, num_channels=2)
+    right = transcript("/a/talk.wav", "", channel=1, num_channels=2, status="empty")
+    mono = replace(told_apart("/a/other.wav"), speaker_spans=())
+    spoken = SpokenReference(TRUTH, WORDS)
+    given = References(spoken_by_name={"talk": spoken, "other": spoken})
+    found = scored([left, right, mono], given=given)
+    assert (len(found.scores), found.num_not_told_apart) == (1, 1)
+
+
 def test_equal_labels_of_two_channels_are_two_speakers():
     channels = [
         replace(

@@ -20,6 +20,7 @@ from nightscribe.storage.run import (
     AnotherRunError,
     Night,
     begin,
+    check_writable,
     index_plan,
     read_plan,
     stored_run,
@@ -84,6 +85,11 @@ def test_a_run_that_can_be_read_has_its_plan_whenever_its_beginning_was_killed(f
         if began:
             break
     assert num_changes == 5  # two empty tables, the rows, their document, the run
+
+
+def test_whether_an_output_can_be_written_is_tried_without_a_trace(store):
+    check_writable(store)
+    assert not list(store.entries())
 
 
 def test_the_same_command_resumes_the_run(store, tmp_path):
