@@ -36,6 +36,13 @@ def test_a_span_of_a_channel_is_those_samples(stereo):
     assert (outcome.status, outcome.duration_s) == ("ok", 2.0)
 
 
+@pytest.mark.parametrize(("end_s", "ends_early"), [(None, False), (3.0, False), (1.0, True)])
+def test_only_a_span_that_ends_within_the_file_ends_early(end_s, ends_early):
+    excerpt = Excerpt(0.0, end_s, 10)
+    list(excerpt.inside([np.zeros(8, np.int16), np.zeros(12, np.int16)]))
+    assert excerpt.ends_early == ends_early
+
+
 def test_a_span_behind_the_end_is_empty(stereo):
     heard_N, _ = read_waveform(stereo[0], DecodeConfig(), RATE_HZ, start_s=3.0)
     assert heard_N.shape == (0,)

@@ -38,6 +38,13 @@ def test_an_int8_matrix_takes_half_the_bytes(tmp_path):
     assert saved > 0.6 * sum(tensors[name].numel() for name in MATRICES)
 
 
+def test_others_may_read_the_weights(tmp_path):
+    written(tmp_path, small_model(), int8_rows)
+    weights = list(tmp_path.rglob("*.safetensors"))
+    assert weights
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in weights)
+
+
 def test_a_row_of_zeros_stays_zeros():
     name = "text_linear.weight"
     (_, integers), (_, largest) = int8_rows([(name, torch.zeros(2, 3))])
