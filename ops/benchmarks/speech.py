@@ -1,6 +1,8 @@
 """Text to speech compared with moshi: the same random weights, one process, in turns.
 
-    python -m ops.benchmarks.speech FIGURES.md [SIZE [BATCHES]]     SIZE is toy, small or medium
+    python -m ops.benchmarks.speech FIGURES.md [SIZE [BATCHES [PARTS [DTYPES]]]]
+
+SIZE is toy, small or medium; PARTS some of step, depth and decoder, e.g. small 1,8 step float32.
 
 A frame is 80 ms of one text: "frames/s" of a batch are those of all its texts. `step` is what makes
 the codes of a frame: backbone, decision about the text, depth transformer. `depth` and `decoder`
@@ -8,7 +10,7 @@ are parts of their own: the depth transformer, and codes to samples.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,8 +28,9 @@ from ops.benchmarks.speech_models import config_of, voice_of
 from tests.model.reference import native, random_moshi_mimi
 from tests.model.tts import peer as peers
 
-TURNS = 5
-TEXT = "the night is long and the scribe writes on until the morning light comes"
+TURNS = 3
+TEXT = "the night is long"
+DEFAULTS = ["1,8,32", "step,depth,decoder", "float32,bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -145,24 +148,29 @@ def row(what: str, batch: int, dtype: str, found: dict[str, Measured]) -> tuple:
     return (what, dtype, batch, *shown, f"{rates[0] / rates[1]:.2f}", f"{cpu[0] / cpu[1]:.2f}")
 
 
-def rows_of(size: str, batches: list[int]):
-    for name, dtype in DTYPES.items():
+Row = tuple[str | float | int | None, ...]
+
+
+def model_rows(size: str, batches: list[int], parts: list[str], dtypes: list[str]) -> Iterator[Row]:
+    for name in dtypes:
         config = config_of(size)
         peer = peers.random_peer(config, 3, -2.5)
         options = SpeechOptions(sampling=SpeechSampling(temperature=0.0))
         tensors = list(peers.native(peer.lm.state_dict(), config))
-        model = TextToSpeech.load(config, tensors, "cpu", dtype, options)
-        peer.lm.to(dtype)
+        model = TextToSpeech.load(config, tensors, "cpu", DTYPES[name], options)
+        peer.lm.to(DTYPES[name])
         for batch in batches:
-            step = {"ours": partial(our_steps, model, batch)}
-            step["moshi"] = partial(their_steps, peer, batch)
-            yield row("step", batch, name, in_turns(step))
-            depth = {"ours": partial(our_depth, model, batch)}
-            depth["moshi"] = partial(their_depth, peer, batch)
-            yield row("depth", batch, name, in_turns(depth))
+            pairs = {
+                "step": (partial(our_steps, model, batch), partial(their_steps, peer, batch)),
+                "depth": (partial(our_depth, model, batch), partial(their_depth, peer, batch)),
+            }
+            for part, pair in pairs.items():
+                if part in parts:
+                    found = in_turns(dict(zip(("ours", "moshi"), pair, strict=True)))
+                    yield row(part, batch, name, found)
 
 
-def decoder_rows(size: str, batches: list[int]):
+def decoder_rows(size: str, batches: list[int]) -> Iterator[Row]:
     config = config_of(size).mimi
     mimi = random_moshi_mimi(config, seed=2)
     decoder = MimiDecoder.load(config, native(mimi.state_dict()), "cpu")
@@ -177,23 +185,31 @@ def decoder_rows(size: str, batches: list[int]):
             yield row(f"decoder, {frames} frames a call", batch, "float32", in_turns(runs))
 
 
-def main(path: Path, size: str, batches: list[int]) -> None:
-    rows: list[tuple[str | float | int | None, ...]] = []
+def rows_of(size: str, batches: list[int], parts: list[str], dtypes: list[str]) -> Iterator[Row]:
+    yield from model_rows(size, batches, parts, dtypes)
+    if "decoder" in parts:
+        yield from decoder_rows(size, batches)
+
+
+def main(path: Path, size: str, *given: str) -> None:
+    words = [*given, *DEFAULTS[len(given) :]]
+    batches, parts, dtypes = (word.split(",") for word in words)
+    rows: list[Row] = []
     table = Table(
         title=f"Text to speech beside moshi: {size}",
         columns=("what", "dtype", "texts", "frames/s", "moshi", "ratio", "ratio by CPU time"),
         rows=rows,
-        notes=("Random weights; greedy; both in one process, in turns, the median of five.",),
+        notes=(
+            f"Random weights; greedy; {torch.get_num_threads()} threads; both in one process, in "
+            f"turns, the median of {TURNS}.",
+        ),
     )
-    for found in (rows_of(size, batches), decoder_rows(size, batches)):
-        for one in found:
-            rows.append(one)
-            path.write_text(table.markdown())
-            sys.stdout.write(f"{one}\n")
-            sys.stdout.flush()
+    for one in rows_of(size, [*map(int, batches)], parts, dtypes):
+        rows.append(one)
+        path.write_text(table.markdown())
+        sys.stdout.write(f"{one}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    sizes = [int(one) for one in words[2].split(",")] if len(words) > 2 else [1, 8, 32]
-    main(Path(words[0]), words[1] if len(words) > 1 else "small", sizes)
+    main(Path(sys.argv[1]), *(sys.argv[2:] or ["small"]))

@@ -141,8 +141,9 @@ class Batch:
 
         A GPU works on one step while the host hears of the one before it.
         """
+        heard: dict[Utterance, None] = {}
         if any(one.num_queued > one.num_steps and not one.is_whole for one in self._held()):
-            self._hear(num_ahead=0)  # whether their text is here depends on it
+            self._hear(heard, num_ahead=0)  # whether their text is here depends on it
         moving = self._moving()
         if moving:
             self._queued.append(_Queued(moving, self._runner.step([one.slot for one in moving])))
@@ -150,7 +151,8 @@ class Batch:
                 utterance.num_queued += 1
             self.num_slot_steps += self.num_slots
             self.num_live_steps += len(moving)
-        return self._hear(num_ahead=self._runner.steps_ahead if moving else 0)
+        self._hear(heard, num_ahead=self._runner.steps_ahead if moving else 0)
+        return [utterance for utterance in heard if self._is_running(utterance)]
 
     def _moving(self) -> list[Utterance]:
         words_ahead = self.speaker.model.config.words_ahead
@@ -163,9 +165,8 @@ class Batch:
     def _is_running(self, utterance: Utterance) -> bool:
         return self.running.get(utterance.slot) is utterance
 
-    def _hear(self, num_ahead: int) -> list[Utterance]:
+    def _hear(self, heard: dict[Utterance, None], num_ahead: int) -> None:
         """Wait for all steps but the newest ones, and for what was decoded before them."""
-        heard: dict[Utterance, None] = {}
         while len(self._queued) > num_ahead:
             queued = self._queued.popleft()
             consumed_S, ends_S = queued.events.wait()
@@ -181,7 +182,6 @@ class Batch:
             ):
                 utterance.add(samples_N, num_frames)
                 heard[utterance] = None
-        return [utterance for utterance in heard if self._is_running(utterance)]
 
     def _decode_due(self) -> None:
         """Queue the pieces that are due, those of one length together."""

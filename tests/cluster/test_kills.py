@@ -46,9 +46,9 @@ def begin(archive: Path, output: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> int:
+def finish(process: subprocess.Popen, give_up_s: float = GIVE_UP_S) -> int:
     try:
-        return process.wait(GIVE_UP_S)
+        return process.wait(give_up_s)
     finally:
         _end_group(process.pid)
 

@@ -14,18 +14,20 @@ import pytest
 from nightscribe.jobs.file import read_audio
 from nightscribe.speech.table import read_speech_table
 from nightscribe.storage.local import LocalStore
-from tests.cluster.test_kills import descendants, finish
+from tests.cluster.test_kills import descendants
+from tests.cluster.test_kills import finish as finish_within
 from tests.speech.checkpoints import write_voiced_checkpoint
 
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(2400),
     pytest.mark.filterwarnings("ignore"),
 ]
 
 ROOT = Path(__file__).parent.parent.parent
 NUM_TEXTS = 60
+GIVE_UP_S = 1000  # of a run, on a machine that does much else
 WORDS = [
     "the",
     "night",
@@ -73,6 +75,10 @@ def begin(folder: Path, manifest: Path, output: Path, *words: str) -> subprocess
         start_new_session=True,
         env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
     )
+
+
+def finish(process: subprocess.Popen) -> int:
+    return finish_within(process, GIVE_UP_S)
 
 
 def wait_for_parts(output: Path, process: subprocess.Popen) -> None:

@@ -28,8 +28,11 @@ TURNS = [("one",), ("who counts", "he does"), ('the <break time="0.2s"/> night',
 
 @pytest.fixture(scope="module", params=KINDS)
 def synthesizer(request, tmp_path_factory):
-    config = KINDS[request.param]
-    folder = write_speech_checkpoint(tmp_path_factory.mktemp(request.param), config)
+    return synthesizer_of(KINDS[request.param], tmp_path_factory.mktemp(request.param))
+
+
+def synthesizer_of(config, folder):
+    write_speech_checkpoint(folder, config)
     for number, name in enumerate(("ann", "bob", "eve")):
         write_voice(folder, name, number)
         (folder / f"{name}.wav").touch()
@@ -71,7 +74,7 @@ def spoken(synthesizer, frames_per_piece=25, **options):
 def test_captured_steps_speak_the_same_and_never_race(
     synthesizer, use_graphs, frames_per_piece, monkeypatch
 ):
-    monkeypatch.setattr(text_machine, "ROOM", 3)  # tables move while texts are spoken
+    monkeypatch.setattr(text_machine, "ROOM", 6)  # tables move while texts are spoken
     expected = spoken(synthesizer, frames_per_piece)
     with fake_cuda(monkeypatch) as watching:
         found = spoken(synthesizer, frames_per_piece, use_graphs=use_graphs)
@@ -115,3 +118,28 @@ def test_a_decoder_that_does_not_wait_for_the_steps_is_caught(synthesizer, name,
     monkeypatch.setattr(CudaRuntime, name, lambda *_: None)
     with fake_cuda(monkeypatch), pytest.raises(Race):
         spoken(synthesizer)
+
+
+def test_live_text_is_spoken_on_a_gpu_as_on_a_cpu(tmp_path, monkeypatch):
+    """Whether its next word is here is asked of the step that runs."""
+    synthesizer = synthesizer_of(CROSS, tmp_path)
+    words = ["one", "who", "counts", "so"]
+    request = SpeechRequest(request_id="live", turns=(), voices=("ann",), seed=4)
+
+    def lived():
+        batch = Batch(synthesizer.speaker, 1)
+        utterance, waiting, heard = batch.begin(request, 1, False), list(words), []
+        while not utterance.is_complete:
+            if batch.is_idle:
+                utterance.is_whole = not waiting
+                if waiting:
+                    batch.extend(utterance, f"{waiting.pop(0)} ")
+            for one in batch.step():
+                heard.append(one.take_samples())
+        return np.concatenate(heard)
+
+    expected_N = lived()
+    with fake_cuda(monkeypatch):
+        np.testing.assert_allclose(lived(), expected_N, atol=1e-5)
+    (whole,) = synthesizer.speak([replace(request, turns=(" ".join(words),))])
+    np.testing.assert_allclose(whole.samples_N, expected_N, atol=1e-5)

@@ -67,7 +67,7 @@ class StepOutput(NamedTuple):
     tokens_S: Tensor
     codes_SK: Tensor  # with delays; ZERO_ID where there is no audio yet
     consumed_S: Tensor  # whether an entry of the script began
-    ends_S: Tensor  # step at which the script ended, or NO_END
+    ends_S: Tensor  # step at which the script ended, or NO_END; the next step overwrites it
 
 
 class TextToSpeech:

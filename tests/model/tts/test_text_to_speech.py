@@ -96,13 +96,13 @@ def test_a_text_in_a_used_slot_is_spoken_as_in_a_new_one(peer):
 
 
 @pytest.mark.parametrize(
-    "lengths", [(1, 12, 30), pytest.param((300, 1, 60, 7), marks=pytest.mark.slow)]
+    "lengths", [(1, 5, 16), pytest.param((300, 1, 60, 7), marks=pytest.mark.slow)]
 )
 def test_texts_of_any_length_are_those_of_the_reference_far_beyond_the_window(peer, lengths):
     scripts = [[" ".join(WORDS[n % len(WORDS)] for n in range(length))] for length in lengths]
     scripts[1] += ["and who are you", "me"] if peer.config.speakers else []
     result, frames_SXF = generated(peer, scripts)
-    assert frames_SXF.shape[-1] > 4 * peer.config.context
+    assert frames_SXF.shape[-1] > 3 * peer.config.context
     assert_same(peer, result, frames_SXF, *ours_like(peer, scripts))
 
 
