@@ -8,7 +8,7 @@ everything is done when a call returns.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -36,12 +36,19 @@ class EncoderKey:
     num_frames: int
 
 
+class SourceShape(NamedTuple):
+    """How many sources a step reads, and how many rows it has room for at each."""
+
+    num_sources: int
+    rows_per_source: int
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechKey:
     """Steps of text to speech with the same key share one CUDA graph."""
 
     is_audible: bool  # the depth transformer runs
-    sources: tuple[int, int] | None  # how many sources, and rows of each; None: nobody attends
+    sources: SourceShape | None  # None: no row attends to a voice
 
 
 @dataclass(frozen=True, slots=True)

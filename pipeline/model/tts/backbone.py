@@ -127,8 +127,8 @@ class Backbone(nn.Module):
         mask = ring_mask(ring, geometry.window, geometry.num_heads, kv_lengths, backend)
         for index, layer in enumerate(transformer.layers):
             normed_R1D = layer.attention_norm(x_R1D)
-            queries, *kv = layer.attention.project_into(normed_R1D, rotations, cache, index, ring)
-            x_R1D = x_R1D + layer.attention.attend(queries, *kv, mask)
+            projected = layer.attention.project_into(normed_R1D, rotations, cache, index, ring)
+            x_R1D = x_R1D + layer.attention.attend(*projected, mask)
             x_R1D = layer.add_feed_forward(self._cross(index, x_R1D, sources))
         return self.norm(x_R1D[:, 0])
 

@@ -17,14 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightscribe.model.cuda_graphs import Upload
-
-
-class SourceShape(NamedTuple):
-    """How many sources a step reads, and how many rows it has room for at each."""
-
-    num_sources: int
-    rows_per_source: int
+from nightscribe.model.cuda_graphs import SourceShape, Upload
 
 
 class Sources(NamedTuple):
@@ -159,8 +152,10 @@ class VoiceSources:
             for table in (self.keys_LXHCE, self.values_LXHCE):
                 assert table is not None
                 table[:, number] = table[:, last]
+        self._names[number] = self._names[last]
+        self._lengths[number] = self._lengths[last]
+        self._rows[number] = self._rows[last]
         for of_source in (self._names, self._lengths, self._rows):
-            of_source[number] = of_source[last]
             of_source.pop()
         self._hide()
 
