@@ -40,9 +40,14 @@ class IdSet:
         return self._are_sorted(_keys(recording_ids))
 
     def _settle(self) -> None:
-        if self._recent:
-            both = [self._sorted_N, np.array(list(self._recent), KEY_TYPE)]
-            self._sorted_N, self._recent = np.unique(np.concatenate(both)), set()
+        if not self._recent:
+            return
+        recent_N = np.sort(np.array(list(self._recent), KEY_TYPE))
+        keys_N = np.concatenate([self._sorted_N, recent_N])
+        keys_N.sort(kind="stable")  # which merges two sorted runs without sorting them again
+        is_first_N = np.ones(len(keys_N), bool)
+        is_first_N[1:] = keys_N[1:] != keys_N[:-1]
+        self._sorted_N, self._recent = keys_N[is_first_N], set()
 
     def _are_sorted(self, keys_N: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         if not len(self._sorted_N):
