@@ -101,7 +101,9 @@ def their_depth(peer: peers.Peer, batch: int, num_calls: int = 20) -> int:
     from moshi.models.lm import LMGen
 
     lm = peer.lm
-    generator = LMGen(lm, temp=0.0, temp_text=0.0, use_sampling=False)
+    given = [peers.attributes(peer.config, [voice_of(peer.config)], "1.0") for _ in range(batch)]
+    conditions = lm.condition_provider.prepare_and_provide(given)
+    generator = LMGen(lm, temp=0.0, temp_text=0.0, use_sampling=False, condition_tensors=conditions)
     y = torch.randn(batch, 1, lm.dim, dtype=lm.text_linear.weight.dtype)
     text = torch.full((batch,), 3)
     with torch.no_grad(), generator.streaming(batch):
