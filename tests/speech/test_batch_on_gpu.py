@@ -76,6 +76,7 @@ def spoken(synthesizer, frames_per_piece=25, **options):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("use_graphs", "frames_per_piece"), [(True, 25), (False, 1)])
 def test_captured_steps_speak_the_same_and_never_race(
     synthesizer, use_graphs, frames_per_piece, monkeypatch
@@ -119,6 +120,7 @@ def test_a_step_is_one_replay_and_nobody_waits_for_the_step_that_runs(synthesize
     assert len(batch._queued) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wait_event", "sync_streams"])
 def test_a_decoder_that_does_not_wait_for_the_steps_is_caught(synthesizer, name, monkeypatch):
     monkeypatch.setattr(CudaRuntime, name, lambda *_: None)
@@ -126,6 +128,7 @@ def test_a_decoder_that_does_not_wait_for_the_steps_is_caught(synthesizer, name,
         spoken(synthesizer)
 
 
+@pytest.mark.slow
 def test_live_text_is_spoken_on_a_gpu_as_on_a_cpu(tmp_path, monkeypatch):
     """Whether its next word is here is asked of the step that runs."""
     synthesizer = synthesizer_of(CROSS, tmp_path)
