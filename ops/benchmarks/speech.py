@@ -161,6 +161,7 @@ def model_rows(size: str, batches: list[int], parts: list[str], dtypes: list[str
         tensors = list(peers.native(peer.lm.state_dict(), config))
         model = TextToSpeech.load(config, tensors, "cpu", DTYPES[name], options)
         peer.lm.to(DTYPES[name])
+        peer.lm.condition_provider.float()  # as in published checkpoints
         for batch in batches:
             pairs = {
                 "step": (partial(our_steps, model, batch), partial(their_steps, peer, batch)),

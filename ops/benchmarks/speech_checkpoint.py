@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from nightscribe.model.mimi import Mimi
 from nightscribe.model.native_tensors import NativeTensor
 from nightscribe.model.tts.config import TextToSpeechConfig
 from ops.benchmarks.moshi_peer import mimi_settings
@@ -36,7 +37,8 @@ def write(folder: Path, size: str) -> None:
     (folder / "mimi.json").write_text(json.dumps(mimi_settings(config.mimi)))
     shutil.copy(TOKENIZER, folder / "tokenizer.model")
     _save(folder / "tts.safetensors", model_places(config))
-    _save(folder / "mimi.safetensors", decoder_places(config.mimi))
+    encoder = Mimi(config.mimi).native_tensors()
+    _save(folder / "mimi.safetensors", decoder_places(config.mimi) | encoder)
     voice = {"speaker_wavs": voice_of(config)[None].contiguous()}
     save_file(voice, folder / f"ann.{SIGNATURE}@{EPOCH}.safetensors")
 
