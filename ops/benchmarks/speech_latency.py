@@ -1,6 +1,6 @@
 """Seconds until the first sound of a server that speaks, as its clients hear it.
 
-    nightscribe serve model=none tts=NAME
+    nightscribe serve model=none tts=NAME voice=NAME
     python -m ops.benchmarks.speech_latency FIGURES.md --url http://127.0.0.1:8080 --texts 1,4
 
 So many texts are begun at once, again and again. Over moshi-server's socket every word is sent by
@@ -23,7 +23,6 @@ import aiohttp
 import msgpack
 
 from nightscribe.benchmarks.report import Table
-from nightscribe.serving.client import socket_url
 
 TEXT = "the night is long and the scribe writes on until the morning light comes"
 WORD_INTERVAL_S = 0.05
@@ -49,7 +48,7 @@ Speak = Callable[[aiohttp.ClientSession, str], Awaitable[Heard]]
 
 async def over_socket(http: aiohttp.ClientSession, url: str) -> Heard:
     """Words one by one, and the sound meanwhile."""
-    path = f"{socket_url(url)}/api/tts_streaming?format=PcmMessagePack"
+    path = f"{url.replace('http', 'ws', 1)}/api/tts_streaming?format=PcmMessagePack"
     async with http.ws_connect(path, max_msg_size=0) as socket:
         asked_s, times_s, num_samples = time.monotonic(), [], 0
         writing = asyncio.create_task(_send_words(socket))
