@@ -47,9 +47,9 @@ def test_export_puts_subtitles_beside_the_audio(nightscribe, tmp_path):
 
 
 def test_export_refuses_an_unknown_format(nightscribe, run):
-    code, _, err = nightscribe("export", run, "formats=[docx]")
+    code, _, err = nightscribe("export", run, "formats=[odt]")
     assert code == 2
-    assert "unknown format 'docx'; choose from text, words, json" in err
+    assert "unknown format 'odt'; choose from text, words, json" in err
 
 
 @pytest.mark.parametrize("words", [["export"], ["show", "x"], ["evaluate"], ["report"]])
