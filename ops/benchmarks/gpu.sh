@@ -13,6 +13,7 @@ sizes=${2:-1b,2.6b}
 device=${3:-cuda}
 python=${PYTHON:-python3}
 total_s=${TOTAL_S:-480}
+slowness=${SLOWNESS:-1} # of a busy CPU, which the limits of the stages are not for
 summary_s=15
 stages=$folder/stages
 mkdir -p "$stages"
@@ -21,7 +22,7 @@ began_s=$(date +%s)
 
 stage() { # NAME SECONDS COMMAND...
     name=$1
-    limit_s=$2
+    limit_s=$(($2 * slowness))
     shift 2
     stage_began_s=$(date +%s)
     left_s=$((began_s + total_s - summary_s - stage_began_s))

@@ -55,10 +55,13 @@ def program(path: Path, text: str) -> str:
 # The tests that two stages run are in this suite; here they are only found.
 MEASURING = """#!/bin/sh
 case "$*" in
-*pytest*) {python} "$@" --collect-only -q && echo "2 passed in 1 s" ;;
+*"-m pytest "*) {python} "$@" --collect-only -q && echo "2 passed in 1 s" ;;
 *) exec {python} "$@" ;;
 esac
 """
+
+
+pytestmark = pytest.mark.timeout(1100)  # a busy machine takes many times as long
 
 
 @pytest.fixture(scope="module", params=["measuring", pytest.param("whole", marks=pytest.mark.slow)])
@@ -66,7 +69,7 @@ def dry(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dry")
     is_whole = request.param == "whole"
     python = sys.executable if is_whole else program(folder / "python", MEASURING)
-    return folder, run(folder, python)
+    return folder, run(folder, python, SLOWNESS="5", TOTAL_S="1000")
 
 
 def test_every_stage_runs_at_toy_size_on_a_cpu(dry):
