@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from nightscribe.model.mimi import Mimi
 from nightscribe.model.native_tensors import NativeTensor
-from nightscribe.model.tts.config import TextToSpeechConfig
 from ops.benchmarks.moshi_peer import mimi_settings
 from ops.benchmarks.speech_models import (
     config_of,
@@ -24,35 +23,23 @@ from ops.benchmarks.speech_models import (
     random_tensors,
     voice_of,
 )
-from tests.model.tts import peer as peers
+from tests.speech.checkpoints import VOICE_SUFFIX, settings_of
 
 TOKENIZER = Path("models/tiny/tokenizer.model")
-SIGNATURE, EPOCH = "random", 1
+AUDIO_DELAY_S = 1.28
 
 
 def write(folder: Path, size: str) -> None:
     config = config_of(size)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(_settings(config)))
+    (folder / "config.json").write_text(json.dumps(settings_of(config, AUDIO_DELAY_S)))
     (folder / "mimi.json").write_text(json.dumps(mimi_settings(config.mimi)))
     shutil.copy(TOKENIZER, folder / "tokenizer.model")
     _save(folder / "tts.safetensors", model_places(config))
     encoder = Mimi(config.mimi).native_tensors()
     _save(folder / "mimi.safetensors", decoder_places(config.mimi) | encoder)
     voice = {"speaker_wavs": voice_of(config)[None].contiguous()}
-    save_file(voice, folder / f"ann.{SIGNATURE}@{EPOCH}.safetensors")
-
-
-def _settings(config: TextToSpeechConfig) -> dict:
-    return peers.reference_settings(config) | {
-        "model_type": "tts",
-        "tts_config": {"audio_delay": 1.28, "second_stream_ahead": config.words_ahead},
-        "model_id": {"sig": SIGNATURE, "epoch": EPOCH},
-        "moshi_name": "tts.safetensors",
-        "mimi_name": "mimi.safetensors",
-        "mimi_config_name": "mimi.json",
-        "tokenizer_name": "tokenizer.model",
-    }
+    save_file(voice, folder / f"ann{VOICE_SUFFIX}")
 
 
 def _save(path: Path, places: dict[str, NativeTensor]) -> None:

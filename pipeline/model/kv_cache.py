@@ -92,6 +92,10 @@ class CacheTensors:
         """The same memory, for the first rows only."""
         return type(self)(*(tensor[:, :num_rows] for tensor in self.tensors()))
 
+    def row(self, row: int) -> Self:
+        """One row, in the same memory."""
+        return type(self)(*(tensor[:, row : row + 1] for tensor in self.tensors()))
+
     def rows(self, rows: Tensor) -> Self:
         """A copy of some rows."""
         return type(self)(*(tensor.index_select(1, rows) for tensor in self.tensors()))
@@ -170,6 +174,11 @@ class KVCache:
         """The same memory, for the first rows only."""
         positions = self.next_positions_B[:num_rows]
         return type(self)(self.keys.first(num_rows), self.values.first(num_rows), positions)
+
+    def row(self, row: int) -> Self:
+        """One row, in the same memory."""
+        positions = self.next_positions_B[row : row + 1]
+        return type(self)(self.keys.row(row), self.values.row(row), positions)
 
     def rows(self, rows: Tensor) -> Self:
         """A copy of some rows."""

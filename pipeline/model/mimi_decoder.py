@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nightscribe.model.config import MimiConfig
-from nightscribe.model.kv_cache import CacheTensors, KVCache
+from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.mimi import MIN_USAGE, native_layer, transformer_of
 from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
 from nightscribe.model.seanet import CausalConv1d, Residual
@@ -159,13 +159,8 @@ class DecoderState:
 
     def row(self, row: int) -> Self:
         """One row, in the same memory."""
-        one = slice(row, row + 1)
-        keys, values = (
-            CacheTensors(*(tensor[:, one] for tensor in half.tensors()))
-            for half in (self.cache.keys, self.cache.values)
-        )
-        cache = KVCache(keys, values, self.cache.next_positions_B[one])
-        return self._with([past[one] for past in self._pasts()], cache)
+        pasts = [past[row : row + 1] for past in self._pasts()]
+        return self._with(pasts, self.cache.row(row))
 
     def rows(self, rows: Tensor) -> Self:
         """A copy of some rows."""

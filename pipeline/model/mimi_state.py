@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from nightscribe.model.kv_cache import CacheTensors, KVCache
+from nightscribe.model.kv_cache import KVCache
 
 PastShapes = tuple[tuple[int, int], ...]  # channels and columns of the past of each convolution
 
@@ -44,13 +44,8 @@ class MimiState:
 
     def row(self, row: int) -> Self:
         """One row, in the same memory."""
-        one = slice(row, row + 1)
-        keys, values = (
-            CacheTensors(*(tensor[:, one] for tensor in half.tensors()))
-            for half in (self.cache.keys, self.cache.values)
-        )
-        cache = KVCache(keys, values, self.cache.next_positions_B[one])
-        return type(self)(self.pasts_BF[one], self.past_shapes, cache, self.piece_samples)
+        pasts_BF, cache = self.pasts_BF[row : row + 1], self.cache.row(row)
+        return type(self)(pasts_BF, self.past_shapes, cache, self.piece_samples)
 
     def reset(self, fresh_B: Tensor) -> None:
         """Begin a new stream in some rows."""

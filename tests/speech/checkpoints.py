@@ -26,10 +26,10 @@ SIGNATURE, EPOCH = "ab12", 7
 VOICE_SUFFIX = f".{SIGNATURE}@{EPOCH}.safetensors"
 
 
-def settings_of(config: TextToSpeechConfig) -> dict:
+def settings_of(config: TextToSpeechConfig, audio_delay_s: float = 0.4) -> dict:
     return peer.reference_settings(config) | {
         "model_type": "tts",
-        "tts_config": {"audio_delay": 0.4, "second_stream_ahead": config.words_ahead},
+        "tts_config": {"audio_delay": audio_delay_s, "second_stream_ahead": config.words_ahead},
         "model_id": {"sig": SIGNATURE, "epoch": EPOCH},
         "moshi_name": "tts.safetensors",
         "mimi_name": "mimi.safetensors",
