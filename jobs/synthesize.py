@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nightscribe.cluster.driver import RunSpec
     from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint
     from nightscribe.speech.file_speaker import FileSpeaker
+    from nightscribe.speech.voices import Voices
     from nightscribe.storage.run import Night
 
 
@@ -115,10 +116,10 @@ def _synthesize(config: SynthesizeConfig, run_log: Log, display: Display) -> int
     display.begin("reading the model")
     from nightscribe.cluster.ray_session import connected
 
-    checkpoint = _checked(config)
+    checkpoint, voices = _model(config)
     check_settings(store, generations(store), _settings(config, checkpoint), config.revise.revision)
     check_writable(store)
-    with _compared(store, config) as (path, night), stopped_by_signals() as stop:
+    with _compared(store, config, voices) as (path, night), stopped_by_signals() as stop:
         display.begin("connecting to Ray" if config.ray.address else "starting Ray")
         with connected(config.ray, config.cluster):
             attempt = ShellAttempt(
@@ -135,8 +136,7 @@ def _synthesize(config: SynthesizeConfig, run_log: Log, display: Display) -> int
     return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
 
 
-def _checked(config: SynthesizeConfig) -> "SpeechCheckpoint":
-    """The model, once its voice is known to exist: a wrong word ends here."""
+def _model(config: SynthesizeConfig) -> tuple["SpeechCheckpoint", "Voices"]:
     from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
     from nightscribe.speech.synthesizer import options_of
     from nightscribe.speech.voices import Voices
@@ -144,11 +144,8 @@ def _checked(config: SynthesizeConfig) -> "SpeechCheckpoint":
     checkpoint = open_speech_checkpoint(config.tts.checkpoint)
     options_of(checkpoint.config, config.speech, config.tts.guidance)
     rate_hz = checkpoint.config.mimi.sample_rate_hz
-    voices = Voices(checkpoint, config.tts.voices, partial(read_voice, config.decode, rate_hz))
-    for name in (config.voice, config.other_voice):
-        if name is not None:
-            voices[name]
-    return checkpoint
+    read_audio = partial(read_voice, config.decode, rate_hz)
+    return checkpoint, Voices(checkpoint, config.tts.voices, read_audio)
 
 
 def read_voice(decode: DecodeConfig, rate_hz: int, path: Path) -> NDArray[int16]:
@@ -174,12 +171,19 @@ def _settings(config: SynthesizeConfig, checkpoint: "SpeechCheckpoint") -> Setti
 
 
 @contextmanager
-def _compared(store: Store, config: SynthesizeConfig) -> Iterator[tuple[Path, "Night"]]:
+def _compared(
+    store: Store, config: SynthesizeConfig, voices: "Voices"
+) -> Iterator[tuple[Path, "Night"]]:
     """What is new in the manifest, planned, as a file, and the plan that it was compared with."""
     from nightscribe.storage.current_plan import read_current
     from nightscribe.storage.run import Night, write_plan
 
-    defaults = TextDefaults(voice=config.voice, other_voice=config.other_voice, seed=config.seed)
+    defaults = TextDefaults(
+        voice=config.voice,
+        other_voice=config.other_voice,
+        seed=config.seed,
+        check=voices.__getitem__,
+    )
     found = texts(config.input, config.s3, defaults, partial(_audio_uri, store, config.format))
     with tempfile.TemporaryDirectory(prefix="nightscribe-") as folder:
         path = Path(folder) / "plan.parquet"

@@ -17,6 +17,7 @@ if not Path("/dev/nvidiactl").exists():  # without a GPU our kernel is interpret
 import hypothesis
 import pytest
 
+from tests import distribution
 from tests import s3_server as s3
 
 # A busy machine is no reason to fail.
@@ -26,6 +27,13 @@ hypothesis.settings.load_profile("unhurried")
 hypothesis.settings.register_profile(
     "unshrunk", deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
 )
+
+
+def pytest_collection_modifyitems(config, items):
+    if (
+        config.getoption("dist", "no") != "no"
+    ):  # the plugin may be missing: a GPU machine has little
+        distribution.spread(items)
 
 
 @pytest.fixture(scope="session")

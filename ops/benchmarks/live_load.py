@@ -10,6 +10,8 @@ that a slow server cannot slow its own load down. Prints the quantiles of
 
 and the slope of `buffered_pcm`, which is 0 while the server keeps up. `--idle` of the sessions send
 one second and then nothing; `--flood` of them send everything at once; `--deaf` never read.
+`--connects` a minute open a connection beside them and leave it at once, in the middle of their
+request, or after they were refused for a wrong key.
 """
 
 import argparse
@@ -17,11 +19,13 @@ import asyncio
 import json
 import random
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 
 import aiohttp
 import msgpack
 import numpy as np
+from yarl import URL
 
 from nightscribe.jobs.file import read_audio
 from nightscribe.serving.client import FRAME_SAMPLES, SAMPLE_RATE_HZ, socket_url
@@ -43,6 +47,7 @@ class Measured:
     ready_s: list[float] = field(default_factory=list)
     flush_s: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    connects: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,7 @@ class Load:
     num_idle: int
     num_flood: int
     num_deaf: int
+    connects_per_min: int
     duration_s: float
     ramp_s: float
     # Made before: that takes longer than a frame.
@@ -150,6 +156,35 @@ async def deaf(http: aiohttp.ClientSession, load: Load) -> None:
             await asyncio.sleep(FRAME_S)
 
 
+async def connects(load: Load, measured: Measured) -> None:
+    """Connections on schedule, none of which becomes a session."""
+    url, began_s = URL(load.url), time.monotonic()
+    request = (
+        f"GET /api/asr-streaming HTTP/1.1\r\nHost: {url.host}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nkyutai-api-key: wrong\r\n\r\n"
+    ).encode()
+    kinds = (("silent", b""), ("half a request", request[:40]), ("wrong key", request))
+    tasks = []
+    for number in range(round(load.duration_s * load.connects_per_min / 60)):
+        due_s = began_s + number * 60 / load.connects_per_min
+        await asyncio.sleep(max(due_s - time.monotonic(), 0))
+        tasks.append(asyncio.create_task(one_connect(url, *kinds[number % 3], measured)))
+    await asyncio.gather(*tasks)
+
+
+async def one_connect(url: URL, kind: str, sent: bytes, measured: Measured) -> None:
+    try:
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(sent)
+        await writer.drain()
+        answer = (await reader.readline()).decode().strip() if kind == "wrong key" else "left"
+        writer.transport.abort()
+        measured.connects[f"{kind}: {answer}"] += 1
+    except OSError as error:
+        measured.connects[f"{kind}: {type(error).__name__}"] += 1
+
+
 async def drained(socket: aiohttp.ClientWebSocketResponse, load: Load) -> None:
     try:
         async with asyncio.timeout(load.duration_s):
@@ -167,6 +202,7 @@ async def measure(load: Load) -> Measured:
             *(idle(http, load) for _ in range(load.num_idle)),
             *(flood(http, load) for _ in range(load.num_flood)),
             *(deaf(http, load) for _ in range(load.num_deaf)),
+            connects(load, measured),
         ]
         sessions = [paced(http, load, seed, measured) for seed in range(load.num_paced)]
         ended = await asyncio.gather(*sessions, *others, return_exceptions=True)
@@ -177,6 +213,7 @@ async def measure(load: Load) -> Measured:
 def summary(load: Load, measured: Measured) -> dict:
     settings = asdict(replace(load, key="...", frames=[]))
     result: dict = {"load": settings, "errors": sorted(set(measured.errors))}
+    result["connects"] = dict(measured.connects)
     for name in ("step", "word", "ready", "flush"):
         values = getattr(measured, f"{name}_s")
         found = np.quantile(values, QUANTILES) * 1000 if values else [float("nan")] * 4
@@ -197,6 +234,7 @@ def main() -> None:
     parser.add_argument("--idle", type=int, default=0)
     parser.add_argument("--flood", type=int, default=0)
     parser.add_argument("--deaf", type=int, default=0)
+    parser.add_argument("--connects", type=int, default=0, help="a minute")
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--ramp", type=float, default=5.0)
     given = parser.parse_args()
@@ -209,6 +247,7 @@ def main() -> None:
             num_idle=given.idle,
             num_flood=given.flood,
             num_deaf=given.deaf,
+            connects_per_min=given.connects,
             duration_s=given.seconds,
             ramp_s=given.ramp,
             frames=frames,

@@ -30,11 +30,16 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDefaults:
-    """What holds for texts whose row does not say it."""
+    """What holds for texts whose row does not say it.
+
+    `check` is called with each of the two voices that a text takes, and raises if there is none of
+    that name. A manifest with voices in all its rows needs no other.
+    """
 
     voice: str
     other_voice: str | None = None
     seed: int = 0
+    check: Callable[[str], object] = str
 
 
 def texts(
@@ -115,6 +120,9 @@ def _voices(given: Mapping[str, Any], defaults: TextDefaults, is_dialogue: bool)
         return [_clean(str(one)) for one in named]
     other = given.get("other_voice", defaults.other_voice if is_dialogue else None)
     both = (given.get("voice", defaults.voice), other)
+    for own, one in zip(("voice", "other_voice"), both, strict=True):
+        if own not in given and one is not None:
+            defaults.check(one)
     return [_clean(str(one)) for one in both if one is not None]
 
 

@@ -33,6 +33,19 @@ def test_a_csv_row_has_defaults_and_keeps_other_columns(tmp_path):
     assert (recording.uri, recording.text) == ("/out/a.flac", "one two")
 
 
+def test_the_voices_of_the_command_are_looked_for_if_a_text_takes_them(tmp_path):
+    def looked_for(*rows):
+        asked = set()
+        defaults = TextDefaults(voice="ann", other_voice="bob", check=asked.add)
+        list(texts(str(jsonl(tmp_path, *rows)), S3Config(), defaults, str))
+        return asked
+
+    assert looked_for({"text": "one|two", "voice": "v", "other_voice": "w"}) == set()
+    assert looked_for({"text": "one|two", "voices": ["v"]}) == set()
+    assert looked_for({"text": "one"}, {"text": "two", "voice": "v"}) == {"ann"}
+    assert looked_for({"text": "one|two", "voice": "v"}) == {"bob"}
+
+
 def test_lists_of_turns_and_voices_are_read_from_json_and_parquet(tmp_path):
     rows = [{"id": "a", "turns": ["x | y", "z"], "voices": ["v", "w"]}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "texts.parquet")
