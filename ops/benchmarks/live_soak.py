@@ -1,5 +1,11 @@
 """Many short sessions of a live server: `python -m ops.benchmarks.live_soak --url URL --pid PID`.
 
+    python -m ops.benchmarks.toy_checkpoint FOLDER
+    nightscribe serve model=custom model.checkpoint=FOLDER engine.device=cpu
+    python -m ops.benchmarks.live_soak --piece-s 0.4 --silence-frames 0 --sessions 24000 --pid PID
+
+serves random weights: thousands of sessions in minutes, and words that depend on every frame.
+
 Every session sends a piece of a sample, as fast as the server takes it, in messages of random
 sizes, and must hear the words that the same piece gave alone at the beginning: what a user leaves
 behind in a slot would change the words of the next. Some sessions end in the middle, by a close, by
@@ -26,8 +32,6 @@ from nightscribe.jobs.file import read_audio
 from nightscribe.serving.client import FRAME_SAMPLES, SAMPLE_RATE_HZ, socket_url
 from nightscribe.serving.kyutai_messages import audio
 
-PIECE_S = 1.2
-FLUSH_FRAMES, DELAY_FRAMES = 19, 13  # of the small model
 LOOK_S = 5.0
 CUT_SHARE = 0.1  # sessions that end in the middle
 MIB = 2**20
@@ -35,32 +39,35 @@ MIB = 2**20
 
 @dataclass(slots=True)
 class Soak:
-    """What the sessions were."""
+    """What the sessions are, and what they were."""
 
     url: str
+    max_sessions: int
     ends: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     memory_mib: list[dict[str, float]] = field(default_factory=list)
 
 
-def pieces() -> dict[str, np.ndarray]:
-    """Pieces of the samples by name."""
-    size, found = int(PIECE_S * SAMPLE_RATE_HZ), {}
+def pieces(piece_s: float, silence_frames: int) -> dict[str, np.ndarray]:
+    """Pieces of the samples by name, each with silence after it, so that its last word ends."""
+    size, found = int(piece_s * SAMPLE_RATE_HZ), {}
+    silence_N = np.zeros(silence_frames * FRAME_SAMPLES, np.int16)
     for name in ("bella", "alice", "daniel", "fenrir"):
         sound_N = read_audio(f"samples/{name}.opus")
         for first in range(0, len(sound_N) - size, size):
-            found[f"{name}-{first // size}"] = sound_N[first : first + size]
+            piece_N = np.concatenate([sound_N[first : first + size], silence_N])
+            found[f"{name}-{first // size}"] = piece_N
     return found
 
 
-async def heard(socket: aiohttp.ClientWebSocketResponse, sound_N: np.ndarray, size: int) -> str:
+async def heard(
+    socket: aiohttp.ClientWebSocketResponse, sound_N: np.ndarray, size: int, delay_frames: int
+) -> str:
     """The words of a whole session."""
-    silence_N = np.zeros(FLUSH_FRAMES * FRAME_SAMPLES, np.int16)
-    sound_N = np.concatenate([sound_N, silence_N])
     for first in range(0, len(sound_N), size):
         await socket.send_bytes(audio(sound_N[first : first + size]))
     await socket.send_bytes(msgpack.packb({"type": "Marker", "id": 0}))
-    await socket.send_bytes(audio(np.zeros(DELAY_FRAMES * FRAME_SAMPLES, np.int16)))
+    await socket.send_bytes(audio(np.zeros(delay_frames * FRAME_SAMPLES, np.int16)))
     words: list[str] = []
     async for message in socket:
         content = msgpack.unpackb(message.data)
@@ -91,7 +98,8 @@ async def one_session(
 ) -> None:
     name, size = draw.choice(list(sounds)), draw.choice([480, 1920, 5000, 24_000])
     async with http.ws_connect(socket_url(soak.url), compress=0) as socket:
-        if msgpack.unpackb((await socket.receive()).data)["type"] != "Ready":
+        first = msgpack.unpackb((await socket.receive()).data)
+        if first["type"] != "Ready":
             soak.ends["full"] += 1
             return
         if draw.random() < CUT_SHARE:
@@ -99,7 +107,7 @@ async def one_session(
             await cut_short(socket, sounds[name], how)
             soak.ends[how] += 1
             return
-        found = await heard(socket, sounds[name], size)
+        found = await heard(socket, sounds[name], size, first["delay_frames"])
     soak.ends["whole"] += 1
     if found != expected[name]:
         soak.wrong.append(f"{name}: {found!r} instead of {expected[name]!r}")
@@ -115,7 +123,7 @@ async def user(
     """Sessions one after the other."""
     draw = random.Random(seed)
     async with aiohttp.ClientSession() as http:
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s and sum(soak.ends.values()) < soak.max_sessions:
             try:
                 await one_session(http, soak, draw, sounds, expected)
             except (aiohttp.ClientError, OSError, TypeError) as error:
@@ -146,14 +154,16 @@ async def watch(soak: Soak, pid: int) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-async def run(soak: Soak, pid: int, num_users: int, duration_s: float) -> None:
-    sounds = pieces()
+async def run(
+    soak: Soak, sounds: dict[str, np.ndarray], pid: int, num_users: int, duration_s: float
+) -> None:
     async with aiohttp.ClientSession() as http:
         expected = {}
         for name, sound_N in sounds.items():
             async with http.ws_connect(socket_url(soak.url), compress=0) as socket:
-                await socket.receive()
-                expected[name] = await heard(socket, sound_N, FRAME_SAMPLES)
+                ready = msgpack.unpackb((await socket.receive()).data)
+                delay_frames = ready["delay_frames"]
+                expected[name] = await heard(socket, sound_N, FRAME_SAMPLES, delay_frames)
     watching = asyncio.create_task(watch(soak, pid))
     end_s = time.monotonic() + duration_s
     users = [user(soak, seed, sounds, expected, end_s) for seed in range(num_users)]
@@ -185,10 +195,14 @@ def main() -> None:
     parser.add_argument("--pid", type=int, required=True, help="of the server's front")
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--sessions", type=int, default=1_000_000, help="end after so many")
+    parser.add_argument("--piece-s", type=float, default=1.2)
+    parser.add_argument("--silence-frames", type=int, default=19, help="after each piece")
     given = parser.parse_args()
-    soak, duration_s = Soak(given.url), given.minutes * 60
-    asyncio.run(run(soak, given.pid, given.users, duration_s))
-    print(json.dumps(summary(soak, duration_s), indent=1))  # noqa: T201
+    soak, began_s = Soak(given.url, given.sessions), time.monotonic()
+    sounds = pieces(given.piece_s, given.silence_frames)
+    asyncio.run(run(soak, sounds, given.pid, given.users, given.minutes * 60))
+    print(json.dumps(summary(soak, time.monotonic() - began_s), indent=1))  # noqa: T201
 
 
 if __name__ == "__main__":
