@@ -3,6 +3,9 @@
 oneDNN multiplies a few rows by a matrix two to three times as fast if the matrix is stored in
 blocks, and gains as much in convolutions with channels last. A single row of fp32 is multiplied
 fastest by a transposed matrix.
+Without AVX-512 the blocks that a convolution wants depend on the number of its columns and threads.
+To rearrange others takes up to fifty times as long as the convolution, at every call: there, its
+weight has channels last, which is rearranged fast, and few columns of a large one are a product.
 A packed layer can only be used for inference: it cannot be trained or written back.
 """
 
@@ -11,9 +14,13 @@ from torch import Tensor, nn
 
 from nightscribe.model import torch_private
 
-# B rows, I input channels, O output channels, N columns
+# B rows, I input channels, O output channels, N columns, W columns of the output
 
 DTYPES = (torch.float32, torch.bfloat16)
+# By measurement on a CPU with AVX2: from so many weights on, for at most so many columns of output,
+# a product is at least as fast as a convolution.
+MIN_PRODUCT_WEIGHTS = 1 << 17
+MAX_PRODUCT_COLUMNS = 256
 
 
 class PackedLinear(nn.Module):
@@ -50,6 +57,24 @@ class PackedConv1d(nn.Module):
         )
 
 
+class ProductConv1d(nn.Module):
+    """A convolution of many weights, which makes few columns by a product of matrices."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        self.conv = PackedConv1d(conv)
+        (self.kernel_size,), (self.stride,) = conv.kernel_size, conv.stride
+        weight_OK = conv.weight.detach().reshape(conv.out_channels, -1)
+        self.packed = torch_private.pack_linear(weight_OK, MAX_PRODUCT_COLUMNS)
+
+    def forward(self, x_BIN: Tensor) -> Tensor:
+        windows_BWIK = x_BIN.unfold(2, self.kernel_size, self.stride).transpose(1, 2)
+        if windows_BWIK.shape[:2].numel() > MAX_PRODUCT_COLUMNS:
+            return self.conv(x_BIN)
+        y_BWO = torch_private.packed_linear(windows_BWIK.flatten(2), self.packed)
+        return (y_BWO if self.conv.bias is None else y_BWO + self.conv.bias).mT
+
+
 def pack(module: nn.Module, num_rows: int) -> None:
     """Replace the linear layers and convolutions inside a module where that is faster."""
     for name, child in module.named_children():
@@ -59,9 +84,16 @@ def pack(module: nn.Module, num_rows: int) -> None:
             else:
                 setattr(module, name, PackedLinear(child, num_rows))
         elif isinstance(child, nn.Conv1d) and _is_packable(child.weight):
-            setattr(module, name, PackedConv1d(child))
+            setattr(module, name, _fastest(child))
         else:
             pack(child, num_rows)
+
+
+def _fastest(conv: nn.Conv1d) -> nn.Module:
+    is_large = conv.weight.numel() >= MIN_PRODUCT_WEIGHTS
+    if torch_private.has_one_conv_layout() or not is_large or conv.dilation != (1,):
+        return PackedConv1d(conv)
+    return ProductConv1d(conv)
 
 
 def describe_kernels() -> list[str]:

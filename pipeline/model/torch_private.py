@@ -32,8 +32,20 @@ def packed_linear(x: Tensor, packed: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
 
 
+def has_one_conv_layout() -> bool:
+    """Whether oneDNN wants the same blocks of a convolution for any number of columns, or almost.
+
+    It is believed to with AVX-512, for whose bfloat16 this asks; with AVX2 it was seen not to.
+    """
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def pack_conv1d(conv: nn.Conv1d) -> Tensor:
-    """The weight of a convolution without padding in a blocked layout, as a 2D convolution."""
+    """The weight of a convolution without padding, as a 2D convolution: in blocks if they fit every
+    number of columns, as those of one channel always do, and else with channels last.
+    """
+    if not has_one_conv_layout() and conv.in_channels > 1:
+        return conv.weight.detach()[:, :, None].contiguous(memory_format=torch.channels_last)
     return torch.ops.mkldnn._reorder_convolution_weight(
         conv.weight.detach()[:, :, None],
         [0, 0],
