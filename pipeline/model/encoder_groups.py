@@ -30,10 +30,15 @@ class EncoderGroup(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GroupShapes:
-    """Numbers of rows and of frames that groups may have, rising."""
+    """Numbers of rows and of frames that groups may have, rising.
+
+    `max_cells` is the largest product of both, of groups of more than one row: a CPU gains nothing
+    from more. Single frames of several live streams are one group then.
+    """
 
     rows: tuple[int, ...]
     frames: tuple[int, ...] = ()  # empty: groups are not padded
+    max_cells: int | None = None
 
     @property
     def all(self) -> list[EncoderKey]:
@@ -52,9 +57,15 @@ class GroupShapes:
         kinds_J2 = np.stack((lengths_J, chunk.continues_J), axis=1)[order_J]
         changes = np.flatnonzero(np.diff(kinds_J2, axis=0).any(axis=1)) + 1
         for alike in np.split(order_J, changes):
-            for first in range(0, len(alike), self.rows[-1]):
-                jobs = alike[first : first + self.rows[-1]]
+            num_rows = self._rows_of(int(lengths_J[alike[0]]) if len(alike) else 1)
+            for first in range(0, len(alike), num_rows):
+                jobs = alike[first : first + num_rows]
                 yield EncoderGroup(jobs, self._key(chunk.frames_J[jobs], lengths_J[jobs[0]]))
+
+    def _rows_of(self, num_frames: int) -> int:
+        if self.max_cells is None:
+            return self.rows[-1]
+        return max(min(self.rows[-1], self.max_cells // max(num_frames, 1)), 1)
 
     def _padded(self, chunk: Chunk) -> np.ndarray:
         """Frames of each job if its stream ends in it."""

@@ -19,6 +19,7 @@ RESERVED_SHARE = 0.06  # of the memory: fragmentation, libraries, other small th
 GRAPHS_BYTES = 576 << 20
 ENCODE_BYTES_PER_S = 32 << 20  # of audio encoded at once: 64 channels at 24 kHz, five times
 MAX_ENCODE_ROWS, MIN_ENCODE_ROWS = 64, 4  # streams encoded at once; more gain nothing
+SHORT_ROWS = 8  # of a few frames each, as live streams have: a CPU encodes so many at once
 ENCODE_SHARE = 1 / 16  # of the memory
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "float8": 1}
 SCALE_BYTES = {"int8": 2, "float8": 2}  # for each vector in a cache
@@ -90,7 +91,8 @@ def memory_budget(
         codec_state_per_slot=codec_state,
         encode_rows=encode_rows,
         # The state of the encoded streams is copied out of their slots, and there is a spare one.
-        encoding=int(encoded_s * ENCODE_BYTES_PER_S) + (encode_rows + 1) * codec_state,
+        encoding=int(encoded_s * ENCODE_BYTES_PER_S)
+        + (max(encode_rows, SHORT_ROWS) + 1) * codec_state,
         graphs=graphs_bytes,
     )
 

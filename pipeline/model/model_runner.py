@@ -30,7 +30,7 @@ from nightscribe.model.encoder_groups import (
     fixed_shapes,
 )
 from nightscribe.model.kv_cache import KVLengths
-from nightscribe.model.memory_budget import SMALLEST_BUCKET
+from nightscribe.model.memory_budget import SHORT_ROWS, SMALLEST_BUCKET
 from nightscribe.model.mimi import FULL_SCALE, Mimi, products_in
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.term_bias import TermTrie
@@ -334,6 +334,9 @@ def _group_shapes(
     is_cuda: bool, num_slots: int, chunk_frames: int, options: RunnerOptions
 ) -> GroupShapes:
     if not is_cuda:
-        return GroupShapes((options.encode_rows or 1,))
+        rows = options.encode_rows or 1
+        if options.reproducible:  # as many rows would round otherwise than one
+            return GroupShapes((rows,))
+        return GroupShapes((max(rows, SHORT_ROWS),), max_cells=rows * chunk_frames)
     rows = min(options.encode_rows or GPU_ENCODE_ROWS, max(num_slots, SMALLEST_BUCKET))
     return fixed_shapes(rows, chunk_frames, reproducible=options.reproducible)

@@ -16,6 +16,7 @@ from nightscribe.model.encoder_groups import GroupShapes, SampleStaging, fixed_s
 CPU = torch.device("cpu")
 ROUND_STEPS, FRAME = 25, 4
 LISTED = fixed_shapes(64, ROUND_STEPS, reproducible=False)
+ON_A_CPU = GroupShapes((8,), max_cells=ROUND_STEPS)
 
 
 def mixed_night(num_slots=96, seed=0):
@@ -48,7 +49,7 @@ def test_a_reproducible_engine_has_one_shape():
     assert shapes_of(fixed_shapes(64, ROUND_STEPS, reproducible=True)) == {EncoderKey(64, 25)}
 
 
-@pytest.mark.parametrize("shapes", [LISTED, GroupShapes((1,)), GroupShapes((7,))])
+@pytest.mark.parametrize("shapes", [LISTED, GroupShapes((1,)), GroupShapes((7,)), ON_A_CPU])
 def test_every_job_is_encoded_once_and_the_end_of_a_stream_before_its_successor(shapes):
     for chunk in mixed_night():
         groups = list(shapes.groups(chunk))
@@ -61,6 +62,19 @@ def test_every_job_is_encoded_once_and_the_end_of_a_stream_before_its_successor(
             assert chunk.frames_J[jobs].max() <= key.num_frames
             goes_on = chunk.continues_J[jobs]
             assert (chunk.frames_J[jobs][goes_on] == key.num_frames).all()
+
+
+def test_on_a_cpu_short_chunks_share_a_call_and_long_ones_have_their_own():
+    def rows(frames):
+        chunk = chunk_of([frames] * 20, [True] * 20)
+        return [len(group.jobs) for group in ON_A_CPU.groups(chunk)]
+
+    assert rows(1) == [8, 8, 4]
+    assert rows(5) == [5] * 4
+    assert rows(25) == [1] * 20
+    for chunk in mixed_night():
+        for jobs, key in ON_A_CPU.groups(chunk):
+            assert len(jobs) == 1 or key.num_rows * key.num_frames <= ROUND_STEPS
 
 
 def test_little_of_a_night_is_padding():
