@@ -3,8 +3,7 @@
 The game is Flight of the Amazon Queen: 3,984 clips of its dialogues, MP3 at 11 kHz and 16 kb/s. Its
 licence allows to pass the data on, not to sell it; here it is read and nothing of it is kept.
 A clip is named after a dialogue, a line, J for the hero or P for the person he talks to, and the
-dialogue after that person. One actor may play several persons: the truth of these sets calls them
-different speakers.
+dialogue after that person. One actor may play several persons; the credits say which.
 """
 
 import io
@@ -26,6 +25,22 @@ RATE_HZ = 16_000
 ARCHIVE = "usr/share/scummvm/flight-of-the-amazon-queen/queen.1c"
 NAME_LENGTH, ENTRY_LENGTH, TABLE_START = 12, 21, 15
 HERO = "joe"
+# By the credits of the game, for the persons that have at least a minute of speech. Klunk is
+# credited to two actors; here he counts as the one who has other persons too.
+PERSONS_OF_ACTOR = {
+    "Brad Lavelle": (HERO,),
+    "Tom Hill": ("ape", "jim", "lou", "sparky"),
+    "Bill Hootkins": ("bud", "chef", "frank", "laris", "man"),
+    "Enn Reitel": ("death", "henry", "klunk"),
+    "Penelope Keith": ("oracle",),
+    "Jon Coleman": ("bob",),
+    "Debbie Arnold": ("prin",),
+    "Barry James": ("chief", "ian"),
+    "Lisa Valdez": ("faye",),
+    "Jessica Martin": ("naomi", "sec", "zombie"),
+    "Regina Reagan": ("tam", "witch"),
+}
+ACTOR_OF = {person: actor for actor, persons in PERSONS_OF_ACTOR.items() for person in persons}
 LOUD_DBFS = -24.0  # every clip is brought to this level
 QUIET_DB = 35.0  # below its loudest part a clip is silent; such edges are cut off
 HOP_S = 0.01

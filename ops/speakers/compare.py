@@ -1,10 +1,12 @@
 """Diarization errors of Nightscribe and of the package `senko` on the same composed dialogues.
 
-    python -m ops.speakers.compare PACKAGE.deb FOLDER
-    PYTHONPATH=.:SENKO python -m ops.speakers.compare PACKAGE.deb FOLDER senko
+    python -m ops.speakers.compare PACKAGE.deb FOLDER [actors|persons] [test|development]
+    PYTHONPATH=.:SENKO python -m ops.speakers.compare PACKAGE.deb FOLDER actors test senko
 
 Speakers are divided by name into a development and a test half: every second one. `SENKO` is a
-folder with that package and what it needs. Neither side gets a collar.
+folder with that package and what it needs. Neither side gets a collar. In the dialogues of `actors`
+every speaker is another actor; in those of `persons` one actor may speak as several persons, whom
+the truth counts apart.
 """
 
 import random
@@ -23,35 +25,50 @@ from nightscribe.speakers.diarization import diarize
 from nightscribe.speakers.voices import voices_of
 from nightscribe.speakers.weights import load_networks
 from nightscribe.stitching import stitch
-from ops.speakers.clips import RATE_HZ, game_clips, with_enough
+from ops.speakers.clips import ACTOR_OF, RATE_HZ, game_clips, with_enough
 from ops.speakers.dialogues import Dialogue, compose
 
 # Speakers, seconds, overlap, seed.
-DIALOGUES = (
-    (2, 150, 0.0, 1),
-    (2, 120, 0.2, 1),
-    (3, 150, 0.1, 1),
-    (4, 180, 0.0, 1),
-    (5, 200, 0.1, 1),
-    (6, 220, 0.2, 1),
-    (2, 120, 0.1, 2),
-    (3, 180, 0.0, 2),
-    (4, 180, 0.2, 2),
-)
+DIALOGUES = {
+    "persons": (
+        (2, 150, 0.0, 1),
+        (2, 120, 0.2, 1),
+        (3, 150, 0.1, 1),
+        (4, 180, 0.0, 1),
+        (5, 200, 0.1, 1),
+        (6, 220, 0.2, 1),
+        (2, 120, 0.1, 2),
+        (3, 180, 0.0, 2),
+        (4, 180, 0.2, 2),
+    ),
+    "actors": tuple(
+        (num_speakers, 90 + 20 * num_speakers, overlap, seed)
+        for num_speakers, seeds in ((2, (3, 4)), (3, (3, 4)), (4, (3,)), (5, (3,)), (6, (3,)))
+        for seed in seeds
+        for overlap in (0.0, 0.1, 0.2)
+    ),
+}
 SHORTEST_CLIP_S = 0.7
 
 
-def dialogues(package: Path, folder: Path) -> Iterator[Dialogue]:
+def dialogues(package: Path, folder: Path, kind: str, half: str) -> Iterator[Dialogue]:
     clips = with_enough(game_clips(package, folder), 60, 1.0)
-    test = sorted(clips)[1::2]
-    for num_speakers, duration_s, overlap, seed in DIALOGUES:
+    names = sorted(clips)[1 if half == "test" else 0 :: 2]
+    for num_speakers, duration_s, overlap, seed in DIALOGUES[kind]:
         draw = random.Random(f"game{num_speakers}{float(overlap)}{seed}")
         chosen = {
             name: [one for one in clips[name] if one.duration_s > SHORTEST_CLIP_S]
-            for name in draw.sample(test, num_speakers)
+            for name in _drawn(names, num_speakers, kind, draw)
         }
-        name = f"game-test-{num_speakers}-{duration_s}-{float(overlap)}-{seed}"
+        name = f"game-{half}-{num_speakers}-{duration_s}-{float(overlap)}-{seed}"
         yield compose(name, chosen, duration_s, overlap, seed)
+
+
+def _drawn(names: list[str], num_speakers: int, kind: str, draw: random.Random) -> list[str]:
+    while True:
+        drawn = draw.sample(names, num_speakers)
+        if kind == "persons" or len({ACTOR_OF[name] for name in drawn}) == num_speakers:
+            return drawn
 
 
 def ours(dialogue: Dialogue) -> list[SpeakerSpan]:
@@ -89,19 +106,26 @@ def of_senko(dialogue: Dialogue, folder: Path) -> list[SpeakerSpan]:
     return [SpeakerSpan(one["speaker"], one["start"], one["end"]) for one in segments]
 
 
-def main(package: Path, folder: Path, side: str) -> None:
+def main(package: Path, folder: Path, kind: str, half: str, side: str) -> None:
     total = SpeakerErrors()
-    for dialogue in dialogues(package, folder):
+    for dialogue in dialogues(package, folder, kind, half):
         truth = [SpeakerSpan(one.speaker, one.start_s, one.end_s) for one in dialogue.spoken]
         found = of_senko(dialogue, folder) if side == "senko" else ours(dialogue)
         errors = speaker_errors(truth, found)
-        sys.stdout.write(f"| {dialogue.name} | {errors.diarization_error_rate:.1%} | ")
+        sys.stdout.write(f"| {dialogue.name} | {_shares(errors)} | ")
         sys.stdout.write(f"{errors.num_speakers} | {errors.num_found} |\n")
         sys.stdout.flush()
         total += errors
     right = f"{total.num_rightly_counted} of {total.num_recordings}"
-    sys.stdout.write(f"| all | {total.diarization_error_rate:.1%} | | {right} right |\n")
+    sys.stdout.write(f"| all | {_shares(total)} | | {right} right |\n")
+
+
+def _shares(errors: SpeakerErrors) -> str:
+    """The error rate, and what is missed, falsely heard and confused of it."""
+    seconds = (errors.missed_s, errors.false_alarm_s, errors.confused_s)
+    return " | ".join(f"{one / errors.reference_s:.1%}" for one in (sum(seconds), *seconds))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "ours")
+    asked = sys.argv[3:]
+    main(*map(Path, sys.argv[1:3]), *asked, *("actors", "test", "ours")[len(asked) :])

@@ -27,6 +27,7 @@ MAX_CLUSTERS = 20  # that a spectrum is searched for, where no limit is given
 ONE_VOICE = 0.85  # the cosine of two centres
 K_MEANS_STEPS = 20
 REFINEMENTS = 4
+WEIGHED_S = (0.3, 2.5)  # fewer and more seconds than these weigh like these
 NEVER = -np.inf
 
 
@@ -52,15 +53,38 @@ def cluster(vectors_VD: Vectors, seconds_V: NDArray, limits: ClusteringLimits) -
     return in_order(merged[found_C][labels_V])
 
 
-def refined(vectors_VD: Vectors, seconds_V: NDArray, labels_V: Labels) -> Labels:
-    """Move each vector to the cluster whose centre is most like it, a few times."""
+def refined(
+    vectors_VD: Vectors,
+    seconds_V: NDArray,
+    labels_C: Labels,
+    is_clear_V: NDArray[np.bool_],
+    shares_V: NDArray[np.float64],
+) -> Labels:
+    """A label for each vector: the cluster whose centre is most like it and its two neighbours.
+
+    `shares_V` says how much each vector but the last and the one after it tell about each other.
+
+    `labels_C` are those of the clear vectors, which alone make the centres; these move a few times.
+    """
+    clear_VD, clear_s = vectors_VD[is_clear_V], seconds_V[is_clear_V]
     for _ in range(REFINEMENTS):
-        centres_CD = centres(vectors_VD, seconds_V, labels_V)
-        nearest_V = (vectors_VD @ centres_CD.T).argmax(axis=1)
-        if len(np.unique(nearest_V)) < len(centres_CD) or (nearest_V == labels_V).all():
+        likeness_VC = vectors_VD @ centres(clear_VD, clear_s, labels_C).T
+        nearest_V = _with_neighbours(likeness_VC, seconds_V, shares_V).argmax(axis=1)
+        moved_C = nearest_V[is_clear_V]
+        if len(np.unique(moved_C)) <= labels_C.max() or (moved_C == labels_C).all():
             break
-        labels_V = nearest_V
-    return in_order(labels_V)
+        labels_C = moved_C
+    nearest_V[is_clear_V] = labels_C
+    return nearest_V
+
+
+def _with_neighbours(likeness_VC: NDArray, seconds_V: NDArray, shares_V: NDArray) -> NDArray:
+    """The likeness of each vector and of the two beside it, which count by their seconds."""
+    weighed_VC = likeness_VC * seconds_V.clip(*WEIGHED_S)[:, None]
+    sums_VC = weighed_VC.copy()
+    sums_VC[:-1] += shares_V[:, None] * weighed_VC[1:]
+    sums_VC[1:] += shares_V[:, None] * weighed_VC[:-1]
+    return sums_VC
 
 
 def centres(vectors_VD: Vectors, seconds_V: NDArray, labels_V: Labels) -> Vectors:

@@ -24,11 +24,15 @@ from nightscribe.speakers.clustering import (
 from nightscribe.speakers.config import SpeakersConfig
 
 # Spans of one speaker with a shorter pause between them are one.
-JOINED_PAUSE_S = 0.25
+JOINED_PAUSE_S = 0.5
+# How much a voice says about who speaks right after it; less the longer the pause is.
+NEXT_SHARE, NEXT_PAUSE_S = 0.2, 0.3
 # Voices with less sound of their own are left out when clusters are formed, and join one later.
 MIN_CLUSTERED_S = 0.8
 # A word of the model may last until the next one; its speaker is who speaks in its first part.
 MAX_WORD_S = 0.6
+# Times of voices are rounded to frames: an overlap as short as this is none.
+ROUNDED_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def diarize(voices: Sequence[Voice], config: SpeakersConfig) -> Diarization:
         return Diarization((), {})
     vectors_VD = np.stack([vector_of(voice) for voice in voices])
     seconds_V = np.array([voice.clean_s for voice in voices])
-    labels_V = _labels(vectors_VD, seconds_V, config)
+    labels_V = _labels(vectors_VD, seconds_V, _shares(voices), config)
     labels_V = in_order(_apart_where_simultaneous(voices, vectors_VD, seconds_V, labels_V))
     centres_CD = centres(vectors_VD, seconds_V, labels_V)
     return Diarization(
@@ -119,8 +123,10 @@ def overlaps(spans: Sequence[SpeakerSpan]) -> list[Span]:
     return found
 
 
-def _labels(vectors_VD: Vectors, seconds_V: NDArray, config: SpeakersConfig) -> Labels:
-    """Clusters of the voices that are heard well, and for the others the most alike of these."""
+def _labels(
+    vectors_VD: Vectors, seconds_V: NDArray, shares_V: NDArray, config: SpeakersConfig
+) -> Labels:
+    """Clusters of the voices that are heard well, which the others then join."""
     limits = ClusteringLimits(
         same_voice=config.same_voice, min_clusters=config.min, max_clusters=config.max
     )
@@ -128,11 +134,19 @@ def _labels(vectors_VD: Vectors, seconds_V: NDArray, config: SpeakersConfig) -> 
     clear_VD, clear_s = vectors_VD[is_clear_V], seconds_V[is_clear_V]
     labels_C = cluster(clear_VD, clear_s, limits)
     labels_C = _without_small(clear_VD, clear_s, labels_C, config)
-    labels_C = refined(clear_VD, clear_s, labels_C)
-    centres_CD = centres(clear_VD, clear_s, labels_C)
-    labels_V = (vectors_VD @ centres_CD.T).argmax(axis=1)
-    labels_V[is_clear_V] = labels_C
-    return labels_V
+    return refined(vectors_VD, seconds_V, labels_C, is_clear_V, shares_V)
+
+
+def _shares(voices: Sequence[Voice]) -> NDArray[np.float64]:
+    """How much each voice and the one after it say about each other.
+
+    Voices that speak at once say nothing: they are two speakers.
+    """
+    starts_s = np.array([voice.spans[0].start_s for voice in voices])
+    ends_s = np.array([voice.spans[-1].end_s for voice in voices])
+    pauses_s = starts_s[1:] - ends_s[:-1]
+    shares_V = NEXT_SHARE * np.exp(-pauses_s.clip(min=0) / NEXT_PAUSE_S)
+    return np.where(pauses_s > -ROUNDED_S, shares_V, 0.0)
 
 
 def _without_small(
@@ -169,7 +183,7 @@ def _simultaneous(voices: Sequence[Voice]) -> Iterator[tuple[int, int]]:
         for other in range(one + 1, len(voices)):
             if voices[other].spans[0].start_s >= voice.spans[-1].end_s:
                 break
-            if _overlap_s(voice.spans, voices[other].spans) > 0.1:
+            if _overlap_s(voice.spans, voices[other].spans) > ROUNDED_S:
                 yield one, other
 
 

@@ -79,7 +79,7 @@ def voices_of(
     with torch.inference_mode():
         sound_N = at_16_khz(torch.from_numpy(samples_N).to(networks.device), sample_rate_hz)
         local = list(_local_speakers(sound_N, networks))
-        vectors_VD = _vectors([one.features_MF for one in local], networks)
+        vectors_VD = vectors_of([one.features_MF for one in local], networks)
     voices = [
         Voice(one.spans, one.clean_s, vector_D.astype(np.float16).tobytes())
         for one, vector_D in zip(local, vectors_VD, strict=True)
@@ -201,7 +201,7 @@ def _chosen(features_MF: Tensor, chosen_T: NDArray[np.bool_]) -> Tensor:
     return kept_MF - kept_MF.mean(dim=0, keepdim=True)
 
 
-def _vectors(features: list[Tensor], networks: SpeakerNetworks) -> NDArray[np.float32]:
+def vectors_of(features: list[Tensor], networks: SpeakerNetworks) -> NDArray[np.float32]:
     """One vector of length 1 for each; those of equal length are embedded together."""
     places: dict[int, list[int]] = defaultdict(list)
     for place, features_MF in enumerate(features):

@@ -130,6 +130,33 @@ def test_two_voices_at_once_are_two_speakers():
     assert overlaps(spans) == [Span(61.0, 62.0)]
 
 
+def unclear_after(pause_s):
+    """A voice that is a little more like the second speaker, after the first one has spoken."""
+    one, other = centres(2)
+    said = conversation([1, 0] * 10, 2)
+    began_s = said[-1].spans[-1].end_s + pause_s
+    unclear = voice(began_s, began_s + 1.2, 0.9 * one + other, clean_s=0.5)
+    return [*said, unclear]
+
+
+def test_an_unclear_voice_is_that_of_who_spoke_right_before():
+    first, *_, before, unclear = heard(unclear_after(pause_s=0.0))
+    assert first != before
+    assert unclear == before
+
+
+def test_after_a_pause_an_unclear_voice_is_that_of_whom_it_is_most_like():
+    first, *_, before, unclear = heard(unclear_after(pause_s=2.0))
+    assert before != first == unclear
+
+
+@pytest.mark.parametrize(("pause_s", "num_spans"), [(0.4, 1), (0.6, 2)])
+def test_a_span_goes_on_over_a_short_pause(pause_s, num_spans):
+    vector = centres(1)[0]
+    said = [voice(0.0, 2.0, vector), voice(2.0 + pause_s, 4.0, vector)]
+    assert len(diarize(said, ON).spans) == num_spans
+
+
 def test_a_vector_of_each_speaker_is_like_its_voices():
     voices = conversation([0, 1, 0, 1] * 5, 2)
     found = diarize(voices, ON)
