@@ -27,14 +27,22 @@ from nightscribe.speakers.diarization import diarize
 from nightscribe.speakers.features import log_mel
 from nightscribe.speakers.voices import MAX_PIECE_S, vectors_of
 from nightscribe.speakers.weights import load_networks
-from ops.speakers.clips import RATE_HZ, Clip, game_clips, synthetic_clips, with_enough
+from ops.speakers.clips import (
+    RATE_HZ,
+    Clip,
+    game_clips,
+    synthetic_clips,
+    synthetic_voices,
+    with_enough,
+)
 
 NUM_RECORDINGS, NUM_VOICES = 300, 40
 VOICES_OF_RECORDING = (1, 3)
 SECONDS_OF_VOICE = (15.0, 30.0)
 TURN_PIECES = (1, 4)
 PAUSE_S = 0.3
-SOUND_OF_VOICE_S = 300.0  # at most so much of each voice is embedded
+SHORTEST_CLIP_S = 1.0
+SOUND_OF_VOICE_S = 150.0  # at most so much of each voice is embedded
 SHORTEST_PIECE_S, LENGTH_STEP_S = 0.8, 0.25
 THRESHOLDS = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
@@ -129,12 +137,17 @@ def pair_scores(truth: Sequence[str], labels_V: NDArray[np.int64]) -> tuple[floa
 
 def main(kind: str, places: Sequence[Path]) -> None:
     if kind == "game":
-        clips = with_enough(game_clips(*places), 60, 1.0)
+        clips = with_enough(game_clips(*places), 60, SHORTEST_CLIP_S)
     else:
-        corpora = [with_enough(synthetic_clips(place), 20, 1.0) for place in places]
-        joined = {voice: some for corpus in corpora for voice, some in corpus.items()}
-        most = sorted(joined, key=lambda voice: -sum(one.duration_s for one in joined[voice]))
-        clips = {voice: joined[voice] for voice in most[:NUM_VOICES]}
+        seconds = {place: synthetic_voices(place, SHORTEST_CLIP_S) for place in places}
+        every = sum(seconds.values(), Counter())
+        chosen = {voice for voice, _ in every.most_common(NUM_VOICES)}
+        corpora = [synthetic_clips(place, chosen, SOUND_OF_VOICE_S) for place in places]
+        clips = with_enough(
+            {voice: some for corpus in corpora for voice, some in corpus.items()},
+            0,
+            SHORTEST_CLIP_S,
+        )
     pieces = pieces_of(clips)
     found = [one for said in recordings(pieces) for one in as_diarized(said)]
     truth, vectors_VD = [voice for voice, _ in found], np.stack([vector for _, vector in found])

@@ -11,9 +11,10 @@ import json
 import re
 import struct
 import subprocess
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -79,20 +80,44 @@ def game_clips(package: Path, folder: Path) -> dict[str, list[Clip]]:
     return clips
 
 
-def synthetic_clips(folder: Path) -> dict[str, list[Clip]]:
-    """The utterances of each voice of a folder with a manifest, as `ops/tiny` makes them."""
-    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-    by_file: dict[str, list[dict]] = defaultdict(list)
-    for row in rows:
-        by_file[row["file"]].append(row)
+def synthetic_clips(
+    folder: Path, voices: Collection[str] | None = None, most_s: float = inf
+) -> dict[str, list[Clip]]:
+    """Utterances of each voice of a folder with a manifest, as `ops/tiny` makes them.
+
+    Of `voices` only, and of each until there is so much.
+    """
     clips: dict[str, list[Clip]] = defaultdict(list)
-    for file, utterances in sorted(by_file.items()):
+    heard_s: Counter[str] = Counter()
+    for file, utterances in sorted(_by_file(folder).items()):
+        wanted = [row for row in utterances if voices is None or row["voice"] in voices]
+        wanted = [row for row in wanted if heard_s[row["voice"]] < most_s]
+        if not wanted:
+            continue
         samples_N, rate_hz = soundfile.read(folder / file, dtype="float32")
-        for row in utterances:
+        for row in wanted:
             first, end = (round(row[key] * rate_hz) for key in ("start_s", "end_s"))
             clip = _prepared(samples_N[first:end], rate_hz, row["voice"], row["text"])
             clips[row["voice"]] += [clip] if clip is not None else []
+            heard_s[row["voice"]] += (end - first) / rate_hz
     return clips
+
+
+def synthetic_voices(folder: Path, shortest_s: float) -> Counter[str]:
+    """The seconds of each voice in utterances that are not shorter."""
+    seconds: Counter[str] = Counter()
+    for row in (row for rows in _by_file(folder).values() for row in rows):
+        if row["end_s"] - row["start_s"] >= shortest_s:
+            seconds[row["voice"]] += row["end_s"] - row["start_s"]
+    return seconds
+
+
+def _by_file(folder: Path) -> dict[str, list[dict]]:
+    by_file: dict[str, list[dict]] = defaultdict(list)
+    for line in (folder / "manifest.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        by_file[row["file"]].append(row)
+    return by_file
 
 
 def with_enough(

@@ -38,12 +38,21 @@ def num_frames(num_samples: int) -> int:
 
 def log_mel(samples_N: Tensor) -> Tensor:
     """Features of at least one frame of samples between -1 and 1; the mean is still in them."""
-    frames_TM = samples_N.unfold(0, FRAME_LENGTH, FRAME_STEP)
+    return log_mel_of(frames_of(samples_N))
+
+
+def frames_of(samples_N: Tensor) -> Tensor:
+    """The samples of each frame; a view."""
+    return samples_N.unfold(0, FRAME_LENGTH, FRAME_STEP)
+
+
+def log_mel_of(frames_TM: Tensor) -> Tensor:
+    """The features of any frames, each of them for itself."""
     frames_TM = frames_TM - frames_TM.mean(dim=1, keepdim=True)
     before_TM = torch.cat([frames_TM[:, :1], frames_TM[:, :-1]], dim=1)
-    shaped_TM = (frames_TM - PREEMPHASIS * before_TM) * _window().to(samples_N.device)
+    shaped_TM = (frames_TM - PREEMPHASIS * before_TM) * _window().to(frames_TM.device)
     power_TM = torch.fft.rfft(shaped_TM, FFT_LENGTH).abs().square()
-    mel_TF = power_TM @ _mel_bank().to(samples_N.device)
+    mel_TF = power_TM @ _mel_bank().to(frames_TM.device)
     return mel_TF.clamp(min=LOG_FLOOR).log()
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nightscribe.records import Span, Voice
 from nightscribe.speakers.config import SpeakersConfig
-from nightscribe.speakers.features import FRAME_STEP_S, at_16_khz, log_mel
+from nightscribe.speakers.features import FRAME_STEP_S, at_16_khz, frames_of, log_mel_of
 from nightscribe.speakers.segmentation_network import (
     FIRST_FRAME_S,
     FRAME_S,
@@ -123,16 +123,14 @@ def _speakers_of(
     middles_T = start_s + FIRST_FRAME_S + FRAME_S * np.arange(len(active_TK))
     is_owned_T = (middles_T >= window.owned.start_s) & (middles_T < window.owned.end_s)
     is_alone_T = active_TK.sum(axis=1) == 1
-    features_MF = None
     for is_active_T in active_TK.T:
         for is_piece_T in _pieces(is_active_T & is_owned_T, is_alone_T):
             spans = _spans(is_piece_T, middles_T, window.owned)
             if not spans:
                 continue
             chosen_T = _embedded_frames(is_piece_T, is_active_T, is_alone_T)
-            features_MF = log_mel(sound_N) if features_MF is None else features_MF
             clean_s = round(float((is_piece_T & is_alone_T).sum() * FRAME_S), TIME_DECIMALS)
-            yield _LocalSpeaker(spans, clean_s, _chosen(features_MF, chosen_T))
+            yield _LocalSpeaker(spans, clean_s, _features(sound_N, chosen_T))
 
 
 def _pieces(
@@ -186,18 +184,19 @@ def _embedded_frames(
     return is_active_T
 
 
-def _chosen(features_MF: Tensor, chosen_T: NDArray[np.bool_]) -> Tensor:
+def _features(sound_N: Tensor, chosen_T: NDArray[np.bool_]) -> Tensor:
     """The features inside the chosen frames, joined, less their mean over time."""
-    times_M = (np.arange(len(features_MF)) + 1.25) * FRAME_STEP_S  # the middles, of 25 ms each
-    frames_M = np.rint((times_M - FIRST_FRAME_S) / FRAME_S).astype(int).clip(0, len(chosen_T) - 1)
-    chosen_M = np.flatnonzero(chosen_T[frames_M])
+    frames_MN = frames_of(sound_N)
+    times_M = (np.arange(len(frames_MN)) + 1.25) * FRAME_STEP_S  # the middles, of 25 ms each
+    places_M = np.rint((times_M - FIRST_FRAME_S) / FRAME_S).astype(int).clip(0, len(chosen_T) - 1)
+    chosen_M = np.flatnonzero(chosen_T[places_M])
     most = round(MAX_EMBEDDED_S / FRAME_STEP_S)
     skipped = max(len(chosen_M) - most, 0) // 2
     chosen_M = chosen_M[skipped : skipped + most]
     step = round(EMBEDDED_STEP_S / FRAME_STEP_S)
     if len(chosen_M) > step:
         chosen_M = chosen_M[: len(chosen_M) // step * step]
-    kept_MF = features_MF[torch.from_numpy(chosen_M).to(features_MF.device)]
+    kept_MF = log_mel_of(frames_MN[torch.from_numpy(chosen_M).to(frames_MN.device)])
     return kept_MF - kept_MF.mean(dim=0, keepdim=True)
 
 
