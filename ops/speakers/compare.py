@@ -58,13 +58,13 @@ def dialogues(package: Path, folder: Path, kind: str, half: str) -> Iterator[Dia
         draw = random.Random(f"game{num_speakers}{float(overlap)}{seed}")
         chosen = {
             name: [one for one in clips[name] if one.duration_s > SHORTEST_CLIP_S]
-            for name in _drawn(names, num_speakers, kind, draw)
+            for name in drawn(names, num_speakers, kind, draw)
         }
         name = f"game-{half}-{num_speakers}-{duration_s}-{float(overlap)}-{seed}"
         yield compose(name, chosen, duration_s, overlap, seed)
 
 
-def _drawn(names: list[str], num_speakers: int, kind: str, draw: random.Random) -> list[str]:
+def drawn(names: list[str], num_speakers: int, kind: str, draw: random.Random) -> list[str]:
     while True:
         drawn = draw.sample(names, num_speakers)
         if kind == "persons" or len({ACTOR_OF[name] for name in drawn}) == num_speakers:
