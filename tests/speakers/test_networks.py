@@ -11,7 +11,13 @@ from safetensors.torch import load_file, save_file
 from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.speakers import activity_network
 from nightscribe.speakers.config import SpeakersConfig
-from nightscribe.speakers.features import at_16_khz, log_mel, num_frames
+from nightscribe.speakers.features import (
+    at_16_khz,
+    frames_of,
+    log_mel,
+    log_mel_of,
+    num_frames,
+)
 from nightscribe.speakers.segmentation_network import local_speaker_sets
 from nightscribe.speakers.weights import FACTORS, dequantized, load_networks, quantized
 
@@ -96,6 +102,13 @@ def test_resampling_removes_what_16_khz_cannot_hold():
 def test_frames_are_counted_as_they_are_made(num_samples):
     made = len(log_mel(torch.randn(num_samples))) if num_samples >= 400 else 0
     assert num_frames(num_samples) == made
+
+
+def test_features_of_some_frames_are_theirs_among_all_frames():
+    samples_N = torch.randn(16_000, generator=torch.Generator().manual_seed(2))
+    some = torch.tensor([3, 4, 50, 97])
+    features_TF = log_mel_of(frames_of(samples_N)[some])
+    assert (features_TF - log_mel(samples_N)[some]).abs().max() < TOLERANCE
 
 
 def test_quantized_weights_are_within_half_a_step():
