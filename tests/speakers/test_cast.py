@@ -27,8 +27,16 @@ def test_mutual_neighbours_give_what_the_most_alike_pair_first_gives(seed, noise
 
 
 def test_forty_persons_in_three_hundred_recordings_are_forty_persons():
-    vectors_VD, who = archive(40, 300, noise=0.6)
+    vectors_VD, who = archive(40, 300, noise=0.4)
     assert group(vectors_VD).labels_V.tolist() == in_order(who).tolist()
+
+
+@pytest.mark.parametrize(("alike", "num_persons"), [(0.72, 2), (0.85, 1)])
+def test_persons_as_alike_as_actors_of_one_game_stay_apart(alike, num_persons):
+    one, other = np.linalg.qr(centres(2).T)[0].T
+    also = alike * one + np.sqrt(1 - alike**2) * other
+    labels_V = group(np.stack([one, also]).astype(np.float32)).labels_V
+    assert labels_V.max() + 1 == num_persons
 
 
 def test_equal_vectors_are_one_person_and_opposite_ones_two():
@@ -57,9 +65,9 @@ def test_a_group_that_falls_apart_gives_its_id_to_the_larger_part():
 
 @pytest.mark.parametrize("num_new", [0, 3])
 def test_new_recordings_meet_the_same_cast(num_new):
-    vectors_VD, _ = archive(6, 20 + num_new, noise=0.5)
+    vectors_VD, _ = archive(6, 20 + num_new, noise=0.4)
     keys = [(f"{n:05d}", "speaker-1") for n in range(len(vectors_VD))]
-    num_old = len(archive(6, 20, noise=0.5)[0])
+    num_old = len(archive(6, 20, noise=0.4)[0])
     old = persons(keys[:num_old], group(vectors_VD[:num_old]).labels_V, {})
     now = persons(keys, group(vectors_VD).labels_V, dict(zip(keys, old, strict=False)))
     assert now[:num_old] == old
