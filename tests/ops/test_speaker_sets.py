@@ -18,7 +18,7 @@ def test_two_persons_of_one_actor_never_meet(seed):
 
 def test_a_voice_taken_for_another_costs_precision_and_a_voice_taken_for_two_costs_recall():
     truth = ["a", "a", "b", "b"]
-    assert pair_scores(truth, np.array([0, 0, 1, 1])) == (1.0, 1.0, pytest.approx(1.0))
+    assert pair_scores(truth, np.array([0, 0, 1, 1])) == pytest.approx((1.0, 1.0, 1.0))
     precision, recall, _ = pair_scores(truth, np.array([0, 0, 0, 0]))
     assert (precision, recall) == (2 / 6, 1.0)
     precision, recall, _ = pair_scores(truth, np.array([0, 0, 1, 2]))
