@@ -50,6 +50,11 @@ def test_occupancy_is_recent_while_a_run_lives_and_then_that_of_all_of_it(
     assert f"slot occupancy {share}" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_time_left_is_told_where_it_is_known(tmp_path, capsys):
+    show_status(StatusConfig(run=written(tmp_path, left_s=3723.0)))
+    assert "time left 1:02:03" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_folder_without_a_heartbeat_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no run has written a heartbeat here"):
         status_now(str(tmp_path), S3Config())

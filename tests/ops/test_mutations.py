@@ -59,24 +59,24 @@ def test_types_decorators_and_logs_are_left_alone(mutations, tmp_path):
     assert mutations._places(str(path)) == []
 
 
-def test_a_break_meets_the_tests_of_its_folder_and_first_those_of_its_own_name(
+def test_a_break_meets_the_tests_of_its_folder_and_first_those_that_name_its_module(
     mutations, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
-    first, *others = mutations._tests_of("pipeline/storage/lease.py")
-    assert first == "tests/storage/test_lease.py"
+    naming, others = mutations._tests_of("pipeline/storage/content_hash.py")
+    assert naming == ("tests/storage/test_content_hash.py", "tests/storage/test_sources.py")
     assert "tests/storage/test_parts.py" in others
-    assert first not in others
-    assert mutations._tests_of("jobs/plan.py")[0] == "tests/jobs/test_plan.py"
+    assert not set(naming) & set(others)
+    assert mutations._tests_of("jobs/plan.py")[0][0] == "tests/jobs/test_plan.py"
 
 
 @pytest.mark.parametrize(
     ("line", "is_inside", "expected"),
     [
-        (1, False, ("tests/test_b.py::y", "tests/test_a.py", "tests/test_a.py::x")),
+        (1, False, ("tests/test_a.py",)),
         (2, True, ("tests/test_a.py::x",)),
         (3, True, ("tests/test_a.py",)),
-        (4, True, ("tests/test_b.py::y", "tests/test_b.py", "tests/test_a.py")),
+        (4, True, ("tests/test_a.py",)),
         (5, True, ()),
     ],
 )
@@ -85,8 +85,13 @@ def test_a_break_meets_the_tests_that_execute_its_line(mutations, line, is_insid
         1: [""],  # executed by an import: every test that executes something of the file
         2: ["tests/test_a.py::x|run"],
         3: ["tests/test_a.py::x|setup"],  # by a fixture, whose value other tests may use
-        4: ["", "tests/test_b.py::y|run"],  # by a process of some test, too
+        4: ["", "tests/test_a.py::y|run"],  # by a process of some test, too
     }
-    tests = ("tests/test_b.py", "tests/test_a.py")
-    unbroken = mutations.Unbroken(tests, {"code.py": lines}, wall_s=1.0)
+    unbroken = mutations.Unbroken("tests/test_a.py", {"code.py": lines}, wall_s=1.0)
     assert unbroken.tests_of("code.py", line, line, is_inside) == expected
+
+
+def test_an_import_meets_the_tests_that_execute_something_of_its_file(mutations):
+    lines = {1: [""], 2: ["tests/test_a.py::x|run"], 3: ["tests/test_a.py::y|run"]}
+    unbroken = mutations.Unbroken("tests/test_a.py", {"code.py": lines}, wall_s=1.0)
+    assert unbroken.tests_of("code.py", 1, 1, False) == ("tests/test_a.py::x", "tests/test_a.py::y")

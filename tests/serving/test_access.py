@@ -5,7 +5,14 @@ import time
 import pytest
 
 from nightscribe.serving import access
-from nightscribe.serving.access import ANONYMOUS, TICKET, TICKET_S, Access, AccessError
+from nightscribe.serving.access import (
+    ANONYMOUS,
+    TICKET,
+    TICKET_S,
+    Access,
+    AccessError,
+    TooManySessionsError,
+)
 from nightscribe.serving.config import ServingConfig
 
 
@@ -45,3 +52,16 @@ def test_a_ticket_of_another_key_a_later_end_and_an_old_one_are_refused(monkeypa
 
 def test_where_no_key_is_needed_a_ticket_is_not_read():
     assert known().key_of({}, {TICKET: "anything"}) == ANONYMOUS
+
+
+def test_a_key_has_its_sessions_until_they_end():
+    access = Access(ServingConfig(keys=("one",), max_key_sessions=2))
+    with access.session("one"):
+        for _ in range(3):  # one ends, another begins
+            with (
+                access.session("one"),
+                pytest.raises(TooManySessionsError),
+                access.session("one"),
+            ):
+                pass
+    assert not access.sessions

@@ -42,6 +42,13 @@ def test_a_recording_is_there_while_it_is_needed(folder, scratch):
     assert left_in(scratch) == []
 
 
+def test_no_lock_stays_open(s3_bucket, scratch):
+    with fetched(stored(s3_bucket, b"bytes"), S3, scratch):
+        pass
+    opened = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in opened if path.startswith(scratch.folder)]
+
+
 def test_a_recording_on_disk_is_not_copied(tmp_path, scratch):
     recording = stored(str(tmp_path), b"bytes")
     with fetched(recording, S3, scratch) as path:

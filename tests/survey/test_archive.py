@@ -4,6 +4,7 @@ from nightscribe.audio.decode import DecodeConfig, read_header_text
 from nightscribe.records import Recording
 from nightscribe.survey import archive
 from nightscribe.survey.archive import (
+    CHANNELS_OF_LAYOUT,
     Header,
     SurveyedRecording,
     SurveyOptions,
@@ -79,6 +80,12 @@ def test_a_file_without_audio_is_unreadable_with_a_reason(data, tmp_path):
 def test_a_channel_layout_may_be_a_count():
     text = "Duration: 01:02:03.50, start\n Stream #0:0(eng): Audio: flac, 8000 Hz, 12 channels, s16"
     assert parse_header(text) == Header("flac", 8000, 12, 3723.5)
+
+
+def test_a_layout_with_a_point_has_as_many_channels_as_it_says():
+    for name, num_channels in CHANNELS_OF_LAYOUT.items():
+        if "." in name:
+            assert sum(map(int, name.split("."))) == num_channels
 
 
 def surveyed(uri, duration_s, codec="mp3", **span):
