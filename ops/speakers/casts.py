@@ -11,7 +11,7 @@ counts as the same voice when most of what both speakers say is of that voice.
 
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +112,10 @@ def as_diarized(said: Sequence[tuple[str, Voice]]) -> Iterator[tuple[str, NDArra
     diarization = diarize([voice for _, voice in said], SpeakersConfig(is_on=True))
     for name, vector_D in diarization.vectors.items():
         spans = [span for span in diarization.spans if span.speaker == name]
-        seconds: Counter[str] = Counter()
+        seconds: defaultdict[str, float] = defaultdict(float)
         for voice, heard in said:
-            seconds[voice] += _shared_s(spans, heard.spans[0])  # type: ignore[assignment]
-        yield seconds.most_common(1)[0][0], vector_D
+            seconds[voice] += _shared_s(spans, heard.spans[0])
+        yield max(seconds, key=lambda voice: seconds[voice]), vector_D
 
 
 def _shared_s(spans: Sequence[SpeakerSpan], other: Span) -> float:
