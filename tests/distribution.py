@@ -1,4 +1,4 @@
-"""How pytest-xdist spreads the suite over processes.
+"""How pytest-xdist spreads the suite over processes, where it is asked to.
 
 Tests of one file stay together for the sake of its fixtures. Files stay together that share what is
 dear to make: a Ray, a server, an installed wheel. What takes longest begins first.

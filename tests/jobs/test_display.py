@@ -49,17 +49,23 @@ def frame(terminal):
     return [line for line in terminal.lines if line]
 
 
+def wait_for_lines(terminal, number):
+    """A frame may be read while half of it is written."""
+    terminal.wait_until(lambda: len(frame(terminal)) == number)
+
+
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_a_run_is_shown_from_its_first_phase_to_its_summary(size):
     with script(size=size) as terminal:
         terminal.wait_for("listing recordings  0:00:01")
-        assert len(frame(terminal)) == 1
+        wait_for_lines(terminal, 1)
         assert not terminal.has_cursor
         terminal.type(b"start\n")
         terminal.wait_for("starting workers, loading the model")
         assert "0 of 1,234 recordings" in terminal.text
         terminal.type(b"work\n")
         terminal.wait_for("50%")
+        wait_for_lines(terminal, 2)
         first, second = frame(terminal)
         assert "617 of 1,234 recordings" in first
         assert first.endswith("0:01:40 left")
@@ -80,10 +86,10 @@ def test_a_narrow_and_then_wider_window_keeps_two_lines():
     with script(size=(40, 10)) as terminal:
         terminal.type(b"start\nwork\n")
         terminal.wait_for("50%")
-        assert len(frame(terminal)) == 2
+        wait_for_lines(terminal, 2)
         terminal.resize(100, 10)
         terminal.wait_for("2 failed")
-        assert len(frame(terminal)) == 2
+        wait_for_lines(terminal, 2)
         terminal.resize(30, 6)
         terminal.type(b"warn\nend\n")
         assert terminal.end() == 0

@@ -124,15 +124,21 @@ def test_a_move_that_does_not_wait_for_the_codec_or_lets_it_pass_is_caught(monke
     assert next(joins) > skipped
 
 
-@pytest.mark.parametrize(("is_cuda", "num_together"), [(True, 16), (False, 1)])
-def test_a_gpu_encodes_many_streams_at_once(monkeypatch, is_cuda, num_together):
+@pytest.mark.parametrize(
+    ("is_cuda", "num_frames", "num_together"),
+    [(True, 1, 16), (False, 1, 3), (False, ROUND_STEPS, 1)],
+)
+def test_a_gpu_encodes_many_streams_at_once_and_a_cpu_short_ones(
+    monkeypatch, is_cuda, num_frames, num_together
+):
     with fake_cuda(monkeypatch) if is_cuda else contextlib.nullcontext():
         model, sizes = called(), []
         encode = model._mimi.mimi.encode
         monkeypatch.setattr(
             model._mimi.mimi, "encode", lambda x, *args: (sizes.append(len(x)), encode(x, *args))[1]
         )
-        jobs = [EncodeJob(slot, one, 0, 1) for slot, one in enumerate(streams())]
+        wanted = [one for one in streams() if one.num_frames >= num_frames]
+        jobs = [EncodeJob(slot, one, 0, num_frames) for slot, one in enumerate(wanted)]
         model.encode(chunk_of(jobs, ROUND_STEPS, model.frame_samples))
     assert max(sizes) == num_together
 
