@@ -11,7 +11,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -56,7 +56,7 @@ class Terminal:
             start_new_session=True,
             preexec_fn=_take_terminal,
             cwd=ROOT,
-            env=os.environ | TYPICAL | (env or {}),
+            env=_without_size(os.environ) | TYPICAL | (env or {}),
         )
         os.close(theirs)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -134,6 +134,11 @@ class Terminal:
                 self.written += data
                 self._stream.feed(data)
         os.close(self._ours)
+
+
+def _without_size(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that would win over the size of the pseudo-terminal; pytest-xdist sets them."""
+    return {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
 
 
 def _set_no_echo(terminal: int) -> None:
