@@ -133,7 +133,10 @@ def test_what_is_cached_needs_no_network(hub, monkeypatch):
 
 def test_a_pinned_revision_is_the_one_asked_for(hub):
     open_checkpoint(f"night/scribe@{COMMIT}")
-    assert all(f"/resolve/{COMMIT}/" in path for _, path, _ in hub.requests)
+    # Other libraries of this process may ask the hub for other things.
+    paths = [path for _, path, _ in hub.requests if "/resolve/" in path]
+    assert paths
+    assert all(f"/resolve/{COMMIT}/" in path for path in paths)
 
 
 def test_a_file_of_another_repository_may_be_named(hub, folder, tmp_path):
