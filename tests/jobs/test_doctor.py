@@ -156,6 +156,16 @@ def test_this_machine_is_checked_without_any_connection(monkeypatch, capsys):
     assert SECRET not in out
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_whether_the_hub_answers_is_found_out_by_asking_it(monkeypatch, answers):
+    def model_info(*_, **__):
+        if not answers:
+            raise ConnectionError
+
+    monkeypatch.setattr(doctor.HfApi, "model_info", model_info)
+    assert doctor._hub(contact=True).is_ok == answers
+
+
 def test_the_reported_slots_are_those_of_the_loaded_model():
     wishes = EngineConfig(device="cpu", dtype="int8")
     tiny = open_model(ModelConfig(name="tiny", checkpoint="models/tiny"))

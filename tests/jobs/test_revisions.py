@@ -58,6 +58,7 @@ def test_a_correction_replaces_the_words_and_keeps_their_times(run, tmp_path, ca
     assert texts(run) == {"a": "word0 ends here word1 end", "b": "word0 end word1 end"}
     (one,) = [one for one in read_transcripts(run) if one.model == "person"]
     assert one.recording.revision == 2
+    assert generations(run)[-1].num_by_change == {"corrected": 1}
     assert [(word.start_s, word.end_s) for word in one.words] == [
         *((1.0, 1.5), (8.0, 8.24), (8.24, 8.48), (11.0, 11.5), (18.0, 18.48)),
     ]
@@ -104,8 +105,9 @@ def test_a_wrong_correction_is_one_sentence_and_changes_nothing(run, tmp_path, r
 
 def test_words_without_neighbours_share_the_whole_recording():
     silent = replace(stitch([heard(one) for one in shards(A, 1)]), words=())
-    assert [(word.start_s, word.end_s) for word in retimed(["a", "b"], silent)] == [
-        *((0.0, 5.0), (5.0, 10.0)),
+    assert list(retimed(["a", "b"], silent)) == [
+        Word("a", 0.0, 5.0, confidence=1.0),
+        Word("b", 5.0, 10.0, confidence=1.0),
     ]
 
 

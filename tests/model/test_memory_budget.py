@@ -155,6 +155,15 @@ def test_a_loaded_model_takes_the_memory_of_its_budget(tiny, kind):
     assert taken == memory_budget(tiny.config, numbers, 25, 1).weights
 
 
+def test_a_loaded_codec_takes_the_memory_of_its_budget(tiny):
+    speech = SpeechToText.load(
+        tiny.config, tiny.mimi_tensors(), tiny.language_model_tensors(), "cpu", torch.float32
+    )
+    needs = memory_budget(tiny.config, precision_of("float32", "auto", None, "cpu"), 25, 1)
+    taken = size_bytes(speech.mimi.state_dict().values())
+    assert needs.codec_weights == pytest.approx(taken, rel=0.03)  # biases and norms are not counted
+
+
 @pytest.mark.parametrize(("frames_per_pass", "num_passes"), [(1, 25), (4, 7), (8, 4)])
 def test_slots_take_the_memory_of_their_budget_for_any_frames_per_pass(
     tiny, frames_per_pass, num_passes

@@ -92,6 +92,14 @@ def test_a_text_that_waits_for_words_holds_its_slot_and_nobody_else(engine):
     assert [word.text for word in waiting.words()] == ["one", "two", "three"]
 
 
+def test_a_text_alone_in_two_slots_keeps_half_of_them_busy(engine):
+    heard = Heard()
+    engine.finish(engine.open(request_of("alone", "one two"), heard, is_whole=False))
+    assert heard.ended.wait(WAIT_S)
+    engine.close()
+    assert 0 < 2 * engine.stats.num_live_steps == engine.stats.num_slot_steps
+
+
 def test_a_cancelled_text_frees_its_slot(engine):
     first, second = Heard(), Heard()
     streams = [engine.open(request_of(name), first, is_whole=False) for name in "ab"]

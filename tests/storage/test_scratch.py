@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +49,17 @@ def test_no_lock_stays_open(s3_bucket, scratch):
         pass
     opened = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
     assert not [path for path in opened if path.startswith(scratch.folder)]
+
+
+def test_the_last_byte_of_a_disk_may_be_used(s3_bucket, scratch, monkeypatch):
+    recording = stored(s3_bucket, b"x" * 600)
+    for free, fits in ((600, True), (599, False)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        with (
+            nullcontext() if fits else pytest.raises(StorageError),
+            fetched(recording, S3, scratch),
+        ):
+            pass
 
 
 def test_a_recording_on_disk_is_not_copied(tmp_path, scratch):

@@ -43,3 +43,13 @@ def test_rows_that_are_not_trained_keep_their_values():
     assert torch.equal(table.weight[:4], before[:4])
     assert torch.equal(table.weight[5], before[5])
     assert not torch.equal(table.weight[4], before[4])
+
+
+def test_an_untrained_adapter_can_learn_from_the_first_step_on():
+    """Its first matrix is random and within the usual bound; a matrix of zeros has no gradient."""
+    language_model = small_model().language_model
+    add_lora(language_model, rank=2, scaling=2.0)
+    for name, down_RD in language_model.named_parameters():
+        if name.endswith("down_RD"):
+            bound = down_RD.shape[1] ** -0.5
+            assert bound / 2 < down_RD.abs().max() <= bound

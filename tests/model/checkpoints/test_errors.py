@@ -128,6 +128,7 @@ def test_a_pickle_under_another_name_is_not_opened_either(directory):
         ("max_period", -1, "'max_period' is -1, expected a number above 0"),
         ("norm", "layer_norm", '\'norm\' is "layer_norm", expected "rms_norm_f32"'),
         ("dep_q", 8, "'dep_q' is 8, expected 0"),
+        ("delays", [0, 1, 1, 1, 1], "'delays' is [0, 1, 1, 1, 1], expected"),
         ("model_type", "tts", "'model_type' is \"tts\", expected"),
         ("stt_config", [], None),
         ("stt_config", {"audio_delay_seconds": "long"}, "'stt_config.audio_delay_seconds'"),

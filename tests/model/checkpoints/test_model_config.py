@@ -36,6 +36,10 @@ def test_a_domain_is_four_tokens_and_twelve_pads():
     assert domain.first_tokens(padding_id=3) == (9318, 8032, 8015, 9193, *[3] * 12)
 
 
+def test_a_model_may_have_no_delay():
+    assert ModelConfig(checkpoint="somewhere", delay_steps=0, delay_s=0.0).delay_steps == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"start_token": "eos"}, {"domain": "law"}, {"num_codebooks": 0}, {"delay_s": -1.0}],
