@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nightscribe.records import Span, SpeakerSpan, Voice
+from nightscribe.records import Span, Voice
 from nightscribe.speakers import cast
 from nightscribe.speakers.config import SpeakersConfig
-from nightscribe.speakers.diarization import diarize
+from nightscribe.speakers.diarization import diarize, overlap_s
 from nightscribe.speakers.features import log_mel
 from nightscribe.speakers.voices import MAX_PIECE_S, vectors_of
 from nightscribe.speakers.weights import load_networks
@@ -44,7 +44,7 @@ PAUSE_S = 0.3
 SHORTEST_CLIP_S = 1.0
 SOUND_OF_VOICE_S = 150.0  # at most so much of each voice is embedded
 SHORTEST_PIECE_S, LENGTH_STEP_S = 0.8, 0.25
-THRESHOLDS = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+THRESHOLDS = (0.6, 0.65, 0.7, 0.75, cast.SAME_PERSON, 0.8, 0.85, 0.9)
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,8 @@ def as_diarized(said: Sequence[tuple[str, Voice]]) -> Iterator[tuple[str, NDArra
         spans = [span for span in diarization.spans if span.speaker == name]
         seconds: defaultdict[str, float] = defaultdict(float)
         for voice, heard in said:
-            seconds[voice] += _shared_s(spans, heard.spans[0])
+            seconds[voice] += overlap_s(spans, heard.spans)
         yield max(seconds, key=lambda voice: seconds[voice]), vector_D
-
-
-def _shared_s(spans: Sequence[SpeakerSpan], other: Span) -> float:
-    return sum(
-        max(min(span.end_s, other.end_s) - max(span.start_s, other.start_s), 0.0) for span in spans
-    )
 
 
 def pair_scores(truth: Sequence[str], labels_V: NDArray[np.int64]) -> tuple[float, float, float]:

@@ -57,7 +57,7 @@ class GroupShapes:
         kinds_J2 = np.stack((lengths_J, chunk.continues_J), axis=1)[order_J]
         changes = np.flatnonzero(np.diff(kinds_J2, axis=0).any(axis=1)) + 1
         for alike in np.split(order_J, changes):
-            num_rows = self._rows_of(int(lengths_J[alike[0]]) if len(alike) else 1)
+            num_rows = self._rows_of(int(lengths_J[alike].max(initial=1)))
             for first in range(0, len(alike), num_rows):
                 jobs = alike[first : first + num_rows]
                 yield EncoderGroup(jobs, self._key(chunk.frames_J[jobs], lengths_J[jobs[0]]))
@@ -65,7 +65,7 @@ class GroupShapes:
     def _rows_of(self, num_frames: int) -> int:
         if self.max_cells is None:
             return self.rows[-1]
-        return max(min(self.rows[-1], self.max_cells // max(num_frames, 1)), 1)
+        return max(min(self.rows[-1], self.max_cells // num_frames), 1)
 
     def _padded(self, chunk: Chunk) -> np.ndarray:
         """Frames of each job if its stream ends in it."""

@@ -41,8 +41,9 @@ def has_one_conv_layout() -> bool:
 
 
 def pack_conv1d(conv: nn.Conv1d) -> Tensor:
-    """The weight of a convolution without padding, as a 2D convolution: in blocks if they fit every
-    number of columns, as those of one channel always do, and else with channels last.
+    """The weight of a convolution without padding, as a 2D convolution.
+
+    In blocks if these suit any number of columns, as those of one channel do; else channels last.
     """
     if not has_one_conv_layout() and conv.in_channels > 1:
         return conv.weight.detach()[:, :, None].contiguous(memory_format=torch.channels_last)

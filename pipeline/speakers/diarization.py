@@ -183,11 +183,12 @@ def _simultaneous(voices: Sequence[Voice]) -> Iterator[tuple[int, int]]:
         for other in range(one + 1, len(voices)):
             if voices[other].spans[0].start_s >= voice.spans[-1].end_s:
                 break
-            if _overlap_s(voice.spans, voices[other].spans) > ROUNDED_S:
+            if overlap_s(voice.spans, voices[other].spans) > ROUNDED_S:
                 yield one, other
 
 
-def _overlap_s(some: Sequence[Span], others: Sequence[Span]) -> float:
+def overlap_s(some: Sequence[Span], others: Sequence[Span]) -> float:
+    """How long both speak at once."""
     return sum(
         max(min(a.end_s, b.end_s) - max(a.start_s, b.start_s), 0.0) for a in some for b in others
     )
