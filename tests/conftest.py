@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import sys
 from pathlib import Path
 from secrets import token_hex
 
@@ -17,7 +18,6 @@ if not Path("/dev/nvidiactl").exists():  # without a GPU our kernel is interpret
 import hypothesis
 import pytest
 
-from tests import distribution
 from tests import s3_server as s3
 
 # A busy machine is no reason to fail.
@@ -29,11 +29,24 @@ hypothesis.settings.register_profile(
 )
 
 
-def pytest_collection_modifyitems(config, items):
-    if (
-        config.getoption("dist", "no") != "no"
-    ):  # the plugin may be missing: a GPU machine has little
-        distribution.spread(items)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Asked by pytest-xdist alone, which may be missing: a GPU machine has little."""
+    from tests.distribution import GroupScheduling
+
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that start a Ray come first; its processes cost the others their time."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def pytest_runtest_setup(item):
+    """End the Ray of the tests before once nobody needs it."""
+    ray = sys.modules.get("ray")
+    if ray is not None and item.get_closest_marker("ray") is None and ray.is_initialized():
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
