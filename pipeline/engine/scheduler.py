@@ -9,6 +9,9 @@ from nightscribe.engine.interface import SlotModel
 from nightscribe.engine.live import LiveSource, LiveStream
 from nightscribe.engine.stream import Stream
 
+# A live stream that has paused for so many rounds is idle: rounds are no shorter for its sake.
+IDLE_ROUNDS = 64
+
 
 class StreamSource(Protocol):
     """Where streams come from."""
@@ -70,6 +73,7 @@ class Round:
 class _Occupant:
     stream: Stream | LiveStream
     next_step: int = 0
+    paused_rounds: int = 0  # since its last step
 
     @property
     def num_ready_steps(self) -> int:
@@ -78,6 +82,11 @@ class _Occupant:
     @property
     def is_live(self) -> bool:
         return isinstance(self.stream, LiveStream)
+
+    @property
+    def limits_rounds(self) -> bool:
+        """A live stream that has a frame, or waits for the next one and is not idle."""
+        return self.is_live and (self.num_ready_steps > 0 or self.paused_rounds < IDLE_ROUNDS)
 
     @property
     def is_done(self) -> bool:
@@ -140,15 +149,19 @@ class Scheduler:
         """No longer than any live stream has audio for: the next frames of others must not wait."""
         if not self._has_live:
             return self._round_steps
-        ready = [one.num_ready_steps for one in self._occupants if one is not None and one.is_live]
-        return min([self._round_steps, *filter(None, ready)])
+        ready = [one.num_ready_steps for one in self._occupants if one and one.limits_rounds]
+        return max(1, min([self._round_steps, *ready]))
 
     def _continue(self, round_steps: int) -> list[Segment]:
-        return [
-            self._advance(slot, occupant, 0, round_steps)
-            for slot, occupant in enumerate(self._occupants)
-            if occupant is not None and occupant.num_ready_steps
-        ]
+        segments = []
+        for slot, occupant in enumerate(self._occupants):
+            if occupant is None:
+                continue
+            if occupant.num_ready_steps:
+                segments.append(self._advance(slot, occupant, 0, round_steps))
+            else:
+                occupant.paused_rounds += 1
+        return segments
 
     def _admit(
         self,
@@ -180,6 +193,7 @@ class Scheduler:
         stream, first_step = occupant.stream, occupant.next_step
         num_steps = min(occupant.num_ready_steps, round_steps - round_step)
         occupant.next_step += num_steps
+        occupant.paused_rounds = 0
         is_last = not stream.is_open and occupant.next_step == stream.num_steps
         self._occupants[slot] = None if is_last else occupant
         return Segment(slot, stream, first_step, round_step, num_steps, is_last)
