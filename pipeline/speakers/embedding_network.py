@@ -1,8 +1,10 @@
 """CAM++: a speaker embedding of log mel features (Wang et al. 2023, arXiv 2303.00332).
 
 A small 2-D network over frequency and time, then densely connected TDNN layers, each of which is
-gated by the mean of the whole input and of its surroundings (context-aware masking). Norms that
-follow a convolution are folded into it when the weights are loaded.
+gated by the mean of the whole input and of its surroundings (context-aware masking). Norms are
+folded into the convolution before or after them when the weights are loaded. The dense layers hold
+frames as rows and are products of matrices: these need no rearrangement, which convolutions of
+some CPUs spend most of their time on.
 
 B inputs, T frames, F mel bins, C channels, H frequency rows, D dimensions of the embedding.
 """
@@ -17,7 +19,6 @@ NORM_EPSILON = 1e-5
 # Of the three dense blocks; how many layers each has is in the weights.
 DILATIONS = (1, 2, 2)
 CONTEXT_FRAMES = 100
-# A deviation over fewer frames is undefined.
 
 Weights = Mapping[str, Tensor]
 
@@ -46,11 +47,11 @@ class CamPlusPlus:
     def __call__(self, features_BTF: Tensor) -> Tensor:
         """One embedding for each row; every row has the same number of frames."""
         x_BCT = self._stem(features_BTF.transpose(1, 2))
-        x_BCT = self._entry(x_BCT, stride=2, padding=2).relu_()
+        x_BTC = self._entry(x_BCT, stride=2, padding=2).relu_().transpose(1, 2)
         for block in self._blocks:
-            x_BCT = block(x_BCT)
-        x_BCT = self._exit(x_BCT).relu_()
-        statistics_BC = torch.cat([x_BCT.mean(dim=2), x_BCT.std(dim=2)], dim=1)
+            x_BTC = block(x_BTC)
+        x_BTC = self._exit(x_BTC).relu_()
+        statistics_BC = torch.cat([x_BTC.mean(dim=1), x_BTC.std(dim=1)], dim=1)
         return self._dense(statistics_BC[:, :, None])[:, :, 0]
 
 
@@ -64,8 +65,29 @@ class _Norm:
         shift_C = weights[f"{name}.running_mean"] * self.factor_C
         self.offset_C = (0 if offset_C is None else offset_C) - shift_C
 
-    def __call__(self, x_BCT: Tensor) -> Tensor:
-        return torch.addcmul(self.offset_C[:, None], x_BCT, self.factor_C[:, None])
+    def __call__(self, x_BTC: Tensor) -> Tensor:
+        return torch.addcmul(self.offset_C, x_BTC, self.factor_C)
+
+
+class _RectifiedProduct:
+    """A norm, a ReLU and a matrix, as bounds of the input and another matrix.
+
+    relu(f x + o) is f clamp(x) + o, where -o / f is the lower bound of x, or for a negative f the
+    upper one: f and o then go into the matrix and its bias.
+    """
+
+    def __init__(self, norm: _Norm, weight_OC: Tensor, bias_O: Tensor | None = None) -> None:
+        factor_C, offset_C = norm.factor_C, norm.offset_C
+        bound_C = -offset_C / factor_C
+        self._lower_C = bound_C.where(factor_C > 0, -torch.inf).where(factor_C != 0, 0.0)
+        self._upper_C = bound_C.where(factor_C < 0, torch.inf).where(factor_C != 0, 0.0)
+        self._weight_OC = weight_OC * factor_C
+        self._bias_O = weight_OC @ offset_C.where(factor_C != 0, offset_C.relu())
+        if bias_O is not None:
+            self._bias_O += bias_O
+
+    def __call__(self, x_BTC: Tensor) -> Tensor:
+        return F.linear(x_BTC.clamp(self._lower_C, self._upper_C), self._weight_OC, self._bias_O)
 
 
 class _FoldedConvolution:
@@ -75,13 +97,13 @@ class _FoldedConvolution:
         folded = _Norm(weights, norm)
         weight = weights[f"{convolution}.weight"]
         self.weight = weight * folded.factor_C.view(-1, *[1] * (weight.ndim - 1))
-        self._bias_C = folded.offset_C
+        self.bias_C = folded.offset_C
         self._convolve = F.conv2d if weight.ndim == 4 else F.conv1d
 
     def __call__(
         self, x: Tensor, stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0
     ) -> Tensor:
-        return self._convolve(x, self.weight, self._bias_C, stride=stride, padding=padding)
+        return self._convolve(x, self.weight, self.bias_C, stride=stride, padding=padding)
 
 
 class _FrequencyStem:
@@ -127,13 +149,21 @@ class _DenseBlock:
         self._layers = [
             _DenseLayer(weights, name, dilation) for name in _layer_names(weights, block)
         ]
-        self._norm = _Norm(weights, f"{transition}.nonlinear.batchnorm")
-        self._weight = weights[f"{transition}.linear.weight"]
+        self._transition = _RectifiedProduct(
+            _Norm(weights, f"{transition}.nonlinear.batchnorm"),
+            weights[f"{transition}.linear.weight"][:, :, 0],
+        )
 
-    def __call__(self, x_BCT: Tensor) -> Tensor:
+    def __call__(self, x_BTC: Tensor) -> Tensor:
+        num_channels = x_BTC.shape[2]
+        edges = [num_channels]
         for layer in self._layers:
-            x_BCT = torch.cat([x_BCT, layer(x_BCT)], dim=1)
-        return F.conv1d(self._norm(x_BCT).relu_(), self._weight)
+            edges.append(edges[-1] + layer.num_channels)
+        all_BTC = x_BTC.new_empty(*x_BTC.shape[:2], edges[-1])
+        all_BTC[:, :, :num_channels] = x_BTC
+        for layer, first, end in zip(self._layers, edges, edges[1:], strict=False):
+            layer(all_BTC[:, :, :first], all_BTC[:, :, first:end])
+        return self._transition(all_BTC)
 
 
 def _layer_names(weights: Weights, block: str) -> Iterator[str]:
@@ -144,33 +174,40 @@ def _layer_names(weights: Weights, block: str) -> Iterator[str]:
 
 
 class _DenseLayer:
-    """A bottleneck and a dilated convolution, gated channel by channel."""
+    """A bottleneck and a dilated convolution over three frames, gated channel by channel."""
 
     def __init__(self, weights: Weights, name: str, dilation: int) -> None:
         self._dilation = dilation
-        self._norm = _Norm(weights, f"{name}.nonlinear1.batchnorm")
-        self._bottleneck = _FoldedConvolution(
-            weights, f"{name}.linear1", f"{name}.nonlinear2.batchnorm"
+        bottleneck = _FoldedConvolution(weights, f"{name}.linear1", f"{name}.nonlinear2.batchnorm")
+        self._bottleneck = _RectifiedProduct(
+            _Norm(weights, f"{name}.nonlinear1.batchnorm"),
+            bottleneck.weight[:, :, 0],
+            bottleneck.bias_C,
         )
-        self._local_weight = weights[f"{name}.cam_layer.linear_local.weight"]
-        self._gate_in = _weight_and_bias(weights, f"{name}.cam_layer.linear1")
-        self._gate_out = _weight_and_bias(weights, f"{name}.cam_layer.linear2")
+        local_OCK = weights[f"{name}.cam_layer.linear_local.weight"]
+        self.num_channels = len(local_OCK)
+        self._local_KC = local_OCK.permute(2, 0, 1).flatten(0, 1).contiguous()
+        self._gate_in = _matrix_and_bias(weights, f"{name}.cam_layer.linear1")
+        self._gate_out = _matrix_and_bias(weights, f"{name}.cam_layer.linear2")
 
-    def __call__(self, x_BCT: Tensor) -> Tensor:
-        x_BCT = self._bottleneck(self._norm(x_BCT).relu_()).relu_()
-        local_BCT = F.conv1d(
-            x_BCT, self._local_weight, padding=self._dilation, dilation=self._dilation
-        )
-        return local_BCT * self._gate(x_BCT)
+    def __call__(self, x_BTC: Tensor, added_BTO: Tensor) -> None:
+        """Write the channels that this layer adds."""
+        x_BTC = self._bottleneck(x_BTC).relu_()
+        before_BTO, here_BTO, after_BTO = F.linear(x_BTC, self._local_KC).chunk(3, dim=2)
+        added_BTO.copy_(here_BTO)
+        added_BTO[:, self._dilation :] += before_BTO[:, : -self._dilation]
+        added_BTO[:, : -self._dilation] += after_BTO[:, self._dilation :]
+        for second_BTO, gate_BO in zip(
+            added_BTO.split(CONTEXT_FRAMES, dim=1), self._gates(x_BTC).unbind(1), strict=True
+        ):
+            second_BTO *= gate_BO[:, None]
 
-    def _gate(self, x_BCT: Tensor) -> Tensor:
+    def _gates(self, x_BTC: Tensor) -> Tensor:
         """From the means of the input and of each second of it, which all its frames share."""
-        num_frames = x_BCT.shape[2]
-        near_BCS = F.avg_pool1d(x_BCT, CONTEXT_FRAMES, CONTEXT_FRAMES, ceil_mode=True)
-        context_BCS = x_BCT.mean(dim=2, keepdim=True) + near_BCS
-        gate_BCS = F.conv1d(F.conv1d(context_BCS, *self._gate_in).relu_(), *self._gate_out)
-        return gate_BCS.sigmoid_().repeat_interleave(CONTEXT_FRAMES, dim=2)[:, :, :num_frames]
+        near_BSC = torch.stack([part.mean(dim=1) for part in x_BTC.split(CONTEXT_FRAMES, 1)], 1)
+        context_BSC = x_BTC.mean(dim=1, keepdim=True) + near_BSC
+        return F.linear(F.linear(context_BSC, *self._gate_in).relu_(), *self._gate_out).sigmoid_()
 
 
-def _weight_and_bias(weights: Weights, name: str) -> tuple[Tensor, Tensor]:
-    return weights[f"{name}.weight"], weights[f"{name}.bias"]
+def _matrix_and_bias(weights: Weights, name: str) -> tuple[Tensor, Tensor]:
+    return weights[f"{name}.weight"][:, :, 0], weights[f"{name}.bias"]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.speakers import activity_network
 from nightscribe.speakers.config import SpeakersConfig
+from nightscribe.speakers.embedding_network import _Norm, _RectifiedProduct
 from nightscribe.speakers.features import (
     at_16_khz,
     frames_of,
@@ -76,6 +77,30 @@ def test_an_embedding_depends_on_its_own_row_alone(networks, golden):
         alone_BD = networks.embedding(features_TF[None])
         together_BD = networks.embedding(torch.stack([beside_TF, features_TF]))
     assert (alone_BD[0] - together_BD[1]).abs().max() < TOLERANCE
+
+
+def test_a_rectified_product_is_a_norm_a_relu_and_a_matrix():
+    draw = torch.Generator().manual_seed(3)
+    x_TC = torch.randn(50, 6, generator=draw)
+    stored = {
+        "n.running_mean": torch.randn(6, generator=draw),
+        "n.running_var": torch.rand(6, generator=draw) + 0.1,
+        "n.weight": torch.tensor([1.5, -0.7, 0.0, 0.0, 1e-6, -2.0]),
+        "n.bias": torch.tensor([0.3, -0.2, 0.4, -0.4, 0.5, 0.1]),
+    }
+    weight_OC, bias_O = torch.randn(4, 6, generator=draw), torch.randn(4, generator=draw)
+    norm = _Norm(stored, "n")
+    expected_TO = F.linear(norm(x_TC).relu(), weight_OC, bias_O)
+    found_TO = _RectifiedProduct(norm, weight_OC, bias_O)(x_TC)
+    assert (found_TO - expected_TO).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("num_frames", [7, 100, 201, 230, 400])
+def test_an_embedding_is_finite_for_any_number_of_frames(networks, num_frames):
+    draw = torch.Generator().manual_seed(num_frames)
+    with torch.inference_mode():
+        vector_BD = networks.embedding(torch.randn(1, num_frames, 80, generator=draw))
+    assert vector_BD.isfinite().all()
 
 
 def test_classes_are_all_sets_of_at_most_two_of_three_speakers():
