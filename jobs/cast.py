@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,19 +62,21 @@ def cast_run(config: CastConfig) -> int:
     with take(store, config.lease):
         if config.forget is not None:
             return _forget(store, config.forget)
-        members = _members(voices, read_cast(store), config.same_person)
+        grouping = cast.group(np.stack([voice.vector for voice in voices]), config.same_person)
+        members = _members(voices, read_cast(store), grouping)
         if config.names is not None:
             members = _with_names(members, _names(Path(config.names)))
         if _by_key(members) != _by_key(read_cast(store)):
             publish_cast(store, members)
     console(soft_wrap=True).print(_table(voices, members, config.max_rows))
+    for line in _explained(members, grouping, config):
+        console().print(line)
     return 0
 
 
 def _members(
-    voices: Sequence[StoredVoice], before: Sequence[CastMember], same_person: float
+    voices: Sequence[StoredVoice], before: Sequence[CastMember], found: cast.Grouping
 ) -> list[CastMember]:
-    found = cast.group(np.stack([voice.vector for voice in voices]), same_person)
     keys = [voice.key for voice in voices]
     persons = cast.persons(keys, found.labels_V, {one.key: one.person for one in before})
     name_of = {one.person: one.name for one in before}
@@ -107,7 +109,7 @@ def _forget(store: Store, person: str) -> int:
     if not keys:
         raise ValueError(f"nobody in this cast is called {person}; see nightscribe cast RUN")
     remove_voices(store, keys)
-    console().print(f"{len(keys)} voices of {person} removed")
+    console().print(f"voices of {person} removed: {len(keys)}")
     return 0
 
 
@@ -123,15 +125,32 @@ def _table(voices: Sequence[StoredVoice], members: Sequence[CastMember], max_row
         own[member.person].append(member)
     order = sorted(own, key=lambda person: (-_seconds(own[person], voice_of), person))
     clip = Column("clip in", overflow="fold")
-    table = Table("person", "name", "recordings", "minutes", clip, box=None)
+    table = Table("person", "name", "recordings", "minutes", "likeness", clip, box=None)
     for person in order[:max_rows]:
         best = voice_of[max(own[person], key=lambda one: one.likeness).key]
         recordings = {member.recording_id for member in own[person]}
         minutes = _seconds(own[person], voice_of) / 60
         where = f"{one_line(path_of(best.uri))} at {best.clip_start_s:.1f}-{best.clip_end_s:.1f} s"
         name = own[person][0].name or ""
-        table.add_row(person, name, str(len(recordings)), f"{minutes:.1f}", where)
+        least = f"{min(member.likeness for member in own[person]):.2f}"
+        table.add_row(person, name, str(len(recordings)), f"{minutes:.1f}", least, where)
     return table
+
+
+def _explained(
+    members: Sequence[CastMember], found: cast.Grouping, config: CastConfig
+) -> Iterator[str]:
+    """How many there are beside those shown, and what kept persons apart."""
+    num_persons = len({member.person for member in members})
+    recordings = {member.recording_id for member in members}
+    yield f"persons: {num_persons}, recordings: {len(recordings)}"
+    if num_persons > config.max_rows:
+        yield f"the {config.max_rows} who speak longest are shown; max_rows={num_persons} shows all"
+    if found.nearest_other is not None:
+        yield (
+            f"the two most alike persons have a cosine of {found.nearest_other:.2f}; "
+            f"from same_person={config.same_person:g} on they would be one"
+        )
 
 
 def _seconds(members: Sequence[CastMember], voice_of: dict) -> float:
