@@ -229,7 +229,8 @@ def written(transcript: FileTranscript, config: FileConfig) -> str:
         return _json(transcript, with_tokens=config.tokens)
     name = Path(transcript.uri).name
     speakers = speakers_in(transcript.words, transcript.speaker_spans, speech=transcript.speech)
-    return render(Document(name, speakers), config.format, config.rendering)
+    document = Document(name, speakers, transcript.duration_s)
+    return render(document, config.format, config.rendering)
 
 
 def _json(transcript: FileTranscript, with_tokens: bool) -> str:

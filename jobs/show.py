@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import starmap
+from itertools import cycle, starmap
 from pathlib import PurePosixPath
 
 from omegaconf import MISSING
@@ -36,6 +36,7 @@ from nightscribe.storage.store import Store
 from nightscribe.storage.voices import cast_names, named
 
 SURE, UNSURE = 0.9, 0.6
+SPEAKER_COLOURS = ("cyan", "magenta", "green", "blue")
 COLOURS = "colours"
 
 
@@ -141,14 +142,17 @@ def _heading(channels: list[Transcript]) -> Text:
 
 
 def _lines(spoken: Document, rendering: RenderingConfig) -> Iterator[Text]:
+    names = (speaker.name for speaker in spoken.speakers) if spoken.names_speakers else ()
+    colours = dict(zip(names, cycle(SPEAKER_COLOURS), strict=False))
     for utterance in utterances(spoken, rendering):
-        yield _line(utterance, spoken.names_speakers)
+        yield _line(utterance, colours.get(utterance.speaker))
 
 
-def _line(utterance: SpeakerUtterance, names_speaker: bool) -> Text:
+def _line(utterance: SpeakerUtterance, colour: str | None) -> Text:
+    """Without a colour the speaker is not named."""
     line = Text(f"{_clock(utterance.start_s):>10}  ", style="dim")
-    if names_speaker:
-        line.append(f"{utterance.speaker}: ", style="bold cyan")
+    if colour is not None:
+        line.append(f"{utterance.speaker}: ", style=f"bold not dim {colour}")
     words = ((word.text, _style(word.confidence)) for word in utterance.words)
     line.append_text(Text(" ").join(starmap(Text, words)))
     return line

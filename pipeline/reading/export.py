@@ -170,6 +170,8 @@ def document(name: str, channels: Sequence[Transcript], speakers: Sequence[str])
                 speech=one.speech,
             )
         ),
+        duration_s=max(one.duration_s for one in channels),
+        uri=channels[0].recording.uri,
     )
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from mimetypes import guess_type
 from typing import NamedTuple
+from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 from nightscribe.rendering.document import (
@@ -50,9 +52,13 @@ def render_rttm(document: Document, config: RenderingConfig) -> str:
 
 
 def render_textgrid(document: Document, config: RenderingConfig) -> str:
-    """Two tiers for each speaker, its utterances and its words; gaps are empty intervals."""
+    """Two tiers for each speaker, its utterances and its words; gaps are empty intervals.
+
+    They are as long as the recording: Praat shows them beside it.
+    """
     tiers = list(_tiers(document, config))
-    end_ms = max((tier.intervals[-1].end_ms for tier in tiers if tier.intervals), default=1)
+    ends_ms = [tier.intervals[-1].end_ms for tier in tiers if tier.intervals]
+    end_ms = max(1, milliseconds(document.duration_s), *ends_ms)
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',
@@ -83,11 +89,25 @@ def render_eaf(document: Document, config: RenderingConfig) -> str:
         '<ANNOTATION_DOCUMENT AUTHOR="" DATE="1970-01-01T00:00:00+00:00" FORMAT="3.0" '
         'VERSION="3.0" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:noNamespaceSchemaLocation="{EAF_SCHEMA}">\n'
-        ' <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds"/>\n'
+        f' <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">{_media(document.uri)}</HEADER>\n'
         f" <TIME_ORDER>\n{slots} </TIME_ORDER>\n{annotated}"
         ' <LINGUISTIC_TYPE LINGUISTIC_TYPE_ID="default" TIME_ALIGNABLE="true" '
         'GRAPHIC_REFERENCES="false"/>\n'
         "</ANNOTATION_DOCUMENT>\n"
+    )
+
+
+def _media(uri: str) -> str:
+    """The recording that ELAN opens with its annotations, where it is a file."""
+    if uri.startswith("/"):
+        uri = "file://" + quote(uri)
+    if not uri.startswith("file://"):
+        return ""
+    kind = guess_type(uri)[0] or "unknown"
+    name = uri.rpartition("/")[2]
+    return (
+        f"<MEDIA_DESCRIPTOR MEDIA_URL={quoteattr(uri)} MIME_TYPE={quoteattr(kind)} "
+        f"RELATIVE_MEDIA_URL={quoteattr('./' + name)}/>"
     )
 
 

@@ -62,6 +62,8 @@ class Document:
 
     name: str
     speakers: tuple[Speaker, ...]
+    duration_s: float = 0.0  # of the recording; 0: unknown
+    uri: str = ""  # of the recording
 
     @property
     def names_speakers(self) -> bool:

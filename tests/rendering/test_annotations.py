@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -79,6 +80,30 @@ def test_eaf_holds_every_word_of_every_speaker():
     assert [row[3] for row in found if row[0] == "speaker-1 words"] == ["good", "day", "well"]
     ids = [one.get("ANNOTATION_ID") for one in tree.iter("ALIGNABLE_ANNOTATION")]
     assert len(ids) == len(set(ids)) == 7
+
+
+def test_eaf_opens_the_recording_where_it_is_a_file():
+    def media(uri):
+        text = render(replace(TALK, uri=uri), "eaf")
+        return [
+            one.attrib for one in ElementTree.fromstring(text.encode()).iter("MEDIA_DESCRIPTOR")
+        ]
+
+    expected = {
+        "MEDIA_URL": "file:///a%20b/talk%26.wav",
+        "RELATIVE_MEDIA_URL": "./talk%26.wav",
+        "MIME_TYPE": "audio/x-wav",
+    }
+    assert media("file:///a%20b/talk%26.wav") == media("/a b/talk&.wav") == [expected]
+    assert media("s3://court/talk.wav") == media("") == []
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "end_s"), [(60.0, "60.000"), (1.0, "2.400"), (0.0, "2.400")]
+)
+def test_a_textgrid_is_as_long_as_the_recording_and_its_words(duration_s, end_s):
+    text = render(replace(TALK, duration_s=duration_s), "textgrid")
+    assert {one.split()[-1] for one in re.findall(r"^ {0,8}xmax = .*$", text, re.M)} == {end_s}
 
 
 def test_voice_tags_are_read_by_a_parser_that_others_wrote():
