@@ -142,7 +142,7 @@ def _heading(channels: list[Transcript]) -> Text:
 
 
 def _lines(spoken: Document, rendering: RenderingConfig) -> Iterator[Text]:
-    names = (speaker.name for speaker in spoken.speakers) if spoken.names_speakers else ()
+    names = [speaker.name for speaker in spoken.speakers] if spoken.names_speakers else []
     colours = dict(zip(names, cycle(SPEAKER_COLOURS), strict=False))
     for utterance in utterances(spoken, rendering):
         yield _line(utterance, colours.get(utterance.speaker))

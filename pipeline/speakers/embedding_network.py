@@ -98,9 +98,8 @@ class _FoldedConvolution:
         weight = weights[f"{convolution}.weight"]
         self.weight = weight * folded.factor_C.view(-1, *[1] * (weight.ndim - 1))
         self.bias_C = folded.offset_C
-        self._convolve = F.conv1d
+        self._convolve = F.conv2d if weight.ndim == 4 else F.conv1d
         if weight.ndim == 4:
-            self._convolve = F.conv2d
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
 
     def __call__(
