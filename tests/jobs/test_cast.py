@@ -46,7 +46,9 @@ def store(tmp_path):
     store = open_store(str(tmp_path), S3Config())
     transcripts = [heard("a", JUDGE, CLERK), heard("b", JUDGE), heard("c", ALMOST_JUDGE)]
     publish_transcripts(store, transcripts)
-    store.write(*voices_file(transcripts))
+    file = voices_file(transcripts)
+    assert file is not None
+    store.write(*file)
     return store
 
 
