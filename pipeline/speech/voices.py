@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nightscribe.model.checkpoints.locations import HUB, fetch, locate
+from nightscribe.model.checkpoints.locations import HUB, fetch, is_file, locate
 from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint, check_voice, read_voice
 from nightscribe.model.mimi import Mimi
@@ -94,10 +94,9 @@ class Voices:
         return Voice(vectors_WT=read_voice(self._path(name, config.voice_suffix), config))
 
     def _path(self, name: str, suffix: str) -> Path:
-        if Path(name).is_file():
-            return Path(name)
-        if Path(name + suffix).is_file():
-            return Path(name + suffix)
+        for path in (Path(name), Path(name + suffix)):
+            if is_file(path):
+                return path
         if name.endswith(suffix):
             suffix = ""
         location, _ = locate(self._repository)

@@ -96,14 +96,17 @@ def test_texts_that_cannot_be_spoken_are_failures_among_the_others(folder):
         request_of("huge", "a " * 30_000),
         request_of("comma", 'a <break time="1,5s"/>'),
         request_of("voice", "one", voice="nobody"),
+        request_of("letter", "one", voice="my dear Ann, " * 40),
+        request_of("zero", "one", voice="an\0n"),
     ]
     results = list(load(folder, 2, 0.0).speak([*bad, REQUESTS[0]]))
     failed = {
         one.request.request_id: one.detail for one in results if isinstance(one, SpeechFailure)
     }
-    assert failed.keys() == {"empty", "spaces", "huge", "comma", "voice"}
+    assert failed.keys() == {request.request_id for request in bad}
     assert "no word" in failed["empty"]
     assert "'nobody'" in failed["voice"]
+    assert "no voice 'my dear Ann" in failed["letter"]
     assert [s.request.request_id for s in results if isinstance(s, Speech)] == ["short"]
 
 
