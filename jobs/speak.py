@@ -39,7 +39,8 @@ class SpeakConfig:
     )
     voice: str = option(
         "expresso/ex03-ex01_happy_001_channel1_334s.wav",
-        "voice of the first speaker: a name in tts.voices, a voice file, or for models that "
+        "voice of the first speaker: a name in tts.voices, a voice file, a file of the hub as "
+        "hf://ORGANISATION/NAME/FILE, or for models that "
         "continue a recording an audio file",
         common=True,
     )
