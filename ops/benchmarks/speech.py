@@ -20,6 +20,7 @@ from time import perf_counter, process_time
 import torch
 
 from nightscribe.benchmarks.report import Table
+from nightscribe.model.cpu_weights import pack
 from nightscribe.model.mimi_decoder import MimiDecoder
 from nightscribe.model.tts.sampling import SpeechSampling
 from nightscribe.model.tts.script import FlatScript, ScriptOptions, script_entries
@@ -177,6 +178,7 @@ def decoder_rows(size: str, batches: list[int]) -> Iterator[Row]:
     config = config_of(size).mimi
     mimi = random_moshi_mimi(config, seed=2)
     decoder = MimiDecoder.load(config, native(mimi.state_dict()), "cpu")
+    pack(decoder, 25 * config.positions_per_frame)  # as the engine does
     for batch in batches:
         for frames in (1, 25):
             shape = (batch, 25, config.num_codebooks)

@@ -1,4 +1,4 @@
-"""Codes become the samples of the reference, in one piece or many."""
+"""Codes become the samples of the reference, in one piece or many, with weights packed or not."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nightscribe.model.cpu_weights import ProductConvTranspose1d, pack
 from nightscribe.model.mimi_decoder import MimiDecoder
 from tests.model import reference
 
@@ -24,9 +25,14 @@ def moshi_mimi():
     return mimi
 
 
-@pytest.fixture(scope="module")
-def decoder(moshi_mimi) -> MimiDecoder:
-    return MimiDecoder.load(CONFIG, reference.native(moshi_mimi.state_dict()), "cpu")
+@pytest.fixture(scope="module", params=["plain", "packed"])
+def decoder(request, moshi_mimi) -> MimiDecoder:
+    decoder = MimiDecoder.load(CONFIG, reference.native(moshi_mimi.state_dict()), "cpu")
+    if request.param == "packed":
+        pack(decoder, num_rows=50)
+        products = [one for one in decoder.modules() if isinstance(one, ProductConvTranspose1d)]
+        assert len(products) == len(CONFIG.encoder_ratios)
+    return decoder
 
 
 def random_codes(num_rows: int, num_codebooks: int = CONFIG.num_codebooks) -> Tensor:
