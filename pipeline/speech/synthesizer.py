@@ -15,7 +15,7 @@ from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint
 from nightscribe.model.device import DTYPES, capability_of, device_of
 from nightscribe.model.mimi_decoder import MimiDecoder
 from nightscribe.model.precision import precision_of
-from nightscribe.model.tts.conditioning import ConditionError
+from nightscribe.model.tts.conditioning import ConditionError, guidance_value
 from nightscribe.model.tts.config import TextToSpeechConfig
 from nightscribe.model.tts.sampling import SpeechSampling
 from nightscribe.model.tts.script import ScriptOptions
@@ -130,6 +130,11 @@ def options_of(
     config: TextToSpeechConfig, asked: SpeechConfig, guidance: float | None
 ) -> SpeechOptions:
     """How the model speaks; raises ConditionError for what it cannot follow."""
+    known = config.guidance_values
+    if known and guidance is not None and guidance_value(guidance) not in known:
+        raise ConditionError(
+            f"tts.guidance must be one of {', '.join(known)} for this model, not {guidance:g}"
+        )
     needs_pass = guidance not in (None, 1.0) and not config.has_guidance_condition
     return SpeechOptions(
         num_codebooks=_num_codebooks(config, asked.num_codebooks),

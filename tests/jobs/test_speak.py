@@ -72,7 +72,7 @@ def test_standard_output_gets_the_samples_of_the_file(folder, tmp_path, capfdbin
         (["", "out=a.wav"], "ann", "no word that the model can speak"),
         (["one", "out=a.wav"], "nobody", "there is no voice 'nobody'"),
         (["one", "out=-", "words=true"], "ann", "words=true needs an audio file"),
-        (["one", "out=a.wav", "tts.guidance=7"], "ann", "cfg must be one of 1.0, 1.5, 2.0"),
+        (["one", "out=a.wav", "tts.guidance=7"], "ann", "one of 1.0, 1.5, 2.0 for this model"),
     ],
 )
 def test_what_cannot_be_spoken_is_one_sentence(folder, capsys, words, voice, sentence):

@@ -5,10 +5,17 @@ import pytest
 
 from nightscribe.errors import NightscribeError
 from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
+from nightscribe.model.tts.conditioning import ConditionError
 from nightscribe.speech.config import SpeechConfig
-from nightscribe.speech.synthesizer import Speech, SpeechFailure, SpeechRequest, Synthesizer
+from nightscribe.speech.synthesizer import (
+    Speech,
+    SpeechFailure,
+    SpeechRequest,
+    Synthesizer,
+    options_of,
+)
 from nightscribe.speech.voices import Voices
-from tests.speech.checkpoints import PROMPT, write_speech_checkpoint, write_voiced_checkpoint
+from tests.speech.checkpoints import CROSS, PROMPT, write_speech_checkpoint, write_voiced_checkpoint
 
 FRAME_S = 0.08
 
@@ -135,6 +142,16 @@ def test_a_recording_lends_its_voice_to_a_model_without_speakers(tmp_path):
 def test_options_that_the_model_cannot_follow_are_refused(folder):
     with pytest.raises(NightscribeError, match="at most 5"):
         load(folder, 1, 0.0, num_codebooks=9)
+
+
+@pytest.mark.parametrize("guidance", [7.0, 1.96, 1.25])
+def test_a_guidance_that_no_text_could_have_is_refused_before_any_is_spoken(guidance):
+    with pytest.raises(
+        ConditionError, match=f"one of 1.0, 1.5, 2.0 for this model, not {guidance:g}"
+    ):
+        options_of(CROSS, SpeechConfig(), guidance)
+    assert options_of(CROSS, SpeechConfig(), 1.5).guidance is None
+    assert options_of(PROMPT, SpeechConfig(), guidance).guidance == guidance
 
 
 def test_fewer_codebooks_speak_too(folder):
