@@ -52,17 +52,12 @@ class Synthesizer:
         tensors = checkpoint.model_tensors()
         model = TextToSpeech.load(checkpoint.config, tensors, device, DTYPES[dtype], options)
         decoder_tensors = checkpoint.mimi_decoder_tensors()
-        script = ScriptOptions(
-            frame_rate_hz=checkpoint.config.mimi.frame_rate_hz,
-            has_speakers=checkpoint.config.speakers is not None,
-            word_padding=config.word_padding,
-        )
         speaker = Speaker(
             model=model,
             decoder=MimiDecoder.load(checkpoint.config.mimi, decoder_tensors, device),
             tokenizer=checkpoint.tokenizer,
             voices=voices,
-            script=script,
+            script=script_options(checkpoint.config, config),
             guidance=guidance,
         )
         return cls(speaker, config.num_slots)
@@ -124,6 +119,15 @@ def _fill(batch: Batch, waiting: Iterator[SpeechRequest], failures: deque[Speech
             batch.begin(request, FRAMES_PER_PIECE)
         except NightscribeError as error:
             failures.append(SpeechFailure(request=request, detail=str(error)))
+
+
+def script_options(config: TextToSpeechConfig, asked: SpeechConfig) -> ScriptOptions:
+    """How texts become words and breaks."""
+    return ScriptOptions(
+        frame_rate_hz=config.mimi.frame_rate_hz,
+        has_speakers=config.speakers is not None,
+        word_padding=asked.word_padding,
+    )
 
 
 def options_of(
