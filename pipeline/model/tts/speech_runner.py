@@ -173,7 +173,8 @@ class DecoderRunner:
 
     def __init__(self, decoder: MimiDecoder, runtime: CudaRuntime, num_slots: int) -> None:
         self._decoder, self._runtime = decoder, runtime
-        pack(decoder, MAX_PIECE_FRAMES * decoder.config.positions_per_frame)
+        if not runtime.is_cuda:
+            pack(decoder, MAX_PIECE_FRAMES * decoder.config.positions_per_frame)
         self._idle_slot = num_slots  # whose state is overwritten by what nobody needs
         self._state = decoder.initial_state(num_slots + 1, MAX_PIECE_FRAMES)
         self._calls: dict[DecoderKey, DecoderCall] = {}
