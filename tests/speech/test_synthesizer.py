@@ -18,6 +18,7 @@ from nightscribe.speech.voices import Voices
 from tests.speech.checkpoints import CROSS, PROMPT, write_speech_checkpoint, write_voiced_checkpoint
 
 FRAME_S = 0.08
+FIRST_WORD_S = 2 * FRAME_S  # every text begins with two steps of padding
 
 
 def request_of(name: str, *turns: str, voice: str = "ann", seed: int = 0) -> SpeechRequest:
@@ -80,6 +81,7 @@ def test_words_are_those_of_the_text_in_order_and_inside_the_sound(folder):
         assert [word.text for word in speech.words] == written
         starts = [word.start_s for word in speech.words]
         assert starts == sorted(starts)
+        assert starts[0] == pytest.approx(FIRST_WORD_S)
         assert all(0 <= w.start_s < w.end_s <= speech.duration_s for w in speech.words)
 
 
@@ -94,6 +96,18 @@ def test_another_seed_and_another_voice_speak_otherwise(folder):
     assert np.array_equal(spoken["a"], spoken["d"])
     assert not np.array_equal(spoken["a"], spoken["b"])
     assert not np.array_equal(spoken["a"], spoken["c"])
+
+
+def test_the_second_voice_of_a_dialogue_is_its_own_though_another_shares_the_first(folder):
+    def dialogue(name: str, *voices: str) -> SpeechRequest:
+        return SpeechRequest(request_id=name, turns=("one", "two"), voices=voices)
+
+    requests = [dialogue("a", "ann", "bob"), dialogue("b", "ann", "ann")]
+    together = {s.request.request_id: s.samples_N for s in load(folder, 2, 0.0).speak(requests)}
+    for request in requests:
+        (alone,) = load(folder, 1, 0.0).speak([request])
+        np.testing.assert_allclose(alone.samples_N, together[request.request_id], atol=1e-5)
+    assert not np.array_equal(together["a"], together["b"])
 
 
 def test_texts_that_cannot_be_spoken_are_failures_among_the_others(folder):
@@ -131,7 +145,7 @@ def test_a_recording_lends_its_voice_to_a_model_without_speakers(tmp_path):
     request = request_of("a", "one two three", voice=str(folder / "me.wav"))
     (speech,) = synthesizer.speak([request])
     assert [word.text for word in speech.words] == ["one", "two", "three"]
-    assert speech.words[0].start_s >= 0
+    assert speech.words[0].start_s == pytest.approx(FIRST_WORD_S)
     np.testing.assert_allclose(
         np.concatenate(list(synthesizer.stream(request))), speech.samples_N, atol=1e-5
     )

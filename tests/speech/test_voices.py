@@ -2,13 +2,14 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
 from nightscribe.speech.voices import MAX_REMEMBERED, Voices
 from tests.model.tts import peer
-from tests.speech.checkpoints import VOICE_SUFFIX, write_speech_checkpoint, write_voice
+from tests.speech.checkpoints import PROMPT, VOICE_SUFFIX, write_speech_checkpoint, write_voice
 
 
 @pytest.fixture
@@ -58,3 +59,14 @@ def test_names_of_no_voice_take_no_more_memory_than_some(voices):
         with pytest.raises(CheckpointError):
             voices.published(f"nobody-{number}")
     assert len(voices._failed) <= MAX_REMEMBERED
+
+
+@pytest.mark.parametrize(("num_samples", "num_frames"), [(5 * 1920, 3), (5 * 1920 + 1, 4)])
+def test_a_recording_is_continued_without_its_last_two_frames(tmp_path, num_samples, num_frames):
+    folder = write_speech_checkpoint(tmp_path, PROMPT)
+    (folder / "me.wav").touch()
+    checkpoint = open_speech_checkpoint(str(folder))
+    voices = Voices(checkpoint, str(folder), lambda path: np.ones(num_samples, np.int16))
+    prompt_PK = voices["me.wav"].prompt_PK
+    assert prompt_PK is not None
+    assert prompt_PK.shape == (num_frames, PROMPT.num_codebooks)
