@@ -76,6 +76,18 @@ def test_a_row_that_begins_again_forgets_what_it_decoded(decoder):
     assert (again_BN[1] - first_BN[1]).abs().max() > 1e-3
 
 
+def test_rows_that_are_decoded_in_a_copy_and_put_back_go_on_where_they_were(decoder):
+    codes_BFK = random_codes(3)
+    whole_BN = decoder.decode(codes_BFK, decoder.initial_state(3))
+    state, rows_R = decoder.initial_state(3), torch.tensor([2, 0])
+    pieces = []
+    for piece_BFK in codes_BFK[rows_R].split(5, dim=1):
+        copy = state.rows(rows_R)
+        pieces.append(decoder.decode(piece_BFK, copy))
+        state.put(rows_R, copy)
+    torch.testing.assert_close(torch.cat(pieces, dim=-1), whole_BN[rows_R], rtol=0, atol=1e-6)
+
+
 def test_codebooks_beyond_the_configured_ones_are_left_out(moshi_mimi, decoder):
     config = replace(CONFIG, num_codebooks=3)
     smaller = MimiDecoder.load(config, reference.native(moshi_mimi.state_dict()), "cpu")
