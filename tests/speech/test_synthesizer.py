@@ -74,6 +74,20 @@ def test_a_stream_gives_the_same_samples_frame_by_frame(folder):
     np.testing.assert_allclose(np.concatenate(frames), speech.samples_N, atol=1e-5)
 
 
+def test_texts_that_are_decoded_together_frame_by_frame_forget_those_before_them(folder):
+    batch = load(folder, 2, 0.0).batch()
+    heard = []
+    for _ in range(2):
+        both = [batch.begin(request_of(voice, "one", voice=voice), 1) for voice in ("ann", "bob")]
+        while not all(utterance.is_complete for utterance in both):
+            batch.step()
+        heard.append([utterance.take_samples() for utterance in both])
+        for utterance in both:
+            batch.remove(utterance)
+    for before_N, again_N in zip(*heard, strict=True):
+        np.testing.assert_allclose(again_N, before_N, atol=1e-5)
+
+
 def test_words_are_those_of_the_text_in_order_and_inside_the_sound(folder):
     for speech in load(folder, 3, 0.8).speak(REQUESTS):
         words = [word for turn in speech.request.turns for word in turn.split()]
