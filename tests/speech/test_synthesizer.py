@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from nightscribe.errors import NightscribeError
 from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
@@ -15,6 +16,7 @@ from nightscribe.speech.synthesizer import (
     options_of,
 )
 from nightscribe.speech.voices import Voices
+from tests.model.tts import peer
 from tests.speech.checkpoints import CROSS, PROMPT, write_speech_checkpoint, write_voiced_checkpoint
 
 FRAME_S = 0.08
@@ -122,6 +124,16 @@ def test_the_second_voice_of_a_dialogue_is_its_own_though_another_shares_the_fir
         (alone,) = load(folder, 1, 0.0).speak([request])
         np.testing.assert_allclose(alone.samples_N, together[request.request_id], atol=1e-5)
     assert not np.array_equal(together["a"], together["b"])
+
+
+def test_a_shorter_voice_speaks_beside_a_longer_one_as_alone(folder):
+    short_1WT = peer.random_voice(3)[None, :, :4].contiguous()
+    save_file({"speaker_wavs": short_1WT}, folder / "short.safetensors")
+    short = request_of("short", "one two", voice=str(folder / "short.safetensors"))
+    (alone,) = load(folder, 1, 0.0).speak([short])
+    both = load(folder, 2, 0.0).speak([request_of("long", "one two"), short])
+    together = {one.request.request_id: one for one in both}
+    np.testing.assert_allclose(together["short"].samples_N, alone.samples_N, atol=1e-5)
 
 
 def test_texts_that_cannot_be_spoken_are_failures_among_the_others(folder):
