@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,8 @@ class SpeakConfig:
     )
     voice: str = option(
         "expresso/ex03-ex01_happy_001_channel1_334s.wav",
-        "voice of the first speaker: a name in tts.voices, a voice file, or for models that "
+        "voice of the first speaker: a name in tts.voices, a voice file, a file of the hub as "
+        "hf://ORGANISATION/NAME/FILE, or for models that "
         "continue a recording an audio file",
         common=True,
     )
@@ -66,7 +68,7 @@ def run_speak(config: SpeakConfig) -> int:
         return _speak_live(config)
     _check_folder(Path(config.out))
     request = _request(config)
-    synthesizer = _synthesizer(config)
+    synthesizer = _synthesizer(config, request.turns)
     speech = _spoken(synthesizer, request)
     write_audio(Path(config.out), speech.samples_N, speech.sample_rate_hz)
     if config.words:
@@ -87,9 +89,11 @@ def _request(config: SpeakConfig) -> "SpeechRequest":
     )
 
 
-def _synthesizer(config: SpeakConfig) -> "Synthesizer":
+def _synthesizer(config: SpeakConfig, turns: Sequence[str] = ()) -> "Synthesizer":
+    """The model. A wrong text or name of a voice is refused before the weights are read."""
     from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
-    from nightscribe.speech.synthesizer import Synthesizer
+    from nightscribe.model.tts.script import script_entries
+    from nightscribe.speech.synthesizer import Synthesizer, script_options
     from nightscribe.speech.voices import Voices
 
     checkpoint = open_speech_checkpoint(config.tts.checkpoint)
@@ -99,8 +103,11 @@ def _synthesizer(config: SpeakConfig) -> "Synthesizer":
         return samples_of(str(path), None, config.decode, rate_hz)[0]
 
     voices = Voices(checkpoint, config.tts.voices, read_audio)
+    if turns:
+        options = script_options(checkpoint.config, config.speech)
+        script_entries(turns, checkpoint.tokenizer.encode, options)
     for name in _voices(config):
-        voices[name]  # a wrong name is refused before the weights are read
+        voices[name]
     one_slot = replace(config.speech, num_slots=1)
     return Synthesizer.load(checkpoint, voices, one_slot, config.tts.guidance)
 
@@ -118,8 +125,9 @@ def _speak_live(config: SpeakConfig) -> int:
     """Play or write samples while they are made; text of a pipe is spoken while it comes."""
     from nightscribe.speech.live import END_OF_TEXT, live_speech
 
-    synthesizer = _synthesizer(config)
-    if config.text == STANDARD:
+    is_typed = config.text == STANDARD
+    synthesizer = _synthesizer(config, () if is_typed else _request(config).turns)
+    if is_typed:
         pieces = typed_text(sys.stdin, END_OF_TEXT)
         sound = live_speech(synthesizer, _voices(config), config.seed, pieces)
     else:

@@ -1,6 +1,6 @@
 """Text to speech compared with moshi: the same random weights, one process, in turns.
 
-    python -m ops.benchmarks.speech FIGURES.md [SIZE [BATCHES [PARTS [DTYPES]]]]
+    python -m ops.benchmarks.speech FIGURES.md [SIZE [BATCHES [PARTS [DTYPES [TURNS]]]]]
 
 SIZE is toy, small or medium; PARTS some of step, depth and decoder, e.g. small 1,8 step float32.
 
@@ -20,6 +20,7 @@ from time import perf_counter, process_time
 import torch
 
 from nightscribe.benchmarks.report import Table
+from nightscribe.model.cpu_weights import pack
 from nightscribe.model.mimi_decoder import MimiDecoder
 from nightscribe.model.tts.sampling import SpeechSampling
 from nightscribe.model.tts.script import FlatScript, ScriptOptions, script_entries
@@ -28,9 +29,9 @@ from ops.benchmarks.speech_models import config_of, voice_of
 from tests.model.reference import native, random_moshi_mimi
 from tests.model.tts import peer as peers
 
-TURNS = 3
 TEXT = "the night is long"
-DEFAULTS = ["1,8,32", "step,depth,decoder", "float32,bfloat16"]
+WARM_UP_TEXT = "so"
+DEFAULTS = ["1,8,32", "step,depth,decoder", "float32,bfloat16", "3"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -49,24 +50,20 @@ def timed(run: Callable[[], int]) -> Measured:
     return Measured(perf_counter() - wall_s, process_time() - cpu_s, num_frames)
 
 
-def script() -> list[str]:
-    return [TEXT]
-
-
-def our_steps(model: TextToSpeech, batch: int) -> int:
+def our_steps(model: TextToSpeech, batch: int, text: str = TEXT) -> int:
     """All steps of a batch of equal texts, as the engine makes them."""
     config = model.config
     options = ScriptOptions(frame_rate_hz=peers.FRAME_RATE_HZ, has_speakers=True)
-    entries = script_entries(script(), peers.encode, options)
+    entries = script_entries([text], peers.encode, options)
     state = model.initial_state(batch)
     voice = voice_of(config)
     for slot in range(batch):
-        text = Text(
+        given = Text(
             script=FlatScript.of(entries, config.words_ahead),
             voices=[voice],
             values={"control": "ok", "cfg": "1.0"},
         )
-        model.begin(state, slot, text)
+        model.begin(state, slot, given)
     last, step, num_steps = config.audio_delay_steps + 4, 0, 1 << 30
     while step < num_steps:
         ends = model.step(state).ends_S
@@ -76,9 +73,9 @@ def our_steps(model: TextToSpeech, batch: int) -> int:
     return step * batch
 
 
-def their_steps(peer: peers.Peer, batch: int) -> int:
+def their_steps(peer: peers.Peer, batch: int, text: str = TEXT) -> int:
     theirs = peer.theirs()
-    entries = [theirs.prepare_script(script(), padding_between=1) for _ in range(batch)]
+    entries = [theirs.prepare_script([text], padding_between=1) for _ in range(batch)]
     voice = voice_of(peer.config)
     attributes = [peers.attributes(peer.config, [voice], "1.0") for _ in entries]
     result = theirs.generate(entries, attributes)
@@ -124,12 +121,14 @@ def their_decoder(mimi, codes_BKF: torch.Tensor, frames: int) -> int:
     return codes_BKF.shape[0] * codes_BKF.shape[-1]
 
 
-def in_turns(runs: dict[str, Callable[[], int]]) -> dict[str, Measured]:
-    """The median of some turns of each, after one that does not count."""
-    for run in runs.values():
-        run()
+def in_turns(
+    runs: dict[str, Callable[[], int]], warm_ups: list[Callable[[], int]], turns: int
+) -> dict[str, Measured]:
+    """The median of some turns of each, after what does not count."""
+    for warm_up in warm_ups:
+        warm_up()
     found: dict[str, list[Measured]] = {name: [] for name in runs}
-    for _ in range(TURNS):
+    for _ in range(turns):
         for name, run in runs.items():
             found[name].append(timed(run))
     return {
@@ -153,7 +152,9 @@ def row(what: str, batch: int, dtype: str, found: dict[str, Measured]) -> tuple:
 Row = tuple[str | float | int | None, ...]
 
 
-def model_rows(size: str, batches: list[int], parts: list[str], dtypes: list[str]) -> Iterator[Row]:
+def model_rows(
+    size: str, batches: list[int], parts: list[str], dtypes: list[str], turns: int
+) -> Iterator[Row]:
     for name in dtypes:
         config = config_of(size)
         peer = peers.random_peer(config, 3, -2.5)
@@ -163,20 +164,26 @@ def model_rows(size: str, batches: list[int], parts: list[str], dtypes: list[str
         peer.lm.to(DTYPES[name])
         peer.lm.condition_provider.float()  # as in published checkpoints
         for batch in batches:
-            pairs = {
-                "step": (partial(our_steps, model, batch), partial(their_steps, peer, batch)),
-                "depth": (partial(our_depth, model, batch), partial(their_depth, peer, batch)),
-            }
-            for part, pair in pairs.items():
-                if part in parts:
-                    found = in_turns(dict(zip(("ours", "moshi"), pair, strict=True)))
-                    yield row(part, batch, name, found)
+            if "step" in parts:
+                runs = {
+                    "ours": partial(our_steps, model, batch),
+                    "moshi": partial(their_steps, peer, batch),
+                }
+                warm_ups = [partial(run, text=WARM_UP_TEXT) for run in runs.values()]
+                yield row("step", batch, name, in_turns(runs, warm_ups, turns))
+            if "depth" in parts:
+                runs = {
+                    "ours": partial(our_depth, model, batch),
+                    "moshi": partial(their_depth, peer, batch),
+                }
+                yield row("depth", batch, name, in_turns(runs, [*runs.values()], turns))
 
 
-def decoder_rows(size: str, batches: list[int]) -> Iterator[Row]:
+def decoder_rows(size: str, batches: list[int], turns: int) -> Iterator[Row]:
     config = config_of(size).mimi
     mimi = random_moshi_mimi(config, seed=2)
     decoder = MimiDecoder.load(config, native(mimi.state_dict()), "cpu")
+    pack(decoder, 25 * config.positions_per_frame)  # as the engine does
     for batch in batches:
         for frames in (1, 25):
             shape = (batch, 25, config.num_codebooks)
@@ -185,18 +192,27 @@ def decoder_rows(size: str, batches: list[int]) -> Iterator[Row]:
                 "ours": partial(our_decoder, decoder, codes_BFK, frames),
                 "moshi": partial(their_decoder, mimi, codes_BFK.mT.contiguous(), frames),
             }
-            yield row(f"decoder, {frames} frames a call", batch, "float32", in_turns(runs))
+            short_BFK = codes_BFK[:, :frames]
+            warm_ups = [
+                partial(our_decoder, decoder, short_BFK, frames),
+                partial(their_decoder, mimi, short_BFK.mT.contiguous(), frames),
+            ]
+            what = f"decoder, {frames} frames a call"
+            yield row(what, batch, "float32", in_turns(runs, warm_ups, turns))
 
 
-def rows_of(size: str, batches: list[int], parts: list[str], dtypes: list[str]) -> Iterator[Row]:
-    yield from model_rows(size, batches, parts, dtypes)
+def rows_of(
+    size: str, batches: list[int], parts: list[str], dtypes: list[str], turns: int
+) -> Iterator[Row]:
+    yield from model_rows(size, batches, parts, dtypes, turns)
     if "decoder" in parts:
-        yield from decoder_rows(size, batches)
+        yield from decoder_rows(size, batches, turns)
 
 
 def main(path: Path, size: str, *given: str) -> None:
     words = [*given, *DEFAULTS[len(given) :]]
-    batches, parts, dtypes = (word.split(",") for word in words)
+    batches, parts, dtypes = (word.split(",") for word in words[:3])
+    turns = int(words[3])
     rows: list[Row] = []
     table = Table(
         title=f"Text to speech beside moshi: {size}",
@@ -204,10 +220,10 @@ def main(path: Path, size: str, *given: str) -> None:
         rows=rows,
         notes=(
             f"Random weights; greedy; {torch.get_num_threads()} threads; both in one process, in "
-            f"turns, the median of {TURNS}.",
+            f"turns, the median of {turns}.",
         ),
     )
-    for one in rows_of(size, [*map(int, batches)], parts, dtypes):
+    for one in rows_of(size, [*map(int, batches)], parts, dtypes, turns):
         rows.append(one)
         path.write_text(table.markdown())
         sys.stdout.write(f"{one}\n")

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from nightscribe.model import torch_private
+from nightscribe.model.seanet import CausalConvTranspose1d
 
-# B rows, I input channels, O output channels, N columns, W columns of the output
+# B rows, I input channels, O output channels, N columns, W columns of the output, M channels of all
+# columns of a stride, P columns of a carry
 
 DTYPES = (torch.float32, torch.bfloat16)
 # By measurement on a CPU with AVX2: from so many weights on, for at most so many columns of output,
@@ -75,6 +77,40 @@ class ProductConv1d(nn.Module):
         return (y_BWO if self.conv.bias is None else y_BWO + self.conv.bias).mT
 
 
+class ProductConvTranspose1d(nn.Module):
+    """Upsampling with windows of two strides, as two products: half a window is a stride of output.
+
+    Its output has channels last.
+    """
+
+    def __init__(self, upsample: CausalConvTranspose1d) -> None:
+        super().__init__()
+        conv = upsample.conv
+        self.stride, self.out_channels = conv.stride[0], conv.out_channels
+        bias_O = conv.weight.new_zeros(self.out_channels) if conv.bias is None else conv.bias
+        self.bias = bias_O.detach().repeat(self.stride)
+        halves = conv.weight.detach().permute(2, 1, 0).flatten(0, 1).chunk(2)
+        self.packed = [
+            torch_private.pack_linear(half_MI.contiguous(), MAX_PRODUCT_COLUMNS)
+            for half_MI in halves
+        ]
+
+    def forward(self, x_BIN: Tensor, carry_BOP: Tensor) -> Tensor:
+        """The next columns; the carry is updated in place."""
+        x_BNI = x_BIN.mT.contiguous()
+        output_BNM = torch_private.packed_linear(x_BNI, self.packed[0], self.bias)
+        later_BNM = torch_private.packed_linear(x_BNI, self.packed[1])
+        output_BNM[:, 1:] += later_BNM[:, :-1]
+        output_BNO = output_BNM.view(len(x_BIN), -1, self.out_channels)
+        output_BNO[:, : self.stride] += carry_BOP.mT
+        carry_BOP.copy_(later_BNM[:, -1].view(len(x_BIN), self.stride, -1).mT)
+        return output_BNO.mT
+
+    def silence(self, num_rows: int, device: torch.device) -> Tensor:
+        """The carry at the beginning of a stream."""
+        return torch.zeros(num_rows, self.out_channels, self.stride, device=device)
+
+
 def pack(module: nn.Module, num_rows: int) -> None:
     """Replace the linear layers and convolutions inside a module where that is faster."""
     for name, child in module.named_children():
@@ -85,6 +121,8 @@ def pack(module: nn.Module, num_rows: int) -> None:
                 setattr(module, name, PackedLinear(child, num_rows))
         elif isinstance(child, nn.Conv1d) and _is_packable(child.weight):
             setattr(module, name, _fastest(child))
+        elif isinstance(child, CausalConvTranspose1d) and _has_product(child.conv):
+            setattr(module, name, ProductConvTranspose1d(child))
         else:
             pack(child, num_rows)
 
@@ -94,6 +132,11 @@ def _fastest(conv: nn.Conv1d) -> nn.Module:
     if torch_private.has_one_conv_layout() or not is_large or conv.dilation != (1,):
         return PackedConv1d(conv)
     return ProductConv1d(conv)
+
+
+def _has_product(conv: nn.ConvTranspose1d) -> bool:
+    is_two_strides = conv.kernel_size[0] == 2 * conv.stride[0]
+    return conv.groups == 1 and is_two_strides and _is_packable(conv.weight)
 
 
 def describe_kernels() -> list[str]:

@@ -19,7 +19,7 @@ from nightscribe.model.config import MimiConfig
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.mimi import MIN_USAGE, native_layer, transformer_of
 from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
-from nightscribe.model.seanet import CausalConv1d, Residual
+from nightscribe.model.seanet import CausalConv1d, CausalConvTranspose1d, Residual
 
 _UNUSED = re.compile(r"(encoder|encoder_transformer|downsample)\.|.*(input_proj\.|_initialized$)")
 
@@ -56,30 +56,6 @@ class Codewords(nn.Module):
             yield f"{codebook}.cluster_usage", whole(self.usage_KV[level])
 
 
-class CausalConvTranspose1d(nn.Module):
-    """Upsampling: what reaches beyond the last input column is added to the next call's output."""
-
-    def __init__(self, conv: nn.ConvTranspose1d) -> None:
-        super().__init__()
-        self.conv = conv
-        self.num_carried = conv.kernel_size[0] - conv.stride[0]
-
-    def forward(self, x_BIN: Tensor, carry_BOP: Tensor) -> Tensor:
-        """The next columns; the carry is updated in place."""
-        weight, groups = self.conv.weight, self.conv.groups
-        stride = self.conv.stride[0]
-        whole_BON = F.conv_transpose1d(x_BIN, weight, stride=stride, groups=groups)
-        whole_BON[..., : self.num_carried] += carry_BOP
-        end = stride * x_BIN.shape[-1]
-        carry_BOP.copy_(whole_BON[..., end:])
-        output_BON = whole_BON[..., :end]
-        return output_BON if self.conv.bias is None else output_BON + self.conv.bias[:, None]
-
-    def silence(self, num_rows: int, device: torch.device) -> Tensor:
-        channels = self.conv.out_channels
-        return torch.zeros(num_rows, channels, self.num_carried, device=device)
-
-
 class UpsamplingStage(nn.Module):
     """A convolution to a rate `ratio` times faster, then residual blocks."""
 
@@ -92,7 +68,7 @@ class UpsamplingStage(nn.Module):
         self.residuals = cast(list[Residual], nn.ModuleList(residuals))
 
     def forward(self, x_BIN: Tensor, pasts: Iterator[Tensor]) -> Tensor:
-        x_BIN = self.upsample(F.elu(x_BIN), next(pasts))
+        x_BIN = self.upsample(F.elu_(x_BIN), next(pasts))
         for residual in self.residuals:
             x_BIN = residual(x_BIN, pasts)
         return x_BIN
@@ -117,7 +93,7 @@ class SEANetDecoder(nn.Module):
         x_BIN = self.stem(x_BDT, next(next_pasts))
         for stage in self.stages:
             x_BIN = stage(x_BIN, next_pasts)
-        return self.head(F.elu(x_BIN), next(next_pasts))[:, 0]
+        return self.head(x_BIN, next(next_pasts), activate=True)[:, 0]
 
     def silence(self, num_rows: int, device: torch.device) -> list[Tensor]:
         return [conv.silence(num_rows, device) for _, conv in self._native_convolutions()]

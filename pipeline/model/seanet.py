@@ -3,7 +3,8 @@
 The state of a convolution (its past columns) is an argument. Tensors are overwritten once they have
 been read for the last time: on a CPU, allocating new ones of this size is slow.
 
-B rows, I and O channels, N columns at the rate of the layer, P columns of the past.
+B rows, I and O channels, N columns at the rate of the layer, P columns of the past, or of the
+carry of a transposed convolution.
 """
 
 from collections.abc import Iterator
@@ -70,6 +71,31 @@ class CausalConv1d(nn.Module):
     def silence(self, num_rows: int, device: torch.device) -> Tensor:
         """The past at the beginning of a stream."""
         return torch.zeros(num_rows, *self.past_shape, device=device)
+
+
+class CausalConvTranspose1d(nn.Module):
+    """Upsampling: what reaches beyond the last input column is added to the next call's output."""
+
+    def __init__(self, conv: nn.ConvTranspose1d) -> None:
+        super().__init__()
+        self.conv = conv
+        self.num_carried = conv.kernel_size[0] - conv.stride[0]
+
+    def forward(self, x_BIN: Tensor, carry_BOP: Tensor) -> Tensor:
+        """The next columns; the carry is updated in place."""
+        weight, groups = self.conv.weight, self.conv.groups
+        stride = self.conv.stride[0]
+        whole_BON = F.conv_transpose1d(x_BIN, weight, stride=stride, groups=groups)
+        whole_BON[..., : self.num_carried] += carry_BOP
+        end = stride * x_BIN.shape[-1]
+        carry_BOP.copy_(whole_BON[..., end:])
+        output_BON = whole_BON[..., :end]
+        return output_BON if self.conv.bias is None else output_BON + self.conv.bias[:, None]
+
+    def silence(self, num_rows: int, device: torch.device) -> Tensor:
+        """The carry at the beginning of a stream."""
+        channels = self.conv.out_channels
+        return torch.zeros(num_rows, channels, self.num_carried, device=device)
 
 
 def _padded(x_BIN: Tensor, past_BIP: Tensor, *, activate: bool) -> Tensor:

@@ -28,8 +28,8 @@ def pack_linear(weight_NK: Tensor, num_rows: int) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight_NK, num_rows)
 
 
-def packed_linear(x: Tensor, packed: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 def has_one_conv_layout() -> bool:

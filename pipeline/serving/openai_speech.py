@@ -43,10 +43,7 @@ async def speak(request: web.Request, backend: SpeechBackend) -> web.StreamRespo
     backend.metrics.connects.add()
     key = backend.access.key_of(request.headers, {})
     content = await _content(request)
-    text, format = _text(content, "input"), content.get("response_format") or DEFAULT_FORMAT
-    if format not in CONTENT_TYPES:
-        known = ", ".join(CONTENT_TYPES)
-        raise RequestError(f"response_format must be one of {known}", "response_format")
+    text, format = _text(content, "input"), _format(content)
     if content.get("speed") not in (None, 1):
         raise RequestError("speed must be 1: this model has no speed", "speed")
     if content.get("stream_format") not in (None, "audio"):
@@ -158,6 +155,14 @@ def _text(content: dict[str, Any], name: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise RequestError(f"{name} must be given, as a text", name)
     return text
+
+
+def _format(content: dict[str, Any]) -> str:
+    format = content.get("response_format") or DEFAULT_FORMAT
+    if not isinstance(format, str) or format not in CONTENT_TYPES:
+        known = ", ".join(CONTENT_TYPES)
+        raise RequestError(f"response_format must be one of {known}", "response_format")
+    return format
 
 
 def _voice(content: dict[str, Any], backend: SpeechBackend) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.waveform import read_waveform
 from nightscribe.errors import NightscribeError
+from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
 from nightscribe.serving.access import Access
 from nightscribe.serving.config import ServingConfig
@@ -105,8 +106,15 @@ class SpeechBackend:
         return one_of(self.sockets, socket)
 
     async def fetch_voice(self, name: str) -> None:
-        """Find a voice before its text needs a slot; raises CheckpointError if there is none."""
-        await asyncio.to_thread(self.voices.__getitem__, name)
+        """Find a client's voice before its text needs a slot; raises CheckpointError if none.
+
+        A client names voices of the repository, no other files of this machine or of the hub.
+        """
+        try:
+            await asyncio.to_thread(self.voices.published, name)
+        except CheckpointError as error:
+            log.info("no such voice", extra={"reason": str(error.__cause__)[:300]})
+            raise
 
     def end_sessions(self) -> None:
         for socket in list(self.sockets):

@@ -15,7 +15,7 @@ from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint
 from nightscribe.model.device import DTYPES, capability_of, device_of
 from nightscribe.model.mimi_decoder import MimiDecoder
 from nightscribe.model.precision import precision_of
-from nightscribe.model.tts.conditioning import ConditionError
+from nightscribe.model.tts.conditioning import ConditionError, guidance_value
 from nightscribe.model.tts.config import TextToSpeechConfig
 from nightscribe.model.tts.sampling import SpeechSampling
 from nightscribe.model.tts.script import ScriptOptions
@@ -52,17 +52,12 @@ class Synthesizer:
         tensors = checkpoint.model_tensors()
         model = TextToSpeech.load(checkpoint.config, tensors, device, DTYPES[dtype], options)
         decoder_tensors = checkpoint.mimi_decoder_tensors()
-        script = ScriptOptions(
-            frame_rate_hz=checkpoint.config.mimi.frame_rate_hz,
-            has_speakers=checkpoint.config.speakers is not None,
-            word_padding=config.word_padding,
-        )
         speaker = Speaker(
             model=model,
             decoder=MimiDecoder.load(checkpoint.config.mimi, decoder_tensors, device),
             tokenizer=checkpoint.tokenizer,
             voices=voices,
-            script=script,
+            script=script_options(checkpoint.config, config),
             guidance=guidance,
         )
         return cls(speaker, config.num_slots)
@@ -126,10 +121,24 @@ def _fill(batch: Batch, waiting: Iterator[SpeechRequest], failures: deque[Speech
             failures.append(SpeechFailure(request=request, detail=str(error)))
 
 
+def script_options(config: TextToSpeechConfig, asked: SpeechConfig) -> ScriptOptions:
+    """How texts become words and breaks."""
+    return ScriptOptions(
+        frame_rate_hz=config.mimi.frame_rate_hz,
+        has_speakers=config.speakers is not None,
+        word_padding=asked.word_padding,
+    )
+
+
 def options_of(
     config: TextToSpeechConfig, asked: SpeechConfig, guidance: float | None
 ) -> SpeechOptions:
     """How the model speaks; raises ConditionError for what it cannot follow."""
+    known = config.guidance_values
+    if known and guidance is not None and guidance_value(guidance) not in known:
+        raise ConditionError(
+            f"tts.guidance must be one of {', '.join(known)} for this model, not {guidance:g}"
+        )
     needs_pass = guidance not in (None, 1.0) and not config.has_guidance_condition
     return SpeechOptions(
         num_codebooks=_num_codebooks(config, asked.num_codebooks),

@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nightscribe.model.checkpoints.locations import HUB, fetch, locate
+from nightscribe.model.checkpoints.locations import HUB, fetch, is_file, locate
 from nightscribe.model.checkpoints.settings import CheckpointError
 from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint, check_voice, read_voice
 from nightscribe.model.mimi import Mimi
@@ -22,6 +22,8 @@ from nightscribe.model.mimi import Mimi
 DROPPED_FRAMES = 2  # the last frames of a recording, whose sound is incomplete
 MAX_PROMPT_S = 30.0
 RETRY_S = 60.0  # before a voice that was not found is looked for again
+MAX_REMEMBERED = 1000  # of these
+SHOWN_CHARACTERS = 200  # of the name of a voice that there is not
 FULL_SCALE = 32768.0
 # The samples of a recording at the codec's rate: one channel of 16 bits.
 ReadAudio = Callable[[Path], NDArray[np.int16]]
@@ -44,7 +46,8 @@ class Voices:
         self._checkpoint, self._repository = checkpoint, repository
         self._read_audio = read_audio
         self._known: dict[str, Voice] = {}
-        self._failed: dict[str, tuple[float, CheckpointError]] = {}
+        self._added: dict[str, Voice] = {}
+        self._failed: dict[tuple[str, bool], tuple[float, CheckpointError]] = {}
         self._lock = threading.Lock()
         self._encoder: Mimi | None = None
 
@@ -54,9 +57,27 @@ class Voices:
         Raises CheckpointError if there is no such voice or it is none of this model.
         """
         with self._lock:
-            if name not in self._known:
-                self._known[name] = self._open_or_remember(name)
-            return self._known[name]
+            if name in self._added:
+                return self._added[name]
+            return self._opened(name)
+
+    def published(self, name: str) -> Voice:
+        """A voice that a stranger may name: one of the repository, or one that is known already.
+
+        Raises CheckpointError, which does not say what else is on this machine.
+        """
+        with self._lock:
+            try:
+                if name not in self._known and not _is_inside(name):
+                    raise CheckpointError("the name leads out of the repository of voices")
+                return self._opened(name, has_files=False)
+            except CheckpointError as error:
+                raise CheckpointError(f"there is no voice {name[:SHOWN_CHARACTERS]!r}") from error
+
+    def _opened(self, name: str, *, has_files: bool = True) -> Voice:
+        if name not in self._known:
+            self._known[name] = self._open_or_remember(name, has_files)
+        return self._known[name]
 
     def add(self, name: str, vectors_1WT: Tensor) -> str:
         """A voice that a client has sent, under a name that no other has; the name.
@@ -68,36 +89,38 @@ class Voices:
             raise CheckpointError("this model continues a recording and has no voice vectors")
         check_voice(vectors_1WT, config, "the voice")
         with self._lock:
-            self._known[name] = Voice(vectors_WT=vectors_1WT[0].float())
+            self._added[name] = Voice(vectors_WT=vectors_1WT[0].float())
         return name
 
     def remove(self, name: str) -> None:
         """Forget a voice that was added."""
         with self._lock:
-            self._known.pop(name, None)
+            self._added.pop(name, None)
 
-    def _open_or_remember(self, name: str) -> Voice:
+    def _open_or_remember(self, name: str, has_files: bool) -> Voice:
         """Thousands of texts may name a voice that does not exist."""
-        failed_at_s, error = self._failed.get(name, (-RETRY_S, None))
+        asked = name, has_files
+        failed_at_s, error = self._failed.get(asked, (-RETRY_S, None))
         if error is not None and time.monotonic() - failed_at_s < RETRY_S:
             raise error.with_traceback(None)
         try:
-            return self._open(name)
+            return self._open(name, has_files)
         except CheckpointError as error:
-            self._failed[name] = time.monotonic(), error
+            if len(self._failed) >= MAX_REMEMBERED:
+                self._failed.clear()
+            self._failed[asked] = time.monotonic(), error
             raise
 
-    def _open(self, name: str) -> Voice:
+    def _open(self, name: str, has_files: bool) -> Voice:
         config = self._checkpoint.config
+        suffix = "" if config.speakers is None else config.voice_suffix
+        local = [Path(name), Path(name + suffix)] if has_files else []
+        path = next(filter(is_file, local), None) or self._fetched(name, suffix)
         if config.speakers is None:
-            return Voice(prompt_PK=self._prompt(self._path(name, "")))
-        return Voice(vectors_WT=read_voice(self._path(name, config.voice_suffix), config))
+            return Voice(prompt_PK=self._prompt(path))
+        return Voice(vectors_WT=read_voice(path, config))
 
-    def _path(self, name: str, suffix: str) -> Path:
-        if Path(name).is_file():
-            return Path(name)
-        if Path(name + suffix).is_file():
-            return Path(name + suffix)
+    def _fetched(self, name: str, suffix: str) -> Path:
         if name.endswith(suffix):
             suffix = ""
         location, _ = locate(self._repository)
@@ -129,3 +152,10 @@ class Voices:
         padded_1N[0, : len(samples_N)] = torch.from_numpy(samples_N.astype(np.float32)) / FULL_SCALE
         state, fresh = self._encoder.initial_state(1), torch.ones(1, dtype=torch.bool)
         return self._encoder.encode(padded_1N, state, fresh)[0]
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name stays inside the repository of voices."""
+    path = PurePosixPath(name)
+    is_elsewhere = name.startswith(HUB) or path.is_absolute() or ".." in path.parts
+    return bool(path.parts) and not is_elsewhere

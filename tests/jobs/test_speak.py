@@ -11,6 +11,7 @@ import pytest
 
 from nightscribe.jobs.shell.command import run_job
 from nightscribe.jobs.speak import JOB
+from nightscribe.speech.synthesizer import Synthesizer
 from tests.speech.checkpoints import write_voiced_checkpoint
 
 TEXT = "one two three four"
@@ -72,7 +73,7 @@ def test_standard_output_gets_the_samples_of_the_file(folder, tmp_path, capfdbin
         (["", "out=a.wav"], "ann", "no word that the model can speak"),
         (["one", "out=a.wav"], "nobody", "there is no voice 'nobody'"),
         (["one", "out=-", "words=true"], "ann", "words=true needs an audio file"),
-        (["one", "out=a.wav", "tts.guidance=7"], "ann", "cfg must be one of 1.0, 1.5, 2.0"),
+        (["one", "out=a.wav", "tts.guidance=7"], "ann", "one of 1.0, 1.5, 2.0 for this model"),
     ],
 )
 def test_what_cannot_be_spoken_is_one_sentence(folder, capsys, words, voice, sentence):
@@ -80,6 +81,13 @@ def test_what_cannot_be_spoken_is_one_sentence(folder, capsys, words, voice, sen
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("out", ["a.wav", "-"])
+def test_a_wrong_text_is_refused_before_the_weights_are_read(folder, capsys, monkeypatch, out):
+    monkeypatch.setattr(Synthesizer, "load", lambda *given: pytest.fail("the weights were read"))
+    assert speak(folder, "one \x07 two", f"out={out}") == 2
+    assert "control character (U+0007)" in capsys.readouterr().err
 
 
 def test_a_model_that_transcribes_does_not_speak(tmp_path, capsys):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from nightscribe.model.cpu_weights import PackedLinear, pack
+from nightscribe.model.cpu_weights import PackedLinear, ProductConvTranspose1d, pack
+from nightscribe.model.seanet import CausalConvTranspose1d
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 32])
@@ -55,6 +56,26 @@ def test_a_packed_convolution_computes_as_before(sizes, num_columns, has_bias):
     x = torch.randn(2, in_channels, (num_columns - 1) * stride + kernel_size)
     for layout in (x, x.mT.contiguous().mT):  # channels first, and last
         torch.testing.assert_close(packed(layout), plain(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("pieces", [[1, 1, 1], [5, 2], [300]])
+def test_packed_upsampling_computes_as_before_and_carries_over_what_it_did(pieces, has_bias):
+    torch.manual_seed(0)
+    conv = nn.ConvTranspose1d(24, 16, 12, 6, bias=has_bias).requires_grad_(False)
+    plain = nn.Sequential(CausalConvTranspose1d(conv))
+    packed = deepcopy(plain)
+    pack(packed, 1)
+    assert isinstance(packed[0], ProductConvTranspose1d)
+    carries = [layers[0].silence(2, torch.device("cpu")) for layers in (plain, packed)]
+    for x in torch.randn(2, 24, sum(pieces)).split(pieces, dim=2):
+        for layout in (x, x.mT.contiguous().mT):  # channels first, and last
+            expected, found = (
+                layers[0](layout, carry)
+                for layers, carry in zip((plain, packed), carries, strict=True)
+            )
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(carries[1], carries[0], rtol=0, atol=1e-5)
 
 
 CALLS = f"""

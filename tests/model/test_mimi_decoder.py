@@ -1,4 +1,4 @@
-"""Codes become the samples of the reference, in one piece or many."""
+"""Codes become the samples of the reference, in one piece or many, with weights packed or not."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nightscribe.model.cpu_weights import ProductConvTranspose1d, pack
 from nightscribe.model.mimi_decoder import MimiDecoder
 from tests.model import reference
 
@@ -24,9 +25,14 @@ def moshi_mimi():
     return mimi
 
 
-@pytest.fixture(scope="module")
-def decoder(moshi_mimi) -> MimiDecoder:
-    return MimiDecoder.load(CONFIG, reference.native(moshi_mimi.state_dict()), "cpu")
+@pytest.fixture(scope="module", params=["plain", "packed"])
+def decoder(request, moshi_mimi) -> MimiDecoder:
+    decoder = MimiDecoder.load(CONFIG, reference.native(moshi_mimi.state_dict()), "cpu")
+    if request.param == "packed":
+        pack(decoder, num_rows=50)
+        products = [one for one in decoder.modules() if isinstance(one, ProductConvTranspose1d)]
+        assert len(products) == len(CONFIG.encoder_ratios)
+    return decoder
 
 
 def random_codes(num_rows: int, num_codebooks: int = CONFIG.num_codebooks) -> Tensor:
@@ -68,6 +74,18 @@ def test_a_row_that_begins_again_forgets_what_it_decoded(decoder):
     again_BN = decoder.decode(codes_BFK, state)
     torch.testing.assert_close(again_BN[0], first_BN[0], rtol=0, atol=1e-6)
     assert (again_BN[1] - first_BN[1]).abs().max() > 1e-3
+
+
+def test_rows_that_are_decoded_in_a_copy_and_put_back_go_on_where_they_were(decoder):
+    codes_BFK = random_codes(3)
+    whole_BN = decoder.decode(codes_BFK, decoder.initial_state(3))
+    state, rows_R = decoder.initial_state(3), torch.tensor([2, 0])
+    pieces = []
+    for piece_BFK in codes_BFK[rows_R].split(5, dim=1):
+        copy = state.rows(rows_R)
+        pieces.append(decoder.decode(piece_BFK, copy))
+        state.put(rows_R, copy)
+    torch.testing.assert_close(torch.cat(pieces, dim=-1), whole_BN[rows_R], rtol=0, atol=1e-6)
 
 
 def test_codebooks_beyond_the_configured_ones_are_left_out(moshi_mimi, decoder):

@@ -2,15 +2,25 @@
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from nightscribe.errors import NightscribeError
 from nightscribe.model.checkpoints.text_to_speech import open_speech_checkpoint
+from nightscribe.model.tts.conditioning import ConditionError
 from nightscribe.speech.config import SpeechConfig
-from nightscribe.speech.synthesizer import Speech, SpeechFailure, SpeechRequest, Synthesizer
+from nightscribe.speech.synthesizer import (
+    Speech,
+    SpeechFailure,
+    SpeechRequest,
+    Synthesizer,
+    options_of,
+)
 from nightscribe.speech.voices import Voices
-from tests.speech.checkpoints import PROMPT, write_speech_checkpoint, write_voiced_checkpoint
+from tests.model.tts import peer
+from tests.speech.checkpoints import CROSS, PROMPT, write_speech_checkpoint, write_voiced_checkpoint
 
 FRAME_S = 0.08
+FIRST_WORD_S = 2 * FRAME_S  # every text begins with two steps of padding
 
 
 def request_of(name: str, *turns: str, voice: str = "ann", seed: int = 0) -> SpeechRequest:
@@ -66,6 +76,20 @@ def test_a_stream_gives_the_same_samples_frame_by_frame(folder):
     np.testing.assert_allclose(np.concatenate(frames), speech.samples_N, atol=1e-5)
 
 
+def test_texts_that_are_decoded_together_frame_by_frame_forget_those_before_them(folder):
+    batch = load(folder, 2, 0.0).batch()
+    heard = []
+    for _ in range(2):
+        both = [batch.begin(request_of(voice, "one", voice=voice), 1) for voice in ("ann", "bob")]
+        while not all(utterance.is_complete for utterance in both):
+            batch.step()
+        heard.append([utterance.take_samples() for utterance in both])
+        for utterance in both:
+            batch.remove(utterance)
+    for before_N, again_N in zip(*heard, strict=True):
+        np.testing.assert_allclose(again_N, before_N, atol=1e-5)
+
+
 def test_words_are_those_of_the_text_in_order_and_inside_the_sound(folder):
     for speech in load(folder, 3, 0.8).speak(REQUESTS):
         words = [word for turn in speech.request.turns for word in turn.split()]
@@ -73,6 +97,7 @@ def test_words_are_those_of_the_text_in_order_and_inside_the_sound(folder):
         assert [word.text for word in speech.words] == written
         starts = [word.start_s for word in speech.words]
         assert starts == sorted(starts)
+        assert starts[0] == pytest.approx(FIRST_WORD_S)
         assert all(0 <= w.start_s < w.end_s <= speech.duration_s for w in speech.words)
 
 
@@ -89,6 +114,28 @@ def test_another_seed_and_another_voice_speak_otherwise(folder):
     assert not np.array_equal(spoken["a"], spoken["c"])
 
 
+def test_the_second_voice_of_a_dialogue_is_its_own_though_another_shares_the_first(folder):
+    def dialogue(name: str, *voices: str) -> SpeechRequest:
+        return SpeechRequest(request_id=name, turns=("one", "two"), voices=voices)
+
+    requests = [dialogue("a", "ann", "bob"), dialogue("b", "ann", "ann")]
+    together = {s.request.request_id: s.samples_N for s in load(folder, 2, 0.0).speak(requests)}
+    for request in requests:
+        (alone,) = load(folder, 1, 0.0).speak([request])
+        np.testing.assert_allclose(alone.samples_N, together[request.request_id], atol=1e-5)
+    assert not np.array_equal(together["a"], together["b"])
+
+
+def test_a_shorter_voice_speaks_beside_a_longer_one_as_alone(folder):
+    short_1WT = peer.random_voice(3)[None, :, :4].contiguous()
+    save_file({"speaker_wavs": short_1WT}, folder / "short.safetensors")
+    short = request_of("short", "one two", voice=str(folder / "short.safetensors"))
+    (alone,) = load(folder, 1, 0.0).speak([short])
+    both = load(folder, 2, 0.0).speak([request_of("long", "one two"), short])
+    together = {one.request.request_id: one for one in both}
+    np.testing.assert_allclose(together["short"].samples_N, alone.samples_N, atol=1e-5)
+
+
 def test_texts_that_cannot_be_spoken_are_failures_among_the_others(folder):
     bad = [
         request_of("empty", ""),
@@ -96,14 +143,17 @@ def test_texts_that_cannot_be_spoken_are_failures_among_the_others(folder):
         request_of("huge", "a " * 30_000),
         request_of("comma", 'a <break time="1,5s"/>'),
         request_of("voice", "one", voice="nobody"),
+        request_of("letter", "one", voice="my dear Ann, " * 40),
+        request_of("zero", "one", voice="an\0n"),
     ]
     results = list(load(folder, 2, 0.0).speak([*bad, REQUESTS[0]]))
     failed = {
         one.request.request_id: one.detail for one in results if isinstance(one, SpeechFailure)
     }
-    assert failed.keys() == {"empty", "spaces", "huge", "comma", "voice"}
+    assert failed.keys() == {request.request_id for request in bad}
     assert "no word" in failed["empty"]
     assert "'nobody'" in failed["voice"]
+    assert "no voice 'my dear Ann" in failed["letter"]
     assert [s.request.request_id for s in results if isinstance(s, Speech)] == ["short"]
 
 
@@ -121,7 +171,7 @@ def test_a_recording_lends_its_voice_to_a_model_without_speakers(tmp_path):
     request = request_of("a", "one two three", voice=str(folder / "me.wav"))
     (speech,) = synthesizer.speak([request])
     assert [word.text for word in speech.words] == ["one", "two", "three"]
-    assert speech.words[0].start_s >= 0
+    assert speech.words[0].start_s == pytest.approx(FIRST_WORD_S)
     np.testing.assert_allclose(
         np.concatenate(list(synthesizer.stream(request))), speech.samples_N, atol=1e-5
     )
@@ -132,6 +182,16 @@ def test_a_recording_lends_its_voice_to_a_model_without_speakers(tmp_path):
 def test_options_that_the_model_cannot_follow_are_refused(folder):
     with pytest.raises(NightscribeError, match="at most 5"):
         load(folder, 1, 0.0, num_codebooks=9)
+
+
+@pytest.mark.parametrize("guidance", [7.0, 1.96, 1.25])
+def test_a_guidance_that_no_text_could_have_is_refused_before_any_is_spoken(guidance):
+    with pytest.raises(
+        ConditionError, match=f"one of 1.0, 1.5, 2.0 for this model, not {guidance:g}"
+    ):
+        options_of(CROSS, SpeechConfig(), guidance)
+    assert options_of(CROSS, SpeechConfig(), 1.5).guidance is None
+    assert options_of(PROMPT, SpeechConfig(), guidance).guidance == guidance
 
 
 def test_fewer_codebooks_speak_too(folder):

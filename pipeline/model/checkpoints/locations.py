@@ -48,7 +48,7 @@ class LocalFolder:
 
     def find(self, file_name: str) -> Path | None:
         path = self.path / file_name
-        return path if path.is_file() else None
+        return path if is_file(path) else None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -96,6 +96,14 @@ class Repository:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.commit}"
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; of a name too long for the disk there is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def locate(name: str) -> tuple[Location, str | None]:

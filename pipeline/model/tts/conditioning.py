@@ -4,7 +4,6 @@ D width of the backbone, T vectors of a voice, C = 5 x T positions of a cross-at
 W width of a voice vector.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -116,5 +115,6 @@ class Conditions(nn.Module):
 
 
 def guidance_value(scale: float) -> str:
-    """How a guidance scale is written as the value of a condition."""
-    return f"{scale:.1f}" if math.isfinite(scale) else str(scale)
+    """How a guidance scale is written as the value of a condition; never as that of another."""
+    written = f"{scale:.1f}"
+    return written if float(written) == scale else str(scale)

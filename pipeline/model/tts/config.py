@@ -87,4 +87,9 @@ class TextToSpeechConfig:
     @property
     def has_guidance_condition(self) -> bool:
         """Whether guidance is a condition; otherwise it takes a second, unconditioned pass."""
-        return any(lookup.name == "cfg" for lookup in self.lookups)
+        return bool(self.guidance_values)
+
+    @property
+    def guidance_values(self) -> tuple[str, ...]:
+        """What guidance may be as a condition."""
+        return next((lookup.values for lookup in self.lookups if lookup.name == "cfg"), ())

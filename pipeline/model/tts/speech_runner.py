@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nightscribe.model.cpu_weights import pack
 from nightscribe.model.cuda_graphs import CudaRuntime, DecoderKey, PendingCopy, SpeechKey
 from nightscribe.model.kv_cache import KVLengths
 from nightscribe.model.mimi_decoder import DecoderState, MimiDecoder
@@ -165,10 +166,15 @@ class SpeechRunner:
 
 
 class DecoderRunner:
-    """The decoder's state of every slot, on a CUDA stream beside the steps."""
+    """The decoder's state of every slot, on a CUDA stream beside the steps.
+
+    On a CPU it packs the decoder's weights.
+    """
 
     def __init__(self, decoder: MimiDecoder, runtime: CudaRuntime, num_slots: int) -> None:
         self._decoder, self._runtime = decoder, runtime
+        if not runtime.is_cuda:
+            pack(decoder, MAX_PIECE_FRAMES * decoder.config.positions_per_frame)
         self._idle_slot = num_slots  # whose state is overwritten by what nobody needs
         self._state = decoder.initial_state(num_slots + 1, MAX_PIECE_FRAMES)
         self._calls: dict[DecoderKey, DecoderCall] = {}
@@ -178,8 +184,20 @@ class DecoderRunner:
     ) -> PendingCopy[list[NDArray[np.float32]]]:
         if self._runtime.is_cuda:
             return self._decode_together(codes_JFK, jobs)
-        pieces = [self._decode_alone(*one) for one in zip(codes_JFK, jobs, strict=True)]
+        if codes_JFK.shape[1] == 1 < len(jobs):
+            pieces = self._decode_frames(codes_JFK, jobs)
+        else:
+            pieces = [self._decode_alone(*one) for one in zip(codes_JFK, jobs, strict=True)]
         return self._runtime.download(pieces, lambda *pieces_N: list(pieces_N))
+
+    def _decode_frames(self, codes_J1K: Tensor, jobs: Sequence[DecodeJob]) -> list[Tensor]:
+        """One frame of several slots, for which a CPU reads the weights once."""
+        slots_J = torch.tensor([job.slot for job in jobs])
+        rows = self._state.rows(slots_J)
+        rows.reset(torch.tensor([job.is_first for job in jobs]))
+        samples_JN = self._decoder.decode(codes_J1K, rows).clamp_(-1, 1)
+        self._state.put(slots_J, rows)
+        return list(samples_JN)
 
     def _decode_alone(self, codes_FK: Tensor, job: DecodeJob) -> Tensor:
         """In the slot's own memory."""

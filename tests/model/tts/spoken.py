@@ -67,9 +67,12 @@ def prompt_of(config, index: int) -> Tensor | None:
     )
 
 
-def generated(peer: peers.Peer, scripts, guidance=1.0, temp=0.0, has_prompts=True):
+def generated(
+    peer: peers.Peer, scripts, guidance=1.0, temp=0.0, has_prompts=True, padding_bonus=0.0
+):
     """What the reference speaks: its result, and tokens and codes of all frames, SXF."""
-    config, theirs = peer.config, peer.theirs(cfg_coef=guidance, temp=temp)
+    config = peer.config
+    theirs = peer.theirs(cfg_coef=guidance, temp=temp, padding_bonus=padding_bonus)
     entries = [theirs.prepare_script(script, padding_between=1) for script in scripts]
     attributes, prompts = [], []
     for index in range(len(scripts)):
@@ -92,6 +95,12 @@ def texts_of(config, scripts, has_prompts=True) -> list[Text]:
     return texts
 
 
-def ours_like(peer: peers.Peer, scripts, guidance=1.0, sampling=GREEDY, has_prompts=True) -> tuple:
-    options = SpeechOptions(sampling=sampling, guidance=None if guidance == 1.0 else guidance)
+def ours_like(
+    peer: peers.Peer, scripts, guidance=1.0, sampling=GREEDY, has_prompts=True, padding_bonus=0.0
+) -> tuple:
+    options = SpeechOptions(
+        sampling=sampling,
+        guidance=None if guidance == 1.0 else guidance,
+        padding_bonus=padding_bonus,
+    )
     return peer.ours(options), texts_of(peer.config, scripts, has_prompts)

@@ -116,6 +116,17 @@ def test_without_a_prompt_the_model_speaks_as_the_reference_does(peer):
     assert_same(peer, result, frames_SXF, *ours_like(peer, SCRIPTS, has_prompts=False))
 
 
+def test_a_bonus_of_padding_makes_speech_slower_as_in_the_reference(peer):
+    scripts = SCRIPTS[:2]
+    ends = {}
+    for bonus in (0.0, 4.0):
+        result, frames_SXF = generated(peer, scripts, padding_bonus=bonus)
+        assert_same(peer, result, frames_SXF, *ours_like(peer, scripts, padding_bonus=bonus))
+        ends[bonus] = result.end_steps
+    if peer.config.has_second_stream:  # the other one begins no word before it must
+        assert ends[4.0] > ends[0.0]
+
+
 def test_guided_samples_are_those_of_the_reference_when_it_draws_the_same_noise(peer):
     if peer.config.has_guidance_condition:
         pytest.skip("its guidance is a condition")
