@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nightscribe.serving.engine_client import EngineError, Steps
-from nightscribe.serving.files import SHARDS_AHEAD, Files, _Collected
+from nightscribe.serving.files import SHARDS_AHEAD, Files, TooLargeError, _Collected
 
 NUM_SLOTS = 2
 
@@ -52,6 +52,26 @@ def test_who_goes_away_leaves_no_shard_behind(transcribing, tmp_path):
 
     assert asyncio.run(first()) == 0
     assert transcribing.running == 0
+
+
+class EndingBadly(Transcribing):
+    """The file turns out to be too long while its first shards are transcribed."""
+
+    async def _pieces(self, path, config):
+        yield 0
+        yield 1
+        raise TooLargeError("the file lasts more than 1 s")
+
+
+def test_a_file_that_turns_out_too_long_is_refused_with_that_reason(tmp_path):
+    refusing = EndingBadly(None, None, None, SimpleNamespace(num_file_slots=NUM_SLOTS), None)
+
+    async def heard():
+        return [one async for one in refusing.shards(tmp_path, None)]
+
+    with pytest.raises(TooLargeError, match="more than 1 s"):
+        asyncio.run(heard())
+    assert refusing.running == 0
 
 
 def test_a_pass_ends_once_with_its_last_step_or_with_the_engine():
