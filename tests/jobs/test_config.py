@@ -272,6 +272,12 @@ def test_the_usage_line_can_be_typed(name, usage):
     assert "gpus=[h200,h100,l40s]" in page or name != "plan"
 
 
+def test_a_key_that_a_choice_of_its_group_gives_is_shown_with_that_choice():
+    page = " ".join(help_of(import_module("nightscribe.jobs.transcribe").JOB, every_key=True).split())
+    assert "must be given, or model=NAME" in page
+    assert ", or input=NAME" not in page
+
+
 @pytest.mark.parametrize(("columns", "width"), [(80, 80), (200, 100), (20, 60)])
 def test_help_is_as_wide_as_the_terminal_and_no_wider_than_can_be_read(monkeypatch, columns, width):
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -54,6 +54,12 @@ def test_files_that_are_not_planned_are_counted_by_suffix(say, sounds):
     assert re.search(r"skipped +1 \(1 \.txt\)", say(str(sounds))[1])
 
 
+def test_unreadable_files_beyond_the_rows_of_a_table_are_counted(say, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.mp3").write_bytes(b"no sound at all" * (100 + number))
+    assert re.search(r"\b2 more\b", say(str(tmp_path), "num_rows=1", "gpus=[]")[1])
+
+
 def test_seconds_have_no_binary_fractions(say, sounds):
     numbers = re.findall(r"\d+\.\d+", say(str(sounds), "format=json", "gpus=[]")[1])
     assert numbers
