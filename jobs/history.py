@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from omegaconf import MISSING
+from rich.table import Table
 
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import clock, console
@@ -17,6 +18,7 @@ from nightscribe.storage.nights import NightReceipt, read_receipts
 from nightscribe.storage.result_tables import open_run
 
 COLUMNS = ("night", "began (UTC)", "state", "changes", "done", "failed", "audio", "took", "cost")
+WHOLE_COLUMNS = ("night", "state", "failed", "audio", "took")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,20 +44,42 @@ def history(config: HistoryConfig) -> int:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return 0
     terminal = console(soft_wrap=True)
-    for line in [*_table(nights), *_revisions(made)]:
+    rows = _rows(nights)
+    lines = _aligned(rows)
+    if terminal.is_terminal and max(map(len, lines)) > terminal.width:
+        terminal.print(_folded(rows), soft_wrap=False)
+    else:
+        terminal.print("\n".join(lines))
+    for line in _revisions(made):
         terminal.print(line)
     return 0
 
 
-def _table(nights: Sequence[NightReceipt]) -> list[str]:
-    """Aligned, however wide: a line is read from its beginning."""
+def _rows(nights: Sequence[NightReceipt]) -> list[list[str]]:
+    """The titles, and a row for each night."""
     rows = [list(COLUMNS)]
     for number, night in enumerate(nights):
         rows.append(_cells(night, is_last=number == len(nights) - 1))
     if all(night.cost is None for night in nights):
         rows = [row[:-1] for row in rows]
+    return rows
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, however wide: programs read them, too."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _folded(rows: Sequence[Sequence[str]]) -> Table:
+    """As wide as the terminal: a night takes several lines where its cells have several words."""
+    titles, *cells = rows
+    table = Table(box=None, pad_edge=False, header_style="", padding=(0, 2, 0, 0))
+    for title in titles:
+        table.add_column(title, no_wrap=title in WHOLE_COLUMNS)
+    for row in cells:
+        table.add_row(*row)
+    return table
 
 
 def _cells(night: NightReceipt, is_last: bool) -> list[str]:

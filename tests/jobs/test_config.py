@@ -273,7 +273,9 @@ def test_the_usage_line_can_be_typed(name, usage):
 
 
 def test_a_key_that_a_choice_of_its_group_gives_is_shown_with_that_choice():
-    page = " ".join(help_of(import_module("nightscribe.jobs.transcribe").JOB, every_key=True).split())
+    page = " ".join(
+        help_of(import_module("nightscribe.jobs.transcribe").JOB, every_key=True).split()
+    )
     assert "must be given, or model=NAME" in page
     assert ", or input=NAME" not in page
 

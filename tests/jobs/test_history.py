@@ -16,6 +16,7 @@ from nightscribe.storage.nights import read_receipts
 from nightscribe.storage.plan_changes import Revision
 from nightscribe.storage.run import Night, begin, write_plan
 from tests.storage.records import recording
+from tests.terminals import SIZES, Terminal
 
 LIMITS = Limits(budget_s=100.0, budget="40 EUR", cost_per_s=0.4)
 
@@ -114,3 +115,31 @@ def test_history_can_be_read_by_programs(store, tmp_path, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["nights"][0]["num_left"] == 0
     assert document["generations"][0]["num_by_change"] == {"added": 3}
+
+
+def two_kinds_of_changes(store, tmp_path):
+    plan(store, tmp_path, "abc")
+    night_log(store).end(progress(state="finished"))
+    second = night_log(store)
+    plan(store, tmp_path, "abd", model="large", revision=Revision())
+    second.end(progress(elapsed_s=50.0, state="finished", num_done_before=9))
+
+
+def test_a_narrow_terminal_shows_every_cell_below_the_title_of_its_column(store, tmp_path):
+    two_kinds_of_changes(store, tmp_path)
+    with Terminal("history", str(tmp_path / "out"), size=SIZES["small"]) as terminal:
+        assert terminal.end() == 0, terminal.text
+        start = next(n for n, line in enumerate(terminal.lines) if "changes" in line)
+        title, *lines = terminal.lines[start:]
+        cells = {"changes": ["1 added,", "2 asked,", "1 gone"], "done": ["9 of"], "cost": ["20.00"]}
+        for name, texts in cells.items():
+            below = [line[title.index(name) :] for line in lines]
+            for text in texts:
+                assert any(line.startswith(text) for line in below), terminal.text
+
+
+def test_a_wide_terminal_shows_a_line_for_each_night(store, tmp_path):
+    two_kinds_of_changes(store, tmp_path)
+    with Terminal("history", str(tmp_path / "out"), size=SIZES["large"]) as terminal:
+        assert terminal.end() == 0, terminal.text
+        assert "1 added, 2 asked, 1 gone  9 of 9" in terminal.lines[2]
