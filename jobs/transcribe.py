@@ -22,10 +22,10 @@ from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
-from nightscribe.guards.inspection import add_inspection
 from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code, limits
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
+from nightscribe.jobs.shell.examination import examined
 from nightscribe.jobs.shell.language_prompts import (
     LanguagePrompts,
     digests,
@@ -42,9 +42,8 @@ from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.terms_config import Terms, TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
-from nightscribe.records import Recording, Transcript
+from nightscribe.records import Recording
 from nightscribe.speakers.config import SpeakersConfig
-from nightscribe.speakers.diarization import add_speakers
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.generations import generations
 from nightscribe.storage.lease import LeaseConfig
@@ -282,15 +281,11 @@ def run_spec(
         settings=settings(config, checkpoint, prompts),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
         stages=_stages(config, checkpoint, prompts, terms),
-        examine=partial(_examined, guards=config.guards, speakers=config.speakers),
+        examine=partial(examined, guards=config.guards, speakers=config.speakers),
         cluster=config.cluster,
         intervals=config.intervals,
         lease=config.lease,
     )
-
-
-def _examined(transcript: Transcript, guards: GuardsConfig, speakers: SpeakersConfig) -> Transcript:
-    return add_inspection(add_speakers(transcript, speakers), guards)
 
 
 def _stages(
