@@ -152,6 +152,46 @@ def table(title: str) -> Table:
     return Table(title=title, columns=("a",), rows=[(1,)])
 
 
+BARE = """
+import importlib, importlib.abc, importlib.metadata, sys
+
+def needs(name):
+    for one in importlib.metadata.requires(name) or []:
+        if "extra ==" not in one:
+            yield re.match(r"[\\w.-]+", one)[0].lower().replace("_", "-")
+
+import re
+installed = {one.name.lower().replace("_", "-") for one in importlib.metadata.distributions()}
+there, found = set(), {"torch", "transformers", "triton"}
+while found:
+    there |= found
+    found = {need for one in found & installed for need in needs(one)} - there
+packages = importlib.metadata.packages_distributions()
+absent = {
+    module
+    for module, names in packages.items()
+    if not there & {name.lower().replace("_", "-") for name in names}
+} - {"nightscribe", "ops"}
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"{name} is not on a bare machine")
+
+assert {"sentencepiece", "moshi", "hydra"} <= absent and "numpy" not in absent
+sys.meta_path.insert(0, Absent())
+for stage in sys.argv[1:]:
+    importlib.import_module(f"ops.benchmarks.gpu.{stage}")
+"""
+
+
+def test_a_machine_with_torch_and_transformers_has_all_that_the_stages_import():
+    stages = [path.stem for path in Path("ops/benchmarks/gpu").glob("[!_]*.py")]
+    words = [sys.executable, "-c", BARE, *stages]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_what_was_measured_before_an_error_is_kept(tmp_path):
     running = stage(tmp_path)
 
