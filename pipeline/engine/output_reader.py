@@ -68,12 +68,8 @@ class OutputReader:
         self._num_held, self._before = base + planned.num_steps, planned
         if planned.has_live:
             self._tell_live(planned, base)
-        is_last_G = table.is_last_G
-        self._keep(planned, is_last_G, begins_G)
-        for index in np.flatnonzero(is_last_G).tolist():
-            buffer = self._buffers.pop(id(planned.streams[index]), None)
-            if buffer is not None:
-                yield buffer.output()
+        for stream, *span in self._spans(planned, table.is_last_G, begins_G):
+            yield self._output(stream, *span)
 
     def _make_room(self, planned: Round) -> None:
         num_steps, num_slots = self._history.tokens_HS.shape
@@ -90,29 +86,43 @@ class OutputReader:
         """Copy what streams that go on have in the history, and begin again."""
         if self._before is not None:
             table = self._before.table
-            self._keep(self._before, ~table.is_last_G, self._begins_S[table.slots_G])
+            begins_G = self._begins_S[table.slots_G]
+            for stream, *span in self._spans(self._before, ~table.is_last_G, begins_G):
+                if id(stream) not in self._buffers:
+                    self._buffers[id(stream)] = OutputBuffer(stream, self._num_vad_heads)
+                self._write(self._buffers[id(stream)], *span)
         self._num_held = 0
         self._begins_S[:] = 0
 
-    def _keep(self, planned: Round, which_G: np.ndarray, begins_G: np.ndarray) -> None:
-        """Copy what the history has of some streams of the round that was written last."""
-        table = planned.table
-        base = self._num_held - planned.num_steps
+    def _spans(
+        self, planned: Round, which_G: np.ndarray, begins_G: np.ndarray
+    ) -> Iterator[tuple[Stream, int, int, int, int]]:
+        """Streams of the round written last: slot, begin and end in the history, end of the steps.
+
+        Without live streams, of which nothing is kept.
+        """
+        table, base = planned.table, self._num_held - planned.num_steps
         ends_G = base + table.round_steps_G + table.num_steps_G
-        columns_G5 = np.stack(
-            (np.arange(len(ends_G)), table.slots_G, begins_G, ends_G, table.end_steps_G), axis=1
-        )
-        for index, slot, begin, end, end_step in columns_G5[which_G].tolist():
+        spans_G4 = np.stack((table.slots_G, begins_G, ends_G, table.end_steps_G), axis=1)
+        indices = np.flatnonzero(which_G)
+        for index, span in zip(indices.tolist(), spans_G4[indices].tolist(), strict=True):
             stream = planned.streams[index]
             if isinstance(stream, Stream):
-                steps = slice(end_step - (end - begin), end_step)
-                self._buffer(stream).write(steps, *self._history.of(slot, begin, end))
+                yield stream, *span
 
-    def _buffer(self, stream: Stream) -> OutputBuffer:
-        buffer = self._buffers.get(id(stream))
+    def _output(
+        self, stream: Stream, slot: int, begin: int, end: int, end_step: int
+    ) -> StreamOutput:
+        buffer = self._buffers.pop(id(stream), None)
         if buffer is None:
-            buffer = self._buffers[id(stream)] = OutputBuffer(stream, self._num_vad_heads)
-        return buffer
+            whole = self._history.of(slot, begin, end)
+            return StreamOutput(stream, *(table.copy() for table in whole))
+        self._write(buffer, slot, begin, end, end_step)
+        return buffer.output()
+
+    def _write(self, buffer: OutputBuffer, slot: int, begin: int, end: int, end_step: int) -> None:
+        steps = slice(end_step - (end - begin), end_step)
+        buffer.write(steps, *self._history.of(slot, begin, end))
 
     def _tell_live(self, planned: Round, base: int) -> None:
         for segment in planned.segments:
