@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,11 @@ STAGES = (
 )
 
 
-def run(folder: Path, python: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, python: str, device: str = "cpu", **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHON": python} | variables
-    words = ["sh", str(SCRIPT), str(folder), "toy", "cpu"]
+    words = ["sh", str(SCRIPT), str(folder), "toy", device]
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -132,6 +135,22 @@ def test_a_crash_and_a_hang_lose_only_their_own_stage(tmp_path):
     assert {ends[name] for name in STAGES[3:]} == {"124"}  # the hang took all that was left
     assert "machine (exit code 139), attention (out of time)" in ended.stdout
     assert "Kernel tests: 2 passed" in ended.stdout
+
+
+COMPILING = """#!/bin/sh
+case "$*" in
+*fused_kernel_code*) echo "$3"; exec sleep 20 ;;
+*) exit 0 ;;
+esac
+"""
+
+
+def test_on_a_gpu_no_stage_waits_until_kernels_are_compiled(tmp_path):
+    began_s = time.monotonic()
+    ended = run(tmp_path, program(tmp_path / "python", COMPILING), device="cuda")
+    assert ended.stdout.count("exit code 0") == len(STAGES)
+    assert (tmp_path / "stages" / "kernel-code.log").read_text() == "here\n"
+    assert time.monotonic() - began_s < 20
 
 
 def test_all_stages_of_two_sizes_fit_into_eight_minutes():
