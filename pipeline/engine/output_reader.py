@@ -15,6 +15,15 @@ from nightscribe.engine.stream import OutputBuffer, Stream, StreamOutput
 HISTORY_STEPS = 512
 
 
+class _Span(NamedTuple):
+    """Steps of one stream in the history."""
+
+    slot: int
+    begin: int
+    end: int
+    end_step: int  # of the stream
+
+
 class _History(NamedTuple):
     """The output of the last rounds, one below the other as it comes."""
 
@@ -36,9 +45,9 @@ class _History(NamedTuple):
             num_steps, num_slots = table.shape[:2]
             mine[first : first + num_steps, :num_slots] = table
 
-    def of(self, slot: int, first: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        span = slice(first, end), slot
-        return self.tokens_HS[span], self.confidences_HS[span], self.vad_HSV[span]
+    def of(self, span: _Span) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        cells = slice(span.begin, span.end), span.slot
+        return self.tokens_HS[cells], self.confidences_HS[cells], self.vad_HSV[cells]
 
 
 class OutputReader:
@@ -68,8 +77,8 @@ class OutputReader:
         self._num_held, self._before = base + planned.num_steps, planned
         if planned.has_live:
             self._tell_live(planned, base)
-        for stream, *span in self._spans(planned, table.is_last_G, begins_G):
-            yield self._output(stream, *span)
+        for stream, span in self._spans(planned, table.is_last_G, begins_G):
+            yield self._output(stream, span)
 
     def _make_room(self, planned: Round) -> None:
         num_steps, num_slots = self._history.tokens_HS.shape
@@ -87,20 +96,17 @@ class OutputReader:
         if self._before is not None:
             table = self._before.table
             begins_G = self._begins_S[table.slots_G]
-            for stream, *span in self._spans(self._before, ~table.is_last_G, begins_G):
+            for stream, span in self._spans(self._before, ~table.is_last_G, begins_G):
                 if id(stream) not in self._buffers:
                     self._buffers[id(stream)] = OutputBuffer(stream, self._num_vad_heads)
-                self._write(self._buffers[id(stream)], *span)
+                self._write(self._buffers[id(stream)], span)
         self._num_held = 0
         self._begins_S[:] = 0
 
     def _spans(
         self, planned: Round, which_G: np.ndarray, begins_G: np.ndarray
-    ) -> Iterator[tuple[Stream, int, int, int, int]]:
-        """Streams of the round written last: slot, begin and end in the history, end of the steps.
-
-        Without live streams, of which nothing is kept.
-        """
+    ) -> Iterator[tuple[Stream, _Span]]:
+        """Some streams of the round written last; without live ones, of which nothing is kept."""
         table, base = planned.table, self._num_held - planned.num_steps
         ends_G = base + table.round_steps_G + table.num_steps_G
         spans_G4 = np.stack((table.slots_G, begins_G, ends_G, table.end_steps_G), axis=1)
@@ -108,27 +114,25 @@ class OutputReader:
         for index, span in zip(indices.tolist(), spans_G4[indices].tolist(), strict=True):
             stream = planned.streams[index]
             if isinstance(stream, Stream):
-                yield stream, *span
+                yield stream, _Span(*span)
 
-    def _output(
-        self, stream: Stream, slot: int, begin: int, end: int, end_step: int
-    ) -> StreamOutput:
+    def _output(self, stream: Stream, span: _Span) -> StreamOutput:
         buffer = self._buffers.pop(id(stream), None)
         if buffer is None:
-            whole = self._history.of(slot, begin, end)
-            return StreamOutput(stream, *(table.copy() for table in whole))
-        self._write(buffer, slot, begin, end, end_step)
+            return StreamOutput(stream, *(table.copy() for table in self._history.of(span)))
+        self._write(buffer, span)
         return buffer.output()
 
-    def _write(self, buffer: OutputBuffer, slot: int, begin: int, end: int, end_step: int) -> None:
-        steps = slice(end_step - (end - begin), end_step)
-        buffer.write(steps, *self._history.of(slot, begin, end))
+    def _write(self, buffer: OutputBuffer, span: _Span) -> None:
+        first_step = span.end_step - (span.end - span.begin)
+        buffer.write(slice(first_step, span.end_step), *self._history.of(span))
 
     def _tell_live(self, planned: Round, base: int) -> None:
         for segment in planned.segments:
             if isinstance(segment.stream, LiveStream):
                 first = base + segment.round_step
-                found = self._history.of(segment.slot, first, first + segment.num_steps)
+                end = first + segment.num_steps
+                found = self._history.of(_Span(segment.slot, first, end, segment.end_step))
                 segment.stream.on_output(_live_output(segment, *(table.copy() for table in found)))
 
 
