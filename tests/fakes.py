@@ -30,8 +30,10 @@ class HashingModel:
 
     def encode(self, chunk: Chunk) -> np.ndarray:
         samples_JFN = np.zeros((len(chunk.samples), chunk.num_frames, self.frame_samples), np.int64)
-        for samples_FN, piece in zip(samples_JFN, chunk.samples, strict=True):
-            samples_FN.reshape(-1)[: len(piece)] = piece
+        for samples_FN, piece, before in zip(
+            samples_JFN, chunk.samples, chunk.silent_J, strict=True
+        ):
+            samples_FN.reshape(-1)[before : before + len(piece)] = piece
         sums_JF = samples_JFN.sum(-1)
         state_J = np.where(chunk.fresh_J, 0, self.codec_S[chunk.slots_J])
         codes_JF = np.empty_like(sums_JF)
@@ -105,8 +107,7 @@ def whim(temperature, seed):
 
 def tokens_alone(stream: Stream, frame_samples: int) -> list[int]:
     """The hashing model's output for a stream, computed without slots, chunks or rounds."""
-    samples_N = np.zeros(stream.num_frames * frame_samples, np.int64)
-    samples_N[: len(stream.samples)] = stream.samples[:]
+    samples_N = stream.whole_samples(frame_samples).astype(np.int64)
     codec = language = 0
     prompt = list(stream.prompt_tokens)
     own_whim = whim(stream.temperature, stream.seed) if stream.temperature else 0

@@ -108,19 +108,24 @@ class Checkout:
 
 def main(other: str, turns: str) -> None:
     checkouts = Checkout(Path(other).resolve()), Checkout(Path.cwd())
-    lines = [
+    _write(
         "| measured | other, ms | this one, ms | times as fast, minima | medians |",
         "|---|--:|--:|--:|--:|",
-    ]
+    )
     for name in MEASUREMENTS:
         times = [[checkout.measure(name) for checkout in checkouts] for _ in range(int(turns) + 1)]
         theirs, ours = zip(*times[1:], strict=True)
         ratios = min(theirs) / min(ours), median(theirs) / median(ours)
         cells = f"{1e3 * min(theirs):.1f} | {1e3 * min(ours):.1f}"
-        lines.append(f"| {name} | {cells} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+        _write(f"| {name} | {cells} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
     for checkout in checkouts:
         checkout.close()
+
+
+def _write(*lines: str) -> None:
+    """At once: a run may be cut short."""
     sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
 
 
 MAIN = "\nMAIN = "

@@ -1,6 +1,7 @@
 """The machine code of our fused kernels for GPUs that are not here: registers, spills, memory.
 
     python -m ops.benchmarks.fused_kernel_code 80,90,100
+    python -m ops.benchmarks.fused_kernel_code here         for the GPU that is here
 
 Kernels are called as the model calls them, at the sizes of the 1B model and of Mimi, and compiled
 but not launched. The attention kernel has a command of its own, `ops.benchmarks.kernel_code`.
@@ -26,30 +27,34 @@ from nightscribe.model.transformer import Frequencies, rotary_embedding
 # What one program may use, in bytes, by capability: Turing, Ampere (A100), Hopper, Blackwell.
 SHARED_BYTES = {75: 64 << 10, 80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 TENSOR_CORES, FLOAT8 = (80, 90, 100), (90, 100)  # of which Triton makes use
-NUM_FRAMES = 25
+# As in a run: Triton compiles anew for a size of 1, and for multiples of 16.
+NUM_SLOTS, NUM_ROWS, PIECES = 16, 2, (25, 13)
 CPU = torch.device("cpu")
 
 
 def step_calls(model: LanguageModelConfig, dtype: torch.dtype) -> Iterator[Callable]:
     """Every kernel of a step of the language model beside attention."""
-    x_BTD = torch.zeros(1, 1, model.dim, dtype=dtype)
+    x_BTD = torch.zeros(NUM_SLOTS, 1, model.dim, dtype=dtype)
     yield partial(fused_kernels.add_norm, x_BTD, x_BTD, x_BTD[0, 0], 1e-8)
-    yield partial(fused_kernels.silu_mul, torch.zeros(1, 1, 2 * model.ffn_dim, dtype=dtype))
+    yield partial(fused_kernels.silu_mul, torch.zeros(NUM_SLOTS, 1, 2 * model.ffn_dim, dtype=dtype))
     for cache_dtype in (dtype, torch.int8):
-        shape_LBHCE = (1, 1, model.num_heads, model.context, model.head_dim)
+        shape_LBHCE = (1, NUM_SLOTS, model.num_heads, model.context, model.head_dim)
         cache = KVCache.empty(shape_LBHCE, CPU, cache_dtype)
-        qkv_BTXHE = torch.zeros(1, 1, 3, model.num_heads, model.head_dim, dtype=dtype)
-        positions_BT = torch.zeros(1, 1, dtype=torch.int64)
+        qkv_BTXHE = torch.zeros(NUM_SLOTS, 1, 3, model.num_heads, model.head_dim, dtype=dtype)
+        positions_BT = torch.zeros(NUM_SLOTS, 1, dtype=torch.int64)
         frequencies = Frequencies.of(model.head_dim, model.rope_max_period, CPU)
         rotations = rotary_embedding(positions_BT, frequencies)
         layers = cache.keys.layer(0), cache.values.layer(0)
         yield partial(fused_kernels.rotate_append, qkv_BTXHE, rotations, positions_BT, *layers)
-    codes_BTK = torch.zeros(1, 1, model.num_codebooks, dtype=torch.int64)
+    codes_BTK = torch.zeros(NUM_SLOTS, 1, model.num_codebooks, dtype=torch.int64)
     table = torch.zeros(9, model.dim, dtype=dtype)
     yield partial(fused_kernels.add_embeddings, table, codes_BTK, codes_BTK[..., 0], 1, dtype)
-    logits_SV, ones_S = torch.zeros(1, model.text_card), torch.zeros(1, dtype=torch.int64)
-    tables = torch.zeros(1, 1, dtype=torch.int32), torch.zeros(1, 1)
-    yield partial(fused_kernels.write_likeliest, logits_SV, ones_S, ones_S, ones_S, *tables)
+    logits_SV = torch.zeros(NUM_SLOTS, model.text_card)
+    forced_S, last_S, step_1 = (torch.zeros(n, dtype=torch.int64) for n in (NUM_SLOTS,) * 2 + (1,))
+    tables = (
+        torch.zeros(PIECES[0], NUM_SLOTS, dtype=kind) for kind in (torch.int32, torch.float32)
+    )
+    yield partial(fused_kernels.write_likeliest, logits_SV, forced_S, step_1, last_S, *tables)
 
 
 def weight_calls(model: LanguageModelConfig, dtype: torch.dtype) -> Iterator[Callable]:
@@ -65,9 +70,12 @@ def weight_calls(model: LanguageModelConfig, dtype: torch.dtype) -> Iterator[Cal
 def codec_calls() -> Iterator[Callable]:
     """A whole call of Mimi, which launches each of its kernels for every layer and rate."""
     mimi = Mimi(config_of("1b").mimi).eval().requires_grad_(False)
-    state, rows = mimi.initial_state(1, NUM_FRAMES), torch.zeros(1, dtype=torch.int64)
-    samples_RN = torch.zeros(1, NUM_FRAMES * mimi.config.frame_samples, dtype=torch.int16)
-    yield partial(FusedMimi(mimi).encode_slots, samples_RN, state, rows, rows, rows)
+    state, rows = mimi.initial_state(NUM_ROWS, PIECES[0]), torch.zeros(NUM_ROWS, dtype=torch.int64)
+    fused = FusedMimi(mimi)
+    for num_frames in PIECES:
+        num_samples = num_frames * mimi.config.frame_samples
+        samples_RN = torch.zeros(NUM_ROWS, num_samples, dtype=torch.int16)
+        yield partial(fused.encode_slots, samples_RN, state, rows, rows, rows)
 
 
 def codes_of(capability: int) -> Iterator[Code]:
@@ -85,9 +93,16 @@ def codes_of(capability: int) -> Iterator[Code]:
         yield code_of(kernel)
 
 
+def _numbers(capabilities: str) -> list[int]:
+    if capabilities == "here":
+        major, minor = torch.cuda.get_device_capability()
+        return [10 * major + minor]
+    return [int(one) for one in capabilities.split(",")]
+
+
 def main(capabilities: str) -> None:
     lines = ["| kernel | sm | registers | spilled | shared KB |", "|---|--:|--:|--:|--:|"]
-    for capability in map(int, capabilities.split(",")):
+    for capability in _numbers(capabilities):
         for code in codes_of(capability):
             cells = code.registers, code.spilled_bytes, f"{code.shared_bytes / 1024:.0f}"
             lines.append(f"| {code.kernel} | {capability} | {' | '.join(map(str, cells))} |")

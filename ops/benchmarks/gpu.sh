@@ -49,6 +49,11 @@ if [ "$device" = cpu ]; then # kernels are interpreted, which is slow
     some="-k joined"
 fi
 
+if [ "$device" != cpu ]; then
+    # Triton keeps what it compiles: later stages find it, which have little time for it.
+    timeout -k 5 "$total_s" "$python" -m ops.benchmarks.fused_kernel_code here \
+        >"$stages/kernel-code.log" 2>&1 &
+fi
 measure machine 20
 # shellcheck disable=SC2086 # several words each
 stage kernel-tests 40 "$python" -m pytest $pytest_options tests/model/test_on_gpu.py

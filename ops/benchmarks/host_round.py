@@ -19,12 +19,11 @@ from nightscribe.benchmarks.random_weights import config_of
 from nightscribe.benchmarks.report import Table, conditions
 from nightscribe.engine.encoder_prefetch import EncoderPrefetch
 from nightscribe.engine.interface import Chunk, RoundOutput
-from nightscribe.engine.loop import OutputReader
+from nightscribe.engine.output_reader import OutputReader
 from nightscribe.engine.scheduler import IterableSource, Scheduler
 from nightscribe.engine.stream import Stream
 from nightscribe.model.cuda_graphs import CudaRuntime
 from nightscribe.model.encoder_groups import GroupShapes, SampleStaging, fixed_shapes
-from nightscribe.transcription.clips import PaddedSamples
 
 NUM_ROUNDS, WARM_UP_ROUNDS = 60, 12
 ENCODE_ROWS = 64
@@ -39,9 +38,8 @@ def clips(num_clips: int, clip_s: float) -> Iterator[Stream]:
     for index, length_s in enumerate(lengths):
         own_N = sound_N[: int(length_s * config.mimi.sample_rate_hz)]
         num_frames = config.num_frames(len(own_N))
-        offset = config.prefix_frames * config.mimi.frame_samples
-        samples = PaddedSamples(own_N, offset, num_frames * config.mimi.frame_samples)
-        yield Stream(index, samples, num_frames)
+        before = config.prefix_frames * config.mimi.frame_samples
+        yield Stream(index, own_N, num_frames, num_silent_samples=before)
 
 
 def measure(num_slots: int, clip_s: float) -> dict[str, float]:
@@ -71,8 +69,7 @@ def measure(num_slots: int, clip_s: float) -> dict[str, float]:
 def _stage_all(staging: SampleStaging, shapes: GroupShapes, chunk: Chunk) -> None:
     frame_samples = config_of("1b").mimi.frame_samples
     for jobs, key in shapes.groups(chunk):
-        samples = [chunk.samples[job] for job in jobs]
-        staging.write(samples, key.num_rows, key.num_frames * frame_samples)
+        staging.write(chunk, jobs, key.num_rows, key.num_frames * frame_samples)
 
 
 def _timed(times: list[float], action: Callable):

@@ -121,6 +121,7 @@ def one_chunk(model: HasFrames, num_frames: int, num_jobs: int = 1) -> Chunk:
         num_frames=num_frames,
         frames_J=np.full(num_jobs, num_frames, np.int64),
         samples=[noise(num_frames * model.frame_samples, seed) for seed in range(num_jobs)],
+        silent_J=np.zeros(num_jobs, np.int64),
         slots_J=np.arange(num_jobs),
         fresh_J=np.ones(num_jobs, bool),
         continues_J=np.zeros(num_jobs, bool),

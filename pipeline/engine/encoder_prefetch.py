@@ -5,7 +5,7 @@ round, so one chunk per stream and round is enough; what is left of a chunk is u
 round. So the codes of a round are in its own chunk or in the one before.
 """
 
-# T steps of a round, S slots, P tokens of all prompts, G segments, C cells of a table
+# T steps of a round, S slots, P tokens of all prompts, G segments, J jobs
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 
 from nightscribe.engine.interface import HOLD, NO_TOKEN, Chunk, RoundInput, join_prompts
 from nightscribe.engine.live import LiveStream
-from nightscribe.engine.scheduler import Round, Segment
+from nightscribe.engine.rounds import Round, Segment, SegmentTable
 from nightscribe.engine.stream import Stream
 
 
@@ -30,42 +30,50 @@ class EncodeJob(NamedTuple):
     def continues(self) -> bool:
         return self.stream.is_open or self.end_frame < self.stream.num_frames
 
-    def samples(self, frame_samples: int) -> np.ndarray:
-        """Samples of these frames; fewer where the stream's samples end."""
-        first, end = self.first_frame * frame_samples, self.end_frame * frame_samples
-        return self.stream.samples[first:end]
+    def piece(self, frame_samples: int) -> tuple[int, np.ndarray]:
+        """Samples of these frames, as `piece_of`."""
+        return piece_of(
+            self.stream, self.first_frame * frame_samples, self.end_frame * frame_samples
+        )
+
+
+def piece_of(stream: Stream | LiveStream, first: int, end: int) -> tuple[int, np.ndarray]:
+    """How much silence a span of a stream begins with, and the samples after it.
+
+    Nothing is copied, so there are fewer where the stream's samples end.
+    """
+    before = stream.num_silent_samples
+    if first >= before:
+        return 0, stream.samples[first - before : end - before]
+    return min(end, before) - first, stream.samples[0 : max(end - before, 0)]
 
 
 def chunk_of(jobs: Sequence[EncodeJob], num_frames: int, frame_samples: int) -> Chunk:
     """The chunk of these jobs, none of which is longer than `num_frames`."""
+    silent_J, samples = split([job.piece(frame_samples) for job in jobs])
     return Chunk(
         num_frames=num_frames,
         frames_J=np.array([job.end_frame - job.first_frame for job in jobs], np.int64),
-        samples=[job.samples(frame_samples) for job in jobs],
+        samples=samples,
+        silent_J=silent_J,
         slots_J=np.array([job.slot for job in jobs], np.int64),
         fresh_J=np.array([job.first_frame == 0 for job in jobs], bool),
         continues_J=np.array([job.continues for job in jobs], bool),
     )
 
 
-class _Encoded(NamedTuple):
-    """Where the newest codes of a slot's stream are."""
-
-    chunk_index: int
-    row: int  # of the stream's first frame in this chunk, counted in frames of the chunk
-    first_frame: int
-    end_frame: int
+def split(pieces: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Numbers of silent samples, and the samples after them."""
+    silent_J = np.array([num_silent for num_silent, _ in pieces], np.int64)
+    return silent_J, [samples_N for _, samples_N in pieces]
 
 
-class _CodePlaces(NamedTuple):
-    """Rows of a stream's codes: of frame 0, as if it were in the older or the newer chunk."""
+class _CodeRows(NamedTuple):
+    """Rows of a segment's codes: of frame 0, as if it were in the older or the newer chunk."""
 
-    older_row: int
-    newer_row: int
-    first_newer_frame: int
-
-
-_NOTHING = _Encoded(chunk_index=0, row=0, first_frame=0, end_frame=0)
+    older_G: np.ndarray
+    newer_G: np.ndarray
+    first_newer_frames_G: np.ndarray
 
 
 class EncoderPrefetch:
@@ -76,49 +84,75 @@ class EncoderPrefetch:
         self._frame_samples = frame_samples
         self._chunk_frames = chunk_frames
         self._ahead = ahead
-        self._chunk_index = 0
         self._previous_rows = 0  # frames in the chunk before
-        self._encoded: dict[int, _Encoded] = {}  # by slot
+        # Of the stream in each slot: its frames that are encoded, and the row of its frame 0 as if
+        # that were in the chunk that it has been in last.
+        self._ends_S, self._rows_S = np.zeros((2, 0), np.int64)
 
     def prepare(self, planned: Round) -> tuple[Chunk, RoundInput]:
         """The chunk to encode for a round, and its steps over (previous chunk, this chunk)."""
+        if planned.num_slots > len(self._ends_S):
+            self._make_room(planned.num_slots)
         for source, target in planned.moves:
-            self._encoded[target] = self._encoded.pop(source)
-        self._chunk_index += 1
-        jobs: list[EncodeJob] = []
-        segments = sorted(planned.segments, key=lambda segment: segment.round_step)
-        places = [self._place(segment, jobs) for segment in segments]
-        self._previous_rows = len(jobs) * self._chunk_frames
-        inputs = _idle_inputs(planned)
-        if segments:
-            _fill(inputs, segments, places)
-        return chunk_of(jobs, self._chunk_frames, self._frame_samples), inputs
+            self._ends_S[target], self._rows_S[target] = self._ends_S[source], self._rows_S[source]
+        chunk, rows = self._encode(planned)
+        special = planned.special_segments
+        inputs = _idle_inputs(planned, special)
+        _fill(inputs, planned.table, rows)
+        for segment in special:
+            _fill_choices(inputs, segment)
+        return chunk, inputs
 
-    def _place(self, segment: Segment, jobs: list[EncodeJob]) -> "_CodePlaces":
-        """Where the codes of a segment are; frames that are not encoded yet become a job."""
-        before = self._encoded.pop(segment.slot, _NOTHING) if segment.first_step else _NOTHING
-        now = before
-        if before.end_frame < segment.end_step - 1:
-            now = self._next(segment, before, row=len(jobs) * self._chunk_frames)
-            jobs.append(EncodeJob(segment.slot, segment.stream, now.first_frame, now.end_frame))
-        if not segment.is_last:
-            self._encoded[segment.slot] = now
-        return _CodePlaces(self._row_of_frame_0(before), self._row_of_frame_0(now), now.first_frame)
+    def _make_room(self, num_slots: int) -> None:
+        more_S = np.zeros(num_slots - len(self._ends_S), np.int64)
+        self._ends_S = np.concatenate((self._ends_S, more_S))
+        self._rows_S = np.concatenate((self._rows_S, more_S))
 
-    def _next(self, segment: Segment, before: _Encoded, row: int) -> _Encoded:
-        end_frame = segment.end_step - 1
-        if self._ahead:
-            end_frame = min(before.end_frame + self._chunk_frames, segment.stream.num_frames)
-        return _Encoded(self._chunk_index, row, before.end_frame, end_frame)
+    def _encode(self, planned: Round) -> tuple[Chunk, _CodeRows]:
+        """Frames that are not encoded yet become jobs; where the codes of all segments are."""
+        table, first_row = planned.table, self._previous_rows
+        is_new_G = table.first_steps_G == 0
+        before_G = np.where(is_new_G, 0, self._ends_S[table.slots_G])
+        older_G = np.where(is_new_G, 0, self._rows_S[table.slots_G])
+        jobs_J = np.flatnonzero(before_G < table.end_steps_G - 1)
+        first_J, end_J = before_G[jobs_J], self._next_ends(table, before_G)[jobs_J]
+        rows_J = self._chunk_frames * np.arange(len(jobs_J)) - first_J
+        ends_G, rows_G, newer_G = before_G.copy(), older_G.copy(), older_G.copy()
+        ends_G[jobs_J], rows_G[jobs_J], newer_G[jobs_J] = end_J, rows_J, first_row + rows_J
+        self._ends_S[table.slots_G], self._rows_S[table.slots_G] = ends_G, rows_G
+        self._previous_rows = len(jobs_J) * self._chunk_frames
+        chunk = self._chunk(planned, jobs_J, first_J, end_J)
+        return chunk, _CodeRows(older_G, newer_G, before_G)
 
-    def _row_of_frame_0(self, encoded: _Encoded) -> int:
-        is_current = encoded.chunk_index == self._chunk_index
-        return encoded.row - encoded.first_frame + (self._previous_rows if is_current else 0)
+    def _next_ends(self, table: SegmentTable, before_G: np.ndarray) -> np.ndarray:
+        if not self._ahead:
+            return table.end_steps_G - 1
+        return np.minimum(before_G + self._chunk_frames, table.stream_steps_G - 1)
+
+    def _chunk(
+        self, planned: Round, jobs_J: np.ndarray, first_J: np.ndarray, end_J: np.ndarray
+    ) -> Chunk:
+        spans = zip(
+            [planned.streams[job] for job in jobs_J.tolist()],
+            (first_J * self._frame_samples).tolist(),
+            (end_J * self._frame_samples).tolist(),
+            strict=True,
+        )
+        silent_J, samples = split([piece_of(*span) for span in spans])
+        return Chunk(
+            num_frames=self._chunk_frames,
+            frames_J=end_J - first_J,
+            samples=samples,
+            silent_J=silent_J,
+            slots_J=planned.table.slots_G[jobs_J],
+            fresh_J=first_J == 0,
+            continues_J=end_J < planned.table.stream_steps_G[jobs_J] - 1,
+        )
 
 
-def _idle_inputs(planned: Round) -> RoundInput:
+def _idle_inputs(planned: Round, special: Sequence[Segment]) -> RoundInput:
     shape = planned.num_steps, planned.num_slots
-    starts, prompt_tokens_P = _prompts(planned)
+    starts, prompt_tokens_P = _prompts(special)
     inputs = RoundInput(
         positions_TS=np.zeros(shape, np.int32),
         code_rows_TS=np.zeros(shape, np.int64),
@@ -127,9 +161,9 @@ def _idle_inputs(planned: Round) -> RoundInput:
         seeds_TS=np.zeros(shape, np.int64),
         prompts_TS=np.zeros(shape, np.int64),
         prompt_tokens_P=prompt_tokens_P,
-        **_terms(planned, shape),
+        **_terms(special, shape),
     )
-    for segment, start in zip(planned.segments, starts, strict=True):
+    for segment, start in zip(special, starts, strict=True):
         if start:
             inputs.prompts_TS[_span(segment)] = start
     for hold in planned.holds:
@@ -138,45 +172,58 @@ def _idle_inputs(planned: Round) -> RoundInput:
     return inputs
 
 
-def _terms(planned: Round, shape: tuple[int, int]) -> dict[str, Any]:
+def _terms(special: Sequence[Segment], shape: tuple[int, int]) -> dict[str, Any]:
     """The tries of all streams, each once, and which of them a slot uses at a step."""
-    tries = {id(one.stream.term_edges_E3): one.stream.term_edges_E3 for one in planned.segments}
+    tries = {id(one.stream.term_edges_E3): one.stream.term_edges_E3 for one in special}
     tries.pop(id(None), None)
     if not tries:
         return {}
     number_of = {key: number for number, key in enumerate(tries, start=1)}
     terms_TS = np.zeros(shape, np.int64)
-    for segment in planned.segments:
+    for segment in special:
         terms_TS[_span(segment)] = number_of.get(id(segment.stream.term_edges_E3), 0)
     return {"terms_TS": terms_TS, "term_edges": tuple(tries.values())}
 
 
-def _prompts(planned: Round) -> tuple[list[int], np.ndarray]:
+def _prompts(special: Sequence[Segment]) -> tuple[list[int], np.ndarray]:
     """Where each segment's prompt begins, and the tokens of all prompts.
 
     A stream outputs at most one token per step, so a prompt is cut to the steps it can reach.
     """
-    prompts = ((one.stream.prompt_tokens, one.end_step) for one in planned.segments)
+    prompts = ((one.stream.prompt_tokens, one.end_step) for one in special)
     return join_prompts([prompt and prompt[:end_step] for prompt, end_step in prompts])
 
 
-def _fill(inputs: RoundInput, segments: Sequence[Segment], places: Sequence[_CodePlaces]) -> None:
-    """Write the steps of all segments at once: C cells of the round's tables, one per step."""
-    first_G, round_step_G, num_G, slot_G = np.array(
-        [(one.first_step, one.round_step, one.num_steps, one.slot) for one in segments]
-    ).T
-    older_G, newer_G, first_newer_G = np.array(places).T
-    segment_C = np.repeat(np.arange(len(segments)), num_G)
-    offset_C = np.arange(len(segment_C)) - np.repeat(np.cumsum(num_G) - num_G, num_G)
-    step_C = first_G[segment_C] + offset_C
-    cells = round_step_G[segment_C] + offset_C, slot_G[segment_C]
-    inputs.positions_TS[cells] = step_C
-    frame_C = step_C - 1
-    is_newer_C = frame_C >= first_newer_G[segment_C]
-    row_C = frame_C + np.where(is_newer_C, newer_G[segment_C], older_G[segment_C])
-    inputs.code_rows_TS[cells] = np.where(frame_C >= 0, row_C, 0)
-    for segment in segments:
-        _fill_choices(inputs, segment)
+def _fill(inputs: RoundInput, table: SegmentTable, rows: _CodeRows) -> None:
+    """Write the steps of all segments at once."""
+    segments_TS = _segments_of_cells(table, inputs.positions_TS.shape)
+
+    def cells(values_G: np.ndarray) -> np.ndarray:
+        return np.concatenate(([0], values_G, [0])).take(segments_TS)
+
+    is_idle_TS = (segments_TS == 0) | (segments_TS > len(table.slots_G))
+    steps_TS = cells(table.first_steps_G - table.round_steps_G)
+    steps_TS += np.arange(inputs.num_steps)[:, None]
+    steps_TS[is_idle_TS] = 0
+    is_newer_TS = steps_TS > cells(rows.first_newer_frames_G)  # of its frame, which is one less
+    rows_TS = np.where(is_newer_TS, cells(rows.newer_G), cells(rows.older_G))
+    rows_TS += steps_TS - 1
+    np.copyto(inputs.code_rows_TS, rows_TS, where=steps_TS > 0)
+    np.copyto(inputs.positions_TS, steps_TS, where=~is_idle_TS)
+
+
+def _segments_of_cells(table: SegmentTable, shape: tuple[int, ...]) -> np.ndarray:
+    """The segment at each step of each slot, from 1 on; 0 before the first, G + 1 after the last.
+
+    A slot's segments leave no gap, so only their beginnings and the last end are written.
+    """
+    num_segments = len(table.slots_G)
+    segments_TS = np.zeros(shape, np.int64)
+    ends_G = table.round_steps_G + table.num_steps_G
+    early_E = np.flatnonzero(ends_G < len(segments_TS))
+    segments_TS[ends_G[early_E], table.slots_G[early_E]] = num_segments + 1
+    segments_TS[table.round_steps_G, table.slots_G] = np.arange(1, num_segments + 1)
+    return np.maximum.accumulate(segments_TS, axis=0)
 
 
 def _fill_choices(inputs: RoundInput, segment: Segment) -> None:

@@ -40,12 +40,13 @@ class Chunk:
     """Audio for the encoder: at most one job per stream, padded to one number of frames.
 
     A job may have fewer frames than the chunk: where its stream ends, and with live streams also
-    before. Its samples may be shorter than its frames; the rest is silence.
+    before. Its samples may be shorter than its frames; what is before and after them is silence.
     """
 
     num_frames: int
     frames_J: np.ndarray
     samples: Sequence[np.ndarray]  # J arrays of int16
+    silent_J: np.ndarray  # samples of silence before them
     slots_J: np.ndarray  # the slot whose encoder state a job continues
     fresh_J: np.ndarray  # the stream begins here: the slot's old state must not be used
     continues_J: np.ndarray  # the stream goes on: store the state for its next chunk

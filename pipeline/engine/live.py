@@ -29,6 +29,8 @@ class LiveStream:
     """A stream that is fed while it runs; the engine's thread alone may call it."""
 
     term_edges_E3 = None
+    num_silent_samples = 0
+    is_plain = False  # asked for at every round, of few streams
 
     def __init__(
         self,

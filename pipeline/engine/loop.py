@@ -7,22 +7,14 @@ the one that runs several frames in a pass.
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
-
-import numpy as np
+from typing import Any, Protocol
 
 from nightscribe.engine.encoder_prefetch import EncoderPrefetch
 from nightscribe.engine.interface import PendingRound, RoundOutput, StepModel
-from nightscribe.engine.live import LiveOutput, LiveStream
-from nightscribe.engine.scheduler import (
-    IterableSource,
-    Round,
-    Scheduler,
-    Segment,
-    StreamSource,
-    buckets_of,
-)
-from nightscribe.engine.stream import OutputBuffer, Stream, StreamOutput
+from nightscribe.engine.output_reader import OutputReader
+from nightscribe.engine.rounds import Round
+from nightscribe.engine.scheduler import IterableSource, Scheduler, StreamSource, buckets_of
+from nightscribe.engine.stream import Stream, StreamOutput
 
 
 @dataclass(slots=True)
@@ -154,55 +146,3 @@ class _StepLoop:
             num_slots=planned.num_slots,
             num_live_steps=planned.num_live_steps,
         )
-
-
-class OutputReader:
-    """Gathers the output of every stream from that of the rounds."""
-
-    def __init__(self, num_vad_heads: int) -> None:
-        self._num_vad_heads = num_vad_heads
-        self._buffers: dict[int, OutputBuffer] = {}  # by identity of the stream
-
-    def read(self, planned: Round, output: RoundOutput) -> Iterator[StreamOutput]:
-        """The outputs of the streams that end in a round."""
-        by_slot = _SlotOutput.from_steps(output)
-        for segment in planned.segments:
-            stream = segment.stream
-            if isinstance(stream, LiveStream):
-                stream.on_output(_live_output(segment, by_slot))
-                continue
-            buffer = self._buffers.get(id(stream))
-            if buffer is None:
-                buffer = OutputBuffer(stream, self._num_vad_heads)
-                self._buffers[id(stream)] = buffer
-            buffer.write(slice(segment.first_step, segment.end_step), *by_slot.of(segment))
-            if segment.is_last:
-                yield self._buffers.pop(id(stream)).output()
-
-
-class _SlotOutput(NamedTuple):
-    """The output of a round by slot, so that the steps of a slot lie side by side."""
-
-    tokens_ST: np.ndarray
-    confidences_ST: np.ndarray
-    vad_STH: np.ndarray
-
-    @classmethod
-    def from_steps(cls, output: RoundOutput) -> Self:
-        tables = output.tokens_TS, output.confidences_TS, output.vad_TSH
-        return cls(*(np.ascontiguousarray(table.swapaxes(0, 1)) for table in tables))
-
-    def of(self, segment: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        span = segment.slot, slice(segment.round_step, segment.round_step + segment.num_steps)
-        return self.tokens_ST[span], self.confidences_ST[span], self.vad_STH[span]
-
-
-def _live_output(segment: Segment, by_slot: _SlotOutput) -> LiveOutput:
-    tokens_T, confidences_T, vad_TH = by_slot.of(segment)
-    return LiveOutput(
-        first_step=segment.first_step,
-        tokens_T=tokens_T,
-        confidences_T=confidences_T,
-        vad_TH=vad_TH,
-        is_last=segment.is_last,
-    )

@@ -1,12 +1,16 @@
 """Which stream runs in which slot at which step. Touches no tensors: lengths are known up front."""
 
+# S slots, G segments of a round
+
 import heapq
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
+
+import numpy as np
 
 from nightscribe.engine.interface import SlotModel
 from nightscribe.engine.live import LiveSource, LiveStream
+from nightscribe.engine.rounds import NO_END, Hold, Round, SegmentTable
 from nightscribe.engine.stream import Stream
 
 # A live stream that has paused for so many rounds is idle: rounds are no shorter for its sake.
@@ -30,71 +34,73 @@ class IterableSource:
         return next(self._streams, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """The steps of one round that one stream spends in its slot."""
+class _Segments(NamedTuple):
+    """Segments with their streams; a table has the columns of `SegmentTable` as rows."""
 
-    slot: int
-    stream: Stream | LiveStream
-    first_step: int  # of the stream
-    round_step: int  # of the round
-    num_steps: int
-    is_last: bool  # the stream ends with it
-
-    @property
-    def end_step(self) -> int:
-        return self.first_step + self.num_steps
+    streams: list[Stream | LiveStream]
+    table_6G: np.ndarray
 
 
-class Hold(NamedTuple):
-    """A slot whose live stream pauses from a step of the round on."""
+class _Occupants:
+    """The streams in the slots and how far each is: zeros where there is none."""
 
-    slot: int
-    round_step: int
-    next_step: int  # of the stream
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """A plan for the next steps: first the moves, then the segments over `num_slots` slots."""
-
-    num_slots: int
-    num_steps: int
-    segments: tuple[Segment, ...]
-    moves: tuple[tuple[int, int], ...]  # (source, target)
-    holds: tuple[Hold, ...] = ()
+    def __init__(self, num_slots: int) -> None:
+        self.streams: list[Stream | LiveStream | None] = [None] * num_slots
+        self.next_steps_S = np.zeros(num_slots, np.int64)
+        self.ready_steps_S = np.zeros(num_slots, np.int64)  # whose audio is there
+        self.stream_steps_S = np.zeros(num_slots, np.int64)  # or NO_END
+        self.is_plain_S = np.ones(num_slots, np.int64)
+        self.paused_rounds_S = np.zeros(num_slots, np.int64)  # since the last step
 
     @property
-    def num_live_steps(self) -> int:
-        return sum(segment.num_steps for segment in self.segments)
+    def is_ready_S(self) -> np.ndarray:
+        return self.ready_steps_S > self.next_steps_S
 
+    def put(self, slot: int, stream: Stream | LiveStream, next_step: int) -> None:
+        self.streams[slot] = stream
+        self.next_steps_S[slot] = next_step
+        self.ready_steps_S[slot] = stream.num_ready_steps
+        self.stream_steps_S[slot] = steps_of(stream)
+        self.is_plain_S[slot] = stream.is_plain
 
-@dataclass(slots=True)
-class _Occupant:
-    stream: Stream | LiveStream
-    next_step: int = 0
-    paused_rounds: int = 0  # since its last step
+    def clear(self, slot: int) -> None:
+        self.streams[slot] = None
+        self.next_steps_S[slot] = self.ready_steps_S[slot] = self.stream_steps_S[slot] = 0
+        self.paused_rounds_S[slot] = 0
 
-    @property
-    def num_ready_steps(self) -> int:
-        return self.stream.num_ready_steps - self.next_step
+    def move(self, source: int, target: int) -> None:
+        stream = self.streams[source]
+        assert stream is not None
+        self.put(target, stream, int(self.next_steps_S[source]))
+        self.paused_rounds_S[target] = self.paused_rounds_S[source]
+        self.clear(source)
 
-    @property
-    def is_live(self) -> bool:
-        return isinstance(self.stream, LiveStream)
+    def live(self) -> Iterator[tuple[int, LiveStream]]:
+        for slot, stream in enumerate(self.streams):
+            if isinstance(stream, LiveStream):
+                yield slot, stream
 
-    @property
-    def limits_rounds(self) -> bool:
-        """A live stream that has a frame, or waits for the next one and is not idle."""
-        return self.is_live and (self.num_ready_steps > 0 or self.paused_rounds < IDLE_ROUNDS)
+    def ready_of_live(self) -> list[int]:
+        """Steps that live streams are ready for, without those that are idle."""
+        slots = [slot for slot, _ in self.live()]
+        ready_L = self.ready_steps_S[slots] - self.next_steps_S[slots]
+        return ready_L[(ready_L > 0) | (self.paused_rounds_S[slots] < IDLE_ROUNDS)].tolist()
 
-    @property
-    def is_done(self) -> bool:
-        """A live stream that was cancelled, or closed after its last step."""
-        if not isinstance(self.stream, LiveStream):
-            return False
-        is_finished = not self.stream.is_open and self.num_ready_steps == 0
-        return is_finished or self.stream.is_cancelled
+    def advance(self, round_steps: int) -> _Segments:
+        """Every stream that is ready takes its next steps; a slot whose stream ends is free."""
+        slots_G = np.flatnonzero(self.is_ready_S)
+        streams = [self.streams[slot] for slot in slots_G.tolist()]
+        first_G, total_G = self.next_steps_S[slots_G], self.stream_steps_S[slots_G]
+        num_G = np.minimum(self.ready_steps_S[slots_G] - first_G, round_steps)
+        plain_G = self.is_plain_S[slots_G]
+        end_G = first_G + num_G
+        self.paused_rounds_S[(self.stream_steps_S > 0) & ~self.is_ready_S] += 1
+        self.paused_rounds_S[slots_G] = 0
+        self.next_steps_S[slots_G] = end_G
+        for slot in slots_G[end_G == total_G].tolist():
+            self.clear(slot)
+        table_6G = np.stack((slots_G, first_G, np.zeros_like(num_G), num_G, total_G, plain_G))
+        return _Segments(cast(list[Stream | LiveStream], streams), table_6G)
 
 
 class Scheduler:
@@ -108,7 +114,7 @@ class Scheduler:
             raise ValueError(f"a round must have at least 1 step, got {round_steps}")
         self._buckets = sorted(set(buckets))
         self._round_steps = round_steps
-        self._occupants: list[_Occupant | None] = [None] * self._buckets[-1]
+        self._occupants = _Occupants(self._buckets[-1])
         self._is_drained = False
         self._has_live = False
 
@@ -124,44 +130,37 @@ class Scheduler:
             _live(source).receive(wait=True)
 
     def _plan(self, source: StreamSource, *, wait: bool) -> Round | None:
-        moves = self._compact() if self._is_drained and self._has_ready() else ()
-        free = [(0, slot) for slot, occupant in enumerate(self._occupants) if occupant is None]
+        moves = self._compact() if self._is_drained and self._occupants.is_ready_S.any() else ()
+        free = [(0, slot) for slot, one in enumerate(self._occupants.streams) if one is None]
         round_steps = self._round_length()
-        segments = self._continue(round_steps)
-        free += [(s.num_steps, s.slot) for s in segments if s.is_last]
-        segments += self._admit(source, free, round_steps, wait=wait and not segments)
-        if not segments:
+        going = self._occupants.advance(round_steps)
+        slots_G, _, _, num_G, *_ = going.table_6G
+        is_last_G = SegmentTable(*going.table_6G).is_last_G
+        free += zip(num_G[is_last_G].tolist(), slots_G[is_last_G].tolist(), strict=True)
+        new = self._admit(source, free, round_steps, wait=wait and not going.streams)
+        if not going.streams and not new.streams:
             return None
-        num_slots = bucket_of(1 + max(segment.slot for segment in segments), self._buckets)
-        num_steps = max(segment.round_step + segment.num_steps for segment in segments)
+        return self._round(going, new, moves)
+
+    def _round(self, going: _Segments, new: _Segments, moves: tuple[tuple[int, int], ...]) -> Round:
+        table = SegmentTable(*np.concatenate((going.table_6G, new.table_6G), axis=1))
+        num_slots = bucket_of(1 + int(table.slots_G.max()), self._buckets)
+        num_steps = int((table.round_steps_G + table.num_steps_G).max())
         return Round(
             num_slots=num_slots,
             num_steps=num_steps,
-            segments=tuple(segments),
-            moves=tuple(moves),
-            holds=self._holds(segments, num_slots, num_steps) if self._has_live else (),
+            streams=going.streams + new.streams,
+            table=table,
+            moves=moves,
+            holds=self._holds(table, num_slots, num_steps) if self._has_live else (),
+            has_live=self._has_live,
         )
-
-    def _has_ready(self) -> bool:
-        return any(one is not None and one.num_ready_steps for one in self._occupants)
 
     def _round_length(self) -> int:
         """No longer than any live stream has audio for: the next frames of others must not wait."""
         if not self._has_live:
             return self._round_steps
-        ready = [one.num_ready_steps for one in self._occupants if one and one.limits_rounds]
-        return max(1, min([self._round_steps, *ready]))
-
-    def _continue(self, round_steps: int) -> list[Segment]:
-        segments = []
-        for slot, occupant in enumerate(self._occupants):
-            if occupant is None:
-                continue
-            if occupant.num_ready_steps:
-                segments.append(self._advance(slot, occupant, 0, round_steps))
-            else:
-                occupant.paused_rounds += 1
-        return segments
+        return max(1, min([self._round_steps, *self._occupants.ready_of_live()]))
 
     def _admit(
         self,
@@ -170,57 +169,59 @@ class Scheduler:
         round_steps: int,
         *,
         wait: bool,
-    ) -> list[Segment]:
+    ) -> _Segments:
         """Give each stream the slot that is free first, until the round is full."""
         heapq.heapify(free)
-        admitted: list[Segment] = []
+        streams: list[Stream | LiveStream] = []
+        rows: list[tuple[int, ...]] = []
         while free and free[0][0] < round_steps:
-            stream = source.take(wait=wait and not admitted)
+            stream = source.take(wait=wait and not streams)
             self._is_drained = stream is None
             if stream is None:
                 break
             self._has_live |= isinstance(stream, LiveStream)
             round_step, slot = heapq.heappop(free)
-            segment = self._advance(slot, _Occupant(stream), round_step, round_steps)
-            admitted.append(segment)
-            if segment.is_last:
-                heapq.heappush(free, (round_step + segment.num_steps, slot))
-        return admitted
-
-    def _advance(
-        self, slot: int, occupant: _Occupant, round_step: int, round_steps: int
-    ) -> Segment:
-        stream, first_step = occupant.stream, occupant.next_step
-        num_steps = min(occupant.num_ready_steps, round_steps - round_step)
-        occupant.next_step += num_steps
-        occupant.paused_rounds = 0
-        is_last = not stream.is_open and occupant.next_step == stream.num_steps
-        self._occupants[slot] = None if is_last else occupant
-        return Segment(slot, stream, first_step, round_step, num_steps, is_last)
+            num_steps = min(stream.num_ready_steps, round_steps - round_step)
+            total = steps_of(stream)
+            streams.append(stream)
+            rows.append((slot, 0, round_step, num_steps, total, stream.is_plain))
+            if num_steps == total:
+                heapq.heappush(free, (round_step + num_steps, slot))
+            else:
+                self._occupants.put(slot, stream, num_steps)
+        return _Segments(streams, np.array(rows, np.int64).reshape(-1, 6).T)
 
     def _retire(self) -> None:
         """Free the slots of live streams that were cancelled, or closed after their last step."""
-        for slot, occupant in enumerate(self._occupants):
-            if occupant is not None and occupant.is_done:
-                self._occupants[slot] = None
-        self._has_live = any(one is not None and one.is_live for one in self._occupants)
+        self._has_live = False
+        for slot, stream in self._occupants.live():
+            next_step = int(self._occupants.next_steps_S[slot])
+            if stream.is_cancelled or next_step == steps_of(stream):
+                self._occupants.clear(slot)
+            else:
+                self._occupants.put(slot, stream, next_step)
+                self._has_live = True
 
-    def _holds(
-        self, segments: Sequence[Segment], num_slots: int, num_steps: int
-    ) -> tuple[Hold, ...]:
-        ends = {one.slot: one.round_step + one.num_steps for one in segments}
+    def _holds(self, table: SegmentTable, num_slots: int, num_steps: int) -> tuple[Hold, ...]:
+        ends_S = np.zeros(num_slots, np.int64)
+        ends_S[table.slots_G] = table.round_steps_G + table.num_steps_G
+        next_steps_S = self._occupants.next_steps_S.tolist()
         return tuple(
-            Hold(slot, ends.get(slot, 0), occupant.next_step)
-            for slot, occupant in enumerate(self._occupants[:num_slots])
-            if occupant is not None and ends.get(slot, 0) < num_steps
+            Hold(slot, end_step, next_steps_S[slot])
+            for slot, end_step in enumerate(ends_S.tolist())
+            if self._occupants.streams[slot] is not None and end_step < num_steps
         )
 
     def _compact(self) -> tuple[tuple[int, int], ...]:
-        moves = moves_down([occupant is not None for occupant in self._occupants], self._buckets)
+        moves = moves_down([one is not None for one in self._occupants.streams], self._buckets)
         for source, target in moves:
-            self._occupants[target] = self._occupants[source]
-            self._occupants[source] = None
+            self._occupants.move(source, target)
         return moves
+
+
+def steps_of(stream: Stream | LiveStream) -> int:
+    """Of the whole stream, if its end is known."""
+    return NO_END if stream.is_open else stream.num_steps
 
 
 def _live(source: StreamSource) -> LiveSource:

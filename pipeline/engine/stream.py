@@ -20,7 +20,7 @@ class Samples(Protocol):
 class Stream:
     """Samples to transcribe; the number of steps is known before the first one.
 
-    Step 0 takes no audio; step p takes frame p - 1. Frames beyond the samples are silence.
+    Step 0 takes no audio; step p takes frame p - 1. What is beyond the samples is silence.
     """
 
     stream_id: Any  # the caller's name for it
@@ -31,6 +31,7 @@ class Stream:
     term_edges_E3: np.ndarray | None = None  # the trie of terms to prefer, of the model's own
     temperature: float = 0.0  # 0 always takes the most likely token
     seed: int = 0
+    num_silent_samples: int = 0  # silence before the samples
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -42,6 +43,13 @@ class Stream:
                 f"stream {self.stream_id!r} has {self.num_steps} steps "
                 f"but {len(self.forced_tokens)} forced tokens"
             )
+
+    def whole_samples(self, frame_samples: int) -> np.ndarray:
+        """A copy of the samples of all frames, with all silence."""
+        whole_N = np.zeros(self.num_frames * frame_samples, np.int16)
+        own_N = self.samples[0 : max(len(whole_N) - self.num_silent_samples, 0)]
+        whole_N[self.num_silent_samples : self.num_silent_samples + len(own_N)] = own_N
+        return whole_N
 
     @property
     def num_steps(self) -> int:
@@ -56,6 +64,13 @@ class Stream:
     def is_open(self) -> bool:
         """Whether more frames may come."""
         return False
+
+    @property
+    def is_plain(self) -> bool:
+        """Every token is the likeliest: none is forced, prompted, preferred or sampled."""
+        has_tokens = self.forced_tokens or self.prompt_tokens
+        has_choice = self.temperature or self.seed or self.term_edges_E3 is not None
+        return not (has_tokens or has_choice)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ Rows beyond the jobs are encoded too, and dropped.
 J jobs of a chunk, R rows of a group, N samples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,17 +105,23 @@ class SampleStaging:
         self._copied: list[torch.cuda.Event | None] = [None] * num_buffers
         self._turn = 0
 
-    def write(self, samples: Sequence[np.ndarray], num_rows: int, num_samples: int) -> Tensor:
-        """Rows of samples, each followed by silence, in host memory; rows beyond are anything."""
+    def write(self, chunk: Chunk, jobs: np.ndarray, num_rows: int, num_samples: int) -> Tensor:
+        """Rows of a chunk's jobs between silence, in host memory; rows beyond are anything."""
         self._turn = (self._turn + 1) % len(self._buffers)
         copied = self._copied[self._turn]
         if copied is not None:
             copied.synchronize()
         size = num_rows * num_samples
         rows_RN = self._arrays[self._turn][:size].reshape(num_rows, num_samples)
-        for row_N, own_N in zip(rows_RN, samples, strict=False):
-            row_N[: len(own_N)] = own_N
-            row_N[len(own_N) :] = 0
+        silent = chunk.silent_J[jobs].tolist()
+        for row_N, job, before in zip(rows_RN, jobs.tolist(), silent, strict=False):
+            own_N = chunk.samples[job]
+            if len(own_N) == num_samples:
+                row_N[:] = own_N
+                continue
+            row_N[:before] = 0
+            row_N[before : before + len(own_N)] = own_N
+            row_N[before + len(own_N) :] = 0
         return self._buffers[self._turn][:size].view(num_rows, num_samples)
 
     def mark_copied(self) -> None:

@@ -231,9 +231,8 @@ class MimiRunner:
 
     def _encode_group(self, chunk: Chunk, group: EncoderGroup, table_4R: Tensor) -> Tensor:
         jobs, key = group
-        samples = [chunk.samples[job] for job in jobs]
         num_samples = key.num_frames * self.frame_samples
-        samples_RN = self._staging.write(samples, key.num_rows, num_samples)
+        samples_RN = self._staging.write(chunk, jobs, key.num_rows, num_samples)
         call = self._calls.get(key)
         if call is None:
             return self._encode_unlisted(chunk, group, samples_RN, table_4R)

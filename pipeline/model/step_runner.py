@@ -231,12 +231,18 @@ class StepRunner(ModelRunner[StepTables]):
                 self._tables.load_terms(inputs, self._runtime.upload)
                 self._stream_terms.load(inputs.term_edges, self._runtime.upload)
             key = GraphKey(inputs.num_slots, inputs.is_greedy)
-            lengths_TS = np.minimum(inputs.positions_TS + 1, self._cache.capacity)
-            lengths_TS[inputs.forced_TS == HOLD] = 1  # their output is dropped
-            for lengths_S in lengths_TS.tolist():
-                self._replay_or_step(key, tuple(lengths_S))
+            for lengths_S in self._kv_lengths(inputs):
+                self._replay_or_step(key, lengths_S)
             copies = self._tables.output(inputs.num_steps, inputs.num_slots)
             return self._runtime.download(copies, RoundOutput)
+
+    def _kv_lengths(self, inputs: RoundInput) -> Sequence[KVLengths]:
+        """The ring entries of each slot at every step, which a GPU does not use."""
+        if self._runtime.is_cuda:
+            return [None] * inputs.num_steps
+        lengths_TS = np.minimum(inputs.positions_TS + 1, self._cache.capacity)
+        lengths_TS[inputs.forced_TS == HOLD] = 1  # their output is dropped
+        return [tuple(lengths_S) for lengths_S in lengths_TS.tolist()]
 
     def _step(self, key: GraphKey, kv_lengths: KVLengths) -> None:
         """One step of every slot; the tables count which."""

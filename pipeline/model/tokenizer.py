@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import sentencepiece
 import tokenizers
 
 WORD_MARK = "\u2581"  # at the start of a piece: a space is before it
@@ -33,6 +32,8 @@ class SentencePieceTokenizer:
     """A `.model` file."""
 
     def __init__(self, path: Path) -> None:
+        import sentencepiece  # here, since what is measured with random weights goes without it
+
         self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
 
     @property

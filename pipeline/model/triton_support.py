@@ -3,9 +3,11 @@
 import logging
 import os
 import shutil
+import sysconfig
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -41,12 +43,18 @@ def kernels_of_weights() -> ModuleType:
 
 @cache
 def has_triton() -> bool:
+    missing = missing_for_triton()
+    if missing is not None:
+        log.warning("%s: attention reads whole rings, operators are not fused", missing)
+    return missing is None
+
+
+def missing_for_triton() -> str | None:
+    """Why our kernels cannot be compiled, if so. Triton also compiles C, for its driver."""
     if find_spec("triton") is None:
-        log.warning("Triton is not installed: attention reads whole rings, operators are not fused")
-        return False
+        return "Triton is not installed"
     if "CC" not in os.environ and not any(map(shutil.which, C_COMPILERS)):
-        log.warning(
-            "Triton finds no C compiler (gcc): attention reads whole rings, operators are not fused"
-        )
-        return False
-    return True
+        return "Triton finds no C compiler (gcc)"
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")  # as Triton does
+    header = Path(sysconfig.get_paths(scheme=scheme)["include"], "Python.h")
+    return None if header.exists() else f"Triton needs the headers of Python ({header})"

@@ -176,8 +176,7 @@ class Files:
         }
         channel = await self.engine.open_file(settings, collected.add, collected.fail)
         try:
-            frame_samples = self.adapter.frame_samples
-            await channel.write_all(stream.samples[: stream.num_frames * frame_samples])
+            await channel.write_all(stream.whole_samples(self.adapter.frame_samples))
             channel.close()
             tokens, confidences, vad_TH = await collected.all()
         finally:

@@ -54,26 +54,3 @@ class ClipTranscript:
     @property
     def num_steps(self) -> int:
         return len(self.tokens_T)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PaddedSamples:
-    """Samples with silence before and after; nothing is copied until a slice is taken."""
-
-    samples_N: np.ndarray
-    offset: int
-    num_samples: int
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def __getitem__(self, span: slice) -> np.ndarray:
-        start, stop, _ = span.indices(self.num_samples)
-        first, end = start - self.offset, stop - self.offset
-        if 0 <= first <= end <= len(self.samples_N):
-            return self.samples_N[first:end]  # most slices: nothing is copied
-        padded_N = np.zeros(max(end - first, 0), self.samples_N.dtype)
-        inside_N = self.samples_N[max(first, 0) : max(end, 0)]
-        before = max(-first, 0)
-        padded_N[before : before + len(inside_N)] = inside_N
-        return padded_N

@@ -35,7 +35,7 @@ from nightscribe.records import Voice, Word
 from nightscribe.speakers.activity_network import load_hearing
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.voices import load_listener
-from nightscribe.transcription.clips import Clip, ClipTranscript, PaddedSamples
+from nightscribe.transcription.clips import Clip, ClipTranscript
 from nightscribe.transcription.requests import ListedRequests, Pass, RequestQueue, Retries
 
 __all__ = ["Clip", "ClipAdapter", "ClipTranscript", "Transcriber", "clip_adapter"]
@@ -332,22 +332,16 @@ class ClipAdapter:
         lambda clip, output, words: []
     )
 
-    def padded(self, clip: Clip) -> tuple[PaddedSamples, int]:
-        """The audio of prompt and clip between silences, and the number of frames of it all."""
-        samples_N = self.input_samples(clip)
-        num_frames = self.prefix_frames + -(-len(samples_N) // self.frame_samples)
-        num_frames += self.flush_frames
-        offset, end = self.prefix_frames * self.frame_samples, num_frames * self.frame_samples
-        return PaddedSamples(samples_N, offset, end), num_frames
-
     def stream(self, stream_id: Any, clip: Clip) -> Stream:
-        """The clip as the engine takes it."""
-        samples, num_frames = self.padded(clip)
+        """The audio of prompt and clip between silences, as the engine takes it."""
+        samples_N = self.input_samples(clip)
+        num_own_frames = -(-len(samples_N) // self.frame_samples)
         constraints = self.constraints(clip)
         return Stream(
             stream_id,
-            samples,
-            num_frames,
+            samples_N,
+            self.prefix_frames + num_own_frames + self.flush_frames,
+            num_silent_samples=self.prefix_frames * self.frame_samples,
             forced_tokens=constraints.forced_tokens,
             prompt_tokens=constraints.prompt_tokens,
             term_edges_E3=self.term_edges(clip),

@@ -20,8 +20,7 @@ class ScriptedStream:
     def __init__(self, whole: Stream, num_until_cancel=None, frame_samples=FRAME_SAMPLES):
         self.whole, self.num_until_cancel = whole, num_until_cancel
         self.frame_samples = frame_samples
-        self.samples_N = np.zeros(whole.num_frames * frame_samples, np.int16)
-        self.samples_N[: len(whole.samples)] = whole.samples[:]
+        self.samples_N = whole.whole_samples(frame_samples)
         self.tokens, self.confidences, self.has_ended = [], [], False
         self.live = LiveStream(
             whole.stream_id,

@@ -89,7 +89,8 @@ def streams_of(lengths):
     draws = np.random.default_rng(0)
     for index, num_frames in enumerate(lengths):
         samples_N = draws.integers(-32768, 32767, num_frames * 4 - index % 4).astype(np.int16)
-        yield Stream(index, samples_N, num_frames, (5, 6, 7)[: min(index % 5, num_frames, 3)])
+        forced = (5, 6, 7)[: min(index % 5, num_frames, 3)]
+        yield Stream(index, samples_N, num_frames, forced, num_silent_samples=index % 9)
 
 
 def assert_same_as_alone(engine, streams):

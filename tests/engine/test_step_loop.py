@@ -22,7 +22,8 @@ def streams_of(lengths, seed=0):
             forced_tokens=(5, 6, 7)[: min(index % 5, num_frames, 3)],
             prompt_tokens=tuple(range(index % 23)) if index % 3 == 1 else (),
             temperature=0.25 * (index % 4) if index % 3 == 2 else 0.0,
-            seed=index,
+            seed=index * (index % 2),
+            num_silent_samples=(0, 4, 7, 130)[index % 4],
         )
         for index, num_frames in enumerate(lengths)
     ]

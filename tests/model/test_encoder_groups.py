@@ -1,6 +1,6 @@
 """A GPU encodes in few shapes, however mixed the night, and no job is lost or padded wrongly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -93,6 +93,7 @@ def chunk_of(frames, continues, num_frames=ROUND_STEPS):
         num_frames=num_frames,
         frames_J=np.array(frames),
         samples=[np.zeros(1, np.int16)] * num_jobs,
+        silent_J=np.zeros(num_jobs, np.int64),
         slots_J=np.arange(num_jobs),
         fresh_J=np.ones(num_jobs, bool),
         continues_J=np.array(continues),
@@ -114,20 +115,28 @@ class Copied:
         self.waited += 1
 
 
-def test_samples_are_followed_by_silence_whatever_was_there_before():
-    staging = SampleStaging(CudaRuntime(CPU, use_graphs=False), 2 * 6, num_buffers=1)
-    staging.write([np.full(6, 9, np.int16), np.full(6, 9, np.int16)], 2, 6)
-    rows = staging.write([np.array([1, 2, 3], np.int16), np.array([4], np.int16)], 2, 4)
-    assert rows.tolist() == [[1, 2, 3, 0], [4, 0, 0, 0]]
+def chunk_with(*samples, silent=None):
+    silent_J = np.array(silent or [0] * len(samples), np.int64)
+    own = [np.array(one, np.int16) for one in samples]
+    return replace(chunk_of([1] * len(own), [True] * len(own)), samples=own, silent_J=silent_J)
+
+
+def test_samples_are_between_silence_whatever_was_there_before():
+    staging = SampleStaging(CudaRuntime(CPU, use_graphs=False), 3 * 6, num_buffers=1)
+    staging.write(chunk_with([9] * 6, [9] * 6), np.arange(2), 2, 6)
+    chunk = chunk_with([1, 2, 3], [7, 7], [4], [], silent=[0, 0, 2, 4])
+    rows = staging.write(chunk, np.array([2, 0, 3]), 3, 4)
+    assert rows.tolist() == [[0, 0, 4, 0], [1, 2, 3, 0], [0, 0, 0, 0]]
 
 
 def test_a_buffer_is_not_written_before_the_device_has_copied_it(monkeypatch):
     runtime, copied = CudaRuntime(CPU, use_graphs=False), Copied()
+    nothing = chunk_with(), np.arange(0)
     staging = SampleStaging(runtime, 4, num_buffers=2)
     monkeypatch.setattr(runtime, "record_event", lambda: copied)
-    staging.write([], 1, 4)
+    staging.write(*nothing, 1, 4)
     staging.mark_copied()
-    staging.write([], 1, 4)
+    staging.write(*nothing, 1, 4)
     assert copied.waited == 0
-    staging.write([], 1, 4)
+    staging.write(*nothing, 1, 4)
     assert copied.waited == 1

@@ -7,7 +7,7 @@ import pytest
 
 from nightscribe.engine.stream import Stream
 from nightscribe.model.sampling import TokenConstraints
-from nightscribe.transcription.clips import Clip, PaddedSamples
+from nightscribe.transcription.clips import Clip
 from nightscribe.transcription.requests import RequestQueue
 from tests.fakes import HashingModel, hashing_transcriber, tokens_alone
 
@@ -172,11 +172,3 @@ def test_samples_that_no_model_takes_are_refused():
         Clip("a", np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="no samples"):
         Clip("a", np.zeros(0, np.int16))
-
-
-def test_padding_is_the_same_however_it_is_cut():
-    whole = np.pad(np.arange(1, 11, dtype=np.int16), (7, 5))
-    padded = PaddedSamples(np.arange(1, 11, dtype=np.int16), 7, 22)
-    for width in range(1, 23):
-        pieces = [padded[start : start + width] for start in range(0, 22, width)]
-        np.testing.assert_array_equal(np.concatenate(pieces), whole)

@@ -17,6 +17,7 @@ from nightscribe.benchmarks.random_weights import config_of
 from nightscribe.benchmarks.report import Table, machine_name
 from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.device import dtype_of, name_of, set_tf32
+from nightscribe.model.triton_support import missing_for_triton
 from ops.benchmarks.gpu.stage import Stage
 
 PACKAGES = ("torch", "triton", "numpy", "transformers", "moshi", "pytest")
@@ -39,6 +40,7 @@ def main(stage: Stage) -> None:
 def versions_table(device: torch.device) -> Table:
     rows = [("device", machine_name(device)), ("Python", platform.python_version())]
     rows += [(name, _version(name)) for name in PACKAGES]
+    rows.append(("our kernels", missing_for_triton() or "can be compiled"))
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         rows += [

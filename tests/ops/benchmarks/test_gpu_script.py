@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,11 @@ STAGES = (
 )
 
 
-def run(folder: Path, python: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, python: str, device: str = "cpu", **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHON": python} | variables
-    words = ["sh", str(SCRIPT), str(folder), "toy", "cpu"]
+    words = ["sh", str(SCRIPT), str(folder), "toy", device]
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -134,6 +137,22 @@ def test_a_crash_and_a_hang_lose_only_their_own_stage(tmp_path):
     assert "Kernel tests: 2 passed" in ended.stdout
 
 
+COMPILING = """#!/bin/sh
+case "$*" in
+*fused_kernel_code*) echo "$3"; exec sleep 20 ;;
+*) exit 0 ;;
+esac
+"""
+
+
+def test_on_a_gpu_no_stage_waits_until_kernels_are_compiled(tmp_path):
+    began_s = time.monotonic()
+    ended = run(tmp_path, program(tmp_path / "python", COMPILING), device="cuda")
+    assert ended.stdout.count("exit code 0") == len(STAGES)
+    assert (tmp_path / "stages" / "kernel-code.log").read_text() == "here\n"
+    assert time.monotonic() - began_s < 20
+
+
 def test_all_stages_of_two_sizes_fit_into_eight_minutes():
     text = SCRIPT.read_text()
     limits = re.findall(r"^\s*(?:measure|stage) (\S+) (\d+)\b", text, re.M)
@@ -150,6 +169,46 @@ def stage(folder: Path) -> Stage:
 
 def table(title: str) -> Table:
     return Table(title=title, columns=("a",), rows=[(1,)])
+
+
+BARE = """
+import importlib, importlib.abc, importlib.metadata, sys
+
+def needs(name):
+    for one in importlib.metadata.requires(name) or []:
+        if "extra ==" not in one:
+            yield re.match(r"[\\w.-]+", one)[0].lower().replace("_", "-")
+
+import re
+installed = {one.name.lower().replace("_", "-") for one in importlib.metadata.distributions()}
+there, found = set(), {"torch", "transformers", "triton"}
+while found:
+    there |= found
+    found = {need for one in found & installed for need in needs(one)} - there
+packages = importlib.metadata.packages_distributions()
+absent = {
+    module
+    for module, names in packages.items()
+    if not there & {name.lower().replace("_", "-") for name in names}
+} - {"nightscribe", "ops"}
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"{name} is not on a bare machine")
+
+assert {"sentencepiece", "moshi", "hydra"} <= absent and "numpy" not in absent
+sys.meta_path.insert(0, Absent())
+for stage in sys.argv[1:]:
+    importlib.import_module(f"ops.benchmarks.gpu.{stage}")
+"""
+
+
+def test_a_machine_with_torch_and_transformers_has_all_that_the_stages_import():
+    stages = [path.stem for path in Path("ops/benchmarks/gpu").glob("[!_]*.py")]
+    words = [sys.executable, "-c", BARE, *stages]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_what_was_measured_before_an_error_is_kept(tmp_path):
