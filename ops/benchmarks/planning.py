@@ -26,7 +26,7 @@ from nightscribe.storage.run import begin, index_plan, write_plan
 COPY_EVERY = 100
 # Of recordings with the sizes below.
 MEAN_S = 1568.0
-NUM_DECODERS = 64
+NUM_DECODERS, PACKET_S = 64, 2700.0
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def planning(folder: Path, num_recordings: int) -> Iterator[str]:
         publisher = Publisher(store, lambda: None, {}, lambda transcript: transcript)
         for batch in index_plan(path).batches:
             publisher.are_published(batch["recording_id"].to_pylist())
-            task_ends(batch["estimated_s"].to_numpy(), NUM_DECODERS)
+            task_ends(batch["estimated_s"].to_numpy(), NUM_DECODERS, PACKET_S)
 
     steps: dict[str, Callable[[], object]] = {
         "planned and written": write,

@@ -65,7 +65,7 @@ class ClusterConfig:
         above=0,
     )
     block_mib: float = option(
-        64.0, "largest block of samples sent from audio workers to actors", above=0
+        128.0, "largest block of samples sent from audio workers to actors", above=0
     )
     object_store_gib: float | None = option(
         None, "shared memory of a Ray that is started on this machine; null: Ray's default"

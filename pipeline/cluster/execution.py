@@ -148,6 +148,7 @@ class Execution:
             left=left,
             done_ids=self._publisher.done_ids(),
             packet=packets.size,
+            packet_s=packets.packet_s,
             num_workers=work.pool.num_audio_workers,
         )
         return Graph(

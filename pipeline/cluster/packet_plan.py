@@ -8,10 +8,10 @@ from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import PacketSize
 
 BYTES_PER_S = 48_000  # 16 bits at 24 kHz
-MIN_SHARDS, MAX_SHARDS = 4, 64
+MIN_SHARDS, MAX_SHARDS = 4, 128
 # A packet is done with its slowest shard. With large packets more shards must be in flight until
 # the next packet comes; with single shards few.
-SLOTS_PER_PACKET = 8
+SLOTS_PER_PACKET = 4
 IN_FLIGHT, SINGLE_IN_FLIGHT = 3.0, 1.5
 # What is left is divided at least this often, so that actors end together.
 PACKETS_PER_ACTOR = 16
@@ -25,6 +25,7 @@ class PacketPlan:
     """The size of packets, and the concurrency of an actor that gets them."""
 
     size: PacketSize
+    packet_s: float  # of sound in a full packet
     shards_in_flight: int
     num_calls: int
 
@@ -48,6 +49,7 @@ def packet_plan(
     in_flight = config.shards_in_flight or ceil(factor * slots)
     return PacketPlan(
         size=PacketSize(num_shards=num_shards, num_bytes=num_bytes, num_first=MIN_SHARDS),
+        packet_s=expected * shard_s,
         shards_in_flight=in_flight,
         num_calls=min(max(ceil(in_flight / expected), 2), MAX_CALLS),
     )

@@ -74,9 +74,10 @@ def _dataset(graph: Graph, tasks: ray.ObjectRef) -> ray.data.Dataset:
         registry=graph.registry,
         max_worker_deaths=graph.config.max_worker_deaths,
     )
-    # Only numbers: a plan of a million recordings is neither in the driver nor in its graph.
-    numbers = [ray.put(pa.table({"task": [number]})) for number in range(num_tasks)]
-    cut = ray.data.from_arrow_refs(numbers).map_batches(  # type: ignore[arg-type]
+    # Only numbers: a plan of a million recordings is neither in the driver nor in its graph. Ray
+    # makes these blocks here; of blocks that exist it would ask workers for their size, one by one.
+    numbers = [{"task": number} for number in range(num_tasks)]
+    cut = ray.data.from_items(numbers, override_num_blocks=num_tasks).map_batches(
         read_packets,  # type: ignore[arg-type] # Ray has no types for functions with fn_args
         batch_size=None,
         batch_format="pyarrow",

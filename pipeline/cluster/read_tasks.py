@@ -29,11 +29,14 @@ from nightscribe.storage.plan_rows import PlanRows
 Reader = Callable[[Recording], Iterator[Cut]]
 
 STAGE = "fetch and decode"
-DRAIN_CHECK_S = 1.0
+# Of every audio worker: dozens of them ask one registry.
+DRAIN_CHECK_S = 3.0
 
 TASKS_PER_WORKER = 4
 # About as much as one worker decodes in a few seconds.
 MIN_TASK_S = 3000.0
+# The last packet of a task is rarely full, and costs the driver as much as a full one.
+PACKETS_PER_TASK = 8
 # Each costs the driver about a millisecond before the first one starts.
 MAX_TASKS = 2000
 MAX_RECORDINGS_PER_TASK = 1024
@@ -70,14 +73,18 @@ class TaskList:
         return PacketSize(num_shards=full, num_bytes=self.packet.num_bytes, num_first=full)
 
 
-def task_ends(durations_R: NDArray[np.float64], num_workers: int) -> NDArray[np.int64]:
+def task_ends(
+    durations_R: NDArray[np.float64], num_workers: int, packet_s: float
+) -> NDArray[np.int64]:
     """Where tasks end: each has as much sound as the others, or one recording that has more.
 
-    Every worker gets several, so that all end at about the same time.
+    Every worker gets several, so that all end at about the same time, and each makes several
+    packets of `packet_s`.
     """
     total_s, num_rows = float(durations_R.sum()), len(durations_R)
     even_s = total_s / (TASKS_PER_WORKER * num_workers)
-    task_s = max(min(even_s, MIN_TASK_S), total_s / MAX_TASKS, 1.0)
+    enough_s = max(MIN_TASK_S, PACKETS_PER_TASK * packet_s)
+    task_s = max(min(even_s, enough_s), total_s / MAX_TASKS, 1.0)
     most_rows = max(MAX_RECORDINGS_PER_TASK, num_rows // MAX_TASKS)
     ends, begun_s, begun = [], 0.0, 0
     for end, until_s in enumerate(np.cumsum(durations_R).tolist(), 1):
@@ -251,11 +258,12 @@ def task_list(
     left: pa.Table,
     done_ids: Mapping[str, frozenset[str]],
     packet: PacketSize,
+    packet_s: float,
     num_workers: int,
 ) -> TaskList:
     """The tasks of rows that are left: `file`, `row` and `estimated_s` of each, in order."""
     durations_R = left["estimated_s"].to_numpy()
-    ends_T = task_ends(durations_R, num_workers)
+    ends_T = task_ends(durations_R, num_workers, packet_s)
     return TaskList(
         output=output,
         s3=s3,

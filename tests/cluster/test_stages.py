@@ -83,6 +83,7 @@ def read_tables(folder, recordings, registry, reader=read, done_ids=(), num_work
         left=pa.Table.from_batches(index.batches),
         done_ids=dict(done_ids),
         packet=PACKET,
+        packet_s=0.0,
         num_workers=num_workers,
     )
     task = ReadTask(tasks=Answer(tasks), read=reader, registry=registry, max_worker_deaths=3)
