@@ -1,9 +1,9 @@
 """Runs that are struck at random moments, each held to an undisturbed one.
 
-`python -m tests.chaos.storm --moments 100 --seed 1` kills drivers, transcribers, decoders and
-raylets of real runs over a real S3 server behind a proxy that breaks a tenth of the requests, gives
-the same command again until it succeeds, compares the tables, and looks for decoders and copies of
-recordings that are left.
+`python -m tests.chaos.storm --moments 100 --seed 1` kills drivers, executors, transcribers,
+decoders and raylets of real runs over a real S3 server behind a proxy that breaks a tenth of the
+requests, gives the same command again until it succeeds, compares the tables, and looks for
+decoders and copies of recordings that are left.
 
 A moment is a share of the work, not a time, so that a slow machine is struck as late as a fast one.
 """

@@ -17,8 +17,20 @@ from tests.chaos.raylets import Raylets, kill
 from tests.chaos.tables import store_at
 
 # Drawn like lots that are not put back, from those who are there; then from a full urn again.
-VICTIMS = {"driver": 5, "transcriber": 7, "decoder": 7, "raylet": 4, "drained": 1, "frozen": 1}
-TASK_OF = {"transcriber": "TranscribingActor", "decoder": "read_packets"}
+VICTIMS = {
+    "driver": 5,
+    "executor": 4,  # where a run has several
+    "transcriber": 7,
+    "decoder": 7,
+    "raylet": 4,
+    "drained": 1,
+    "frozen": 1,
+}
+TASK_OF = {
+    "executor": "ray::Executor",
+    "transcriber": "TranscribingActor",
+    "decoder": "read_packets",
+}
 JITTER_S = 0.3
 LOOK_S = 0.2
 QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
