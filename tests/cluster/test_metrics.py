@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 PATIENCE_S = 240.0  # a busy machine starts workers slowly
+REST_S = 3.0  # several times as long as processes take to tell something
 TABLES = ("transcripts", "failures")
 
 
@@ -35,17 +36,30 @@ def exported(ray) -> dict[str, dict[str, float]]:
     return found
 
 
-def told(ray) -> dict[str, float]:
-    """What a run tells, summed over its processes."""
+def told(ray) -> dict[str, dict[str, float]]:
+    """What runs tell: by name, the value of each process."""
     return {
-        name.removeprefix("ray_nightscribe_"): sum(values.values())
+        name.removeprefix("ray_nightscribe_"): values
         for name, values in exported(ray).items()
         if name.startswith("ray_nightscribe_")
     }
 
 
-def grown(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
-    return {name: value - before.get(name, 0.0) for name, value in now.items()}
+def grown(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]]) -> dict:
+    """By how much the sums over processes grew; those of earlier runs may vanish meanwhile."""
+    return {
+        name: sum(value - before.get(name, {}).get(labels, 0.0) for labels, value in values.items())
+        for name, values in now.items()
+    }
+
+
+def at_rest(ray) -> dict[str, dict[str, float]]:
+    """What runs have told once those before have told everything."""
+    before, now = None, told(ray)
+    while now != before:
+        time.sleep(REST_S)
+        before, now = now, told(ray)
+    return now
 
 
 def until(is_there, look):
@@ -61,7 +75,7 @@ def test_a_run_exports_what_the_dashboard_shows_with_true_values(local_ray, tmp_
     bad = [recording(n, 3.0, "bad") for n in range(8, 13)]
     held = recording(13, 1.0, "held")  # it and what shares its block come to no end
     what = order([*good, *bad, held], tmp_path, crash_folder=str(tmp_path))
-    before = told(local_ray)
+    before = at_rest(local_ray)
 
     def is_all_told(seen):
         seen["in_tables"] = [len(table(tmp_path / "out", name)) for name in TABLES]
@@ -108,7 +122,7 @@ def shown_names() -> set[str]:
 def test_retries_after_a_worker_death_are_exported(local_ray, tmp_path):
     recordings = [recording(0, 3.0, "shaky"), recording(1, 1.0, "held")]
     what = order(recordings, tmp_path, crash_folder=str(tmp_path))
-    before = told(local_ray)
+    before = at_rest(local_ray)
     driver = threading.Thread(target=run, args=(what,))
     driver.start()
     try:
