@@ -12,7 +12,7 @@ MIN_SHARDS, MAX_SHARDS = 4, 128
 # A packet is done with its slowest shard. With large packets more shards must be in flight until
 # the next packet comes; with single shards few.
 SLOTS_PER_PACKET = 4
-IN_FLIGHT, SINGLE_IN_FLIGHT = 3.0, 1.5
+IN_FLIGHT, SINGLE_IN_FLIGHT = 4.0, 1.5
 # What is left is divided at least this often, so that actors end together.
 PACKETS_PER_ACTOR = 16
 MAX_CALLS = 512
