@@ -167,42 +167,39 @@ def test_the_engine_waits_while_every_stream_is_idle_and_ends_with_the_last():
     assert engine.stats.num_steps == 5
 
 
-def steps_by_slot(planned):
-    return {one.slot: one.num_steps for one in planned.segments}
+def rounds_of(*streams):
+    """Steps by slot of the next round; each stream has made its first step."""
+    scheduler, source = Scheduler([4], 4), Quiet(*streams)
+    scheduler.plan(source, wait=False)
+    return lambda: {one.slot: one.num_steps for one in scheduler.plan(source, wait=False).segments}
 
 
 def test_a_stream_that_is_behind_takes_several_steps_in_a_round_if_nobody_waits():
-    scheduler = Scheduler([4], 4)
     a, _ = live_stream()
-    source = Quiet(a)
-    scheduler.plan(source, wait=False)
+    next_round = rounds_of(a)
     a.push(frames(10))
-    assert steps_by_slot(scheduler.plan(source, wait=False)) == {0: 4}
+    assert next_round() == {0: 4}
 
 
 def test_a_stream_that_is_behind_takes_one_step_in_a_round_while_another_waits_for_its_next_frame():
-    scheduler = Scheduler([4], 4)
     (a, _), (b, _) = live_stream("a"), live_stream("b")
-    source = Quiet(a, b)
-    scheduler.plan(source, wait=False)
+    next_round = rounds_of(a, b)
     a.push(frames(10))
-    assert steps_by_slot(scheduler.plan(source, wait=False)) == {0: 1}
+    assert next_round() == {0: 1}
     b.push(frames(1))
-    assert steps_by_slot(scheduler.plan(source, wait=False)) == {0: 1, 1: 1}
-    assert steps_by_slot(scheduler.plan(source, wait=False)) == {0: 1}
+    assert next_round() == {0: 1, 1: 1}
+    assert next_round() == {0: 1}
 
 
 def test_an_idle_stream_does_not_shorten_the_rounds_of_others_until_it_has_a_frame_again():
-    scheduler = Scheduler([4], 4)
     (a, _), (b, _) = live_stream("a"), live_stream("b")
-    source = Quiet(a, b)
-    scheduler.plan(source, wait=False)
+    next_round = rounds_of(a, b)
     a.push(frames(200))
-    lengths = [scheduler.plan(source, wait=False).num_steps for _ in range(IDLE_ROUNDS + 2)]
-    assert lengths == [1] * IDLE_ROUNDS + [4, 4]
+    rounds = [next_round() for _ in range(IDLE_ROUNDS + 2)]
+    assert rounds == [{0: 1}] * IDLE_ROUNDS + [{0: 4}] * 2
     b.push(frames(1))
-    assert steps_by_slot(scheduler.plan(source, wait=False)) == {0: 1, 1: 1}
-    assert steps_by_slot(scheduler.plan(source, wait=False)) == {0: 1}
+    assert next_round() == {0: 1, 1: 1}
+    assert next_round() == {0: 1}
 
 
 def test_a_live_stream_takes_whole_frames_only_and_none_when_closed():
