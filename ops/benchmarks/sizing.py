@@ -8,8 +8,9 @@ import sys
 from dataclasses import dataclass
 from math import ceil
 
-from nightscribe.cluster.config import ACTORS_PER_EXECUTOR
-from nightscribe.cluster.packet_plan import BYTES_PER_S, IN_FLIGHT, PREFETCH
+from nightscribe.cluster.config import ACTORS_PER_EXECUTOR, ClusterConfig
+from nightscribe.cluster.packet_plan import BYTES_PER_S, packet_plan
+from nightscribe.cluster.resources import Pool
 
 HOUR_S = 3600.0
 
@@ -58,7 +59,6 @@ def needs(archive: Archive, measured: Measured, assumed: Assumed) -> dict[str, s
     executors = max(by_default, ceil(executor_s / assumed.busy_share))
     wanted = "" if executors == by_default else f" (`cluster.drivers={executors}`)"
     driver_share = rate * measured.central_ms / 1000
-    in_flight_gb = IN_FLIGHT * PREFETCH * assumed.num_slots * archive.shard_s * BYTES_PER_S / 1e9
     puts, gets = num_shards * measured.puts_a_shard, num_shards * measured.gets_a_shard
     dollars = (puts * assumed.price_of_1000_puts + gets * assumed.price_of_1000_gets) / 1000
     return {
@@ -70,11 +70,25 @@ def needs(archive: Archive, measured: Measured, assumed: Assumed) -> dict[str, s
         "driver": f"busy for {driver_share:.0%} of a core",
         "reading of files": f"{speed * assumed.bytes_a_second / 1e6:,.0f} MB/s",
         "sound between nodes, if none with a GPU decodes": f"{speed * BYTES_PER_S / 1e6:,.0f} MB/s",
-        "object store of Ray for each GPU": f"{in_flight_gb:.1f} GB",
+        "object store of Ray for each GPU": f"{in_flight_gb(archive, assumed):.1f} GB",
         "scratch disk for each GPU": f"{scratch_gb:.2f} GB",
         "requests that write, read": f"{puts / 1e6:.2f} million, {gets / 1e6:.2f} million",
         "their price": f"{dollars:.2f} USD",
     }
+
+
+def in_flight_gb(archive: Archive, assumed: Assumed) -> float:
+    """The sound at a transcriber, for shards of one length."""
+    pool = Pool(
+        num_actors=archive.num_gpus,
+        gpus_per_actor=1.0,
+        num_audio_workers=archive.num_gpus,
+        num_slots=assumed.num_slots,
+    )
+    total_s, shard_s = archive.hours * HOUR_S, archive.shard_s
+    num_shards = ceil(total_s / shard_s)
+    plan = packet_plan(ClusterConfig(), pool, num_shards, total_s, shard_s, shard_s)
+    return plan.num_calls * plan.packet_s * BYTES_PER_S / 1e9
 
 
 def limits(measured: Measured, assumed: Assumed) -> list[str]:

@@ -71,7 +71,7 @@ class Keeping:
         return future
 
 
-def paced_transcriber(diary: Diary, num_slots: int) -> Keeping:
+def paced_transcriber(diary: Diary, num_slots: int, step_s: float = STEP_S) -> Keeping:
     adapter = ClipAdapter(
         sample_rate_hz=24_000,
         frame_samples=FRAME_SAMPLES,
@@ -79,7 +79,7 @@ def paced_transcriber(diary: Diary, num_slots: int) -> Keeping:
         flush_frames=0,
         read_words=no_words,
     )
-    engine = step_engine(Paced(num_slots))
+    engine = step_engine(Paced(num_slots, step_s))
     return diary.kept_by(Transcriber(engine, adapter, model="stand-in"))
 
 
@@ -90,7 +90,8 @@ def no_words(clip, output) -> list:
 class Paced:
     """As a device would: rounds run one after the other while the host plans the next."""
 
-    def __init__(self, num_slots: int) -> None:
+    def __init__(self, num_slots: int, step_s: float) -> None:
+        self._step_s = step_s
         self.frame_samples, self.num_vad_heads, self.bucket_sizes = FRAME_SAMPLES, 0, [num_slots]
         self._is_free_at_s = 0.0
 
@@ -102,7 +103,7 @@ class Paced:
 
     def run(self, steps, codes) -> "PacedSaid":
         begins_at_s = max(self._is_free_at_s, time.monotonic())
-        self._is_free_at_s = begins_at_s + steps.num_steps * STEP_S
+        self._is_free_at_s = begins_at_s + steps.num_steps * self._step_s
         return PacedSaid(self._is_free_at_s, (steps.num_steps, steps.num_slots))
 
 

@@ -45,7 +45,7 @@ class ClusterConfig:
     )
     cpus_per_audio_worker: float = option(1.0, "CPUs per audio worker", above=0)
     shards_in_flight: int | None = option(
-        None, "shards queued at an actor at once; null: four times its slots", minimum=1
+        None, "shards under way in an actor at once; null: twice its slots", minimum=1
     )
     drivers: int | None = option(
         None,

@@ -140,7 +140,8 @@ class Execution:
     def _graph(self, left: pa.Table, work: Work, registry: RegistryHandle) -> Graph:
         left_s = float(pc.sum(left["estimated_s"]).as_py())
         max_shard_s = work.stages.max_shard_s
-        packets = packet_plan(work.cluster, work.pool, len(left), left_s, max_shard_s)
+        longest_s = float(pc.max(left["estimated_s"]).as_py())
+        packets = packet_plan(work.cluster, work.pool, len(left), left_s, longest_s, max_shard_s)
         tasks = task_list(
             output=work.stages.output,
             s3=work.stages.s3,

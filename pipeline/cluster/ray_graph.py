@@ -116,7 +116,7 @@ def _transcribed(cut: ray.data.Dataset, graph: Graph) -> ray.data.Dataset:
         compute=ActorPoolStrategy(
             size=pool.num_actors,
             max_concurrent_calls_per_actor=packets.num_calls,
-            max_tasks_in_flight_per_actor=packets.num_queued,
+            max_tasks_in_flight_per_actor=packets.num_calls,
         ),
     )
 

@@ -1,8 +1,9 @@
 """On a GPU: one transcriber whose slots stay full across the packets that Ray sends.
 
-Ray sends a few packets at once, each to a coroutine of its own; their shards share the queue of the
-one engine, and the parts that are committed every few seconds. A packet is done when its last shard
-is committed. A dead engine ends the process, so that Ray sends the same packets to a new worker.
+Ray sends many packets at once, each to a coroutine of its own, which waits until slots need it;
+their shards share the queue of the one engine, and the parts that are committed every few seconds.
+A packet is done when its last shard is committed. A dead engine ends the process, so that Ray sends
+the same packets to a new worker.
 """
 
 import asyncio
@@ -19,10 +20,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from nightscribe.audio.segmentation import FRAME_S
+from nightscribe.cluster.admission import Admission
 from nightscribe.cluster.attempt_registry import EngineSteps, RegistryHandle, this_node
 from nightscribe.cluster.commits import Committer
 from nightscribe.cluster.isolation import IsolationLock
 from nightscribe.cluster.metrics import count_transcribed, export_engine_stats
+from nightscribe.cluster.packet_plan import SHARDS_PER_SLOT
 from nightscribe.cluster.progress import StageTime, Stopwatch
 from nightscribe.cluster.rows import Cut, CutShard, cuts_of, receipts_table
 from nightscribe.cluster.watchdog import dump_stacks_on_signal
@@ -163,12 +166,14 @@ class TranscribingActor:
         self._options, self._max_worker_deaths = options, max_worker_deaths
         store = open_store(commits.output, commits.s3)
         self._committer = Committer(store, commits.interval_s, commits.revision)
-        # Shards that were in a worker when it died: small groups, one at a time, find the one
-        # that killed it without condemning its neighbours. After two deaths a shard has the
-        # worker alone.
-        self._group_size = max(isqrt(shards_in_flight), 1)
+        # Shards that were in a dead worker: small groups, one at a time, find the one that killed
+        # it without condemning its neighbours. After two deaths a shard has the worker alone.
+        self._group_size = max(isqrt(2 * shards_in_flight), 1)
         self._suspects = asyncio.Semaphore(1)
         self._isolation = IsolationLock()
+        # An engine that sizes itself may have more slots than the plan was made for.
+        enough = max(shards_in_flight, SHARDS_PER_SLOT * self.stats.num_slots)
+        self._admission = Admission(enough)
         self._node = this_node()
         self._name = f"{os.getpid()} on {self._node}"
         self._reporting: asyncio.Task[None] | None = None
@@ -195,6 +200,10 @@ class TranscribingActor:
 
     async def _transcribe_packet(self, cuts: list[Cut]) -> list[Committed]:
         names = [_name(cut) for cut in cuts]
+        async with self._admission.of(names):
+            return await self._begun(names, cuts)
+
+    async def _begun(self, names: list[str], cuts: list[Cut]) -> list[Committed]:
         deaths = await self._registry.begin.remote(names, self._node)
         if deaths is None:
             done: list[Committed] = []
@@ -258,11 +267,11 @@ class TranscribingActor:
         return done
 
     async def _all_done(self, cuts: list[Cut]) -> list[Committed]:
-        done = await asyncio.gather(*map(self._done, cuts))
-        return [one for one in done if one is not None]
+        return [one for one in await asyncio.gather(*map(self._done, cuts)) if one is not None]
 
     async def _done(self, cut: Cut) -> Committed | None:
         outcome = await self._outcome(cut)
+        self._admission.leave([_name(cut)])
         return None if outcome is None else (outcome, await self._committed(outcome))
 
     async def _outcome(self, cut: Cut) -> Outcome | None:

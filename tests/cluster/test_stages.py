@@ -1,6 +1,7 @@
 """The stages as plain functions, with a registry that is no actor: everything but Ray itself."""
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -296,7 +297,8 @@ def test_packets_share_parts(read_all, hear_all, tmp_path):
     assert len(list((tmp_path / "out" / parts.folder_of(1)).iterdir())) <= 3
 
 
-def test_what_waits_for_a_slot_is_given_up_when_the_run_drains(read_all, hear_all):
+@pytest.mark.parametrize("size", [10, 1])
+def test_what_waits_for_a_slot_is_given_up_when_the_run_drains(read_all, hear_all, size):
     registry, begun = LocalRegistry(), []
 
     class Slow:
@@ -317,11 +319,63 @@ def test_what_waits_for_a_slot_is_given_up_when_the_run_drains(read_all, hear_al
             return self._inner.submit(clip).result()
 
     cuts = read_all([recording(1, 20.0)], registry)
-    outcomes = hear_all(cuts, registry, Slow, size=10)
+    outcomes = hear_all(cuts, registry, Slow, size=size)
     assert len(cuts) == 10
     assert {one.shard.shard_id for one in outcomes} == set(begun)
     assert len(begun) == 2
     assert not registry.inner.open_attempts
+
+
+def test_a_worker_that_has_many_packets_announces_what_its_slots_need_and_commits_all(
+    read_all, hear_all
+):
+    registry, num_open = LocalRegistry(), []
+
+    class Watching:
+        has_died = False
+        model = model_revision = ""
+
+        def __init__(self):
+            self._inner = transcriber(4)
+            self.stats = self._inner.stats
+
+        def submit(self, clip):
+            num_open.append(len(registry.inner.open_attempts))
+            return self._inner.submit(clip)
+
+    cuts = read_all([recording(1, 80.0)], registry)
+    outcomes = hear_all(cuts, registry, Watching)
+    assert len(outcomes) == len(cuts) == 40
+    assert num_open[0] == 8
+
+
+def test_slots_do_not_wait_for_the_slowest_shards_of_packets(read_all, hear_all):
+    last_began = threading.Event()
+
+    class Uneven:
+        """Hears the first shard of each of the first packets until the last one has begun."""
+
+        has_died = False
+        model = model_revision = ""
+
+        def __init__(self):
+            self._inner, self._threads = transcriber(4), ThreadPoolExecutor(4)
+            self.stats = self._inner.stats
+
+        def submit(self, clip):
+            if index_of(clip) == 39:
+                last_began.set()
+            if index_of(clip) in (0, 2, 4, 6):
+                return self._threads.submit(self._slowly, clip)
+            return self._inner.submit(clip)
+
+        def _slowly(self, clip):
+            assert last_began.wait(10.0)
+            return self._inner.submit(clip).result()
+
+    cuts = read_all([recording(1, 80.0)], LocalRegistry())
+    outcomes = hear_all(cuts, LocalRegistry(), Uneven)
+    assert not any(isinstance(outcome, Failure) for outcome in outcomes)
 
 
 def test_every_stage_reports_the_time_it_worked_and_waited(tmp_path, hear_all):
