@@ -1,13 +1,12 @@
-"""The whole pipeline on Ray: throughput beside the bare engine, occupancy of slots, memory.
+"""The whole pipeline on Ray: throughput beside the bare engine, and memory.
 
     python -m ops.benchmarks.pipeline throughput [MINUTES [REPEATS]]
-    python -m ops.benchmarks.pipeline occupancy [RECORDINGS]
-    python -m ops.benchmarks.pipeline memory [HOURS]
+    python -m ops.benchmarks.pipeline memory [HOURS [SLOTS]]
 
 throughput: models/tiny on one thread. The bare engine, the pipeline and batches that wait for
 their longest shard take turns over the same shards.
-occupancy: recordings of 2 s to 20 min, never cut, with a fake model of constant step time.
-memory: one long recording through real decoding and cutting, with the same fake model.
+memory: one long recording through real decoding and cutting, with a fake model of constant step
+time. Packets have 60 shards or so with 256 slots.
 """
 
 import csv
@@ -45,13 +44,12 @@ from nightscribe.storage.run import write_plan
 from nightscribe.storage.sources import recordings
 from nightscribe.transcription.transcriber import Clip, Transcriber
 from ops.benchmarks.resident import Resident
-from ops.benchmarks.stand_in import FRAME_S, STEP_S, Diary, Noted, paced_transcriber
+from ops.benchmarks.stand_in import Diary, paced_transcriber
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLE = ROOT / "samples/ten-minutes.opus"
 RATE_HZ = 24_000
 NUM_SLOTS = 8
-NEVER_CUT = ShardConfig(max_s=None)
 MODEL = ModelConfig(name="tiny", checkpoint=str(ROOT / "models/tiny"))
 ENGINE = EngineConfig(device="cpu", dtype="float32", num_slots=NUM_SLOTS)
 # No overlap, in the pipeline as in the bare engine.
@@ -60,7 +58,7 @@ ONCE = GuardsConfig(max_retry_s=0.0)
 
 def main() -> None:
     what, *numbers = sys.argv[1:]
-    run = {"throughput": throughput, "occupancy": occupancy, "memory": memory}[what]
+    run = {"throughput": throughput, "memory": memory}[what]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         with connected(RayConfig(), ClusterConfig()):
@@ -112,51 +110,26 @@ def speed_row(name: str, took: list[Took], best: Took, heard_s: float) -> str:
     )
 
 
-def occupancy(folder: Path, num_recordings: float = 160) -> list[str]:
-    """The share of all slot-steps in the measured time that had a stream."""
-    lengths_s = np.geomspace(2, 1200, int(num_recordings))
-    manifest = spans(folder, lengths_s)
-    diary = Diary(folder / "diary.jsonl")
-    open_transcriber = partial(paced_transcriber, diary, NUM_SLOTS)
-    run(folder / "out", manifest, NEVER_CUT, open_transcriber, lambda progress: None)
-    notes = diary.read()
-    first, last_begin, end = notes[0], max(n.at_s for n in notes if n.begins), notes[-1]
-    steady = [note for note in notes if note.at_s <= last_begin][-1]
-    shuffled_s = np.random.default_rng(0).permutation(lengths_s)
-    steps = [[length_s / FRAME_S for length_s in some] for some in batches(shuffled_s.tolist())]
-    naive = sum(map(sum, steps)) / sum(max(some) * NUM_SLOTS for some in steps)
-    return [
-        f"{len(lengths_s)} recordings, {sum(lengths_s) / 3600:.1f} h, {NUM_SLOTS} slots, "
-        f"{1000 * STEP_S:.0f} ms a step, {end.at_s - first.at_s:.0f} s",
-        "",
-        "| slots in use | share |",
-        "|---|---|",
-        f"| until the last recording was handed over | {filled(first, steady):.3f} |",
-        f"| with the drain | {filled(first, end):.3f} |",
-        f"| batches that wait for their longest (arithmetic) | {naive:.3f} |",
-    ]
-
-
-def filled(first: Noted, last: Noted) -> float:
-    return (last.num_live_steps - first.num_live_steps) / (
-        NUM_SLOTS * (last.at_s - first.at_s) / STEP_S
-    )
-
-
-def memory(folder: Path, hours: float = 10) -> list[str]:
+def memory(folder: Path, hours: float = 10, slots: float = NUM_SLOTS) -> list[str]:
     """Private memory of every process while one recording is transcribed."""
     manifest = long_recording(folder, hours)
     resident = Resident()
     with resident.watched():
-        open_transcriber = partial(paced_transcriber, Diary(folder / "diary.jsonl"), NUM_SLOTS)
+        diary, num_slots = Diary(folder / "diary.jsonl"), int(slots)
+        open_transcriber = partial(paced_transcriber, diary, num_slots)
         run(
             folder / "out",
             manifest,
             ShardConfig(),
             open_transcriber,
             lambda progress: resident.note(progress.transcribed_s / (hours * 3600)),
+            num_slots,
         )
-    return [f"{hours:g} hours in one recording, shards of 60 s", "", *resident.table()]
+    return [
+        f"{hours:g} hours in one recording, shards of 60 s, {num_slots} slots",
+        "",
+        *resident.table(),
+    ]
 
 
 def run(
@@ -165,6 +138,7 @@ def run(
     shard: ShardConfig,
     make_transcriber: Callable,
     report_progress: Callable[[Progress], None],
+    num_slots: int = NUM_SLOTS,
 ) -> None:
     plan_path = output.with_suffix(".parquet")
     found = recordings(str(manifest), S3Config())
@@ -181,7 +155,7 @@ def run(
         examine=as_it_is,
         intervals=IntervalsConfig(publish_s=10),
     )
-    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=1, num_slots=NUM_SLOTS)
+    pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=1, num_slots=num_slots)
     transcribe(order, pool, threading.Event(), report_progress)
 
 
@@ -246,11 +220,6 @@ def pieces(folder: Path, total_s: float) -> Path:
         piece_N = np.resize(np.roll(samples_N, -len(rows) * 30 * RATE_HZ), int(length_s * RATE_HZ))
         rows.append({"uri": wav(folder / f"{len(rows)}.wav", piece_N).name, "duration": length_s})
     return written(folder, rows)
-
-
-def spans(folder: Path, lengths_s: np.ndarray) -> Path:
-    name = wav(folder / "noise.wav", noise(1200)).name
-    return written(folder, [{"uri": name, "start": 0, "end": float(one)} for one in lengths_s])
 
 
 def long_recording(folder: Path, hours: float) -> Path:
