@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nightscribe.engine.loop import step_engine
+from nightscribe.engine.loop import EngineStats, step_engine
 from nightscribe.transcription.transcriber import (
     Clip,
     ClipAdapter,
@@ -29,6 +29,7 @@ class Noted:
     cpu_s: float  # of the transcriber's process
     begins: bool
     num_live_steps: int
+    num_slot_steps: int
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class Diary:
     def kept_by(self, transcriber: Transcriber) -> "Keeping":
         return Keeping(transcriber, self)
 
-    def note(self, begins: bool, num_live_steps: int) -> None:
+    def note(self, begins: bool, stats: EngineStats) -> None:
+        steps = stats.num_live_steps, stats.num_slot_steps
         with self.path.open("a") as file:
-            noted = Noted(time.time(), time.process_time(), begins, num_live_steps)
+            noted = Noted(time.time(), time.process_time(), begins, *steps)
             file.write(json.dumps(asdict(noted)) + "\n")
 
     def read(self) -> list[Noted]:
@@ -65,9 +67,9 @@ class Keeping:
         return self._transcriber.stats
 
     def submit(self, clip: Clip) -> Future[ClipTranscript]:
-        self._diary.note(True, self.stats.num_live_steps)
+        self._diary.note(True, self.stats)
         future = self._transcriber.submit(clip)
-        future.add_done_callback(lambda _: self._diary.note(False, self.stats.num_live_steps))
+        future.add_done_callback(lambda _: self._diary.note(False, self.stats))
         return future
 
 
