@@ -10,6 +10,7 @@ but not launched. The attention kernel has a command of its own, `ops.benchmarks
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 
 # First, for the sake of Triton's settings.
 from ops.benchmarks.kernel_code import Code, code_of, compiling
@@ -17,8 +18,10 @@ from ops.benchmarks.kernel_code import Code, code_of, compiling
 import torch  # isort: skip
 
 from nightscribe.benchmarks.random_weights import config_of
+from nightscribe.engine.config import EngineConfig
 from nightscribe.model import fused_kernels, weight_kernels
 from nightscribe.model.config import LanguageModelConfig
+from nightscribe.model.device import set_tf32
 from nightscribe.model.fused_codec import FusedMimi
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.mimi import Mimi
@@ -29,6 +32,7 @@ SHARED_BYTES = {75: 64 << 10, 80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 TENSOR_CORES, FLOAT8 = (80, 90, 100), (90, 100)  # of which Triton makes use
 # As in a run: Triton compiles anew for a size of 1, and for multiples of 16.
 NUM_SLOTS, NUM_ROWS, PIECES = 16, 2, (25, 13)
+TF32 = "convolutions", "all", "none"  # as is usual, the fastest, and exact
 CPU = torch.device("cpu")
 
 
@@ -72,10 +76,19 @@ def codec_calls() -> Iterator[Callable]:
     mimi = Mimi(config_of("1b").mimi).eval().requires_grad_(False)
     state, rows = mimi.initial_state(NUM_ROWS, PIECES[0]), torch.zeros(NUM_ROWS, dtype=torch.int64)
     fused = FusedMimi(mimi)
-    for num_frames in PIECES:
+    for tf32, num_frames in product(TF32, PIECES):
         num_samples = num_frames * mimi.config.frame_samples
         samples_RN = torch.zeros(NUM_ROWS, num_samples, dtype=torch.int16)
-        yield partial(fused.encode_slots, samples_RN, state, rows, rows, rows)
+        yield partial(_rounded, tf32, fused.encode_slots, samples_RN, state, rows, rows, rows)
+
+
+def _rounded(tf32: str, encode: Callable, *args: object) -> None:
+    """With `engine.tf32` as given; Triton rounds products only where it says so."""
+    set_tf32(tf32)
+    try:
+        encode(*args)
+    finally:
+        set_tf32(EngineConfig().tf32)
 
 
 def codes_of(capability: int) -> Iterator[Code]:
@@ -86,11 +99,14 @@ def codes_of(capability: int) -> Iterator[Code]:
         calls += [*codec_calls(), *weight_calls(config_of("1b").language_model, dtype)]
     if capability in FLOAT8:
         calls.append(partial(weight_kernels.float8_rows, torch.zeros(1, 2048, dtype=dtype)))
-    with compiling(capability) as compiled, torch.inference_mode():
-        for call in calls:
+    seen = set()
+    for call in calls:
+        with compiling(capability) as compiled, torch.inference_mode():
             call()
-    for kernel in {kernel.hash: kernel for kernel in compiled}.values():
-        yield code_of(kernel)
+        for kernel in compiled:
+            if kernel.hash not in seen:
+                seen.add(kernel.hash)
+                yield code_of(kernel)
 
 
 def _numbers(capabilities: str) -> list[int]:
@@ -101,12 +117,18 @@ def _numbers(capabilities: str) -> list[int]:
 
 
 def main(capabilities: str) -> None:
-    lines = ["| kernel | sm | registers | spilled | shared KB |", "|---|--:|--:|--:|--:|"]
+    _write("| kernel | sm | registers | spilled | shared KB |")
+    _write("|---|--:|--:|--:|--:|")
     for capability in _numbers(capabilities):
         for code in codes_of(capability):
             cells = code.registers, code.spilled_bytes, f"{code.shared_bytes / 1024:.0f}"
-            lines.append(f"| {code.kernel} | {capability} | {' | '.join(map(str, cells))} |")
-    sys.stdout.write("\n".join(lines) + "\n")
+            _write(f"| {code.kernel} | {capability} | {' | '.join(map(str, cells))} |")
+
+
+def _write(line: str) -> None:
+    """At once: on a GPU the script may end it."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from torch import Tensor
 
 MASKED = tl.constexpr(-1.0e30)  # below every score; finite, since inf - inf is NaN
 QUERIES, KEYS = 64, 32  # of a block
+# Exact products need three times the registers of rounded ones: with 4 warps some were spilled.
+WARPS_OF_ROUNDED, WARPS_OF_EXACT = 4, 8
+ROTATED = 16  # positions of a program; the sines of 32 spill on Blackwell
 LOG2_E = 1.4426950408889634
 
 
@@ -45,8 +48,8 @@ def rotations_from(starts_R: Tensor, frequencies_J: Tensor, num_new: int) -> Ten
     """Cosines and sines of the angles of new positions, RT2J; by the formula of the reference."""
     num_rows, num_pairs = len(starts_R), len(frequencies_J)
     rotations_RT2J = frequencies_J.new_empty(num_rows, num_new, 2, num_pairs)
-    rotations_kernel[(num_rows, triton.cdiv(num_new, KEYS))](
-        starts_R, frequencies_J, rotations_RT2J, num_new, num_pairs, KEYS
+    rotations_kernel[(num_rows, triton.cdiv(num_new, ROTATED))](
+        starts_R, frequencies_J, rotations_RT2J, num_new, num_pairs, ROTATED
     )
     return rotations_RT2J
 
@@ -107,6 +110,7 @@ def attend_slots(
         num_new,
         width**-0.5 * LOG2_E,
         layout,
+        num_warps=WARPS_OF_ROUNDED if tf32 else WARPS_OF_EXACT,
     )
     return output_RTHE
 
