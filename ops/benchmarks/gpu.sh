@@ -19,20 +19,26 @@ stages=$folder/stages
 mkdir -p "$stages"
 rm -f "$stages"/*
 began_s=$(date +%s)
+due_s=$began_s
 
 stage() { # NAME SECONDS COMMAND...
     name=$1
-    limit_s=$(($2 * slowness))
+    due_s=$((due_s + $2 * slowness)) # the time of a stage and what those before did not need
     shift 2
     stage_began_s=$(date +%s)
+    limit_s=$((due_s - stage_began_s))
     left_s=$((began_s + total_s - summary_s - stage_began_s))
     [ "$limit_s" -le "$left_s" ] || limit_s=$left_s
     code=124
     if [ "$limit_s" -gt 0 ]; then
-        timeout -k 5 "$limit_s" "$@" >"$stages/$name.log" 2>&1
+        # Interrupted, pytest still says what passed; and no stage may end later than it is due.
+        grace_s=$((limit_s > 10 ? 5 : 1))
+        timeout -s INT -k "$grace_s" "$((limit_s - grace_s + 1))" "$@" >"$stages/$name.log" 2>&1
         code=$?
     fi
     wall_s=$(($(date +%s) - stage_began_s))
+    # Killed, since it did not end when interrupted: out of time, not out of memory.
+    if [ "$code" -eq 137 ] && [ "$wall_s" -ge "$limit_s" ]; then code=124; fi
     printf '%s\t%s\t%s\n' "$name" "$code" "$wall_s" >>"$stages/times.tsv"
     printf '%s: %s s, exit code %s\n' "$name" "$wall_s" "$code"
 }
@@ -53,6 +59,8 @@ if [ "$device" != cpu ]; then
     # Triton keeps what it compiles: later stages find it, which have little time for it.
     timeout -k 5 "$total_s" "$python" -m ops.benchmarks.fused_kernel_code here \
         >"$stages/kernel-code.log" 2>&1 &
+    timeout -k 5 "$total_s" "$python" -m ops.benchmarks.gpu.compiled "$folder" "$sizes" "$device" \
+        >"$stages/compiled.log" 2>&1 &
 fi
 measure machine 20
 # shellcheck disable=SC2086 # several words each

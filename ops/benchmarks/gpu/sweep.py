@@ -8,7 +8,7 @@ frames. On a CPU, Triton's interpreter tries the code over few slots.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 if sys.argv[-1] == "cpu":
@@ -45,13 +45,26 @@ TITLE = "Tiles of our attention kernel"
 
 
 def main(stage: Stage) -> None:
+    for size, dtype, num_queries in tables_to_make(stage.sizes, stage.device):
+        what = f"tiles of {size}, {_name(dtype)}, {num_queries} queries"
+        stage.measure(what, tiles_table, stage.device, size, dtype, num_queries)
+
+
+def tables_to_make(
+    sizes: Sequence[str], device: torch.device
+) -> Iterator[tuple[str, torch.dtype, int]]:
+    """Size, dtype of the cache and number of queries."""
     # Of several queries one size: each tile is compiled anew for each, which takes the time.
     single, *several = NUM_QUERIES
-    sizes = [(single, size) for size in stage.sizes] + [(more, stage.sizes[0]) for more in several]
-    for num_queries, size in sizes:
-        for dtype in _dtypes(stage.device):
-            what = f"tiles of {size}, {_name(dtype)}, {num_queries} queries"
-            stage.measure(what, tiles_table, stage.device, size, dtype, num_queries)
+    pairs = [(single, size) for size in sizes]
+    pairs += [(more, size) for more in several for size in sizes[:1]]
+    for num_queries, size in pairs:
+        for dtype in _dtypes(device):
+            yield size, dtype, num_queries
+
+
+def tiles_to_try(device: torch.device) -> tuple[Tile, ...]:
+    return TILES_TO_TRY if device.type == "cuda" else CPU_TILES
 
 
 def tiles_table(device: torch.device, size: str, dtype: torch.dtype, num_queries: int) -> Table:
@@ -85,7 +98,7 @@ def _times(
     queries = torch.randn(shape, device=device, dtype=torch.bfloat16)
     rings = cache.keys.layer(0), cache.values.layer(0)
     num_calls, repeats = (NUM_CALLS, REPEATS) if device.type == "cuda" else (1, 1)
-    for tile in TILES_TO_TRY if device.type == "cuda" else CPU_TILES:
+    for tile in tiles_to_try(device):
         one = partial(
             attend_ring, queries, *rings, cache.next_positions_B, config.context, tile=tile
         )

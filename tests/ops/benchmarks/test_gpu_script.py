@@ -139,7 +139,7 @@ def test_a_crash_and_a_hang_lose_only_their_own_stage(tmp_path):
 
 COMPILING = """#!/bin/sh
 case "$*" in
-*fused_kernel_code*) echo "$3"; exec sleep 20 ;;
+*fused_kernel_code*|*gpu.compiled*) echo "$3"; exec sleep 20 ;;
 *) exit 0 ;;
 esac
 """
@@ -150,7 +150,45 @@ def test_on_a_gpu_no_stage_waits_until_kernels_are_compiled(tmp_path):
     ended = run(tmp_path, program(tmp_path / "python", COMPILING), device="cuda")
     assert ended.stdout.count("exit code 0") == len(STAGES)
     assert (tmp_path / "stages" / "kernel-code.log").read_text() == "here\n"
+    assert (tmp_path / "stages" / "compiled.log").read_text() == f"{tmp_path}\n"
     assert time.monotonic() - began_s < 20
+
+
+STUBBORN = """#!/bin/sh
+case "$*" in
+*test_on_gpu*) trap 'echo "1 passed in 2 s"' INT; while :; do sleep 0.1; done ;;
+*gpu.summary*) exec {python} "$@" ;;
+esac
+"""
+
+
+def test_an_interrupted_stage_tells_what_it_has_and_a_stubborn_one_is_killed(tmp_path):
+    fake = program(tmp_path / "python", STUBBORN)
+    ended = run(tmp_path / "out", fake, TOTAL_S="19")
+    assert re.search(r"^kernel-tests: [3-6] s, exit code 124$", ended.stdout, re.M)
+    assert "kernel-tests (out of time)" in ended.stdout
+    assert "Kernel tests: 1 passed" in ended.stdout
+
+
+WATCHED = """#!/bin/sh
+echo "$@" >>{folder}/limits
+shift 5
+exec "$@"
+"""
+
+
+def test_what_a_stage_does_not_need_is_added_to_the_next(tmp_path):
+    watched = tmp_path / "bin" / "timeout"
+    watched.parent.mkdir()
+    watched.write_text(WATCHED.replace("{folder}", str(tmp_path)))
+    watched.chmod(0o755)
+    path = f"{watched.parent}:{os.environ['PATH']}"
+    run(tmp_path, program(tmp_path / "python", "#!/bin/sh\n"), PATH=path)
+    lines = (tmp_path / "limits").read_text().splitlines()
+    limits_s = [int(line.split()[4]) for line in lines]
+    assert 11 < limits_s[0] <= 20 < limits_s[1]
+    assert 50 <= limits_s[1] <= 60
+    assert limits_s[1] + 24 <= limits_s[2]
 
 
 def test_all_stages_of_two_sizes_fit_into_eight_minutes():
