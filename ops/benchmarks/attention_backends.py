@@ -3,6 +3,7 @@
 B rows (slots), H heads, T queries, C entries of the KV cache, E width of a head.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,8 @@ from nightscribe.model.config import LanguageModelConfig
 from nightscribe.model.device import name_of
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.transformer import Window, ring_mask
+
+log = logging.getLogger(__name__)
 
 REPEATS = 5
 CALLS = 10  # per turn: the host prepares one call while another runs
@@ -54,7 +57,8 @@ def measure_backends(
         name: partial(_several, partial(backend, queries_BHTE, *entries, mask))
         for name, backend in backends(entries[0], mask)
     }
-    for name, elapsed in in_turns(actions, REPEATS, device).items():
+    working = {name: action for name, action in actions.items() if _works(name, action)}
+    for name, elapsed in in_turns(working, REPEATS, device).items():
         yield BackendCost(
             backend=name,
             cache=name_of(cache_dtype),
@@ -63,6 +67,16 @@ def measure_backends(
             call_s=medians(elapsed).wall_s / CALLS,
             read_bytes=int(fill * (ring.keys.size_bytes + ring.values.size_bytes)),
         )
+
+
+def _works(name: str, action: Callable[[], object]) -> bool:
+    """One that fails does not take the others' figures with it."""
+    try:
+        action()
+    except Exception:
+        log.warning("attention by %s failed", name, exc_info=True)
+        return False
+    return True
 
 
 def _several(call: Callable[[], object]) -> None:

@@ -32,6 +32,8 @@ def fastest_backend(
     known = json.loads(path.read_text()) if path.exists() else {}
     if setting not in known:
         times_ms = _measure(transformer, cache, num_queries, dtype)
+        if not times_ms:
+            raise RuntimeError("no attention backend works here; the log above says why")
         log.info("attention of %s, ms a layer: %s", setting, times_ms)
         known[setting] = min(times_ms, key=lambda name: times_ms[name])
         _write(path, known)
@@ -52,10 +54,19 @@ def _measure(
         name: partial(_several, backend, queries_BHTE, rings, mask)
         for name, backend in at_hand.items()
     }
-    for call in calls.values():
-        call()  # what is compiled once, is before
+    calls = {name: call for name, call in calls.items() if _works(name, call)}
     turns = [{name: _elapsed_ms(call) for name, call in calls.items()} for _ in range(NUM_TURNS)]
     return {name: median(turn[name] for turn in turns) / NUM_CALLS for name in calls}
+
+
+def _works(name: str, call: partial) -> bool:
+    """Call once, for what is compiled then; versions of torch and Triton may refuse a backend."""
+    try:
+        call()
+    except Exception:
+        log.warning("attention by %s failed and is not used", name, exc_info=True)
+        return False
+    return True
 
 
 def _several(

@@ -70,3 +70,18 @@ def test_a_runner_uses_it_if_asked(measured):
     assert speech.language_model.transformer.backend is None
     StepRunner(speech, 2, 3, RunnerOptions(measures_attention=True))
     assert speech.language_model.transformer.backend == "fast"
+
+
+def test_one_that_fails_is_left_out_and_only_if_all_do_the_start_fails(
+    measured, monkeypatch, caplog
+):
+    def broken(*arguments):
+        raise RuntimeError("no such argument")
+
+    both = [("slow", lambda *arguments: measured.append(("slow", None))), ("fast", broken)]
+    monkeypatch.setattr(attention_ranking, "backends", lambda keys, mask: iter(both))
+    assert fastest() == "slow"
+    assert "attention by fast failed" in caplog.text
+    del both[0]
+    with pytest.raises(RuntimeError, match="no attention backend works here"):
+        fastest(num_slots=2)
