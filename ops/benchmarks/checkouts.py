@@ -1,133 +1,193 @@
 """CPU time of two checkouts of the engine in turns: what a change costs or gains on a CPU.
 
-    python -m ops.benchmarks.checkouts OTHER_CHECKOUT TURNS
+    python -m ops.benchmarks.checkouts OTHER_CHECKOUT PROCESSES [MEASUREMENT...]
 
-Each checkout has a process of its own, and both are asked in turns for one measurement after the
-other: a round of 25 steps over 1 and 8 slots, clips together, and a queue of clips of many lengths,
-with random weights of the size `small` in float32 on one thread.
+Processes of one checkout differ by 15 %, by where their memory lies. So each process has the code
+and models of both checkouts and measures them in turns, and is one sample of the ratio; processes
+are forked, so that none imports anything. Random weights of the size `small` in float32, one
+thread.
 """
 
-import subprocess
+import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from math import exp, log, sqrt
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from time import process_time
+from types import ModuleType
 
 HISTORY, NUM_STEPS = 200, 25
-NUM_SLOTS, CLIP_FRAMES, QUEUE_FRAMES, NUM_QUEUED = 8, 25, 6, 40
-MEASUREMENTS = ("a step over 1", "a step over 8", "clips", "queue")
-ANSWER = "processor seconds "
+CLIP_FRAMES, NUM_CLIPS, CODEC_FRAMES = 12, 8, 8
+REPEATS = 5
+# Of steps, which take the codes from memory: quickly made.
+UNUSED_MIMI = {"num_filters": 4, "seanet_dim": 32, "dim": 32, "num_heads": 4, "num_layers": 2}
+PACKAGES = ("nightscribe", "ops")
+STANDARD_ERRORS = 2.1  # of 95 %, for about twenty processes
+
+Measure = Callable[[], object]
 
 
-def serve() -> None:
-    """Measure what each line of the input names."""
-    actions = _actions()
-    for line in sys.stdin:
-        action = actions[line.strip()]
-        began_s = process_time()
-        action()
-        sys.stdout.write(f"{ANSWER}{process_time() - began_s}\n")
-        sys.stdout.flush()
+class Checkout:
+    """The code of a folder, beside that of others in one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+        self._modules: dict[str, ModuleType] = {}
+
+    @contextmanager
+    def code(self) -> Iterator[None]:
+        """Imports inside are of this checkout, also those that a function makes when called."""
+        outside = {name: sys.modules.pop(name) for name in _ours()}
+        sys.modules.update(self._modules)
+        sys.path.insert(0, self._folder)
+        try:
+            yield
+        finally:
+            self._modules = {name: sys.modules.pop(name) for name in _ours()}
+            sys.path.remove(self._folder)
+            sys.modules.update(outside)
+
+    def load(self) -> None:
+        with self.code():
+            for name in ("nightscribe.model.step_runner", "ops.benchmarks.queueing"):
+                import_module(name)
+            _measurements()
+
+    def action(self, name: str) -> Measure:
+        with self.code():
+            return ACTIONS[name]()
+
+    def seconds_of(self, action: Measure) -> float:
+        with self.code():
+            began_s = process_time()
+            action()
+            return process_time() - began_s
 
 
-def _actions() -> dict[str, Callable]:
+def _ours() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] in PACKAGES]
+
+
+def _measurements() -> ModuleType:
+    """Under the name that it has in the checkout."""
+    try:
+        return import_module("nightscribe.benchmarks.measurements")
+    except ModuleNotFoundError:
+        return import_module("nightscribe.benchmarks.step_curve")
+
+
+def _runner(num_slots: int, **mimi: int):
+    """With a Mimi of the published size, but for what is given."""
     import torch
 
     from nightscribe.benchmarks.random_weights import config_of, random_speech
     from nightscribe.model.step_runner import StepRunner
 
     torch.set_num_threads(1)
-    measurements, queueing = (
-        _module("measurements", "step_curve"),
-        import_module("ops.benchmarks.queueing"),
+    config = config_of("small")
+    config = replace(config, mimi=replace(config.mimi, **mimi))
+    return StepRunner(
+        random_speech(config, torch.device("cpu"), torch.float32), num_slots, NUM_STEPS
     )
-    config, cpu = config_of("small"), torch.device("cpu")
-    actions: dict[str, Callable] = {}
-    for num_slots in (1, NUM_SLOTS):
-        model = StepRunner(random_speech(config, cpu, torch.float32), num_slots, NUM_STEPS)
-        measurements.fill_memory(model)
-        steps = measurements.round_of(model, num_slots, HISTORY, NUM_STEPS)
-        actions[f"a step over {num_slots}"] = steps
-    engine = queueing.step_engine(model)
-    lengths = [CLIP_FRAMES] * NUM_SLOTS
-    clips = list(_streams(lengths, model.frame_samples, measurements.noise))
-    queue = queueing.queue(model.frame_samples, NUM_QUEUED, QUEUE_FRAMES)
-    for name, streams in (("clips", clips), ("queue", queue)):
-        actions[name] = partial(queueing._run_refilled, engine, streams)
-    return actions
 
 
-def _streams(lengths: list[int], frame_samples: int, noise: Callable) -> Iterator:
+def _steps(num_slots: int) -> Measure:
+    model, measurements = _runner(num_slots, **UNUSED_MIMI), _measurements()
+    measurements.fill_memory(model)
+    return measurements.round_of(model, num_slots, HISTORY, NUM_STEPS)
+
+
+def _codec() -> Measure:
+    model, measurements = _runner(1), _measurements()
+    return partial(model.encode, measurements.one_chunk(model, CODEC_FRAMES))
+
+
+def _clips() -> Measure:
     from nightscribe.engine.stream import Stream
 
-    for index, length in enumerate(lengths):
-        yield Stream(index, noise(length * frame_samples), length)
+    queueing, model = import_module("ops.benchmarks.queueing"), _runner(NUM_CLIPS)
+    noise_N = _measurements().noise(CLIP_FRAMES * model.frame_samples)
+    streams = [Stream(index, noise_N, CLIP_FRAMES) for index in range(NUM_CLIPS)]
+    return partial(queueing._run_refilled, queueing.step_engine(model), streams)
 
 
-def _module(*names: str):
-    """Of the names that it had in older checkouts, the first that is there."""
-    for name in names:
-        try:
-            return import_module(f"nightscribe.benchmarks.{name}")
-        except ModuleNotFoundError:
-            continue
-    raise ModuleNotFoundError(names[0])
+ACTIONS: dict[str, Callable[[], Measure]] = {
+    "step over 1": partial(_steps, 1),
+    "step over 8": partial(_steps, 8),
+    "step over 32": partial(_steps, 32),
+    "codec": _codec,
+    "clips": _clips,
+}
 
 
-class Checkout:
-    """A process that measures the code of a checkout."""
-
-    def __init__(self, folder: Path) -> None:
-        own = Path(__file__).read_text()
-        code = f"{own.split(MAIN)[0]}\nserve()\n"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=folder,
-            env={"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PATH": ""},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def measure(self, name: str) -> float:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{name}\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith(ANSWER):
-                return float(line.removeprefix(ANSWER))
-        raise RuntimeError(f"the checkout could not measure {name}")
-
-    def close(self) -> None:
-        self._process.communicate()
+def least_of_each(checkouts: Sequence[Checkout], name: str) -> list[float]:
+    """The least time of each checkout, in the order given; they are asked in turns."""
+    actions = [checkout.action(name) for checkout in checkouts]
+    pairs = list(zip(checkouts, actions, strict=True))
+    turns = [[one.seconds_of(action) for one, action in pairs] for _ in range(REPEATS + 1)]
+    return [min(times) for times in zip(*turns[1:], strict=True)]
 
 
-def main(other: str, turns: str) -> None:
-    checkouts = Checkout(Path(other).resolve()), Checkout(Path.cwd())
-    _write(
-        "| measured | other, ms | this one, ms | times as fast, minima | medians |",
-        "|---|--:|--:|--:|--:|",
-    )
-    for name in MEASUREMENTS:
-        times = [[checkout.measure(name) for checkout in checkouts] for _ in range(int(turns) + 1)]
-        theirs, ours = zip(*times[1:], strict=True)
-        ratios = min(theirs) / min(ours), median(theirs) / median(ours)
-        cells = f"{1e3 * min(theirs):.1f} | {1e3 * min(ours):.1f}"
-        _write(f"| {name} | {cells} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+def in_a_fork(measure: Callable[[], list[float]]) -> list[float]:
+    """What it measures in a process with memory of its own."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        with os.fdopen(writing, "w") as answer:
+            json.dump(measure(), answer)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        text = answer.read()
+    os.waitpid(process, 0)
+    return json.loads(text)
+
+
+def ratio_with_interval(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """The geometric mean, and the ends of its 95 % interval."""
+    logs = [log(ratio) for ratio in ratios]
+    middle, error = fmean(logs), STANDARD_ERRORS * stdev(logs) / sqrt(len(logs))
+    return exp(middle), exp(middle - error), exp(middle + error)
+
+
+def main(other: str, num_processes: str, *names: str) -> None:
+    checkouts = [Checkout(Path(other).resolve()), Checkout(Path.cwd())]
     for checkout in checkouts:
-        checkout.close()
+        checkout.load()
+    _write("| measured | other, ms | this one, ms | times as fast | 95 % | least, most |")
+    _write("|---|--:|--:|--:|--:|--:|")
+    for name in names or ACTIONS:
+        _write(row_of(name, list(samples(checkouts, name, int(num_processes)))))
 
 
-def _write(*lines: str) -> None:
+def samples(checkouts: list[Checkout], name: str, count: int) -> Iterator[tuple[float, float]]:
+    """Times of the other and of this checkout; every second process begins with this one."""
+    for index in range(count):
+        order = slice(None, None, -1 if index % 2 else 1)
+        times = in_a_fork(partial(least_of_each, checkouts[order], name))
+        theirs, ours = times[order]
+        yield theirs, ours
+
+
+def row_of(name: str, times: Sequence[tuple[float, float]]) -> str:
+    ratios = sorted(theirs / ours for theirs, ours in times)
+    middle, low, high = ratio_with_interval(ratios)
+    theirs_ms, ours_ms = (1e3 * median(column) for column in zip(*times, strict=True))
+    cells = f"{theirs_ms:.1f} | {ours_ms:.1f} | {middle:.3f} | {low:.3f}-{high:.3f}"
+    return f"| {name} | {cells} | {ratios[0]:.2f}, {ratios[-1]:.2f} |"
+
+
+def _write(line: str) -> None:
     """At once: a run may be cut short."""
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-MAIN = "\nMAIN = "
 if __name__ == "__main__":
     main(*sys.argv[1:])
