@@ -49,7 +49,7 @@ class Stream:
     present: ClassVar["Stream"]
 
     def __init__(self, device=None, priority=0):
-        self.number, self.known = next(Stream.numbers), Counter()
+        self.number, self.known, self.priority = next(Stream.numbers), Counter(), priority
 
     def begin(self):
         self.known |= Stream.host
@@ -76,6 +76,7 @@ class Graph:
 
     def __init__(self):
         self.calls = []
+        self.pool = self.stream = None
 
     def replay(self):
         for func, args, kwargs, said in self.calls:
@@ -89,7 +90,7 @@ class Graph:
 
 @contextlib.contextmanager
 def graph(recorded, pool=None, stream=None):
-    Graph.recording = recorded
+    Graph.recording, recorded.pool, recorded.stream = recorded, pool, stream
     try:
         yield
     finally:
@@ -211,7 +212,7 @@ def fake_streams(monkeypatch):
         "stream": stream,
         "device": lambda device: contextlib.nullcontext(),
         "current_stream": lambda device: Stream.present,
-        "graph_pool_handle": lambda: None,
+        "graph_pool_handle": object,
     }.items():
         monkeypatch.setattr(torch.cuda, name, pretended)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)

@@ -20,7 +20,11 @@ def measured(monkeypatch, tmp_path):
     called, times_ms = [], {"slow": 8.0, "fast": 2.0}
 
     def backend(name):
-        return lambda queries, keys, values, mask: called.append((name, queries.shape))
+        def call(queries, keys, values, mask):
+            assert mask.newest_B.min() >= mask.context  # every entry is in use
+            called.append((name, queries.shape))
+
+        return call
 
     def elapsed_ms(call):
         call()

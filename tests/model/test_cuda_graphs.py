@@ -17,11 +17,11 @@ from nightscribe.engine.loop import step_engine
 from nightscribe.engine.speculative import speculative_engine
 from nightscribe.engine.stream import Stream
 from nightscribe.model import cpu_weights as packing
-from nightscribe.model.cuda_graphs import CudaRuntime, EncoderKey
+from nightscribe.model.cuda_graphs import CudaRuntime, EncoderKey, GraphKey
 from nightscribe.model.model_runner import RunnerOptions
 from nightscribe.model.speculative_runner import SpeculativeRunner
 from nightscribe.model.step_runner import StepRunner
-from tests.model.fake_cuda import Race, fake_cuda
+from tests.model.fake_cuda import Race, fake_cuda, fake_streams
 
 CPU = torch.device("cpu")
 FRAMES = (12, 1, 30, 4, 5, 2, 7, 3, 9, 41, 50)  # the ring wraps twice; slots move to fewer
@@ -122,6 +122,30 @@ def test_a_move_that_does_not_wait_for_the_codec_or_lets_it_pass_is_caught(monke
         with pytest.raises(Race):
             codes_around_a_move(model)
     assert next(joins) > skipped
+
+
+def test_graphs_share_memory_with_their_kind_alone_and_nothing_with_another_device(monkeypatch):
+    steps, codec = [GraphKey(8, True), GraphKey(8, False)], [EncoderKey(8, 25), EncoderKey(8, 13)]
+    with fake_streams(monkeypatch):
+        runtimes = [CudaRuntime(CPU, use_graphs=True) for _ in range(2)]
+        for runtime, key in itertools.product(runtimes, steps + codec):
+            runtime.capture(key, lambda: None)
+    pools = [
+        {id(runtime.graph(key).pool) for key in keys}
+        for runtime in runtimes
+        for keys in (steps, codec)
+    ]
+    assert [len(pool) for pool in pools] == [1, 1, 1, 1]
+    assert len(set.union(*pools)) == 4
+    assert len({runtime.graph(key).stream for runtime in runtimes for key in steps + codec}) == 2
+
+
+def test_what_the_codec_queues_does_not_wait_behind_steps(monkeypatch):
+    with fake_streams(monkeypatch):
+        runtime = CudaRuntime(CPU, use_graphs=True)
+        with runtime.on_codec_stream():
+            assert torch.cuda.current_stream(CPU).priority < 0  # lower numbers come first
+        assert torch.cuda.current_stream(CPU).priority == 0
 
 
 @pytest.mark.parametrize(
