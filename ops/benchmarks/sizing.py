@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from math import ceil
 
-from nightscribe.cluster.config import ACTORS_PER_EXECUTOR, ClusterConfig
+from nightscribe.runs.config import ACTORS_PER_EXECUTOR, ClusterConfig
 from nightscribe.cluster.packet_plan import BYTES_PER_S, packet_plan
 from nightscribe.cluster.resources import Pool
 

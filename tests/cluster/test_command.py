@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
-from nightscribe.cluster.audio_reader import AudioReader
-from nightscribe.cluster.rows import CutShard
 from nightscribe.jobs.shell.attempts import TOO_MANY_FAILURES
 from nightscribe.jobs.shell.config import configurations
 from nightscribe.jobs.transcribe import JOB
 from nightscribe.records import ShardTranscript
+from nightscribe.runs.audio_reader import AudioReader
+from nightscribe.runs.shards import CutShard
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import FOLDER, outcomes_of
 from nightscribe.storage.sources import recordings

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nightscribe.cluster.config import ClusterConfig
+from nightscribe.runs.config import ClusterConfig
 from nightscribe.cluster.packet_plan import BYTES_PER_S, ENOUGH_BYTES, packet_plan
 from nightscribe.cluster.resources import Pool
 from tests.cluster.simulated_slots import occupancy
