@@ -1,5 +1,6 @@
 """Where an attempt is executed: by workers of Ray, or in this process, where little is left."""
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,6 +15,8 @@ from nightscribe.runs.config import ClusterConfig, RayConfig
 
 if TYPE_CHECKING:
     from nightscribe.runs.attempt import Begun, Execution
+
+log = logging.getLogger(__name__)
 
 # What one device hears in about the time that Ray takes to start, and what a process may lose.
 SMALL_S = 600.0
@@ -74,6 +77,9 @@ class Workplace:
         is_small = is_small_here(begun) and may_be_local(self._config, os.environ)
         if is_small or not begun.progress.num_left:
             return self._open_local(begun)
+        log.info(
+            "what is left is done by workers of Ray", extra={"num_left": begun.progress.num_left}
+        )
         self._connect()
         from nightscribe.cluster.driver import RayExecution
         from nightscribe.cluster.resources import pool_for

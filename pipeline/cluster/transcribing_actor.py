@@ -18,10 +18,10 @@ from typing import Any
 import pyarrow as pa
 
 from nightscribe.cluster.admission import Admission
-from nightscribe.cluster.packet_plan import SHARDS_PER_SLOT
 from nightscribe.cluster.attempt_registry import RegistryHandle, this_node
 from nightscribe.cluster.isolation import IsolationLock
 from nightscribe.cluster.metrics import count_transcribed, export_engine_stats
+from nightscribe.cluster.packet_plan import SHARDS_PER_SLOT
 from nightscribe.cluster.rows import cuts_of, receipts_table
 from nightscribe.cluster.stack_dumps import dump_stacks_on_signal
 from nightscribe.records import Failure
