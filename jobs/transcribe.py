@@ -7,7 +7,7 @@ import hashlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING, OmegaConf
 
-from nightscribe.audio.segmentation import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig, probable_shards
 from nightscribe.budget import CURRENCIES
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
@@ -328,10 +328,14 @@ def _stages(
 
 
 def _load_here(
-    config: TranscribeConfig, checkpoint: "Checkpoint", terms: Terms | None, num_shards: int
+    config: TranscribeConfig,
+    checkpoint: "Checkpoint",
+    terms: Terms | None,
+    durations_s: Sequence[float],
 ) -> "Transcriber":
     from nightscribe.transcription.transcriber import Transcriber
 
+    num_shards = sum(probable_shards(duration_s, config.shard) for duration_s in durations_s)
     engine = engine_for(config.engine, num_shards, has_terms=terms is not None)
     return Transcriber.from_checkpoint(
         checkpoint, config.model, engine, config.guards, config.speakers, terms

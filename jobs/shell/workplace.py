@@ -77,9 +77,7 @@ class Workplace:
         is_small = is_small_here(begun) and may_be_local(self._config, os.environ)
         if is_small or not begun.progress.num_left:
             return self._open_local(begun)
-        log.info(
-            "what is left is done by workers of Ray", extra={"num_left": begun.progress.num_left}
-        )
+        log.info("%d recordings are left, for workers of Ray", begun.progress.num_left)
         self._connect()
         from nightscribe.cluster.driver import RayExecution
         from nightscribe.cluster.resources import pool_for
@@ -102,10 +100,12 @@ class Workplace:
     def _open_local(self, begun: "Begun") -> "Execution":
         from nightscribe.local.execution import LocalExecution
 
+        log.info("%d recordings are left, for this process", begun.progress.num_left)
         self._display.loading = LOADING_HERE
         stages = begun.spec.stages
         if begun.spec.load_here is not None:
-            load = partial(begun.spec.load_here, num_shards(begun))
+            left_s = begun.publisher.left_of(begun.index)["estimated_s"].to_pylist()
+            load = partial(begun.spec.load_here, left_s)
             stages = replace(stages, make_transcriber=load)
         most = min(os.cpu_count() or 1, MAX_READERS)
         num_readers = min(self._config.cluster.num_audio_workers or most, most)
@@ -139,10 +139,3 @@ def is_small_here(begun: "Begun") -> bool:
         return False
     progress = begun.progress
     return progress.num_left <= SMALL_RECORDINGS and progress.estimated_s <= SMALL_S
-
-
-def num_shards(begun: "Begun") -> int:
-    """About as many as what is left will be cut into, at least one for each recording."""
-    shard_s = begun.spec.stages.max_shard_s
-    cut = int(begun.progress.estimated_s / shard_s) if shard_s else 0
-    return begun.progress.num_left + cut

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -54,8 +54,9 @@ class RunSpec:
     night: Night = field(
         default_factory=lambda: Night(retry="passing")
     )  # what it asks of the run that is there
-    # Loads a transcriber into this process for about so many shards; None: workers have to do it.
-    load_here: Callable[[int], ClipTranscriber] | None = None
+    # Loads a transcriber into this process for recordings of about these durations in seconds.
+    # None: workers have to do the work.
+    load_here: Callable[[Sequence[float]], ClipTranscriber] | None = None
     config_text: str = ""  # stored with the run for people to read; without secrets
 
 

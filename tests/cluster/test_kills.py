@@ -143,7 +143,7 @@ def test_what_a_killed_process_has_left_is_done_by_workers(archive, tmp_path, un
     assert finish(begin(archive, output, in_process="auto")) == 0
     assert table(output) == undisturbed()
     *_, last = sorted((tmp_path / "out/_run/logs").glob("*.jsonl"))
-    assert "by workers of Ray" in last.read_text()
+    assert "for workers of Ray" in last.read_text()
 
 
 # By default that of a worker that ends itself, in test_driver.
