@@ -49,9 +49,15 @@ class ShardWork:
     def num_in_flight(self) -> int:
         return len(self._pending)
 
-    async def done(self, cut: Cut) -> Committed | None:
-        """Return once the shard is committed; None: the run drains, and it was not begun."""
+    async def done(
+        self, cut: Cut, when_heard: Callable[[Cut], None] = lambda cut: None
+    ) -> Committed | None:
+        """Return once the shard is committed; None: the run drains, and it was not begun.
+
+        `when_heard` is called before, once the shard needs no slot any more.
+        """
         outcome = await self._outcome(cut)
+        when_heard(cut)
         return None if outcome is None else (outcome, await self.committed(outcome))
 
     async def committed(self, outcome: Outcome) -> Receipt:
