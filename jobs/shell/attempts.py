@@ -62,7 +62,8 @@ class ShellAttempt:
         """Until the run is finished or stopped; what the night did is stored in any case."""
         from nightscribe.runs.attempt import work_through
 
-        output, night_log = spec.stages.output, None
+        output = spec.stages.output
+        night_log: NightLog | None = None
 
         def opened(begun: "Begun") -> "Execution":
             nonlocal night_log
@@ -73,10 +74,12 @@ class ShellAttempt:
         def report(progress: "Progress") -> None:
             self.display.show(progress)
             self.run_log.publish_when_due(self.store, self.place.logs_of_workers())
+            assert night_log is not None, "whoever reports is open"
             night_log.show(progress)
 
         try:
             progress = work_through(spec, opened, stop, report)
+            assert night_log is not None
             receipt = night_log.end(progress)
             notify_end(output, receipt)
             return progress, receipt
