@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from nightscribe.audio.decode import DecodeConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.config import Job, configurations
+from nightscribe.jobs.shell.few_streams import engine_for_one
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.terms_config import TermsConfig
 from nightscribe.options import check_options, group, option
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 SAMPLE_RATE_HZ = 24_000  # of every published model
-FRAMES_PER_PASS = 6  # 8 are hardly faster
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,7 +171,7 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
     transcriber = Transcriber.from_checkpoint(
         checkpoint,
         config.model,
-        engine_of(config.engine, has_terms=terms is not None),
+        engine_for_one(config.engine, has_terms=terms is not None),
         config.guards,
         config.speakers,
         terms,
@@ -193,20 +193,6 @@ def transcribe_file(config: FileConfig) -> FileTranscript:
         findings=inspection.findings,
         damage=damage,
     )
-
-
-def engine_of(asked: EngineConfig, has_terms: bool = False) -> EngineConfig:
-    """For a single stream, which gains most from several frames per pass.
-
-    Only where that changes no word, and where it was measured: in float32 on a CPU, without terms.
-    """
-    from nightscribe.model.device import device_of
-
-    is_exact = {asked.dtype, asked.kv_cache_dtype} <= {"auto", "float32"}
-    is_on_cpu = device_of(asked.device).type == "cpu"
-    is_faster = is_exact and is_on_cpu and not has_terms
-    frames_per_pass = FRAMES_PER_PASS if is_faster else 1
-    return replace(asked, num_slots=1, frames_per_pass=asked.frames_per_pass or frames_per_pass)
 
 
 def samples_of(

@@ -17,7 +17,6 @@ from rich.table import Column, Table
 
 from nightscribe.audio.decode import DecodeConfig, read_header_text
 from nightscribe.audio.segmentation import ShardConfig, probable_shards
-from nightscribe.cluster.audio_reader import SourceConfig
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.terminal import clock, console
 from nightscribe.model.checkpoints.model_config import ModelConfig
@@ -27,6 +26,7 @@ from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
 from nightscribe.rendering.document import one_line
+from nightscribe.runs.audio_reader import SourceConfig
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.locations import S3Config, open_file

@@ -10,7 +10,6 @@ from typing import Any
 from omegaconf import MISSING
 
 from nightscribe.audio.decode import DecodeConfig
-from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.serving.config import RayServeConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.errors import NightscribeError
@@ -19,6 +18,7 @@ from nightscribe.jobs.shell.config import Job, configurations
 from nightscribe.jobs.shell.logs import JsonLines
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.options import check_options, group, option
+from nightscribe.runs.config import ClusterConfig, RayConfig
 from nightscribe.serving.config import ServingConfig
 from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
 

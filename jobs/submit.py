@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
-from nightscribe.cluster.config import RayConfig
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.transcribe import TranscribeConfig
 from nightscribe.options import group, option
+from nightscribe.runs.config import RayConfig
 
 if TYPE_CHECKING:
     from nightscribe.cluster.ray_jobs import Jobs

@@ -18,7 +18,6 @@ from omegaconf import MISSING, OmegaConf
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.encode import FORMATS
 from nightscribe.budget import CURRENCIES
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.jobs.file import samples_of
 from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code, limits
 from nightscribe.jobs.shell.config import Job
@@ -28,9 +27,11 @@ from nightscribe.jobs.shell.night_log import describe_receipt
 from nightscribe.jobs.shell.notifications import check_notifications
 from nightscribe.jobs.shell.run_options import FailuresConfig, ReviseConfig
 from nightscribe.jobs.shell.terminal import stopped_by_signals
+from nightscribe.jobs.shell.workplace import Workplace
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Transcript
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.speech.config import SpeechConfig, SpeechModelConfig
 from nightscribe.speech.table import write_speech_table
 from nightscribe.speech.texts import TextDefaults, audio_key, texts
@@ -43,8 +44,8 @@ from nightscribe.storage.s3 import S3Config
 from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
-    from nightscribe.cluster.driver import RunSpec
     from nightscribe.model.checkpoints.text_to_speech import SpeechCheckpoint
+    from nightscribe.runs.attempt import RunSpec
     from nightscribe.speech.file_speaker import FileSpeaker
     from nightscribe.speech.voices import Voices
     from nightscribe.storage.run import Night
@@ -114,23 +115,19 @@ def _synthesize(config: SynthesizeConfig, run_log: Log, display: Display) -> int
     store = open_store(config.output, config.s3)
     check_notifications("synthesize")
     display.begin("reading the model")
-    from nightscribe.cluster.ray_session import connected
-
     checkpoint, voices = _model(config)
     check_settings(store, generations(store), _settings(config, checkpoint), config.revise.revision)
     check_writable(store)
-    with _compared(store, config, voices) as (path, night), stopped_by_signals() as stop:
-        display.begin("connecting to Ray" if config.ray.address else "starting Ray")
-        with connected(config.ray, config.cluster):
-            attempt = ShellAttempt(
-                store=store,
-                config=config,
-                num_slots=config.speech.num_slots,
-                run_log=run_log,
-                display=display,
-            )
-            spec = _run_spec(config, checkpoint, path, night)
-            progress, receipt = attempt.run(spec, stop)
+    with (
+        Workplace(config, config.speech.num_slots, display) as place,
+        _compared(store, config, voices) as (path, night),
+        stopped_by_signals() as stop,
+    ):
+        attempt = ShellAttempt(
+            store=store, config=config, place=place, run_log=run_log, display=display
+        )
+        spec = _run_spec(config, checkpoint, path, night)
+        progress, receipt = attempt.run(spec, stop)
     write_speech_table(store)
     display.summarise(progress, describe_receipt(receipt))
     return exit_code(progress, config.failures.max, receipt.stopped_by is not None)
@@ -210,8 +207,8 @@ def _content_of(recording: Recording) -> str:
 def _run_spec(
     config: SynthesizeConfig, checkpoint: "SpeechCheckpoint", plan_path: Path, night: "Night"
 ) -> "RunSpec":
-    from nightscribe.cluster.driver import RunSpec
     from nightscribe.cluster.speech_stages import speech_stages
+    from nightscribe.runs.attempt import RunSpec
 
     rate_hz = checkpoint.config.mimi.sample_rate_hz
     load = partial(load_speaker, config, rate_hz)

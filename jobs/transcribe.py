@@ -7,7 +7,7 @@ import hashlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING, OmegaConf
 
-from nightscribe.audio.segmentation import ShardConfig
+from nightscribe.audio.segmentation import ShardConfig, probable_shards
 from nightscribe.budget import CURRENCIES
-from nightscribe.cluster.audio_reader import SourceConfig
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.engine.config import EngineConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.jobs.shell.attempts import ShellAttempt, exit_code, limits
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.examination import examined
+from nightscribe.jobs.shell.few_streams import engine_for
 from nightscribe.jobs.shell.language_prompts import (
     LanguagePrompts,
     digests,
@@ -38,11 +37,14 @@ from nightscribe.jobs.shell.notifications import check_notifications
 from nightscribe.jobs.shell.recording_terms import RecordingTerms
 from nightscribe.jobs.shell.run_options import FailuresConfig, ReviseConfig
 from nightscribe.jobs.shell.terminal import stopped_by_signals
+from nightscribe.jobs.shell.workplace import Workplace
 from nightscribe.model.checkpoints.model_config import ModelConfig
 from nightscribe.model.terms_config import Terms, TermsConfig
 from nightscribe.options import check_options, group, option
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording
+from nightscribe.runs.audio_reader import SourceConfig
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig, RayConfig
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.generations import generations
@@ -55,10 +57,11 @@ from nightscribe.storage.sources import describe_skipped, recordings
 from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
-    from nightscribe.cluster.driver import RunSpec
-    from nightscribe.cluster.ray_graph import Stages
     from nightscribe.model.checkpoints.open import Checkpoint
+    from nightscribe.runs.attempt import RunSpec
+    from nightscribe.runs.shards import Stages
     from nightscribe.storage.run import Night
+    from nightscribe.transcription.transcriber import Transcriber
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +141,6 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
     found = recordings(config.input, config.s3, skipped)
     check_notifications("transcribe")
     display.begin("reading the model")
-    from nightscribe.cluster.ray_session import connected
     from nightscribe.model.checkpoints.open import open_model
 
     checkpoint = open_model(config.model)
@@ -151,8 +153,7 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
         store, generations(store), settings(config, checkpoint, prompts), config.revise.revision
     )
     check_writable(store)
-    display.begin("connecting to Ray" if config.ray.address else "starting Ray")
-    with connected(config.ray, config.cluster):
+    with Workplace(config, config.engine.num_slots, display) as place:
         display.begin("listing recordings")
         with (
             _compared(store, own_terms.checked(found), config, skipped) as (path, night),
@@ -163,11 +164,7 @@ def _transcribe(config: TranscribeConfig, run_log: Log, display: Display) -> int
             terms = own_terms.with_those_of_the_run(config.terms)
             spec = replace(run_spec(config, checkpoint, prompts, path, terms), night=night)
             attempt = ShellAttempt(
-                store=store,
-                config=config,
-                num_slots=config.engine.num_slots,
-                run_log=run_log,
-                display=display,
+                store=store, config=config, place=place, run_log=run_log, display=display
             )
             progress, receipt = attempt.run(spec, stop)
     display.summarise(progress, describe_receipt(receipt))
@@ -271,7 +268,7 @@ def run_spec(
     terms: Terms | None = None,
 ) -> "RunSpec":
     """Everything that the driver needs to know."""
-    from nightscribe.cluster.driver import RunSpec
+    from nightscribe.runs.attempt import RunSpec
 
     if terms is not None:
         terms.check_passes(config.engine.frames_per_pass)
@@ -281,6 +278,7 @@ def run_spec(
         settings=settings(config, checkpoint, prompts),
         config_text=OmegaConf.to_yaml(OmegaConf.structured(config)),
         stages=_stages(config, checkpoint, prompts, terms),
+        load_here=partial(_load_here, config, checkpoint, terms),
         examine=partial(examined, guards=config.guards, speakers=config.speakers),
         cluster=config.cluster,
         intervals=config.intervals,
@@ -294,10 +292,9 @@ def _stages(
     prompts: LanguagePrompts,
     terms: Terms | None,
 ) -> "Stages":
-    from nightscribe.cluster.audio_reader import AudioReader
-    from nightscribe.cluster.ray_graph import Stages
-    from nightscribe.cluster.transcribing_actor import ShardOptions
     from nightscribe.model.prompting import Prompt
+    from nightscribe.runs.audio_reader import AudioReader
+    from nightscribe.runs.shards import ShardOptions, Stages
     from nightscribe.transcription.transcriber import Transcriber
 
     rate_hz = checkpoint.config.mimi.sample_rate_hz
@@ -327,6 +324,21 @@ def _stages(
             },
             read_prompt=partial(read_prompt, config.source.decode, rate_hz, config.s3),
         ),
+    )
+
+
+def _load_here(
+    config: TranscribeConfig,
+    checkpoint: "Checkpoint",
+    terms: Terms | None,
+    durations_s: Sequence[float],
+) -> "Transcriber":
+    from nightscribe.transcription.transcriber import Transcriber
+
+    num_shards = sum(probable_shards(duration_s, config.shard) for duration_s in durations_s)
+    engine = engine_for(config.engine, num_shards, has_terms=terms is not None)
+    return Transcriber.from_checkpoint(
+        checkpoint, config.model, engine, config.guards, config.speakers, terms
     )
 
 

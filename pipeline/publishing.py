@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from nightscribe.records import Recording, shard_id
@@ -25,6 +26,7 @@ from nightscribe.storage.failure_retry import remove_failures
 from nightscribe.storage.id_set import IdSet
 from nightscribe.storage.parts import Receipt, merge, receipts, small_parts
 from nightscribe.storage.result_tables import published_failures, published_transcripts
+from nightscribe.storage.run import PlanIndex
 from nightscribe.storage.store import Store
 
 # Recordings per file of a table, which bounds the memory while it is made.
@@ -34,6 +36,7 @@ MAX_SHARDS_PER_FILE = 8192
 # The number of small parts, of published recordings alone, that are merged into one.
 MERGED_PARTS = 128
 RESTORED_AT_ONCE = 65_536
+PLACE_SCHEMA = pa.schema([("file", pa.int32()), ("row", pa.int32()), ("estimated_s", pa.float64())])
 
 
 @dataclass(slots=True)
@@ -151,6 +154,15 @@ class Publisher:
 
     def are_published(self, recording_ids: Sequence[str]) -> NDArray[np.bool_]:
         return self._published.contains(recording_ids)
+
+    def left_of(self, index: PlanIndex) -> pa.Table:
+        """The rows of the plan without a result, in order: where they are stored, and how long."""
+        left = [
+            batch.filter(pa.array(~self.are_published(batch[0].to_pylist())))
+            for batch in index.batches
+        ]
+        places = [batch.select(PLACE_SCHEMA.names) for batch in left]
+        return pa.Table.from_batches(places, PLACE_SCHEMA)
 
     def done_ids(self) -> dict[str, frozenset[str]]:
         """The ids of finished channels and shards, by the id of their unpublished source."""

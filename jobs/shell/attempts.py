@@ -7,18 +7,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from nightscribe.budget import Limits, limits_of
-from nightscribe.cluster.config import ClusterConfig
 from nightscribe.jobs import INTERRUPTED
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.logs import Log
 from nightscribe.jobs.shell.night_log import NightLog
 from nightscribe.jobs.shell.notifications import notify_end, notify_failure
+from nightscribe.jobs.shell.workplace import Workplace
+from nightscribe.runs.config import ClusterConfig
 from nightscribe.storage.nights import NightReceipt
 from nightscribe.storage.store import Store
 
 if TYPE_CHECKING:
-    from nightscribe.cluster.driver import RunSpec
-    from nightscribe.cluster.progress import Progress
+    from nightscribe.runs.attempt import Begun, Execution, RunSpec
+    from nightscribe.runs.progress import Progress
 
 TOO_MANY_FAILURES = 1
 RESUME = "run the same command to resume"
@@ -53,28 +54,32 @@ class ShellAttempt:
 
     store: Store
     config: RunConfig
-    num_slots: int | None
+    place: Workplace
     run_log: Log
     display: Display
 
     def run(self, spec: "RunSpec", stop: threading.Event) -> tuple["Progress", NightReceipt]:
         """Until the run is finished or stopped; what the night did is stored in any case."""
-        from nightscribe.cluster.driver import transcribe
-        from nightscribe.cluster.ray_session import session_folder
-        from nightscribe.cluster.resources import pool_for
+        from nightscribe.runs.attempt import work_through
 
         output = spec.stages.output
-        pool = pool_for(self.config.cluster, self.num_slots)
-        most = limits(self.config, pool.num_actors * (pool.gpus_per_actor or 1.0))
-        night_log = NightLog(self.store, pool, most, self.config.currency, stop)
+        night_log: NightLog | None = None
+
+        def opened(begun: "Begun") -> "Execution":
+            nonlocal night_log
+            execution = self.place.open(begun)
+            night_log = self._night_log(stop)
+            return execution
 
         def report(progress: "Progress") -> None:
             self.display.show(progress)
-            self.run_log.publish_when_due(self.store, session_folder())
+            self.run_log.publish_when_due(self.store, self.place.logs_of_workers())
+            assert night_log is not None, "whoever reports is open"
             night_log.show(progress)
 
         try:
-            progress = transcribe(spec, pool, stop, report)
+            progress = work_through(spec, opened, stop, report)
+            assert night_log is not None
             receipt = night_log.end(progress)
             notify_end(output, receipt)
             return progress, receipt
@@ -82,11 +87,17 @@ class ShellAttempt:
             log.warning("recordings in progress are not finished; %s", RESUME)
             raise
         except Exception as error:
-            night_log.fail(" ".join(str(error).split()))
+            if night_log is not None:
+                night_log.fail(" ".join(str(error).split()))
             notify_failure(output, error)
             raise
         finally:
-            self.run_log.publish(self.store, session_folder())
+            self.run_log.publish(self.store, self.place.logs_of_workers())
+
+    def _night_log(self, stop: threading.Event) -> NightLog:
+        workers = self.place.workers
+        most = limits(self.config, workers.num_devices)
+        return NightLog(self.store, workers, most, self.config.currency, stop)
 
 
 def exit_code(progress: "Progress", max_failures: int | None, is_limited: bool = False) -> int:

@@ -27,6 +27,7 @@ from nightscribe.jobs.shell.config import (
     nearest,
     options_of,
 )
+from nightscribe.runs.process_end import exit_process
 
 HELP = ("-h", "--help")
 MULTIRUN = ("-m", "--multirun")
@@ -65,11 +66,7 @@ def run_job(name: str, load: Callable[[], Job], words: list[str]) -> NoReturn:
             return _run(load().chosen_by(words), words)
 
     code = _guarded(work)
-    # Imported only by commands that use Ray; importing it takes seconds.
-    session = sys.modules.get("nightscribe.cluster.ray_session")
-    if session is not None:
-        session.exit_process(code)
-    sys.exit(code)
+    exit_process(code)
 
 
 def _run(job: Job, words: list[str]) -> int:

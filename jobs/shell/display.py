@@ -24,7 +24,7 @@ from rich.text import Text
 from nightscribe.jobs.shell.terminal import clock, console
 
 if TYPE_CHECKING:
-    from nightscribe.cluster.progress import Progress
+    from nightscribe.runs.progress import Progress
 
 LINE_EVERY_S = 30.0
 FRAME_S = 0.1
@@ -33,6 +33,7 @@ MAX_BAR_CHARS = 24
 ENDED = ("finished", "stopped", "failed")
 # Workers that have not stepped yet report no occupancy.
 LOADING = "starting workers, loading the model"
+LOADING_HERE = "loading the model"
 
 Arguments = ParamSpec("Arguments")
 
@@ -61,7 +62,7 @@ class Display:
     """`with Display(output, quiet) as display:`, then `begin` a phase or `show` progress."""
 
     def __init__(self, output: str, quiet: bool, is_logged: bool = False) -> None:
-        self.is_broken = False
+        self.is_broken, self.loading = False, LOADING
         self._output, self._is_logged = output, is_logged
         self._console = console(stderr=True)
         is_watched = not quiet and not is_logged and sys.stderr.isatty()
@@ -95,7 +96,7 @@ class Display:
 
     @_never_raises
     def show(self, progress: "Progress") -> None:
-        waits = LOADING if _is_starting(progress) else ""
+        waits = self.loading if _is_starting(progress) else ""
         if waits != self._phase:
             self._phase, self._phase_began_s = waits, time.monotonic()
         self._progress = progress

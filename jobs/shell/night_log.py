@@ -2,33 +2,31 @@
 
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from nightscribe.budget import Limits, in_flight_s
-from nightscribe.cluster.progress import Progress
+from nightscribe.jobs.shell.workplace import Workers
+from nightscribe.runs.progress import Progress
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import generations
 from nightscribe.storage.nights import NightReceipt, next_number, write_receipt
 from nightscribe.storage.store import Store
 
-if TYPE_CHECKING:
-    from nightscribe.cluster.resources import Pool  # imports Ray
-
 HOUR_S = 3600.0
-# Where the engine chooses its number of slots itself.
-USUAL_SLOTS = 32
 
 
 class NightLog:
     """Stops the run at its limits; writes a receipt at the first news and at the end."""
 
     def __init__(
-        self, store: Store, pool: "Pool", limits: Limits, currency: str, stop: threading.Event
+        self,
+        store: Store,
+        workers: Workers,
+        limits: Limits,
+        currency: str,
+        stop: threading.Event,
     ) -> None:
         self._store, self._limits, self._currency, self._stop = store, limits, currency, stop
-        # A worker without a GPU is paid for as well.
-        self._num_gpus = pool.num_actors * (pool.gpus_per_actor or 1.0)
-        self._num_slots = pool.num_actors * (pool.num_slots or USUAL_SLOTS)
+        self._num_gpus, self._num_slots = workers.num_devices, workers.num_slots
         self._began_at = _now()
         self._number_before = len(generations(store))
         self._number: int | None = None

@@ -27,12 +27,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.execution import Execution
-from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import DirectWriter
 from nightscribe.cluster.ray_session import connected
 from nightscribe.publishing import MAX_RECORDINGS_PER_FILE, Publisher
+from nightscribe.runs.config import ClusterConfig, RayConfig
+from nightscribe.runs.progress import Progress
 from nightscribe.storage import parts
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.result_tables import FAILURES_FOLDER, TRANSCRIPTS_FOLDER

@@ -19,9 +19,9 @@ import torch
 from nightscribe.audio.ffmpeg import find_ffmpeg
 from nightscribe.audio.segmentation import ShardConfig
 from nightscribe.benchmarks.report import Table, conditions
-from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
+from nightscribe.runs.audio_reader import AudioReader, SourceConfig
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.sources import recordings

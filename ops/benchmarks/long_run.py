@@ -26,15 +26,16 @@ from statistics import median
 import numpy as np
 
 from nightscribe.audio.segmentation import ShardConfig
-from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
-from nightscribe.cluster.config import ClusterConfig, RayConfig
-from nightscribe.cluster.driver import RunSpec, transcribe
-from nightscribe.cluster.progress import Progress
-from nightscribe.cluster.ray_graph import Stages
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
+from nightscribe.runs.attempt import RunSpec
+from nightscribe.runs.audio_reader import AudioReader, SourceConfig
+from nightscribe.runs.config import ClusterConfig, RayConfig
+from nightscribe.runs.progress import Progress
+from nightscribe.runs.shards import Stages
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
-from nightscribe.cluster.driver import RunSpec, transcribe
-from nightscribe.cluster.progress import Progress
-from nightscribe.cluster.ray_graph import Stages
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.engine.loop import EngineStats
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import PlannedRecording, Recording, Shard, Word
+from nightscribe.runs.attempt import RunSpec
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig
+from nightscribe.runs.progress import Progress
+from nightscribe.runs.shards import Cut, CutShard, Stages
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan
 from nightscribe.transcription.clips import Clip, ClipTranscript

@@ -16,15 +16,16 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.driver import RunSpec, transcribe
-from nightscribe.cluster.progress import Progress
-from nightscribe.cluster.ray_graph import Stages
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.publishing import MAX_RECORDINGS_PER_FILE
 from nightscribe.records import Recording
+from nightscribe.runs.attempt import RunSpec
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig, RayConfig
+from nightscribe.runs.progress import Progress
+from nightscribe.runs.shards import Stages
 from nightscribe.storage import parts
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.current_plan import read_current

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import ray
 
-from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.ray_session import connected
+from nightscribe.runs.config import ClusterConfig, RayConfig
 from ops.benchmarks.made_up import SHARD_S, made_up, run, workers
 from tests.chaos.raylets import Raylets
 

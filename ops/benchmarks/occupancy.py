@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nightscribe.cluster.config import ClusterConfig, RayConfig
-from nightscribe.cluster.driver import RunSpec, transcribe
-from nightscribe.cluster.ray_graph import Stages
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.rows import CutShard
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Shard
+from nightscribe.runs.attempt import RunSpec
+from nightscribe.runs.config import ClusterConfig, RayConfig
+from nightscribe.runs.shards import CutShard, Stages
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan
 from ops.benchmarks.made_up import as_it_is

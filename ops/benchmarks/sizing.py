@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from math import ceil
 
-from nightscribe.cluster.config import ACTORS_PER_EXECUTOR, ClusterConfig
 from nightscribe.cluster.packet_plan import BYTES_PER_S, packet_plan
 from nightscribe.cluster.resources import Pool
+from nightscribe.runs.config import ACTORS_PER_EXECUTOR, ClusterConfig
 
 HOUR_S = 3600.0
 

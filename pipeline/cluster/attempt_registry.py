@@ -13,16 +13,8 @@ from typing import Any, Protocol, cast
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nightscribe.cluster.progress import StageTime
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSteps:
-    """What one worker last reported about its engine."""
-
-    num_slot_steps: int
-    num_live_steps: int
-    transcribed_s: float = 0.0  # seconds of recordings whose transcription has ended
+from nightscribe.runs.progress import StageTime
+from nightscribe.runs.shard_work import EngineSteps
 
 
 def this_node() -> str:

@@ -23,22 +23,29 @@ from nightscribe.cluster.attempt_registry import (
     RegistryReport,
     open_registry,
 )
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
 from nightscribe.cluster.metrics import count_published, count_retries
 from nightscribe.cluster.packet_plan import packet_plan
-from nightscribe.cluster.progress import Progress, StageTime, Stopwatch
 from nightscribe.cluster.publish_tasks import PublishTasks, ResultWriter
-from nightscribe.cluster.ray_graph import Graph, Stages, receipts
+from nightscribe.cluster.ray_graph import Graph, receipts
 from nightscribe.cluster.ray_session import own_ray_has_ended, silence_ray
 from nightscribe.cluster.read_tasks import task_list
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import receipts_of
-from nightscribe.errors import NightscribeError
 from nightscribe.publishing import Publisher
 from nightscribe.results import Examine, NewResults
+from nightscribe.runs.attempt import RunBrokenError
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig
+from nightscribe.runs.progress import (
+    PUBLISH_STAGE,
+    Progress,
+    StageTime,
+    Stopwatch,
+    log_results,
+    waits_for,
+)
+from nightscribe.runs.shards import Stages
 from nightscribe.storage.run import PlanIndex
 
-PUBLISH_STAGE = "publish"
 TICK_S = 0.5
 COLLECT_S = 2.0
 MAX_NAMES = 200
@@ -50,12 +57,6 @@ MAX_PASSES = 3
 Receipts = dict[str, Any]
 
 log = logging.getLogger(__name__)
-
-
-class RunBrokenError(NightscribeError):
-    """The cluster could not go on; what is committed is safe."""
-
-    fault = "environment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ class Execution:
         # What an earlier attempt committed and did not live to publish.
         self._finish_publishing(publishing, tick)
         for number in range(MAX_PASSES):
-            left = self._left()
+            left = self._publisher.left_of(self._index)
             if not len(left) or self.progress.state == "draining":
                 return
             if not number:
@@ -121,21 +122,12 @@ class Execution:
 
     def num_left(self) -> int:
         """Recordings without a result."""
-        return len(self._left())
+        return len(self._publisher.left_of(self._index))
 
     @property
     def num_live_steps(self) -> int:
         """Of all engines, by their last reports."""
         return self.progress.num_live_steps
-
-    def _left(self) -> pa.Table:
-        """The rows of the plan without a result, in order."""
-        left = [
-            batch.filter(pa.array(~self._publisher.are_published(batch[0].to_pylist())))
-            for batch in self._index.batches
-        ]
-        places = [batch.select(_PLACE_SCHEMA.names) for batch in left]
-        return pa.Table.from_batches(places, _PLACE_SCHEMA)
 
     def _graph(self, left: pa.Table, work: Work, registry: RegistryHandle) -> Graph:
         left_s = float(pc.sum(left["estimated_s"]).as_py())
@@ -208,12 +200,7 @@ class Execution:
             return
         self.progress.add_results(new)
         count_published(new)
-        for failure in new.failures:
-            what = {"uri": failure.recording.uri, "stage": failure.stage}
-            what |= {"reason": failure.reason, "detail": failure.detail}
-            log.info("no transcript", extra=what)
-        counts = {"num_transcripts": len(new.transcripts), "num_failures": len(new.failures)}
-        log.info("published", extra=counts)
+        log_results(new)
 
     def _drain_if_asked(self, stop: threading.Event) -> None:
         if not stop.is_set() or self._registry is None:
@@ -246,7 +233,9 @@ class Execution:
         progress.set_transcribed(sum(engine.transcribed_s for engine in report.engines))
         self._worker_times = dict(report.time_by_stage)
         progress.set_stage_times(self._worker_times | self._driver_times)
-        progress.waits_for = _waits_for(report) if progress.state == "draining" else ""
+        progress.waits_for = (
+            waits_for(report.num_open, report.oldest_name) if progress.state == "draining" else ""
+        )
 
     def _stop_if_drained(self, report: RegistryReport, registry: RegistryHandle) -> None:
         """End the graph once everything that had begun has ended and was reported."""
@@ -254,18 +243,6 @@ class Execution:
             # The next read task fails, which is how a graph ends before its end.
             silence_ray()
             registry.stop.remote()
-
-
-_PLACE_SCHEMA = pa.schema(
-    [("file", pa.int32()), ("row", pa.int32()), ("estimated_s", pa.float64())]
-)
-
-
-def _waits_for(report: RegistryReport) -> str:
-    if not report.num_open:
-        return "the last parts"
-    what = "shard or file" if report.num_open == 1 else "shards and files"
-    return f"{report.num_open} {what} that had begun, the oldest is {report.oldest_name}"
 
 
 def _with_ticks(rows: Iterator[Receipts]) -> Iterator[Receipts | None]:

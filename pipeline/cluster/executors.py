@@ -21,13 +21,14 @@ import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nightscribe.cluster.execution import Execution, RunBrokenError, Work, cause_of
-from nightscribe.cluster.progress import Progress
+from nightscribe.cluster.execution import Execution, Work, cause_of
 from nightscribe.cluster.publish_tasks import ResultWriter
 from nightscribe.cluster.resources import Pool
 from nightscribe.publishing import Publisher, PublisherShare
 from nightscribe.records import Recording
 from nightscribe.results import ResultFiles
+from nightscribe.runs.attempt import RunBrokenError
+from nightscribe.runs.progress import Progress
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.run import PlanIndex
 

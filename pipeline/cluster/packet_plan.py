@@ -8,10 +8,10 @@ of one until its end (Little's law), however long the shards are and in whatever
 from dataclasses import dataclass
 from math import ceil, inf
 
-from nightscribe.cluster.commits import MAX_OUTCOMES
-from nightscribe.cluster.config import UNKNOWN_SLOTS, ClusterConfig
 from nightscribe.cluster.resources import Pool
 from nightscribe.cluster.rows import PacketSize
+from nightscribe.runs.commits import MAX_OUTCOMES
+from nightscribe.runs.config import UNKNOWN_SLOTS, ClusterConfig
 
 BYTES_PER_S = 48_000  # 16 bits at 24 kHz
 MIN_SHARDS, MAX_SHARDS = 4, 128

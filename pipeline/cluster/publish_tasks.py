@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import ray
 
-from nightscribe.cluster.watchdog import dump_stacks_on_signal
+from nightscribe.cluster.stack_dumps import dump_stacks_on_signal
 from nightscribe.publishing import Publisher
 from nightscribe.results import (
     Examine,

@@ -4,8 +4,8 @@ task numbers -> [CPU] read: rows of the plan to packets of shards with audio, or
   -> [GPU, or CPU where there is none] a fixed pool of actors, which commit -> receipts
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
@@ -13,33 +13,15 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from nightscribe.cluster.attempt_registry import RegistryHandle
-from nightscribe.cluster.config import ClusterConfig
 from nightscribe.cluster.packet_plan import PacketPlan
-from nightscribe.cluster.read_tasks import Reader, ReadTask, TaskList, read_packets
+from nightscribe.cluster.read_tasks import ReadTask, TaskList, read_packets
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.transcribing_actor import (
-    ClipTranscriber,
-    CommitOptions,
-    ShardOptions,
-    ShardTask,
-    TranscribingActor,
-)
-from nightscribe.storage.locations import S3Config
+from nightscribe.cluster.transcribing_actor import CommitOptions, TranscribingActor
+from nightscribe.runs.config import ClusterConfig
+from nightscribe.runs.shards import Stages
 
 ACTOR_INIT_DEATHS = 3
 READER_MEMORY_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stages:
-    """What the workers run; the functions are pickled and sent to them."""
-
-    read: Reader
-    make_transcriber: Callable[[], ClipTranscriber]
-    output: str
-    s3: S3Config
-    shards: ShardTask = field(default_factory=ShardOptions)
-    max_shard_s: float | None = 60.0  # None: recordings are never cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

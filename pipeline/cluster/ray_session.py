@@ -8,16 +8,15 @@ settings of the raylet in INTERNAL_SETTINGS.
 
 import logging
 import os
-import sys
+import signal
 import sysconfig
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import gettempdir
-from typing import NoReturn
 
 import ray
 from ray._private import services
@@ -25,8 +24,9 @@ from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 from tenacity import retry, retry_if_exception_message, stop_after_attempt
 
-from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.errors import NightscribeError
+from nightscribe.runs.config import ClusterConfig, RayConfig
+from nightscribe.runs.process_end import abandon_threads
 
 # Decoding, transcribing and committing run in parallel; Ray counts CPUs, the kernel shares them.
 MIN_CPUS = 4
@@ -48,16 +48,6 @@ INTERNAL_SETTINGS = {
 }
 
 
-@dataclass(slots=True)
-class _Session:
-    """Whether a run on the Ray that was started here broke off, with threads that still use it."""
-
-    is_abandoned: bool = False
-
-
-_session = _Session()
-
-
 class ClusterUnreachableError(NightscribeError):
     """There is no Ray at the address, or none could be started here."""
 
@@ -71,7 +61,8 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
     # Ray sets this in a job that it runs, to the address of its cluster.
     address = ray_config.address or os.environ.get("RAY_ADDRESS")
     try:
-        _join(address) if address else _start(config)
+        with _own_sigterm():
+            _join(address) if address else _start(config)
     except Exception as error:  # Ray raises many types
         where = f"at {address}" if address else "on this machine"
         hint = "" if not address or _has_token() else f"; {TOKEN_HINT}"
@@ -86,24 +77,21 @@ def connected(ray_config: RayConfig, config: ClusterConfig) -> Iterator[None]:
         if address:
             ray.shutdown()
         else:
-            _session.is_abandoned = True
+            abandon_threads()
         raise
     silence_ray()
     ray.shutdown()
 
 
-def exit_process(code: int) -> NoReturn:
-    """End this process with that code, whatever threads of Ray Data do at the moment.
-
-    Ray's client ends a process with code 1 when it is used while its raylet stops, and exiting in
-    the usual way stops the raylet first. The Ray that was started here ends with this process.
-    """
-    if _session.is_abandoned:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray lets SIGTERM end the process that it starts in; here it drains a run."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def session_folder() -> Path | None:

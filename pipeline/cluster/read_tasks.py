@@ -6,9 +6,9 @@ before: what a task makes depends on its number alone, except for recordings tha
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,18 +17,15 @@ from numpy.typing import NDArray
 
 from nightscribe.cluster.attempt_registry import RegistryHandle, this_node
 from nightscribe.cluster.metrics import count_decoded
-from nightscribe.cluster.progress import Stopwatch, timed
-from nightscribe.cluster.rows import Cut, CutShard, PacketSize, packet_table, packets
-from nightscribe.cluster.watchdog import dump_stacks_on_signal
+from nightscribe.cluster.rows import PacketSize, packet_table, packets
+from nightscribe.cluster.stack_dumps import dump_stacks_on_signal
 from nightscribe.errors import NightscribeError
 from nightscribe.records import Failure, Recording
+from nightscribe.runs.progress import READING_STAGE, Stopwatch, timed
+from nightscribe.runs.shards import Cut, CutShard, Reader, cuts_left
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.plan_rows import PlanRows
 
-# Yields the shards of a recording in order; turns every fault of the recording into a Failure.
-Reader = Callable[[Recording], Iterator[Cut]]
-
-STAGE = "fetch and decode"
 # Of every audio worker: dozens of them ask one registry.
 DRAIN_CHECK_S = 3.0
 
@@ -119,7 +116,7 @@ def read_packets(table: pa.Table, task: ReadTask) -> Iterator[pa.Table]:
         cuts = _cuts(number, tasks, task)
         made = map(packet_table, packets(cuts, tasks.packet_size(number)))
         yield from timed(made, watch)
-    task.registry.add_stage_time.remote(STAGE, watch.take())
+    task.registry.add_stage_time.remote(READING_STAGE, watch.take())
 
 
 # A reference is equal to itself alone: the list of the last graph that this process worked for.
@@ -151,7 +148,9 @@ def _cuts(number: int, tasks: TaskList, task: ReadTask) -> Iterator[Cut]:
             yield from _suspect(recording, name, done_ids, task, drain)
         else:
             fresh.append(name)
-            yield from drain.until_asked(_not_done(task.read, recording, done_ids))
+            yield from drain.until_asked(
+                cuts_left(partial(_counted, task.read), recording, done_ids)
+            )
     task.registry.end.remote(fresh)
 
 
@@ -171,27 +170,17 @@ def _suspect(
     """A recording that was in a dead worker is announced by itself."""
     if not ray.get(task.registry.begin_again.remote([name], this_node())):
         return
-    yield from drain.until_asked(_not_done(task.read, recording, done_ids))
+    yield from drain.until_asked(_cuts_left(task.read, recording, done_ids))
     task.registry.end.remote([name])
 
 
-def _not_done(read: Reader, recording: Recording, done_ids: frozenset[str]) -> Iterator[Cut]:
-    try:
-        for cut in _counted(read(recording)):
-            if not _is_done(cut, done_ids):
-                yield cut
-    except Exception as error:
-        yield Failure(
-            recording=recording,
-            stage="decode",
-            reason="unexpected",
-            detail=f"{type(error).__name__}: {error}",
-        )
+def _cuts_left(read: Reader, recording: Recording, done_ids: frozenset[str]) -> Iterator[Cut]:
+    return cuts_left(partial(_counted, read), recording, done_ids)
 
 
-def _counted(cuts: Iterator[Cut]) -> Iterator[Cut]:
+def _counted(read: Reader, recording: Recording) -> Iterator[Cut]:
     """The same shards, counted in the metrics of decoding once the recording ends."""
-    decoded_s = busy_s = 0.0
+    cuts, decoded_s, busy_s = read(recording), 0.0, 0.0
     try:
         while True:
             began_s = time.monotonic()
@@ -203,13 +192,6 @@ def _counted(cuts: Iterator[Cut]) -> Iterator[Cut]:
             yield cut
     finally:
         count_decoded(decoded_s, busy_s)
-
-
-def _is_done(cut: Cut, done_ids: frozenset[str]) -> bool:
-    recording = cut.shard.recording if isinstance(cut, CutShard) else cut.recording
-    return recording.recording_id in done_ids or (
-        isinstance(cut, CutShard) and cut.shard.shard_id in done_ids
-    )
 
 
 class DrainCheck:

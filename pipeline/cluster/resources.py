@@ -14,8 +14,8 @@ from tenacity import (
     wait_fixed,
 )
 
-from nightscribe.cluster.config import ClusterConfig
 from nightscribe.errors import NightscribeError
+from nightscribe.runs.config import ClusterConfig
 
 POLL_S = 1.0
 # Ray may take this long to free the resources of a job that has ended.

@@ -6,14 +6,15 @@ rows, so a packet travels as it was made; its samples lie in one buffer and are 
 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nightscribe.records import Failure, Shard, Span
+from nightscribe.records import Failure
+from nightscribe.runs.shards import Cut, CutShard, num_words, transcribed_s
 from nightscribe.storage.parts import Receipt
 from nightscribe.storage.rows import Outcome
 
@@ -28,18 +29,6 @@ RECEIPTS_SCHEMA = pa.schema(
         ("num_words", pa.int64()),
     ]
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CutShard:
-    """A shard, its samples, and its spans of speech in seconds of the shard."""
-
-    shard: Shard
-    samples_N: NDArray[np.int16] = field(repr=False)
-    speech: tuple[Span, ...] = ()
-
-
-Cut = CutShard | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +105,7 @@ def receipts_table(receipts: Sequence[Receipt], outcomes: Sequence[Outcome]) -> 
     row = {
         **{name: [getattr(receipt, name) for receipt in receipts] for name in names},
         "transcribed_s": sum(map(transcribed_s, outcomes)),
-        "num_words": sum(
-            0 if isinstance(outcome, Failure) else len(outcome.words) for outcome in outcomes
-        ),
+        "num_words": sum(map(num_words, outcomes)),
     }
     return pa.Table.from_pylist([row], schema=RECEIPTS_SCHEMA)
 
@@ -129,8 +116,3 @@ def receipts_of(row: dict) -> Iterator[Receipt]:
         yield Receipt(
             part=part, recording_id=recording_id, shard_index=shard_index, is_last=is_last
         )
-
-
-def transcribed_s(outcome: Outcome) -> float:
-    """The seconds of the recording that an outcome owns; 0 if it failed."""
-    return 0.0 if isinstance(outcome, Failure) else outcome.shard.owned_s

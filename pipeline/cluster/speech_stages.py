@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nightscribe.cluster.ray_graph import Stages
-from nightscribe.cluster.rows import Cut, CutShard
-from nightscribe.cluster.transcribing_actor import ClipTranscriber
 from nightscribe.planning import estimated_s
 from nightscribe.records import Recording, Shard, ShardTranscript, Word
+from nightscribe.runs.shards import ClipTranscriber, Cut, CutShard, Stages
 from nightscribe.speech.requests import FileTask, NotSpokenError, SpokenFile
 from nightscribe.speech.texts import audio_key, request_of
 from nightscribe.storage.locations import S3Config

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nightscribe.model.config import MimiConfig
 from nightscribe.model.mimi_state import MimiState
-from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
+from nightscribe.model.native_tensors import NativeTensor, fill, give_memory, whole, without_memory
 from nightscribe.model.seanet import CausalConv1d, SEANet
 from nightscribe.model.transformer import (
     FeedForward,
@@ -143,7 +143,7 @@ class Mimi(nn.Module):
         """Build from native tensors; codebooks past `config.num_codebooks` are left out."""
         with without_memory():
             mimi = cls(config)
-        mimi.to_empty(device=device)
+        give_memory(mimi, device)
         fill(mimi.native_tensors(), tensors, mimi._is_unused)
         mimi.quantizer.settle()
         return mimi.eval().requires_grad_(False)

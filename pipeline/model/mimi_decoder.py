@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from nightscribe.model.config import MimiConfig
 from nightscribe.model.kv_cache import KVCache
 from nightscribe.model.mimi import MIN_USAGE, native_layer, transformer_of
-from nightscribe.model.native_tensors import NativeTensor, fill, whole, without_memory
+from nightscribe.model.native_tensors import NativeTensor, fill, give_memory, whole, without_memory
 from nightscribe.model.seanet import CausalConv1d, CausalConvTranspose1d, Residual
 
 _UNUSED = re.compile(r"(encoder|encoder_transformer|downsample)\.|.*(input_proj\.|_initialized$)")
@@ -178,7 +178,7 @@ class MimiDecoder(nn.Module):
         """Build from native tensors; codebooks past `config.num_codebooks` are left out."""
         with without_memory():
             decoder = cls(config)
-        decoder.to_empty(device=device)
+        give_memory(decoder, device)
         fill(decoder.native_tensors(), tensors, decoder._is_unused)
         decoder.semantic.settle()
         decoder.acoustic.settle()

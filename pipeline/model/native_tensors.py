@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module, Parameter
 from torch.overrides import TorchFunctionMode
 
 
@@ -70,6 +71,19 @@ def without_memory() -> Iterator[None]:
     """Modules that are made inside have shapes and no data."""
     with torch.device("meta"), _NoStartValues():
         yield
+
+
+def give_memory(module: Module, device: torch.device | str) -> None:
+    """`Module.to_empty`, for which torch would import its symbolic algebra: a second, for nothing.
+
+    The values are still to be filled in.
+    """
+    for part in module.modules():
+        for name, weight in list(part.named_parameters(recurse=False)):
+            empty = torch.empty(weight.shape, dtype=weight.dtype, device=device)
+            setattr(part, name, Parameter(empty, weight.requires_grad))
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
 
 
 class _NoStartValues(TorchFunctionMode):

@@ -23,17 +23,17 @@ from zlib import crc32
 import numpy as np
 
 from nightscribe.audio.segmentation import ShardConfig
-from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.driver import RunSpec, transcribe
-from nightscribe.cluster.ray_graph import Stages
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import pool_for
-from nightscribe.cluster.rows import Cut
 from nightscribe.engine.loop import EngineStats
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Recording, Word
+from nightscribe.runs.attempt import RunSpec
+from nightscribe.runs.audio_reader import AudioReader, SourceConfig
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig, RayConfig
+from nightscribe.runs.shards import Cut, Stages
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.current_plan import read_current
 from nightscribe.storage.lease import LeaseConfig

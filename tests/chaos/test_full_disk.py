@@ -27,6 +27,7 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_space(tmp_path):
 @pytest.mark.skipif(not HAS_NAMESPACES, reason="this kernel gives nobody a namespace of his own")
 def test_the_command_names_a_full_disk_in_its_last_line(tmp_path):
     run = f"{sys.executable} -m nightscribe transcribe input=samples model=tiny quiet=true"
+    run += " cluster.in_process=never"
     disk = f"mount -t tmpfs -o size=44k tmpfs {tmp_path} && {run} output={tmp_path}/out"
     ended = subprocess.run([*WORDS, "sh", "-c", disk], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr

@@ -8,12 +8,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from nightscribe.cluster import driver, watchdog
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig, RayConfig
-from nightscribe.cluster.driver import RunSpec, transcribe
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.ray_session import connected
 from nightscribe.cluster.resources import Pool
 from nightscribe.engine.loop import EngineStats
+from nightscribe.runs import attempt, watchdog
+from nightscribe.runs.attempt import RunSpec
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig, RayConfig
 from tests.cluster.stages import plan_file, read, recording, stages
 
 PATIENCE_S = 5.0
@@ -63,7 +64,7 @@ def move_until_hanging(part):
         folder = Path(self._spec.stages.output)
         return (folder / f"{part}-hangs").exists() or time.monotonic()
 
-    driver.Attempt._progress_mark = sign
+    attempt.Attempt._progress_mark = sign
 
 
 def order(part: str, output: Path) -> RunSpec:

@@ -5,8 +5,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nightscribe.cluster.commits import MAX_OUTCOMES
 from nightscribe.cluster.packet_plan import BYTES_PER_S, PacketPlan
+from nightscribe.runs.commits import MAX_OUTCOMES
 
 COMMIT_S, IDLE_S = 5.0, 0.2
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nightscribe.cluster.ray_graph import Stages
-from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Failure, PlannedRecording, Recording, Shard
+from nightscribe.runs.shards import Cut, CutShard, Stages
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import write_plan
 from nightscribe.transcription.transcriber import Clip, ClipTranscript, Transcriber

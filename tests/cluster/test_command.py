@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightscribe.audio.decode import AudioDecoder, DecodeConfig
-from nightscribe.cluster.audio_reader import AudioReader
-from nightscribe.cluster.rows import CutShard
 from nightscribe.jobs.shell.attempts import TOO_MANY_FAILURES
 from nightscribe.jobs.shell.config import configurations
 from nightscribe.jobs.transcribe import JOB
 from nightscribe.records import ShardTranscript
+from nightscribe.runs.audio_reader import AudioReader
+from nightscribe.runs.shards import CutShard
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import FOLDER, outcomes_of
 from nightscribe.storage.sources import recordings
@@ -203,3 +203,56 @@ def test_the_heartbeat_of_a_real_run_is_complete(transcribed):
     heard_s = sum(row["duration_s"] for row in rows(output, "transcripts"))
     assert status["transcribed_s"] == pytest.approx(heard_s, abs=0.01)
     assert 0 < status["mean_occupancy"] <= 1
+
+
+@pytest.fixture(scope="module")
+def mixed(archive, tmp_path_factory) -> Path:
+    """Two channels, a copy of them, a recording of several shards, and no recording."""
+    folder = tmp_path_factory.mktemp("mixed")
+    with wave.open(str(archive / "from-0.wav")) as file:
+        samples_N = np.frombuffer(file.readframes(9 * RATE_HZ), np.int16)
+    with wave.open(str(folder / "both.wav"), "wb") as file:
+        file.setparams((2, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes(np.stack([samples_N, samples_N[::-1]], axis=1).tobytes())
+    shutil.copy(folder / "both.wav", folder / "copy.wav")
+    shutil.copy(archive / "from-95.wav", folder / "long.wav")
+    shutil.copy(archive / "inner.mp3", folder)
+    return folder
+
+
+def tables(output: Path) -> dict[str, list[dict]]:
+    """Without when a row was made, and the last bits of how sure the model was."""
+    found = {name: rows(output, name) for name in ("transcripts", "failures")}
+    for row in [*found["transcripts"], *found["failures"]]:
+        for name in [name for name in row if name.endswith("_at")]:
+            del row[name]
+        row["confidence"] = round(row.get("confidence") or 0.0, 3)
+        for word in row.get("words") or []:
+            word["confidence"] = round(word["confidence"], 3)
+    return {
+        name: sorted(some, key=lambda row: (row["uri"], row["channel"] or 0))
+        for name, some in found.items()
+    }
+
+
+def test_one_process_without_ray_gives_the_same_tables(mixed, local_ray, tmp_path):
+    words = ["source.channels=split"]
+    (tmp_path / "ray").mkdir()
+    assert transcribe(mixed, tmp_path / "ray/out", local_ray, *words).returncode == 0
+    # A module that cannot be imported, in place of Ray.
+    (tmp_path / "none/ray").mkdir(parents=True)
+    (tmp_path / "none/ray/__init__.py").write_text('raise ImportError("nobody needs it")\n')
+    asked = [one for one in ASKED if not one.startswith("cluster.cpus_per_actor")]
+    given = f"input={mixed}", f"output={tmp_path / 'one/out'}"
+    path = os.pathsep.join([str(tmp_path / "none"), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "nightscribe", "transcribe", *given, *asked, *words],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    one, many = tables(tmp_path / "one/out"), tables(tmp_path / "ray/out")
+    assert len(one["transcripts"]) == 5
+    assert one == many

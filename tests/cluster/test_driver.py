@@ -14,13 +14,15 @@ import pytest
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.ffmpeg import find_ffmpeg
 from nightscribe.audio.segmentation import ShardConfig
-from nightscribe.cluster import driver, execution
-from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
-from nightscribe.cluster.config import ClusterConfig, IntervalsConfig
-from nightscribe.cluster.driver import RunSpec, transcribe
+from nightscribe.cluster import execution
+from nightscribe.cluster.driver import transcribe
 from nightscribe.cluster.resources import Pool
-from nightscribe.cluster.rows import CutShard
 from nightscribe.guards.config import GuardsConfig
+from nightscribe.runs import attempt as attempts
+from nightscribe.runs.attempt import RunSpec
+from nightscribe.runs.audio_reader import AudioReader, SourceConfig
+from nightscribe.runs.config import ClusterConfig, IntervalsConfig
+from nightscribe.runs.shards import CutShard
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.parts import receipts
@@ -253,8 +255,10 @@ def test_an_attempt_indexes_its_plan_once_and_reads_the_stored_one_once(
     local_ray, tmp_path, monkeypatch
 ):
     indexed = []
-    monkeypatch.setattr(driver, "open_store", lambda uri, s3: CountingStore(Path(uri)))
-    monkeypatch.setattr(driver, "index_plan", lambda path: indexed.append(path) or index_plan(path))
+    monkeypatch.setattr(attempts, "open_store", lambda uri, s3: CountingStore(Path(uri)))
+    monkeypatch.setattr(
+        attempts, "index_plan", lambda path: indexed.append(path) or index_plan(path)
+    )
     for attempt in (1, 2):
         progress = run(order([recording(n) for n in range(3)], tmp_path))
         assert progress.state == "finished"

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from nightscribe.cluster.config import ClusterConfig
-from nightscribe.cluster.execution import RunBrokenError
 from nightscribe.cluster.executors import Executors, owner_of
-from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.publish_tasks import DirectWriter
 from nightscribe.publishing import Publisher
+from nightscribe.runs.attempt import RunBrokenError
+from nightscribe.runs.config import ClusterConfig
+from nightscribe.runs.progress import Progress
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.run import begin, index_plan
 from tests.cluster.stages import plan_file, recording

@@ -22,7 +22,7 @@ INTERRUPTED = 130
 ASKED = [
     *("input=samples/ten-minutes.opus", "model=tiny", "engine.num_slots=1", "quiet=true"),
     *("shard.max_s=25", "lease.life_s=3", "cluster.object_store_gib=0.1"),
-    *("intervals.commit_s=0.5", "cluster.num_audio_workers=1"),
+    *("intervals.commit_s=0.5", "cluster.num_audio_workers=1", "cluster.in_process=never"),
 ]
 
 

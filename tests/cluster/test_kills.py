@@ -31,11 +31,12 @@ def archive(tmp_path_factory) -> Path:
     return manifest
 
 
-def begin(archive: Path, output: str) -> subprocess.Popen:
+def begin(archive: Path, output: str, in_process: str = "never") -> subprocess.Popen:
     """`nightscribe transcribe` in a process group of its own."""
     words = [f"input={archive}", f"output={output}", "model=tiny", "quiet=true", "lease.life_s=3"]
     words += ["shard.max_s=15", "shard.search_s=5", "intervals.commit_s=0.5"]
     words += ["cluster.num_audio_workers=1"]  # starting one takes longer than all their work
+    words += [f"cluster.in_process={in_process}"]
     return subprocess.Popen(
         [sys.executable, "-m", "nightscribe", "transcribe", *words],
         cwd=ROOT,
@@ -127,6 +128,22 @@ def test_a_killed_driver_loses_and_doubles_nothing(archive, output, undisturbed)
     assert table(output) == undisturbed()
     after = {entry.key for entry in open_store(output, S3Config()).entries("_run/parts/")}
     assert before <= after
+
+
+def test_what_a_killed_process_has_left_is_done_by_workers(archive, tmp_path, undisturbed):
+    """It may have been a shard that ended the process."""
+    output = str(tmp_path / "out")
+    killed = begin(archive, output, in_process="auto")
+    try:
+        wait_for_parts(output, killed)
+        assert not [name for _, name in descendants(killed.pid) if "raylet" in name]
+        os.kill(killed.pid, signal.SIGKILL)
+    finally:
+        finish(killed)
+    assert finish(begin(archive, output, in_process="auto")) == 0
+    assert table(output) == undisturbed()
+    *_, last = sorted((tmp_path / "out/_run/logs").glob("*.jsonl"))
+    assert "for workers of Ray" in last.read_text()
 
 
 # By default that of a worker that ends itself, in test_driver.

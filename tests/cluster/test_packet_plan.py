@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nightscribe.cluster.config import ClusterConfig
 from nightscribe.cluster.packet_plan import BYTES_PER_S, ENOUGH_BYTES, packet_plan
 from nightscribe.cluster.resources import Pool
+from nightscribe.runs.config import ClusterConfig
 from tests.cluster.simulated_slots import occupancy
 
 HOUR_S = 3600.0

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from nightscribe.cluster.config import ClusterConfig, RayConfig
 from nightscribe.cluster.ray_session import (
     INTERNAL_SETTINGS,
     START_ATTEMPTS,
@@ -16,6 +15,7 @@ from nightscribe.cluster.ray_session import (
     connected,
     cpus_here,
 )
+from nightscribe.runs.config import ClusterConfig, RayConfig
 
 OPS = Path(__file__).parent.parent.parent / "ops"
 
@@ -117,7 +117,7 @@ def test_ray_stays_quiet_when_its_data_library_is_imported_later():
 BREAKING_OFF = """
 import atexit, os, sys
 from nightscribe.cluster import ray_session
-from nightscribe.cluster.config import ClusterConfig, RayConfig
+from nightscribe.runs.config import ClusterConfig, RayConfig
 from nightscribe.jobs.shell.command import run_job
 from nightscribe.jobs.shell.config import Job
 from nightscribe.jobs.status import StatusConfig

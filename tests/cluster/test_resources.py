@@ -3,8 +3,8 @@
 import pytest
 
 from nightscribe.cluster import resources
-from nightscribe.cluster.config import ClusterConfig
 from nightscribe.cluster.resources import ClusterLacksError, plan_pool, pool_for
+from nightscribe.runs.config import ClusterConfig
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
 CPU_NODE = {"CPU": 16.0}

@@ -4,12 +4,12 @@ import subprocess
 import sys
 import threading
 
-from nightscribe.cluster.watchdog import claim, remove_if_dead
+from nightscribe.cluster.stack_dumps import claim, remove_if_dead
 
 CLAIM_AND_WAIT = """
 import sys
 from pathlib import Path
-from nightscribe.cluster.watchdog import claim
+from nightscribe.runs.watchdog import claim
 
 file = claim(Path(sys.argv[1]))
 print("claimed", flush=True)

@@ -11,7 +11,6 @@ import pytest
 from nightscribe.cluster.attempt_registry import AttemptRegistry, this_node
 from nightscribe.cluster.read_tasks import ReadTask, StoppedError, read_packets, task_list
 from nightscribe.cluster.rows import (
-    CutShard,
     PacketSize,
     cuts_of,
     packet_table,
@@ -19,8 +18,9 @@ from nightscribe.cluster.rows import (
     receipts_of,
     receipts_table,
 )
-from nightscribe.cluster.transcribing_actor import CommitOptions, ShardOptions, TranscribingActor
+from nightscribe.cluster.transcribing_actor import CommitOptions, TranscribingActor
 from nightscribe.records import Failure, Span
+from nightscribe.runs.shards import CutShard, ShardOptions
 from nightscribe.storage import parts
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nightscribe.cluster.rows import CutShard, packet_table, receipts_of
-from nightscribe.cluster.transcribing_actor import CommitOptions, ShardOptions, TranscribingActor
+from nightscribe.cluster.rows import packet_table, receipts_of
+from nightscribe.cluster.transcribing_actor import CommitOptions, TranscribingActor
 from nightscribe.engine.loop import EngineStats
 from nightscribe.model.prompting import Prompt
 from nightscribe.records import Recording, Shard, Span
+from nightscribe.runs.shards import CutShard, ShardOptions
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.parts import outcomes_of

@@ -17,10 +17,10 @@ from typing import Any
 
 from nightscribe.audio.decode import DecodeConfig
 from nightscribe.audio.segmentation import ShardConfig
-from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.planning import PlanningConfig, plan
 from nightscribe.records import Failure, PlannedRecording, Recording
+from nightscribe.runs.audio_reader import AudioReader, SourceConfig
 from nightscribe.storage.content_hash import ContentHasher
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.sources import recordings

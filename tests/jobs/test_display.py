@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from nightscribe.cluster.progress import Progress
 from nightscribe.jobs.shell.display import details, headline
+from nightscribe.runs.progress import Progress
 from tests.terminals import PROMPT, SIZES, Terminal
 
 SCRIPT = """
 import logging, signal, sys
-from nightscribe.cluster.progress import Progress
+from nightscribe.runs.progress import Progress
 from nightscribe.jobs.shell.display import Display
 from nightscribe.jobs.shell.logs import LogConfig, logged
 
@@ -155,7 +155,7 @@ def test_a_terminal_that_goes_away_ends_no_run(tmp_path):
 PLAYED_ALONE = """
 import sys, time
 from pathlib import Path
-from nightscribe.cluster.progress import Progress
+from nightscribe.runs.progress import Progress
 from nightscribe.jobs.shell.display import Display
 
 with Display("/somewhere", quiet=False) as display:

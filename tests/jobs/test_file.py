@@ -6,18 +6,14 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from nightscribe.engine.config import EngineConfig
 from nightscribe.jobs.file import (
-    FRAMES_PER_PASS,
     JOB,
     FileConfig,
     FileTranscript,
-    engine_of,
     written,
 )
 from nightscribe.jobs.shell.command import run_job
@@ -255,29 +251,6 @@ def test_json_has_tokens_only_with_tokens_true():
         ],
         "tokens": [3, 0],
     }
-
-
-@pytest.mark.parametrize(
-    ("wished", "frames_per_pass"),
-    [
-        ({}, FRAMES_PER_PASS),
-        ({"dtype": "float32", "kv_cache_dtype": "float32"}, FRAMES_PER_PASS),
-        ({"frames_per_pass": 1}, 1),
-        ({"frames_per_pass": 3, "dtype": "bfloat16"}, 3),
-        ({"dtype": "bfloat16"}, 1),
-        ({"kv_cache_dtype": "int8"}, 1),
-    ],
-)
-def test_several_frames_per_pass_are_used_where_no_word_can_change(wished, frames_per_pass):
-    engine = engine_of(EngineConfig(device="cpu", **wished))
-    assert (engine.num_slots, engine.frames_per_pass) == (1, frames_per_pass)
-
-
-def test_on_a_gpu_a_file_is_transcribed_frame_by_frame(monkeypatch):
-    monkeypatch.setattr(
-        "nightscribe.model.device.device_of", lambda name: SimpleNamespace(type="cuda")
-    )
-    assert engine_of(EngineConfig(dtype="float32")).frames_per_pass == 1
 
 
 def test_the_command_imports_no_ray():

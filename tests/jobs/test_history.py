@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from nightscribe.budget import Limits
-from nightscribe.cluster.progress import Progress
-from nightscribe.cluster.resources import Pool
 from nightscribe.jobs.history import HistoryConfig, history
 from nightscribe.jobs.shell.night_log import NightLog, describe_receipt
+from nightscribe.jobs.shell.workplace import Workers
 from nightscribe.records import PlannedRecording
+from nightscribe.runs.progress import Progress
 from nightscribe.storage.locations import S3Config, open_store
 from nightscribe.storage.nights import read_receipts
 from nightscribe.storage.plan_changes import Revision
@@ -36,8 +36,8 @@ def plan(store, tmp_path, names, model="tiny", **asked):
 
 
 def night_log(store, limits=LIMITS, stop=None):
-    pool = Pool(num_actors=2, gpus_per_actor=1.0, num_audio_workers=1, num_slots=4)
-    return NightLog(store, pool, limits, "EUR", stop or threading.Event())
+    workers = Workers(num_devices=2.0, num_slots=8)
+    return NightLog(store, workers, limits, "EUR", stop or threading.Event())
 
 
 def progress(elapsed_s=0.0, **told):

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from nightscribe.audio.decode import DecodeConfig
-from nightscribe.cluster.rows import CutShard
-from nightscribe.cluster.transcribing_actor import ShardOptions
 from nightscribe.jobs.shell.language_prompts import read_prompt
+from nightscribe.runs.shards import CutShard, ShardOptions
 from nightscribe.storage.locations import S3Config
 from tests.documents import ROOT
 from tests.storage.records import recording, shards

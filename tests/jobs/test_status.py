@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from nightscribe.cluster.progress import Progress
 from nightscribe.jobs.status import StatusConfig, show_status, status_now
+from nightscribe.runs.progress import Progress
 from nightscribe.storage.s3 import S3Config
 
 

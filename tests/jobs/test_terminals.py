@@ -20,6 +20,7 @@ SAMPLE = ROOT / "samples/human-press-five.flac"
 SMALL, LARGE = SIZES["small"], SIZES["large"]
 # Starting more workers takes longer than all their work.
 QUICK = ("model=tiny", "cluster.num_audio_workers=1", "intervals.commit_s=0.5")
+WORKERS = "cluster.in_process=never"
 DUMB, PLAIN, C = {"TERM": "dumb"}, {"NO_COLOR": "1"}, {"LC_ALL": "C"}
 
 
@@ -100,7 +101,7 @@ def test_a_run_is_watched_resized_stopped_continued_and_asked_to_end(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(3):
         shutil.copy(ROOT / "samples/alice.opus", tmp_path / f"in/{number}.opus")
-    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK]
+    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK, WORKERS]
     with Terminal("transcribe", *words, size=LARGE) as terminal:
         terminal.wait_for("reading the model")
         terminal.wait_for("starting Ray")
@@ -122,7 +123,7 @@ def test_a_run_is_watched_resized_stopped_continued_and_asked_to_end(tmp_path):
 def test_ctrl_c_twice_ends_a_run_without_a_traceback(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(ROOT / "samples/ten-minutes.opus", tmp_path / "in")
-    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK]
+    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK, WORKERS]
     with Terminal("transcribe", *words) as terminal:
         terminal.wait_for("0 of 1 recordings", timeout_s=START_S)
         terminal.type(b"\x03")
@@ -133,3 +134,38 @@ def test_ctrl_c_twice_ends_a_run_without_a_traceback(tmp_path):
         assert terminal.has_cursor
         status = json.loads(Path(tmp_path / "out/_run/status.json").read_text())
         assert status["state"] == "stopped"
+
+
+@pytest.mark.timeout(900)
+def test_a_small_archive_is_watched_in_one_process_drained_and_resumed(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        shutil.copy(SAMPLE, tmp_path / f"in/{number}.flac")
+    shutil.copy(ROOT / "samples/alice.opus", tmp_path / "in")
+    (tmp_path / "in/broken.mp3").write_text("<html>Sign in</html>" * 99)
+    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK]
+    with Terminal("transcribe", *words, "engine.num_slots=1") as terminal:
+        terminal.wait_for("loading the model", timeout_s=START_S)
+        terminal.wait_for("0 of 5 recordings", timeout_s=START_S)
+        terminal.wait_for("slot occupancy", timeout_s=START_S)
+        terminal.type(b"\x03")
+        terminal.wait_for("Ctrl-C again to stop now")
+        assert terminal.end(START_S) == 130, terminal.text
+        assert "Run the same command to resume." in terminal.text
+        assert "starting Ray" not in terminal.written.decode()
+    with Terminal("transcribe", *words) as terminal:
+        assert terminal.end(START_S) == 0, terminal.text
+        assert "5 of 5" in terminal.text
+        assert "starting Ray" not in terminal.written.decode()
+
+
+@pytest.mark.timeout(900)
+def test_ctrl_c_twice_ends_one_process_without_a_traceback(tmp_path):
+    words = [f"input={SAMPLE}", f"output={tmp_path / 'out'}", *QUICK]
+    with Terminal("transcribe", *words) as terminal:
+        terminal.wait_for("loading the model", timeout_s=START_S)
+        terminal.type(b"\x03")
+        terminal.type(b"\x03")
+        assert terminal.end(START_S) == 130, terminal.text
+        assert "Traceback" not in terminal.written.decode()
+        assert terminal.has_cursor

@@ -7,7 +7,6 @@ from importlib import import_module
 
 import pytest
 
-from nightscribe.cluster.progress import Progress
 from nightscribe.cluster.ray_jobs import RayJob
 from nightscribe.jobs.shell.attempts import TOO_MANY_FAILURES
 from nightscribe.jobs.shell.command import INTERRUPTED
@@ -18,6 +17,7 @@ from nightscribe.jobs.submit import JOB as SUBMIT
 from nightscribe.jobs.submit import _upload, command
 from nightscribe.jobs.transcribe import JOB as TRANSCRIBE
 from nightscribe.jobs.transcribe import engine_of, exit_code
+from nightscribe.runs.progress import Progress
 
 GIVEN = ["input=a", "output=b", "model.checkpoint=c"]
 

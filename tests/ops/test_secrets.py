@@ -48,7 +48,7 @@ def _everything(server, place, temporary) -> dict[str, bytes]:
     environment = _environment(server, place, temporary)
     out, found = f"s3://{bucket}/out", {}
     config = ["model=tiny", "quiet=true", "log.raw=true", "intervals.heartbeat_s=1"]
-    config += ["intervals.commit_s=0.2", "cluster.num_audio_workers=1"]
+    config += ["intervals.commit_s=0.2", "cluster.num_audio_workers=1", "cluster.in_process=never"]
     commands = {
         "plan": ["plan", f"s3://{bucket}/in/list.jsonl"],
         "transcribe": [

@@ -35,7 +35,7 @@ def run_output(installed, tmp_path_factory) -> Path:
     """The output of `nightscribe transcribe`, run where foreign packages lie about."""
     output = tmp_path_factory.mktemp("run") / "output"
     words = [f"input={SAMPLE}", f"output={output}", "model=tiny", "quiet=true"]
-    words += ["intervals.commit_s=0.2", "cluster.num_audio_workers=1"]
+    words += ["intervals.commit_s=0.2", "cluster.num_audio_workers=1", "cluster.in_process=never"]
     ended = installed.run("transcribe", *words, RAY_AUTH_MODE="disabled")
     assert ended.returncode == 0, ended.stderr
     return output

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nightscribe.model.cuda_graphs import Upload
 from nightscribe.model.kv_cache import KVLengths
-from nightscribe.model.native_tensors import NativeTensor, fill, without_memory
+from nightscribe.model.native_tensors import NativeTensor, fill, give_memory, without_memory
 from nightscribe.model.tts.backbone import Backbone
 from nightscribe.model.tts.conditioning import ConditionError, Conditions
 from nightscribe.model.tts.config import MAX_SPEAKERS, NEW_WORD_ID, ZERO_ID, TextToSpeechConfig
@@ -105,7 +105,8 @@ class TextToSpeech:
             conditions = Conditions(config)
         places: dict[str, NativeTensor] = {}
         for part in (*parts, conditions):
-            part.to_empty(device=device).eval().requires_grad_(False)
+            give_memory(part, device)
+            part.eval().requires_grad_(False)
             places |= dict(part.native_tensors())
         fill(places, tensors, lambda name: _UNUSED.fullmatch(name) is not None)
         return cls(config, *parts, conditions, options or SpeechOptions())

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from nightscribe.audio.segmentation import ShardConfig
-from nightscribe.cluster.audio_reader import AudioReader, SourceConfig
-from nightscribe.cluster.rows import CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.records import Failure, Recording
+from nightscribe.runs.audio_reader import AudioReader, SourceConfig
+from nightscribe.runs.shards import CutShard
 from nightscribe.storage.locations import S3Config, open_file
 
 RATE_HZ = 24_000

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from nightscribe.cluster.progress import MAX_HISTORY, Progress
 from nightscribe.results import NewResults, PublishedTranscript
+from nightscribe.runs.progress import MAX_HISTORY, Progress
 from tests.storage.records import channels_of, failure, heard_all, recording
 
 
@@ -61,7 +61,7 @@ def test_seconds_and_shares_in_the_document_have_no_binary_fractions(progress):
 
 def test_the_history_stays_short_and_even_however_long_the_run_lasts(progress, monkeypatch):
     now_s = progress._started_s
-    monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("nightscribe.runs.progress.time.monotonic", lambda: now_s)
     for _ in range(5000):
         now_s += 0.5
         progress.receive(1, 10.0, 3)
@@ -87,7 +87,7 @@ def test_a_clock_that_jumps_changes_neither_speed_nor_what_is_left(progress, mon
 
 def test_the_speed_of_a_run_that_has_ended_is_that_of_all_of_it(progress, monkeypatch):
     now_s = progress._started_s
-    monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("nightscribe.runs.progress.time.monotonic", lambda: now_s)
     for transcribed_s in (0.0, 400.0, 400.0, 400.0):
         now_s += 50.0
         progress.set_transcribed(transcribed_s)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from nightscribe.cluster.progress import StageTime, Stopwatch, timed
+from nightscribe.runs.progress import StageTime, Stopwatch, timed
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("nightscribe.cluster.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nightscribe.runs.progress.time.monotonic", lambda: now[0])
 
     def pass_by(seconds):
         now[0] += seconds

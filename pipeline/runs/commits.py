@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from nightscribe.cluster.progress import StageTime, Stopwatch
+from nightscribe.runs.progress import StageTime, Stopwatch
 from nightscribe.storage.parts import Receipt, commit
 from nightscribe.storage.rows import Outcome
 from nightscribe.storage.store import Store

@@ -1,5 +1,6 @@
 """The state of a run: what the display, status.json and the summary show."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,11 @@ from nightscribe.results import NewResults
 # the run would say little about what comes.
 SPEED_WINDOW_S = 60.0
 MIN_LEFT_SHARE = 0.01
+# The stages of a run, beside that of its task.
+READING_STAGE = "fetch and decode"
+LOADING_STAGE = "load the model"
+COMMIT_STAGE = "commit"
+PUBLISH_STAGE = "publish"
 ENDED = ("finished", "stopped", "failed")
 # What several executors count by themselves.
 SUMMED = ("num_words", "committed_s", "num_shards", "num_retries")
@@ -20,6 +26,8 @@ MAX_HISTORY = 240
 DECIMALS = 4  # in status.json
 
 Item = TypeVar("Item")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +250,23 @@ class Progress:
     def _point(self) -> tuple[float, float, float | None, int]:
         times_s = round(self.elapsed_s, 2), round(self.transcribed_s, 2)
         return *times_s, self.occupancy, self.num_live_steps
+
+
+def log_results(new: NewResults) -> None:
+    for failure in new.failures:
+        what = {"uri": failure.recording.uri, "stage": failure.stage}
+        what |= {"reason": failure.reason, "detail": failure.detail}
+        log.info("no transcript", extra=what)
+    counts = {"num_transcripts": len(new.transcripts), "num_failures": len(new.failures)}
+    log.info("published", extra=counts)
+
+
+def waits_for(num_open: int, oldest_name: str) -> str:
+    """What a run that drains has not ended yet, as a part of a sentence."""
+    if not num_open:
+        return "the last parts"
+    what = "shard or file" if num_open == 1 else "shards and files"
+    return f"{num_open} {what} that had begun, the oldest is {oldest_name}"
 
 
 def _share(num_live_steps: int, num_slot_steps: int) -> float | None:

@@ -13,6 +13,12 @@ ACTORS_PER_EXECUTOR = 8
 class ClusterConfig:
     """Workers and timeouts."""
 
+    in_process: str = option(
+        "auto",
+        "auto: what is left of a small archive is transcribed in this process, without Ray; never",
+        choices=("auto", "never"),
+        common=True,
+    )
     num_actors: int | None = option(
         None,
         "transcribing actors; null: as many as fit the GPUs, or one without GPUs",

@@ -8,11 +8,11 @@ from nightscribe.audio.decode import AudioDecoder, DecodeConfig
 from nightscribe.audio.decode_outcome import DecodeOutcome
 from nightscribe.audio.segmentation import ShardConfig, ShardSamples, cut
 from nightscribe.audio.waveform import Excerpt, one_channel
-from nightscribe.cluster.rows import Cut, CutShard
 from nightscribe.guards.config import GuardsConfig
 from nightscribe.guards.speech_activity import speech_spans
 from nightscribe.options import check_options, group, option
 from nightscribe.records import Failure, Recording, Shard
+from nightscribe.runs.shards import Cut, CutShard
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.scratch import ScratchConfig, fetched, has_changed

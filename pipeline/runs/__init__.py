@@ -1,0 +1,1 @@
+"""A run, whoever executes it: what it is asked, its attempts, the work on its shards. No Ray."""
