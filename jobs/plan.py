@@ -98,7 +98,7 @@ def run_plan(config: PlanConfig) -> int:
     speeds = list(_speeds(config))
     skipped = Counter[str]()
     archive = _surveyed(config, skipped)
-    costs = list(_costs(archive, config, speeds))
+    costs = list(_costs(archive, config, speeds)) if archive.transcribed_s else []
     if config.format == "json":
         sys.stdout.write(json.dumps(_document(archive, costs, skipped), indent=2) + "\n")
     else:
@@ -128,13 +128,13 @@ def _surveyed(config: PlanConfig, skipped: Counter[str]) -> ArchiveSurvey:
 
 def _look_at(recording: Recording, s3: S3Config) -> SurveyedRecording:
     if recording.version == OUTSIDE:
-        return SurveyedRecording(recording, None, OUTSIDE)
+        return SurveyedRecording(recording, None, StorageError(OUTSIDE, recording.uri).sentence)
     try:
         return SurveyedRecording(recording, _header(recording, s3))
     except UnreadableError as error:
         return SurveyedRecording(recording, None, str(error))
     except StorageError as error:
-        return SurveyedRecording(recording, None, error.reason)
+        return SurveyedRecording(recording, None, error.sentence)
 
 
 def _header(recording: Recording, s3: S3Config) -> Header:
@@ -244,6 +244,9 @@ def _print(
     terminal.print(_hours_table(archive, config.num_rows))
     if archive.unreadable:
         terminal.print(_trouble_table(archive, config.num_rows))
+    if not archive.transcribed_s:
+        terminal.print("there is no audio to transcribe, and so no cost to estimate")
+        return
     if costs:
         terminal.print(_cost_table(costs, config))
         terminal.print(_cpus_sentence(archive, costs, config))

@@ -60,6 +60,23 @@ def test_unreadable_files_beyond_the_rows_of_a_table_are_counted(say, tmp_path):
     assert re.search(r"\b2 more\b", say(str(tmp_path), "num_rows=1", "gpus=[]")[1])
 
 
+def test_an_archive_that_nobody_can_read_is_surveyed_and_costs_nothing(say, tmp_path):
+    (tmp_path / "page.mp3").write_bytes(b"no sound at all" * 100)
+    code, page, err = say(str(tmp_path), "num_cpus=4")
+    assert (code, err) == (0, "")
+    assert "there is no audio to transcribe" in page
+    document = json.loads(say(str(tmp_path), "num_cpus=4", "format=json")[1])
+    assert (document["transcribed_s"], document["costs"]) == (0, [])
+
+
+def test_a_file_that_cannot_be_fetched_is_explained_in_words(say, sounds, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(sounds / "calls/stereo.wav", tmp_path / "in")
+    (tmp_path / "in/away.wav").symlink_to(sounds / "talks/long.mp3")
+    (reason,) = json.loads(say(str(tmp_path / "in"), "format=json")[1])["unreadable"].values()
+    assert reason.startswith("a link that leads out of the folder is not followed")
+
+
 def test_seconds_have_no_binary_fractions(say, sounds):
     numbers = re.findall(r"\d+\.\d+", say(str(sounds), "format=json", "gpus=[]")[1])
     assert numbers
