@@ -20,6 +20,7 @@ from nightscribe.storage.lease import LeaseConfig, take
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.result_tables import open_run
 from nightscribe.storage.store import Store
+from nightscribe.storage.text_files import read_text
 from nightscribe.storage.voices import (
     CastMember,
     StoredVoice,
@@ -89,8 +90,7 @@ def _members(
 def _names(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file of names")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
+    rows = [row for row in csv.reader(read_text(path).splitlines(keepends=True)) if row]
     for number, row in enumerate(rows, start=1):
         if len(row) != 2 or not all(part.strip() for part in row):
             raise ValueError(f"{path} line {number} is not of the form voice-0007,Judge Ito")

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -58,6 +58,7 @@ from nightscribe.survey.costs import (
 
 DEFAULT_SILENCE_S = 1.0
 TIME_DECIMALS, COST_DIGITS = 3, 9
+REMEMBERED_HEADERS = 4096
 KINDS = ("codec", "rate", "channels", "folder")
 
 
@@ -98,7 +99,7 @@ def run_plan(config: PlanConfig) -> int:
     speeds = list(_speeds(config))
     skipped = Counter[str]()
     archive = _surveyed(config, skipped)
-    costs = list(_costs(archive, config, speeds))
+    costs = list(_costs(archive, config, speeds)) if archive.transcribed_s else []
     if config.format == "json":
         sys.stdout.write(json.dumps(_document(archive, costs, skipped), indent=2) + "\n")
     else:
@@ -128,25 +129,27 @@ def _surveyed(config: PlanConfig, skipped: Counter[str]) -> ArchiveSurvey:
 
 def _look_at(recording: Recording, s3: S3Config) -> SurveyedRecording:
     if recording.version == OUTSIDE:
-        return SurveyedRecording(recording, None, OUTSIDE)
+        return SurveyedRecording(recording, None, StorageError(OUTSIDE, recording.uri).sentence)
     try:
-        return SurveyedRecording(recording, _header(recording, s3))
+        file = (recording.uri, recording.version, recording.size_bytes)
+        return SurveyedRecording(recording, _header(*file, s3))
     except UnreadableError as error:
         return SurveyedRecording(recording, None, str(error))
     except StorageError as error:
-        return SurveyedRecording(recording, None, error.reason)
+        return SurveyedRecording(recording, None, error.sentence)
 
 
-def _header(recording: Recording, s3: S3Config) -> Header:
-    store, key = open_file(recording.uri, s3)
+@lru_cache(maxsize=REMEMBERED_HEADERS)
+def _header(uri: str, version: str, size_bytes: int, s3: S3Config) -> Header:
+    """Of this version of a file: a manifest may name thousands of spans of it."""
+    store, key = open_file(uri, s3)
     with store.open(key) as file:
 
         def read_at(first: int, num_bytes: int) -> bytes:
             file.seek(first)
             return file.read(num_bytes)
 
-        suffix = PurePosixPath(recording.uri).suffix
-        return read_header(suffix, recording.size_bytes, read_at, _ask)
+        return read_header(PurePosixPath(uri).suffix, size_bytes, read_at, _ask)
 
 
 def _ask(path: Path) -> str:
@@ -244,6 +247,9 @@ def _print(
     terminal.print(_hours_table(archive, config.num_rows))
     if archive.unreadable:
         terminal.print(_trouble_table(archive, config.num_rows))
+    if not archive.transcribed_s:
+        terminal.print("there is no audio to transcribe, and so no cost to estimate")
+        return
     if costs:
         terminal.print(_cost_table(costs, config))
         terminal.print(_cpus_sentence(archive, costs, config))

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class TrainConfig:
 
 
 def train(config: TrainConfig) -> int:
+    import_module("matplotlib")  # a missing one is told now, not when the plot is drawn at the end
     Path(config.output).mkdir(parents=True, exist_ok=True)
     if config.workers.num_workers == 1:
         with stopped_by_signals() as stop:

@@ -20,6 +20,7 @@
     |- MissingExtraError                 environment  jobs.shell.command
     |- FfmpegError (ValueError)          environment  audio.ffmpeg
     |- StorageError                      environment  storage.errors
+    |- DamagedError                      environment  storage.damage
     |- ReplacedError                     environment  storage.result_tables
     |- LeaseLostError                    environment  storage.lease
     |- ClusterLacksError                 environment  cluster.resources

@@ -218,6 +218,30 @@ def test_a_failed_shard_is_published_once_even_if_the_run_dies_before_its_transc
     assert len(rows(store, "failures")) == 2
 
 
+def test_a_publisher_goes_on_with_its_share_and_knows_nothing_of_others(store):
+    ours, others = recording("ours"), recording("others")
+    copies = {one.recording_id: [recording(f"copy-{one.version}")] for one in (ours, others)}
+    for one in (ours, others):
+        lost = failure(one, shards(one, 2)[1])
+        parts.commit(store, [heard(shards(one, 2)[0]), lost])
+        publish_failures(store, [lost])  # and then it died
+    asked = {ours.recording_id: 1, others.recording_id: 1}
+    whole = publisher(store, copies, asked=asked)
+    whole.restore()
+    share = whole.share(lambda name: name == ours.recording_id)
+    assert set(share.committed) == set(share.names_of_source) == {ours.recording_id}
+    assert set(share.duplicates) == set(share.asked) == {ours.recording_id}
+    assert share.published_failed_shards == {(ours.recording_id, 1)}
+    part = publisher(store)
+    part.take_share(share)
+    (copy,) = copies[ours.recording_id]
+    assert part.publish().transcripts
+    uris = {row["uri"] for row in rows(store, "transcripts")}
+    assert uris == {ours.uri, copy.uri}
+    told_ids = [row["recording_id"] for row in rows(store, "failures")]
+    assert told_ids.count(ours.recording_id) == 1  # that of our shard is not told again
+
+
 def test_killed_before_any_change_a_visible_transcript_has_its_failures_beside_it(
     folder, monkeypatch
 ):

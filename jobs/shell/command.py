@@ -143,13 +143,20 @@ def help_of(job: Job, every_key: bool = False) -> str:
     values = defaults(job)
     keys = sorted(job.keys.values(), key=_is_of_group)
     shown = [key for key in keys if every_key or _is_common(key, keys)]
-    usage = " ".join(["usage: nightscribe", job.name, *_asked(job, values), "[key=value ...]"])
-    lines = [usage, "", *_paragraph(job.config.__doc__ or ""), ""]
+    words = ["usage: nightscribe", job.name, *_asked(job, values), "[key=value ...]"]
+    lines = [*_usage(words), "", *_paragraph(job.config.__doc__ or ""), ""]
     for key in shown:
         lines += _group(key) if key.is_group else _line(key, values)
     hidden = sum(not key.is_group for key in keys) - sum(not key.is_group for key in shown)
     more = ["", f"{hidden} more keys: nightscribe {job.name} --help all"] if hidden else []
     return "\n".join([*lines, *more, "", *_flags()]) + "\n"
+
+
+def _usage(words: list[str]) -> list[str]:
+    """Broken between words of the command only: `[key=value ...]` is one."""
+    kept = " ".join(word.replace(" ", "\xa0") for word in words)
+    lines = textwrap.wrap(kept, _line_columns(), subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _is_common(key: Key, keys: list[Key]) -> bool:

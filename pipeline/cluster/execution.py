@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from nightscribe.cluster.attempt_registry import (
     RegistryHandle,
@@ -84,6 +84,7 @@ class Execution:
         self.progress = progress
         self._publisher, self._index, self._writer = publisher, index, writer
         self._registry: RegistryHandle | None = None
+        self._has_report = False
         self._driver_times: dict[str, StageTime] = {}
         self._worker_times: dict[str, StageTime] = {}
         self._num_packets = 0
@@ -216,8 +217,12 @@ class Execution:
         try:
             report = ray.get(self._registry.report.remote(), timeout=REGISTRY_TIMEOUT_S)
         except RayError as error:
-            log.warning("the attempt registry does not answer: %s", error)
+            # A busy machine starts it late, which the phase of the run tells by itself.
+            is_starting = isinstance(error, GetTimeoutError) and not self._has_report
+            level = logging.INFO if is_starting else logging.WARNING
+            log.log(level, "the attempt registry does not answer: %s", error)
             return
+        self._has_report = True
         self._take(report)
         if self.progress.state == "draining":
             self._stop_if_drained(report, self._registry)

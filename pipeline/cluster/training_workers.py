@@ -1,12 +1,14 @@
-"""Training on several workers: Ray Train places them, each trains on its own windows."""
+"""Training on several workers: Ray Train places them, each trains on its own windows.
+
+Ray Train is imported where several workers are asked for: that takes seconds, which a single
+worker and the help do without.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import ray.train
 import torch
-from ray.train.torch import TorchTrainer
 from torch import nn
 
 from nightscribe.options import check_options, option
@@ -41,6 +43,9 @@ def train_on_workers(
     train: Callable[[Any, Worker], None], task: Any, workers: WorkersConfig, storage: str
 ) -> None:
     """Run `train(task, worker)` in every worker and wait; the first error is raised here."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
     trainer = TorchTrainer(
         lambda: train(task, _this_worker()),
         scaling_config=ray.train.ScalingConfig(
@@ -65,6 +70,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _this_worker() -> Worker:
+    import ray.train.torch
+
     rank = ray.train.get_context().get_world_rank()
     return Worker(rank, ray.train.torch.get_device())
 

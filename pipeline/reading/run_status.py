@@ -1,13 +1,13 @@
 """What a run stores beside its tables: its progress, and the scores of the last evaluation."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nightscribe.storage.damage import read_json
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
-from nightscribe.storage.tables import read_table
+from nightscribe.storage.tables import read_rows
 
 STATUS_KEY = "_run/status.json"
 SCORES_KEY = "_run/evaluation.parquet"
@@ -37,8 +37,7 @@ def read_totals(store: Store) -> Totals | None:
 def read_word_error_rates(store: Store) -> dict[str, float | None]:
     """The WER of each recording in the last evaluation; empty if there was none."""
     try:
-        with store.open(SCORES_KEY) as file:
-            table = read_table(file, ["recording_id", "word_error_rate"])
+        table = read_rows(store, SCORES_KEY, ["recording_id", "word_error_rate"])
     except StorageError as error:
         if error.reason == "not_found":
             return {}
@@ -57,7 +56,7 @@ def throughput_of(status: Mapping[str, Any]) -> RunThroughput:
 
 def _read_json(store: Store, key: str) -> Any | None:
     try:
-        return json.loads(store.read(key))
+        return read_json(store, key)
     except StorageError as error:
         if error.reason == "not_found":
             return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nightscribe.records import SpeakerSpan, Word
 from nightscribe.storage.locations import S3Config, open_file, open_store
+from nightscribe.storage.text_files import text_of
 
 RTTM = ".rttm"
 # Words of one speaker with a shorter pause between them are one span.
@@ -57,12 +58,13 @@ def spans_of_words(words: Iterable[Word]) -> Iterator[SpeakerSpan]:
 def _rttm_files(source: str, s3: S3Config) -> Iterator[tuple[str, str]]:
     if source.lower().endswith(RTTM):
         store, key = open_file(source, s3)
-        yield source, store.read(key).decode()
+        yield source, text_of(store.read(key), source)
         return
     store = open_store(source, s3)
     for entry in sorted(store.entries(), key=lambda entry: entry.key):
         if entry.key.lower().endswith(RTTM):
-            yield store.uri(entry.key), store.read(entry.key).decode()
+            name = store.uri(entry.key)
+            yield name, text_of(store.read(entry.key), name)
 
 
 def _rttm_rows(name: str, text: str) -> Iterator[tuple[str, SpeakerSpan]]:

@@ -69,9 +69,14 @@ class StorageError(NightscribeError):
         super().__init__(reason, uri, note)
 
     def __str__(self) -> str:
-        reason, uri, note = self.args
+        return f"{self.args[1]}: {self.sentence}"
+
+    @property
+    def sentence(self) -> str:
+        """What happened, without the name of the file."""
+        reason, _, note = self.args
         sentence = SENTENCES_OF_CODE.get(note, SENTENCES[reason])
-        return f"{uri}: {sentence}" + (f" ({note})" if note else "")
+        return sentence + (f" ({note})" if note else "")
 
     @property
     def is_transient(self) -> bool:

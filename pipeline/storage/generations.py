@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightscribe.errors import NightscribeError
+from nightscribe.storage.damage import read_json
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.schema import REPLACING
 from nightscribe.storage.store import Entry, Store
@@ -58,7 +59,7 @@ class Generation:
 def generations(store: Store) -> list[Generation]:
     """All generations of a run, in order."""
     keys = [entry.key for entry in store.entries(f"{FOLDER}/") if DOCUMENT.fullmatch(entry.key)]
-    return list(in_parallel(lambda key: Generation(**json.loads(store.read(key))), sorted(keys)))
+    return list(in_parallel(lambda key: Generation(**read_json(store, key)), sorted(keys)))
 
 
 def append(store: Store, generation: Generation, rows: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from nightscribe.errors import NightscribeError
 from nightscribe.options import check_options, option
+from nightscribe.storage.damage import read_json
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.store import Store
 
@@ -176,7 +177,7 @@ def _refuse_if_alive(store: Store, number: int) -> None:
 
 def _read_claim(store: Store, number: int) -> dict[str, Any]:
     try:
-        return json.loads(store.read(_key(number)))
+        return read_json(store, _key(number))
     except StorageError as error:
         if error.reason != "not_found":
             raise

@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -79,7 +79,10 @@ def _rows(name: str, file: BinaryIO) -> Iterator[Any]:
         yield from READERS[suffix_of(name)](file)
     except UnicodeDecodeError:
         raise ValueError(f"{name} is not in UTF-8; save it as UTF-8") from None
-    except (csv.Error, pa.ArrowInvalid) as error:
+    except csv.Error as error:
+        hint = "; a quote is not closed" if "unexpected end" in str(error) else ""
+        raise ValueError(f"{name} cannot be read as .csv: {error}{hint}") from None
+    except pa.ArrowInvalid as error:
         raise ValueError(f"{name} cannot be read as {suffix_of(name)}: {error}") from None
 
 
@@ -226,7 +229,20 @@ def _csv_rows(file: BinaryIO) -> Iterator[Any]:
         # Spreadsheets of countries with a decimal comma write semicolons; others may write tabs.
         mark = max(",;\t", key=header.count)
         first_rows = itertools.chain([header], lines)
-        yield from csv.DictReader(first_rows, restkey="(too many)", delimiter=mark)
+        # Without `strict` a quote that is not closed takes the rest of the file for one cell.
+        rows = csv.DictReader(first_rows, restkey="(too many)", delimiter=mark, strict=True)
+        _check_columns(rows.fieldnames or ())
+        try:
+            yield from rows
+        except csv.Error as error:
+            raise csv.Error(f"the row at line {rows.line_num + 1}: {error}") from None
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    """Of two columns of one name the first would be ignored."""
+    for name in names:
+        if name in _OUR_NAME and names.count(name) > 1:
+            raise csv.Error(f"there are {names.count(name)} columns {name}")
 
 
 def _json_rows(file: BinaryIO) -> Iterator[Any]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from nightscribe.storage.damage import read_json
 from nightscribe.storage.store import Store
 from nightscribe.storage.tables import in_parallel
 
@@ -55,7 +56,7 @@ def write_receipt(store: Store, receipt: NightReceipt) -> None:
 def read_receipts(store: Store) -> list[NightReceipt]:
     """All of them, in order."""
     keys = sorted(found[0] for found in _matches(store))
-    return list(in_parallel(lambda key: NightReceipt(**json.loads(store.read(key))), keys))
+    return list(in_parallel(lambda key: NightReceipt(**read_json(store, key)), keys))
 
 
 def _matches(store: Store) -> list[re.Match[str]]:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nightscribe.storage.current_plan import read_current
+from nightscribe.storage.damage import read_json
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import Generation, download_rows, generations
 from nightscribe.storage.parts import FOLDER as PARTS
@@ -311,7 +312,7 @@ def _dropped(store: Store, made: Iterable[Generation], recent: Iterable[Generati
 
 def _settled_through(store: Store) -> int:
     try:
-        return json.loads(store.read(RETIRED_KEY))["through_generation"]
+        return read_json(store, RETIRED_KEY)["through_generation"]
     except StorageError as error:
         if error.reason == "not_found":
             return 0

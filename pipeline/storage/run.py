@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from nightscribe.records import PlannedRecording, Recording
 from nightscribe.storage.current_plan import BATCH_ROWS, KEYS, LEFT, CurrentPlan, read_current
+from nightscribe.storage.damage import read_json
 from nightscribe.storage.errors import StorageError
 from nightscribe.storage.generations import (
     AnotherRunError,
@@ -100,7 +101,7 @@ def _forget_other_settings(store: Store, revision: int) -> None:
     if revision == 1:
         return
     try:
-        if json.loads(store.read(PARTS_KEY))["revision"] == revision:
+        if read_json(store, PARTS_KEY)["revision"] == revision:
             return
     except StorageError as error:
         if error.reason != "not_found":
@@ -152,7 +153,7 @@ def _as_stored(settings: Settings) -> Settings:
 
 def _check_version(store: Store) -> None:
     try:
-        version = json.loads(store.read(RUN_KEY))["schema_version"]
+        version = read_json(store, RUN_KEY)["schema_version"]
     except StorageError as error:
         if error.reason == "not_found":
             return
@@ -347,7 +348,7 @@ def publish_logs(store: Store, files: Mapping[str, Path]) -> list[str]:
 def published_logs(store: Store) -> dict[str, str]:
     """The hash of every stored log by its name."""
     try:
-        return json.loads(store.read(LOGS_INDEX_KEY))
+        return read_json(store, LOGS_INDEX_KEY)
     except StorageError as error:
         if error.reason == "not_found":
             return {}

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nightscribe.storage.damage import damage_named
 from nightscribe.storage.rows import Row
 from nightscribe.storage.store import Entry, Store
 
@@ -55,8 +56,10 @@ def write_table(store: Store, folder: str, table: pa.Table) -> str:
 def read_rows(store: Store, key: str, columns: list[str] | None = None) -> pa.Table:
     """The table of one file in one request, or only some of its columns."""
     if columns is None:
-        return read_table(io.BytesIO(store.read(key)))
-    with store.open(key) as file:
+        data = io.BytesIO(store.read(key))
+        with damage_named(store.uri(key)):
+            return read_table(data)
+    with store.open(key) as file, damage_named(store.uri(key)):
         return read_table(file, columns)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from nightscribe.model.speech_to_text import FULL_SCALE, SpeechToText
 from nightscribe.storage import manifests
 from nightscribe.storage.manifests import COLUMNS
+from nightscribe.storage.text_files import read_text
 from nightscribe.training.targets import AlignmentError, TimedTokens, align
 from nightscribe.training.windows import Utterance
 
@@ -121,7 +122,7 @@ def _examples(path: Path) -> Iterator[Example]:
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     # A text may contain characters at which `splitlines` would split.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         where = f"{path}, line {number}"
         try:
             if line.strip():

@@ -1,10 +1,11 @@
-"""Plots the log of a training: loss, accuracy, word error rate and speed by step."""
+"""Plots the log of a training: loss, accuracy, word error rate and speed by step.
+
+matplotlib is imported where a plot is drawn: that takes seconds, which the help does without.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
 
 CURVES = {
     "text": "nats per text token",
@@ -16,6 +17,8 @@ CURVES = {
 
 def plot_log(log: Path, picture: Path) -> None:
     """One panel per logged curve, as PNG or SVG by the name of the picture."""
+    from matplotlib.figure import Figure
+
     lines = _last_lines(log)
     curves = [name for name in CURVES if any(name in line for line in lines)]
     figure = Figure(figsize=(7, 2.4 * len(curves)), layout="constrained")

@@ -16,6 +16,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[att
 from torch import Tensor
 
 from nightscribe.model.config import LanguageModelConfig
+from nightscribe.storage.text_files import read_text
 
 WORD_MARK = "\u2581"  # in a piece, stands for a space before it
 TEXT_TABLE, TEXT_HEAD = "text_emb.weight", "text_linear.weight"
@@ -28,7 +29,7 @@ def processor(model: bytes) -> SentencePieceProcessor:
 
 def read_pieces(path: Path) -> list[str]:
     """One piece per line; a leading space marks the start of a word. Empty lines are skipped."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     return [line.replace(" ", WORD_MARK) for line in lines if line.strip()]
 
 

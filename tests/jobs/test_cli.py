@@ -116,6 +116,21 @@ def test_help_errors_and_completion_import_neither_torch_nor_ray():
     assert (loaded.returncode, loaded.stdout.split()) == (0, []), loaded.stderr
 
 
+def test_what_plots_a_training_is_missed_before_it_begins(monkeypatch, nightscribe, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = ("manifest=/nowhere.jsonl", f"output={tmp_path / 'out'}", "model=tiny")
+    code, _, err = nightscribe("train", *words)
+    assert (code, "pip install 'nightscribe[train]'" in err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_of_training_imports_neither_ray_nor_matplotlib():
+    """They take seconds, and a single worker that draws no plot needs neither."""
+    script = "import sys, nightscribe.jobs.train; print(*({'ray', 'matplotlib'} & {*sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (loaded.returncode, loaded.stdout.split()) == (0, []), loaded.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_help_page(name, nightscribe):
     code, page, err = nightscribe(name, "--help")

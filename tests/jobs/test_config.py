@@ -280,11 +280,15 @@ def test_a_key_that_a_choice_of_its_group_gives_is_shown_with_that_choice():
     assert ", or input=NAME" not in page
 
 
+@pytest.mark.parametrize("name", ["export", "transcribe"])
 @pytest.mark.parametrize(("columns", "width"), [(80, 80), (200, 100), (20, 60)])
-def test_help_is_as_wide_as_the_terminal_and_no_wider_than_can_be_read(monkeypatch, columns, width):
+def test_help_is_as_wide_as_the_terminal_and_no_wider_than_can_be_read(
+    monkeypatch, columns, width, name
+):
     monkeypatch.setenv("COLUMNS", str(columns))
-    lines = help_of(import_module("nightscribe.jobs.export").JOB).splitlines()
+    lines = help_of(import_module(f"nightscribe.jobs.{name}").JOB).splitlines()
     assert width - 12 < max(map(len, lines)) <= width
+    assert any("[key=value ...]" in line for line in lines[:2])
 
 
 def test_the_composed_configuration_can_be_printed(job, ran, capsys):

@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
-from nightscribe.jobs import cli
+from nightscribe.jobs import cli, plan
 from nightscribe.storage.locations import open_store
 from nightscribe.storage.s3 import S3Config
+from nightscribe.storage.tables import READERS
+from nightscribe.survey.archive import read_header
 from tests.survey.sounds import make_sound
 
 
@@ -58,6 +60,40 @@ def test_unreadable_files_beyond_the_rows_of_a_table_are_counted(say, tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.mp3").write_bytes(b"no sound at all" * (100 + number))
     assert re.search(r"\b2 more\b", say(str(tmp_path), "num_rows=1", "gpus=[]")[1])
+
+
+def test_an_archive_that_nobody_can_read_is_surveyed_and_costs_nothing(say, tmp_path):
+    (tmp_path / "page.mp3").write_bytes(b"no sound at all" * 100)
+    code, page, err = say(str(tmp_path), "num_cpus=4")
+    assert (code, err) == (0, "")
+    assert "there is no audio to transcribe" in page
+    document = json.loads(say(str(tmp_path), "num_cpus=4", "format=json")[1])
+    assert (document["transcribed_s"], document["costs"]) == (0, [])
+
+
+def test_the_header_of_a_file_is_read_once_for_all_its_spans(say, sounds, tmp_path, monkeypatch):
+    opened = []
+
+    def counted(*asked):
+        opened.append(asked)
+        return read_header(*asked)
+
+    monkeypatch.setattr(plan, "read_header", counted)
+    file, num_spans = sounds / "talks/long.mp3", 200
+    spans = [f"{file},{number / 10},{number / 10 + 5}" for number in range(num_spans)]
+    (tmp_path / "spans.csv").write_text("\n".join(["uri,start,end", *spans]))
+    document = json.loads(say(str(tmp_path / "spans.csv"), "format=json", "gpus=[]")[1])
+    assert document["num_recordings"] == num_spans
+    assert document["duration_s"] == pytest.approx(5 * num_spans)
+    assert len(opened) <= READERS  # those that begin at the same moment
+
+
+def test_a_file_that_cannot_be_fetched_is_explained_in_words(say, sounds, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(sounds / "calls/stereo.wav", tmp_path / "in")
+    (tmp_path / "in/away.wav").symlink_to(sounds / "talks/long.mp3")
+    (reason,) = json.loads(say(str(tmp_path / "in"), "format=json")[1])["unreadable"].values()
+    assert reason.startswith("a link that leads out of the folder is not followed")
 
 
 def test_seconds_have_no_binary_fractions(say, sounds):

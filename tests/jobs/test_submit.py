@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import pyarrow.parquet as pq
 import pytest
 from ray.job_submission import JobStatus
+from ray.util import get_node_ip_address
 
 from nightscribe.cluster import ray_jobs as jobs
 
@@ -208,11 +209,16 @@ def test_a_path_that_means_nothing_on_the_cluster_is_refused(words):
 def test_a_default_cluster_of_two_cpus_can_be_joined(head, tmp_path):
     _, home = head
     words = (f"input={archive(tmp_path / 'in')}", f"output={tmp_path / 'out'}", *ASKED[:2])
-    address = (home / "session_latest/node_ip_address.json").read_text()
-    host = json.loads(address)["node_ip_address"]
     port = (home / "port").read_text()
     joined = subprocess.run(
-        [sys.executable, "-m", "nightscribe", "transcribe", f"ray.address={host}:{port}", *words],
+        [
+            sys.executable,
+            "-m",
+            "nightscribe",
+            "transcribe",
+            f"ray.address={get_node_ip_address()}:{port}",
+            *words,
+        ],
         env=as_user(home),
         capture_output=True,
         text=True,

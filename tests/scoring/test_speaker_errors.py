@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightscribe.records import SpeakerSpan
-from nightscribe.scoring.speaker_errors import assignment, speaker_errors
+from nightscribe.scoring.speaker_errors import SpeakerErrors, assignment, speaker_errors
 
 REFERENCE = [SpeakerSpan("a", 0, 10), SpeakerSpan("b", 10, 20), SpeakerSpan("a", 18, 22)]
 
@@ -47,6 +47,7 @@ def test_errors_of_recordings_add_up():
     one, other = errors(), errors(("x", 0, 22))
     assert (one + other).reference_s == 48
     assert (one + other).missed_s == one.missed_s + other.missed_s
+    assert SpeakerErrors() + other == other  # with which every sum begins
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000))

@@ -228,6 +228,12 @@ def test_a_bad_row_is_named(store, folder, line, complaint):
         ("list.csv", "uri,text\na.mp3,caf\u00e9".encode("latin-1"), "is not in UTF-8"),
         ("list.csv", b"file;text\na.mp3;said", "expected a column uri or .*, got file, text$"),
         ("list.jsonl", b'[{"uri": "a.mp3"}, ' + b" " * 500 + b"]", "row 1: expected columns"),
+        (
+            "list.csv",
+            b'uri,text\na.mp3,x\nb.mp3,"it said\nc.mp3,x\nd.mp3,y\n',
+            "the row at line 3: unexpected end of data; a quote is not closed$",
+        ),
+        ("list.csv", b"uri,text,uri\na.mp3,x,b.mp3", "there are 2 columns uri$"),
         ("list.parquet", b"no table at all", r"cannot be read as \.parquet"),
     ],
 )
