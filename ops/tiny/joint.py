@@ -35,6 +35,7 @@ from nightscribe.training.train_state import head_loss
 from ops.tiny.clock import wait_while_paused
 from ops.tiny.corpus import read_phones
 from ops.tiny.crops import CropLoader, Crops
+from ops.tiny.precision import autocast
 from ops.tiny.progress import Progress
 from ops.tiny.sizes import CONFIG, MIMI
 from ops.tiny.targets import StoredTensors
@@ -111,14 +112,16 @@ class Joint(nn.Module):
 
     def loss(self, crops: Crops) -> tuple[Tensor, Tensor]:
         """What is minimised, and the nats of a token that is no padding."""
-        logits, answered, decoded, commitment = self(crops.convolved_BTD, crops.text_BP)
-        nats = F.cross_entropy(logits.mT, crops.written_BP, reduction="none")
+        with autocast():
+            logits, answered, decoded, commitment = self(crops.convolved_BTD, crops.text_BP)
+            task = self.teacher.nats(decoded, crops.phones_BFP, crops.words_BF)
+        nats = F.cross_entropy(logits.float().mT, crops.written_BP, reduction="none")
         is_padding = crops.written_BP == CONFIG.language_model.padding_id
         weights = torch.where(is_padding, 0.5, 1.0)
         loss = (
             (nats * weights).sum() / weights.sum()
             + HEADS_WEIGHT * head_loss(answered, crops.answers_BPH)
-            + TASK_WEIGHT * self.teacher.nats(decoded, crops.phones_BFP, crops.words_BF)
+            + TASK_WEIGHT * task
             + COMMITMENT_WEIGHT * commitment
         )
         return loss, nats.detach()[~is_padding].mean()
