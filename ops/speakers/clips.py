@@ -67,7 +67,7 @@ def game_clips(package: Path, folder: Path) -> dict[str, list[Clip]]:
     if not (folder / ARCHIVE).exists():
         subprocess.run(["dpkg", "-x", package, folder], check=True)
     data = (folder / ARCHIVE).read_bytes()
-    entries = _entries(data)
+    entries = archive_entries(data)
     person_of = _persons(data, entries)
     clips: dict[str, list[Clip]] = defaultdict(list)
     for name, (start, size) in sorted(entries.items()):
@@ -134,7 +134,7 @@ def with_enough(
     }
 
 
-def _entries(data: bytes) -> dict[str, tuple[int, int]]:
+def archive_entries(data: bytes) -> dict[str, tuple[int, int]]:
     """Where each file of the game's archive starts, and its size."""
     (num_entries,) = struct.unpack_from(">H", data, TABLE_START - 2)
     found = {}

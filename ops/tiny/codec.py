@@ -28,6 +28,7 @@ from nightscribe.training.export import export_checkpoint
 from ops.tiny.clock import timed_steps
 from ops.tiny.log_mel import Projection
 from ops.tiny.pool import SOUND_FILE
+from ops.tiny.precision import autocast
 from ops.tiny.sizes import CONFIG, MIMI
 from ops.tiny.targets import pool_targets
 from ops.tiny.teacher import PROJECTION_FILE, TEACHER_FILE, Teacher, write_features
@@ -112,7 +113,7 @@ def train(pool: Path, work: Path, seconds: float, words: list[str]) -> None:
             parameter.requires_grad_(gone > ALONE_UNTIL)
         windows = np.sort(rng.choice(len(sound_WN), WINDOWS_PER_STEP))
         features_BTD = torch.from_numpy(features_WTD[windows].astype(np.float32))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             convolved, features_loss = distillation.features_loss(
                 _floats(sound_WN[windows]), features_BTD
             )

@@ -63,3 +63,10 @@ def _phones(path: Path) -> dict[str, tuple[tuple[str, float, float], ...]]:
         return {}
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     return {name: tuple((p, start, end) for p, start, end in phones) for name, phones in rows}
+
+
+def read_phones(folder: Path) -> list[str]:
+    """The phones that a corpus has, each once."""
+    return sorted(
+        {phone for spans in _phones(folder / "phones.jsonl").values() for phone, *_ in spans}
+    )

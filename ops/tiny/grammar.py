@@ -5,7 +5,6 @@ words would be too rare. A phrase is the one of a few drawn from the grammar who
 so far; lists and word salads are made of the rarest words.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -141,12 +140,75 @@ COMMANDS = (
     "{money}",
     "{clock} {weekday}",
     "{month} {ordinal}",
+    # Short words as they are said in passing, which alone sound like others or like nothing.
+    "press {key} to {do} {thing}",
+    "press {key} for {thing} or {key} for {thing}",
+    "to {do} {thing} press {key}",
+    "to {do} {thing} or to {do} {thing}",
+    "please {do} {thing}",
+    "please {do} {thing} followed by the {key} key",
+    "{thing} from {thing}",
+    "{thing} is at the hotel",
+    "{thing} has been {done}",
+    "a message for the person at extension {digits}",
+    "send {thing} to {thing}",
+    "a {thing_without_article} and a {thing_without_article}",
+    "{thing} will be {done} on {weekday}",
+    "from {clock} to {clock}",
+    "from {weekday} to {weekday} in the {part}",
 )
+VERBS = [
+    "answer",
+    "cancel",
+    "close",
+    "delete",
+    "enter",
+    "leave",
+    "open",
+    "pause",
+    "play",
+    "repeat",
+    "save",
+    "send",
+    "set",
+    "start",
+    "stop",
+    "use",
+    "hold",
+    "call",
+    "try",
+]
+DONE = ["saved", "removed", "busy", "available", "incorrect", "invalid", "open", "on hold"]
+NOUNS = [
+    "message",
+    "messages",
+    "call",
+    "caller",
+    "number",
+    "password",
+    "mailbox",
+    "menu",
+    "meeting",
+    "conference",
+    "extension",
+    "alarm",
+    "timer",
+    "light",
+    "music",
+    "line",
+    "person",
+    "key",
+]
+ARTICLES = ["the", "the", "a", "your", "this", "that"]
+WHICH = ["new", "old", "next", "previous", "first", "second", "third", "invalid"]
 KINDS = ("isolated", "list", "salad", "phrase")
 KIND_SHARES = (0.10, 0.15, 0.31, 0.44)
 NUM_CANDIDATES = 9
 # Said only inside phrases: alone they sound like other words.
 PHRASE_ONLY = frozenset({"a", "m", "p", "to", "for"})
+# Said in passing, each time a little differently: they are needed more often than other words.
+PASSING = frozenset({"a", "and", "at", "for", "from", "is", "of", "on", "or", "the", "to"})
+PASSING_COUNT = 1 / 3
 
 
 class Grammar:
@@ -154,7 +216,7 @@ class Grammar:
 
     def __init__(self, vocabulary: Sequence[str], seed: int) -> None:
         self.vocabulary = list(vocabulary)
-        self.counts = Counter(dict.fromkeys(self.vocabulary, 0))
+        self.counts: dict[str, float] = dict.fromkeys(self.vocabulary, 0.0)
         self._rng = np.random.default_rng(seed)
         self._known = set(vocabulary)
 
@@ -163,7 +225,8 @@ class Grammar:
         for _ in range(count):
             kind = KINDS[self._rng.choice(len(KINDS), p=KIND_SHARES)]
             words = self._phrase() if kind == "phrase" else self._neediest(kind)
-            self.counts.update(words)
+            for word in words:
+                self.counts[word] += PASSING_COUNT if word in PASSING else 1
             yield " ".join(words), kind
 
     def _neediest(self, kind: str) -> list[str]:
@@ -245,6 +308,22 @@ class _Slots(dict):
 
     def _direction(self) -> str:
         return self._one(["up", "down"])
+
+    def _do(self) -> str:
+        return self._one(VERBS)
+
+    def _done(self) -> str:
+        return self._one(DONE)
+
+    def _thing(self) -> str:
+        return f"{self._one(ARTICLES)} {self._thing_without_article()}"
+
+    def _thing_without_article(self) -> str:
+        noun = self._one(NOUNS)
+        return noun if self._rng.random() < 0.6 else f"{self._one(WHICH)} {noun}"
+
+    def _part(self) -> str:
+        return self._one(["morning", "afternoon", "evening"])
 
     def _partofday(self) -> str:
         return self._one(["this morning", "this afternoon", "this evening", "tonight"])

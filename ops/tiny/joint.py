@@ -1,10 +1,15 @@
 """Stage C: train the language model and the codec's transformer together, convolutions frozen.
 
-    python -m ops.tiny.joint POOL WORK --model trained/model --seconds 3600
+    python -m ops.tiny.joint SHARDS WORK --model models/tiny --phones SPEECH --seconds 3600
+    python -m ops.tiny.joint SHARDS WORK --model models/tiny --phones SPEECH --seconds 900 --cool
+
+Goes on from WORK/joint-state.safetensors where that is there, else from the model, and writes it
+every few minutes. `--cool` lets the learning rate fall to nothing and leaves the state as it was:
+a branch to measure or to ship. Writes the average of the weights as a checkpoint, WORK/joint or
+WORK/cooled.
 
 Codes pass no gradient. So the linear map of the latents that is nearest to the code embeddings is
 added to the sum of their rows, with value zero and with its gradient. The codebooks do not change.
-Writes the final checkpoint to WORK/joint.
 
 B windows, T positions, F frames, P = F + 1 steps, D width, K codebooks, V entries, W their width.
 """
@@ -12,7 +17,7 @@ B windows, T positions, F frames, P = F + 1 steps, D width, K codebooks, V entri
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,45 +30,22 @@ from nightscribe.model.mimi import ResidualCodebooks
 from nightscribe.model.native_tensors import read
 from nightscribe.model.speech_to_text import SpeechToText
 from nightscribe.model.tokenizer import SentencePieceTokenizer
-from nightscribe.training.batches import CorruptionConfig, corrupted
 from nightscribe.training.export import export_checkpoint, int8_rows
-from nightscribe.training.targets import (
-    TextLayout,
-    TimedTokens,
-    delayed_text,
-    speech_classes,
-    text_inputs,
-)
 from nightscribe.training.train_state import head_loss
-from ops.tiny.clock import timed_steps
-from ops.tiny.codec import load_teacher
-from ops.tiny.pool import LABEL_FILE, SOUND_FILE
-from ops.tiny.sizes import CONFIG, DELAY_FRAMES, MIMI
-from ops.tiny.targets import pool_targets
+from ops.tiny.clock import wait_while_paused
+from ops.tiny.corpus import read_phones
+from ops.tiny.crops import CropLoader, Crops
+from ops.tiny.precision import autocast
+from ops.tiny.progress import Progress
+from ops.tiny.sizes import CONFIG, MIMI
+from ops.tiny.targets import StoredTensors
 from ops.tiny.teacher import Teacher
 
-CONVOLVED_FILE = "convolved.npy"
-WINDOWS_PER_STEP, CROP_FRAMES = 48, 160
-LANGUAGE_RATE, CODEC_SHARE = 8e-4, 0.5
+WINDOWS_PER_STEP, CROP_FRAMES = 24, 128
+LANGUAGE_RATE, CODEC_RATE, HEADS_RATE = 6e-4, 3e-4, 2e-3
+WARMUP_STEPS, SAVED_EVERY_S = 60, 240
 TASK_WEIGHT, COMMITMENT_WEIGHT, HEADS_WEIGHT = 0.15, 0.05, 0.025
-DROPOUT, MAX_SPOILT_CODES, AVERAGING = 0.2, 0.1, 0.997
-
-
-def write_convolved(pool: Path, model: SpeechToText) -> np.ndarray:
-    """What the frozen convolutions say of every window, written once."""
-    path = pool / CONVOLVED_FILE
-    if path.exists():
-        return np.load(path, mmap_mode="r")
-    sound_WN, partial = np.load(pool / SOUND_FILE, mmap_mode="r"), path.with_suffix(".partial")
-    shape = (len(sound_WN), sound_WN.shape[1] // MIMI.hop_samples, MIMI.dim)
-    convolved_WTD = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-    with torch.inference_mode():
-        for index, samples_N in enumerate(sound_WN):
-            samples_BN = torch.from_numpy(samples_N.astype(np.float32) / 32768)[None]
-            convolved_WTD[index] = model.mimi.seanet(samples_BN)[0].mT.numpy()
-    convolved_WTD.flush()
-    partial.rename(path)
-    return np.load(path, mmap_mode="r")
+DROPOUT, MAX_SPOILT_CODES = 0.2, 0.1
 
 
 def nearest_map(branch: ResidualCodebooks, rows_KVD: Tensor) -> Tensor:
@@ -83,7 +65,10 @@ class Joint(nn.Module):
         teacher.mimi = model.mimi
         quantizer = model.mimi.quantizer
         teacher.quantizer.branches = [quantizer.semantic, quantizer.acoustic]
+        teacher.quantizer.is_quantizing = True
         teacher.quantizer.eval()  # codebooks stay
+        self.requires_grad_(True)
+        model.mimi.seanet.requires_grad_(False)
         self.learn_maps()
 
     @torch.no_grad()
@@ -125,126 +110,121 @@ class Joint(nn.Module):
     def _from_nothing(self, codes_BFK: Tensor) -> Tensor:
         return F.pad(codes_BFK, (0, 0, 1, 0), value=MIMI.codebook_size)
 
+    def loss(self, crops: Crops) -> tuple[Tensor, Tensor]:
+        """What is minimised, and the nats of a token that is no padding."""
+        with autocast():
+            logits, answered, decoded, commitment = self(crops.convolved_BTD, crops.text_BP)
+            task = self.teacher.nats(decoded, crops.phones_BFP, crops.words_BF)
+        nats = F.cross_entropy(logits.float().mT, crops.written_BP, reduction="none")
+        is_padding = crops.written_BP == CONFIG.language_model.padding_id
+        weights = torch.where(is_padding, 0.5, 1.0)
+        loss = (
+            (nats * weights).sum() / weights.sum()
+            + HEADS_WEIGHT * head_loss(answered, crops.answers_BPH)
+            + TASK_WEIGHT * task
+            + COMMITMENT_WEIGHT * commitment
+        )
+        return loss, nats.detach()[~is_padding].mean()
 
-class CropLoader:
-    """Crops of the pool's windows and all that is to be learnt of them."""
-
-    def __init__(self, pool: Path, convolved_WTD: np.ndarray, encode) -> None:
-        self.convolved_WTD = convolved_WTD
-        self.num_frames = convolved_WTD.shape[1] // MIMI.positions_per_frame
-        self.phones_WFP, self.words_WF, *_ = pool_targets(pool, self.num_frames)
-        rows = [json.loads(line) for line in (pool / LABEL_FILE).read_text().splitlines()]
-        self.words = [[TimedTokens(tuple(encode(t)), s, e) for t, s, e in r["words"]] for r in rows]
-        self.layout = TextLayout.of(CONFIG)
-
-    def draw(self, rng: np.random.Generator) -> Iterator[Tensor]:
-        """Heard, text heard and written, answers, phones, words; one after the other."""
-        windows = rng.integers(0, len(self.words), WINDOWS_PER_STEP)
-        crops = [(w, int(rng.integers(self.num_frames - CROP_FRAMES + 1))) for w in windows]
-        texts = [self._text(window, first) for window, first in crops]
-        text_inputs_BP = np.stack([text_inputs(tokens, self.layout) for tokens in texts])
-        yield self._cut(self.convolved_WTD, crops, MIMI.positions_per_frame).float()
-        silent = (self.layout.padding_id, self.layout.end_of_padding_id)
-        others = np.arange(4, CONFIG.language_model.text_card)
-        yield torch.from_numpy(corrupted(text_inputs_BP, silent, others, rng, CorruptionConfig()))
-        yield torch.from_numpy(np.stack(texts))
-        yield torch.from_numpy(np.stack([self._answers(*crop) for crop in crops]))
-        yield self._cut(self.phones_WFP, crops, 1)
-        yield self._cut(self.words_WF, crops, 1)
-
-    def _text(self, window: int, first: int) -> np.ndarray:
-        """The text of a crop: words that began before it are not asked for."""
-        whole = delayed_text(self.words[window], self.num_frames, self.layout)
-        text = whole[first : first + CROP_FRAMES + 1].copy()
-        if first:
-            due = DELAY_FRAMES - 1
-            text[:due] = self.layout.padding_id
-            if text[due] != self.layout.end_of_padding_id:
-                text[due] = self.layout.padding_id
-        return text
-
-    def _answers(self, window: int, first: int) -> np.ndarray:
-        positions_s = (first + np.arange(CROP_FRAMES + 1)) / MIMI.frame_rate_hz
-        return speech_classes(self.words[window], positions_s, CONFIG.language_model.vad_head_dim)
-
-    def _cut(self, rows: np.ndarray, crops: list[tuple[int, int]], per_frame: int) -> Tensor:
-        cut = [rows[w, per_frame * f : per_frame * (f + CROP_FRAMES)] for w, f in crops]
-        return torch.from_numpy(np.stack(cut))
+    def groups(self) -> list[dict]:
+        """Parameters by how fast they learn: the language model, the codec, the heads."""
+        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
+        language = [p for n, p in named if n.startswith("language_model.")]
+        codec = [p for n, p in named if n.startswith("teacher.mimi.")]
+        heads = [p for n, p in named if not n.startswith(("language_model.", "teacher.mimi."))]
+        rates = (LANGUAGE_RATE, CODEC_RATE, HEADS_RATE)
+        return [
+            {"params": some, "full_lr": rate}
+            for some, rate in zip((language, codec, heads), rates, strict=True)
+        ]
 
 
-def train(pool: Path, work: Path, folder: Path, seconds: float) -> None:
-    torch.manual_seed(0)
-    checkpoint = open_checkpoint(str(folder))
-    assert isinstance(checkpoint.tokenizer, SentencePieceTokenizer)
-    tensors = (checkpoint.mimi_tensors(), checkpoint.language_model_tensors())
-    model = SpeechToText.load(checkpoint.config, *tensors, "cpu", torch.float32)
-    loader = CropLoader(pool, write_convolved(pool, model), checkpoint.tokenizer.encode)
-    teacher = load_teacher(work, *pool_targets(pool, 1)[2:])
-    joint = Joint(model, teacher).requires_grad_(True)
-    model.mimi.seanet.requires_grad_(False)
-    language = list(model.language_model.parameters())
-    known = {id(parameter) for parameter in language}
-    codec = [p for p in joint.parameters() if p.requires_grad and id(p) not in known]
-    optimizer = torch.optim.AdamW([{"params": codec}, {"params": language}], betas=(0.9, 0.98))
-    averages = {name: p.detach().clone() for name, p in joint.named_parameters()}
-    rng = np.random.default_rng(0)
-    for step, (_, rate) in enumerate(timed_steps(seconds, LANGUAGE_RATE)):
-        for group, share in zip(optimizer.param_groups, (CODEC_SHARE, 1.0), strict=True):
-            group["lr"] = share * rate
-        if step % 50 == 0:
-            joint.learn_maps()
-        loss = _loss(joint, *loader.draw(rng))
-        optimizer.zero_grad()
+class Training:
+    """The model that learns, from where and how far it has come."""
+
+    def __init__(self, shards: Path, folder: Path, phones: list[str], words: list[str]) -> None:
+        torch.manual_seed(0)
+        checkpoint = open_checkpoint(str(folder))
+        assert isinstance(checkpoint.tokenizer, SentencePieceTokenizer)
+        self.tokenizer = checkpoint.tokenizer
+        tensors = (checkpoint.mimi_tensors(), checkpoint.language_model_tensors())
+        self.model = SpeechToText.load(checkpoint.config, *tensors, "cpu", torch.float32)
+        names = StoredTensors(phones), StoredTensors(words)
+        self.joint = Joint(self.model, Teacher(len(names[0]), len(names[1])))
+        self.optimizer = torch.optim.AdamW(self.joint.groups(), betas=(0.9, 0.98))
+        self.progress = Progress(self.joint, self.optimizer)
+        self.loader = CropLoader(shards, self.tokenizer.encode, *names)
+
+    def step(self, share: float) -> tuple[float, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * group["full_lr"]
+        if self.progress.step % 50 == 0:
+            self.joint.learn_maps()
+            self.loader.refresh()
+        rng = np.random.default_rng(self.progress.step)
+        torch.manual_seed(self.progress.step)
+        loss, nats = self.joint.loss(self.loader.draw(WINDOWS_PER_STEP, CROP_FRAMES, rng))
+        self.optimizer.zero_grad()
         loss.backward()
-        for parameters in (codec, language):
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        kept = min(AVERAGING, (step + 1) / (step + 11))
-        for name, parameter in joint.named_parameters():
-            averages[name].lerp_(parameter.detach(), 1 - kept)
-        if step % 25 == 0:
-            sys.stdout.write(f"step {step}  loss {loss.item():.3f}\n")
-    joint.load_state_dict(averages, strict=False)
-    export_checkpoint(
-        work / "joint",
-        CONFIG,
-        int8_rows(read(model.language_model.native_tensors())),
-        read(model.mimi.native_tensors()),
-        checkpoint.tokenizer.serialized(),
-        mimi_dtype=torch.bfloat16,
-    )
+        for group in self.optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], 1.0)
+        self.optimizer.step()
+        self.progress.average()
+        return loss.item(), nats.item()
+
+    def run(self, seconds: float, is_cooling: bool, state: Path) -> None:
+        started = saved = time.monotonic()
+        first = self.progress.step
+        self.joint.learn_maps()
+        self.loader.refresh()
+        while (gone := (time.monotonic() - started) / seconds) < 1:
+            wait_while_paused()
+            warmth = min(1.0, (self.progress.step - first + 1) / WARMUP_STEPS)
+            loss, nats = self.step(1 - gone if is_cooling else warmth)
+            if self.progress.step % 10 == 0:
+                _tell(step=self.progress.step, loss=loss, nats=nats, seconds=gone * seconds)
+            if not is_cooling and time.monotonic() - saved > SAVED_EVERY_S:
+                self.progress.save(state)
+                saved = time.monotonic()
+        if not is_cooling:
+            self.progress.save(state)
+
+    def export(self, folder: Path) -> None:
+        """The average as a checkpoint; what learns stays as it is."""
+        with self.progress.averaged():
+            export_checkpoint(
+                folder,
+                CONFIG,
+                int8_rows(read(self.model.language_model.native_tensors())),
+                read(self.model.mimi.native_tensors()),
+                self.tokenizer.serialized(),
+                mimi_dtype=torch.bfloat16,
+            )
 
 
-def _loss(
-    joint: Joint,
-    convolved_BTD: Tensor,
-    text_BP: Tensor,
-    written_BP: Tensor,
-    answers_BPH: Tensor,
-    phones_BFP: Tensor,
-    words_BF: Tensor,
-) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        logits, answered, decoded, commitment = joint(convolved_BTD, text_BP)
-        task = joint.teacher.nats(decoded, phones_BFP, words_BF)
-    nats = F.cross_entropy(logits.mT, written_BP, reduction="none")
-    weights = torch.where(written_BP == CONFIG.language_model.padding_id, 0.5, 1.0)
-    return (
-        (nats * weights).sum() / weights.sum()
-        + HEADS_WEIGHT * head_loss(answered, answers_BPH)
-        + TASK_WEIGHT * task
-        + COMMITMENT_WEIGHT * commitment
-    )
+def _tell(**values: float) -> None:
+    sys.stdout.write(json.dumps({n: round(v, 4) for n, v in values.items()}) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.tiny.joint")
-    parser.add_argument("pool", type=Path)
+    parser.add_argument("shards", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--phones", type=Path, required=True, help="corpus that has all phones")
+    parser.add_argument("--vocabulary", type=Path, default=Path("models/tiny/vocabulary.txt"))
     parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--cool", action="store_true")
     arguments = parser.parse_args()
-    train(arguments.pool, arguments.work, arguments.model, arguments.seconds)
+    words = arguments.vocabulary.read_text(encoding="utf-8").split()
+    training = Training(arguments.shards, arguments.model, read_phones(arguments.phones), words)
+    state = arguments.work / "joint-state.safetensors"
+    if state.exists():
+        training.progress.load(state)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    training.run(arguments.seconds, arguments.cool, state)
+    training.export(arguments.work / ("cooled" if arguments.cool else "joint"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ N samples, W windows.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +78,18 @@ def write_pool(corpus: Path, pool: Path, count: int, seed: int) -> None:
     with (pool / LABEL_FILE).open("w", encoding="utf-8") as labels:
         for index, window in enumerate(draw(utterances, count, seed)):
             sound_WN[index] = (window.samples_N * 32767).astype(np.int16)
-            row = {"words": [], "phones": []}
-            for word in window.words:
-                occurrence = occurrences[word.tokens[0]]
-                row["words"].append((occurrence.text, word.start_s, word.end_s))
-                row["phones"] += occurrence.phones_within(word.start_s, word.end_s)
-            labels.write(json.dumps(row) + "\n")
+            labels.write(json.dumps(label_row(window.words, occurrences)) + "\n")
     sound_WN.flush()
+
+
+def label_row(words: Iterable[TimedTokens], occurrences: Sequence[Occurrence]) -> dict[str, list]:
+    """Words and phones with their times in the window."""
+    row: dict[str, list] = {"words": [], "phones": []}
+    for word in words:
+        occurrence = occurrences[word.tokens[0]]
+        row["words"].append((occurrence.text, word.start_s, word.end_s))
+        row["phones"] += occurrence.phones_within(word.start_s, word.end_s)
+    return row
 
 
 def main() -> None:

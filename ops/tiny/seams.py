@@ -18,7 +18,7 @@ from nightscribe.records import Recording, Shard, ShardTranscript, Word
 from nightscribe.stitching import stitch
 from ops.tiny.corpus import RATE_HZ
 
-MAX_DIFFERENT = 0.005
+MAX_DIFFERENT = 0.003
 
 Hear = Callable[[Sequence[np.ndarray]], list[list[Word]]]
 

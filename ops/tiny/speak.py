@@ -14,6 +14,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from ops.tiny.clock import wait_while_paused
 from ops.tiny.corpus import RATE_HZ, Spoken
 from ops.tiny.grammar import Grammar
 
@@ -31,14 +32,18 @@ def speakers(arguments: argparse.Namespace, texts: Iterable[str]) -> Iterator[Sp
 
 
 def _kokoro(arguments, texts: Iterable[str], rng: np.random.Generator) -> Iterator[Spoken]:
-    from ops.tiny.voices.kokoro import HELD_OUT, Kokoro
+    from ops.tiny.voices.kokoro import ENGLISH, HELD_OUT, Kokoro
 
     engine = Kokoro(arguments.voices)
-    english = sorted(path.stem for path in arguments.voices.glob("[ab][fm]_*.bin"))
-    names = list(HELD_OUT) if arguments.held_out else [n for n in english if n not in HELD_OUT]
+    english = {path.stem for path in arguments.voices.glob(ENGLISH)}
+    accents = sorted({path.stem for path in arguments.voices.glob("*.bin")} - english)
+    names = sorted(english - set(HELD_OUT))
     for index, text in enumerate(texts):
-        voice = {names[index % 4]: 1.0} if arguments.held_out else engine.voice(rng, names)
-        speed = float(rng.triangular(0.8, 1.18, 1.3))
+        wait_while_paused()
+        if arguments.held_out:
+            voice, speed = {HELD_OUT[index % 4]: 1.0}, float(rng.triangular(0.8, 1.18, 1.3))
+        else:
+            voice, speed = engine.voice(rng, names, accents), float(rng.triangular(0.7, 1.12, 1.5))
         yield engine.speak(f"kokoro-{arguments.seed}-{index:05}", text, voice, speed)
 
 

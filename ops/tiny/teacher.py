@@ -22,6 +22,7 @@ from nightscribe.model.mimi import Mimi
 from ops.tiny.clock import timed_steps
 from ops.tiny.log_mel import Projection
 from ops.tiny.pool import SOUND_FILE
+from ops.tiny.precision import autocast
 from ops.tiny.quantizing import TrainableQuantizer
 from ops.tiny.sizes import MIMI
 from ops.tiny.targets import NUM_PLACES, pool_targets
@@ -124,7 +125,7 @@ def train(pool: Path, work: Path, seconds: float) -> None:
         windows = np.sort(rng.choice(len(features_WTD), WINDOWS_PER_STEP))
         features_BTD = _roughened(torch.from_numpy(features_WTD[windows].astype(np.float32)), rng)
         phones_BFP, words_BF = (torch.from_numpy(t[windows]) for t in (phones_WFP, words_WF))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             latents_BFD = teacher.latents(features_BTD)
             loss = teacher.loss(latents_BFD, phones_BFP, words_BF)
         optimizer.zero_grad()

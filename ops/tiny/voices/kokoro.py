@@ -25,6 +25,7 @@ LATE_S = 0.05
 LEAD_S, TAIL_S = 0.24, 0.3
 STRESSES = "\u02c8\u02cc"
 HELD_OUT = ("af_bella", "am_fenrir", "bf_alice", "bm_daniel")
+ENGLISH = "[ab][fm]_*.bin"
 PRONOUNCED = {
     "xray": "\u02c8\u025bks\u0279\u02ccA",
     "close": "kl\u02c8Oz",
@@ -48,13 +49,17 @@ class Kokoro:
             for path in sorted(voices.glob("*.bin"))
         }
 
-    def voice(self, rng: np.random.Generator, names: list[str]) -> dict[str, float]:
-        """One voice, or two mixed."""
-        if rng.random() < 0.5:
+    def voice(
+        self, rng: np.random.Generator, names: list[str], accents: list[str]
+    ) -> dict[str, float]:
+        """One voice, two or three mixed, or one with the accent of another language's voice."""
+        kind = rng.choice(4, p=(0.3, 0.35, 0.15, 0.2))
+        if kind == 0:
             return {names[rng.integers(len(names))]: 1.0}
-        first, second = rng.choice(names, 2, replace=False)
-        share = round(float(rng.uniform(0.2, 0.8)), 2)
-        return {str(first): share, str(second): round(1 - share, 2)}
+        mixed = [str(name) for name in rng.choice(names, (2, 3, 1)[kind - 1], replace=False)]
+        if kind == 3:
+            mixed.append(accents[rng.integers(len(accents))])
+        return _shares(mixed, rng)
 
     def speak(self, utterance_id: str, text: str, voice: dict[str, float], speed: float) -> Spoken:
         words = text.split()
@@ -77,6 +82,14 @@ class Kokoro:
     def _phones(self, word: str) -> str:
         found = PRONOUNCED.get(word) or self._lexicon.get(word) or self._lexicon[word.capitalize()]
         return found if isinstance(found, str) else found["DEFAULT"]
+
+
+def _shares(names: list[str], rng: np.random.Generator) -> dict[str, float]:
+    """Each voice a fifth or more, together one."""
+    free = rng.dirichlet(np.ones(len(names))) * (1 - 0.2 * len(names))
+    shares = [round(float(share), 2) for share in 0.2 + free]
+    shares[-1] = round(1 - sum(shares[:-1]), 2)
+    return dict(zip(names, shares, strict=True))
 
 
 def _timed_phones(letters: str, ends_s: np.ndarray) -> Iterator[tuple[str, float, float]]:
