@@ -1,121 +1,104 @@
-"""How well a cast finds voices again: the F1 of pairs over recordings with recurring voices.
+"""How well a cast finds voices again: the F1 of pairs over 300 recordings with 40 recurring voices.
 
-    python -m ops.speakers.casts game PACKAGE.deb FOLDER
-    python -m ops.speakers.casts synthetic CORPUS_FOLDER ...
+    OMP_NUM_THREADS=1 python -m ops.speakers.casts FOUND.jsonl game PACKAGE.deb FOLDER
+    OMP_NUM_THREADS=1 python -m ops.speakers.casts FOUND.jsonl synthetic CORPUS_FOLDER ...
 
-Each clip is cut into pieces and embedded once; a recording is then a sequence of turns of such
-pieces, which is diarized, and the vectors of its speakers are grouped as `nightscribe cast` does.
-Where one voice ends is known here: the segmentation network has no part in these figures. A pair
-counts as the same voice when most of what both speakers say is of that voice.
+Recordings of 20 to 40 s with one to three voices are composed, and their speakers found as the
+pipeline does: windows, vectors, clusters. `FOUND.jsonl` gets a line for each, so that a run that
+was ended goes on where it was. The vectors of all are then grouped as `nightscribe cast` does. A
+pair counts as the same voice when most of what both speakers say is of that voice.
 """
 
+import json
 import random
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from nightscribe.records import Span, Voice
+from nightscribe.records import Span
 from nightscribe.speakers import cast
-from nightscribe.speakers.config import SpeakersConfig
-from nightscribe.speakers.diarization import diarize, overlap_s
-from nightscribe.speakers.features import log_mel
-from nightscribe.speakers.voices import MAX_PIECE_S, vectors_of
-from nightscribe.speakers.weights import load_networks
-from ops.speakers.clips import (
-    RATE_HZ,
-    Clip,
-    game_clips,
-    synthetic_clips,
-    synthetic_voices,
-    with_enough,
-)
+from nightscribe.speakers.diarization import overlap_s
+from ops.speakers.clips import Clip, game_clips, synthetic_clips, synthetic_voices, with_enough
+from ops.speakers.compare import diarized
+from ops.speakers.dialogues import Dialogue, compose
 
 NUM_RECORDINGS, NUM_VOICES = 300, 40
 VOICES_OF_RECORDING = (1, 3)
-SECONDS_OF_VOICE = (15.0, 30.0)
-TURN_PIECES = (1, 4)
-PAUSE_S = 0.3
-SHORTEST_CLIP_S = 1.0
-SOUND_OF_VOICE_S = 150.0  # at most so much of each voice is embedded
-SHORTEST_PIECE_S, LENGTH_STEP_S = 0.8, 0.25
+SECONDS_OF_RECORDING = (20.0, 40.0)
+OVERLAP = 0.05
+SHORTEST_CLIP_S = 0.7
+SOUND_OF_VOICE_S = 150.0  # at most so much of each synthetic voice is read
+LEAST_OF_MIX_S = 6.0
 THRESHOLDS = (0.6, 0.65, 0.7, 0.75, cast.SAME_PERSON, 0.8, 0.85, 0.9)
 
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of a clip, and what its voice sounds like in it."""
-
-    duration_s: float
-    vector: bytes
+Found = tuple[str, list[float]]
 
 
-def pieces_of(clips: Mapping[str, Sequence[Clip]]) -> dict[str, list[Piece]]:
-    networks = load_networks(SpeakersConfig().checkpoint, torch.device("cpu"))
-    found = {}
-    for voice, some in clips.items():
-        sounds = list(_cut(some))
-        with torch.inference_mode():
-            features = [log_mel(torch.from_numpy(sound_N)) for sound_N in sounds]
-            features = [one_MF - one_MF.mean(dim=0, keepdim=True) for one_MF in features]
-            vectors_VD = vectors_of(features, networks).astype(np.float16)
-        found[voice] = [
-            Piece(len(sound_N) / RATE_HZ, vector_D.tobytes())
-            for sound_N, vector_D in zip(sounds, vectors_VD, strict=True)
-        ]
-    return found
+def chosen_voices(seconds: Mapping[str, float], num_voices: int) -> list[str]:
+    """Every voice that is no mix, and mixes with the most of a base that is never alone.
+
+    A mix is named after its bases and their weights: `a*0.70+b*0.30`. One for each such base.
+    """
+    alone = {voice for voice in seconds if "*" not in voice}
+    mixes: dict[str, tuple[float, str]] = {}
+    for voice, heard_s in sorted(seconds.items()):
+        if voice in alone or heard_s < LEAST_OF_MIX_S:
+            continue
+        for part in voice.split("+"):
+            base, _, weight = part.partition("*")
+            if base not in alone:
+                mixes[base] = max(mixes.get(base, (0.0, "")), (float(weight), voice))
+    names = [name for _, name in sorted(mixes.values(), reverse=True)]
+    return sorted(alone)[:num_voices] + names[: max(num_voices - len(alone), 0)]
 
 
-def _cut(clips: Sequence[Clip]) -> Iterator[NDArray[np.float32]]:
-    """Pieces as the pipeline embeds them, until there is enough of this voice."""
-    total_s, step = 0.0, round(LENGTH_STEP_S * RATE_HZ)
-    for clip in clips:
-        num_pieces = int(np.ceil(clip.duration_s / MAX_PIECE_S))
-        for piece_N in np.array_split(clip.samples_N, num_pieces):
-            if len(piece_N) >= SHORTEST_PIECE_S * RATE_HZ and total_s < SOUND_OF_VOICE_S:
-                total_s += len(piece_N) / RATE_HZ
-                yield piece_N[: len(piece_N) // step * step]
+def clips_of(kind: str, places: Sequence[Path]) -> dict[str, list[Clip]]:
+    if kind == "game":
+        return with_enough(game_clips(*places), 60, SHORTEST_CLIP_S)
+    seconds = sum((synthetic_voices(place, SHORTEST_CLIP_S) for place in places), Counter[str]())
+    chosen = set(chosen_voices(seconds, NUM_VOICES))
+    clips: dict[str, list[Clip]] = {}
+    for place in places:
+        clips |= synthetic_clips(place, chosen, SOUND_OF_VOICE_S)
+    return with_enough(clips, 0, SHORTEST_CLIP_S)
 
 
-def recordings(pieces: Mapping[str, Sequence[Piece]]) -> Iterator[list[tuple[str, Voice]]]:
-    """Each a sequence of turns; a piece comes again only when all of its voice were used."""
-    draw = random.Random("cast")
-    decks = {voice: _deck(some, draw) for voice, some in sorted(pieces.items())}
-    for _ in range(NUM_RECORDINGS):
-        chosen = draw.sample(sorted(pieces), draw.randint(*VOICES_OF_RECORDING))
-        left_s = {voice: draw.uniform(*SECONDS_OF_VOICE) for voice in chosen}
-        time_s, said = 0.0, []
-        while left_s:
-            voice = draw.choice(sorted(left_s))
-            for _ in range(draw.randint(*TURN_PIECES)):
-                piece = next(decks[voice])
-                span = Span(round(time_s, 3), round(time_s + piece.duration_s, 3))
-                said.append((voice, Voice((span,), piece.duration_s, piece.vector)))
-                time_s, left_s[voice] = span.end_s, left_s[voice] - piece.duration_s
-            time_s += PAUSE_S
-            left_s = {name: seconds for name, seconds in left_s.items() if seconds > 0}
-        yield said
+def recordings(clips: Mapping[str, Sequence[Clip]]) -> Iterator[Dialogue]:
+    """Each of a few voices; the same ones whatever was done before."""
+    for number in range(NUM_RECORDINGS):
+        draw = random.Random(f"cast {number}")
+        voices = draw.sample(sorted(clips), draw.randint(*VOICES_OF_RECORDING))
+        chosen = {voice: clips[voice] for voice in voices}
+        duration_s = draw.uniform(*SECONDS_OF_RECORDING)
+        yield compose(f"cast-{number}", chosen, duration_s, OVERLAP, number)
 
 
-def _deck(pieces: Sequence[Piece], draw: random.Random) -> Iterator[Piece]:
-    while True:
-        yield from draw.sample(list(pieces), len(pieces))
-
-
-def as_diarized(said: Sequence[tuple[str, Voice]]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def found_in(recording: Dialogue) -> Iterator[Found]:
     """Whose voice each found speaker is, and its vector."""
-    diarization = diarize([voice for _, voice in said], SpeakersConfig(is_on=True))
+    diarization = diarized(recording)
     for name, vector_D in diarization.vectors.items():
         spans = [span for span in diarization.spans if span.speaker == name]
-        seconds: defaultdict[str, float] = defaultdict(float)
-        for voice, heard in said:
-            seconds[voice] += overlap_s(spans, heard.spans)
-        yield max(seconds, key=lambda voice: seconds[voice]), vector_D
+        seconds: Counter[str] = Counter()
+        for one in recording.spoken:
+            heard_s = overlap_s(spans, [Span(one.start_s, one.end_s)])
+            seconds[one.speaker] += heard_s  # type: ignore[assignment]
+        yield max(sorted(seconds), key=lambda voice: seconds[voice]), vector_D.tolist()
+
+
+def found_in_all(clips: Mapping[str, Sequence[Clip]], path: Path) -> list[list[Found]]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [json.loads(line) for line in lines]
+    with path.open("a") as file:
+        for number, recording in enumerate(recordings(clips)):
+            if number >= len(lines):
+                found.append(list(found_in(recording)))
+                file.write(json.dumps(found[-1]) + "\n")
+                file.flush()
+    return found
 
 
 def pair_scores(truth: Sequence[str], labels_V: NDArray[np.int64]) -> tuple[float, float, float]:
@@ -129,23 +112,12 @@ def pair_scores(truth: Sequence[str], labels_V: NDArray[np.int64]) -> tuple[floa
     return precision, recall, 2 * precision * recall / max(precision + recall, 1e-9)
 
 
-def main(kind: str, places: Sequence[Path]) -> None:
-    if kind == "game":
-        clips = with_enough(game_clips(*places), 60, SHORTEST_CLIP_S)
-    else:
-        seconds = {place: synthetic_voices(place, SHORTEST_CLIP_S) for place in places}
-        every = sum(seconds.values(), Counter())
-        chosen = {voice for voice, _ in every.most_common(NUM_VOICES)}
-        corpora = [synthetic_clips(place, chosen, SOUND_OF_VOICE_S) for place in places]
-        clips = with_enough(
-            {voice: some for corpus in corpora for voice, some in corpus.items()},
-            0,
-            SHORTEST_CLIP_S,
-        )
-    pieces = pieces_of(clips)
-    found = [one for said in recordings(pieces) for one in as_diarized(said)]
-    truth, vectors_VD = [voice for voice, _ in found], np.stack([vector for _, vector in found])
-    sys.stdout.write(f"{len(clips)} voices, {NUM_RECORDINGS} recordings, {len(found)} speakers\n")
+def main(path: Path, kind: str, places: Sequence[Path]) -> None:
+    clips = clips_of(kind, places)
+    every = [one for some in found_in_all(clips, path) for one in some]
+    truth = [voice for voice, _ in every]
+    vectors_VD = np.array([vector for _, vector in every], np.float32)
+    sys.stdout.write(f"{len(clips)} voices, {NUM_RECORDINGS} recordings, {len(every)} speakers\n")
     for same_person in THRESHOLDS:
         labels_V = cast.group(vectors_VD, same_person).labels_V
         scores = " | ".join(f"{one:.3f}" for one in pair_scores(truth, labels_V))
@@ -153,4 +125,4 @@ def main(kind: str, places: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], [Path(place) for place in sys.argv[2:]])
+    main(Path(sys.argv[1]), sys.argv[2], [Path(place) for place in sys.argv[3:]])

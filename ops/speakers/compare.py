@@ -23,10 +23,10 @@ from nightscribe.audio.segmentation import ShardConfig, cut
 from nightscribe.records import Recording, Shard, ShardTranscript, SpeakerSpan
 from nightscribe.scoring.speaker_errors import SpeakerErrors, speaker_errors
 from nightscribe.speakers.config import SpeakersConfig
-from nightscribe.speakers.diarization import diarize
+from nightscribe.speakers.diarization import Diarization, diarize
 from nightscribe.speakers.features import log_mel
 from nightscribe.speakers.voices import voices_of
-from nightscribe.speakers.weights import load_networks
+from nightscribe.speakers.weights import SpeakerNetworks, load_networks
 from nightscribe.stitching import stitch
 from ops.speakers.clips import ACTOR_OF, RATE_HZ, game_clips, with_enough
 from ops.speakers.dialogues import Dialogue, compose
@@ -75,7 +75,11 @@ def drawn(names: list[str], num_speakers: int, kind: str, draw: random.Random) -
 
 
 def ours(dialogue: Dialogue) -> list[SpeakerSpan]:
-    networks = load_networks(SpeakersConfig().checkpoint, torch.device("cpu"))
+    return list(diarized(dialogue).spans)
+
+
+def diarized(dialogue: Dialogue) -> Diarization:
+    """What the pipeline finds in it, shard by shard and stitched."""
     recording = Recording(uri=dialogue.name, size_bytes=1, version="1")
     shards = [
         ShardTranscript(
@@ -92,11 +96,16 @@ def ours(dialogue: Dialogue) -> list[SpeakerSpan]:
             words=(),
             model="",
             model_revision="",
-            voices=voices_of(piece.samples_N, RATE_HZ, networks),
+            voices=voices_of(piece.samples_N, RATE_HZ, our_networks()),
         )
         for piece in cut(iter([dialogue.samples_N]), RATE_HZ, ShardConfig())
     ]
-    return list(diarize(stitch(shards).voices, SpeakersConfig(is_on=True)).spans)
+    return diarize(stitch(shards).voices, SpeakersConfig(is_on=True))
+
+
+@cache
+def our_networks() -> SpeakerNetworks:
+    return load_networks(SpeakersConfig().checkpoint, torch.device("cpu"))
 
 
 @cache

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nightscribe.records import Word
-from ops.speakers.casts import Piece, pair_scores, recordings
+from ops.speakers import casts
+from ops.speakers.casts import chosen_voices, pair_scores
 from ops.speakers.clips import ACTOR_OF
 from ops.speakers.compare import drawn
 from ops.speakers.dialogues import Spoken
@@ -28,12 +29,30 @@ def test_a_voice_taken_for_another_costs_precision_and_a_voice_taken_for_two_cos
     assert (precision, recall) == (1.0, 1 / 2)
 
 
-def test_a_piece_comes_again_only_when_all_of_its_voice_were_used():
-    pieces = {voice: [Piece(2.0, f"{voice}{n}".encode()) for n in range(50)] for voice in "abc"}
-    said = [one for recording in recordings(pieces) for one in recording]
-    for voice in "abc":
-        vectors = [heard.vector for name, heard in said if name == voice]
-        assert len(set(vectors[:50])) == len(set(vectors[50:100])) == 50
+def test_voices_of_a_cast_are_those_that_stand_alone_and_then_the_purest_mixes():
+    seconds = {"a": 9.0, "b": 9.0, "c*0.70+a*0.30": 9.0, "b*0.40+c*0.60": 9.0, "d*0.90+a*0.10": 3.0}
+    assert chosen_voices(seconds, 1) == ["a"]
+    assert chosen_voices(seconds, 2) == ["a", "b"]
+    assert chosen_voices(seconds, 9) == ["a", "b", "c*0.70+a*0.30"]
+
+
+def test_recordings_of_a_cast_that_were_done_are_neither_done_again_nor_others(
+    tmp_path, monkeypatch
+):
+    asked = []
+
+    def found_in(number):
+        asked.append(number)
+        yield f"voice {number}", [float(number)]
+
+    monkeypatch.setattr(casts, "found_in", found_in)
+    monkeypatch.setattr(casts, "recordings", lambda clips: iter(clips))
+    whole = casts.found_in_all([1, 2, 3, 4], tmp_path / "whole")
+    casts.found_in_all([1, 2], tmp_path / "parts")
+    asked.clear()
+    found = casts.found_in_all([1, 2, 3, 4], tmp_path / "parts")
+    assert asked == [3, 4]
+    assert [[tuple(one) for one in some] for some in found] == whole
 
 
 @pytest.mark.parametrize(
