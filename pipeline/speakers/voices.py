@@ -24,6 +24,7 @@ from torch import Tensor
 from nightscribe.records import Span, Voice
 from nightscribe.speakers.config import SpeakersConfig
 from nightscribe.speakers.features import FRAME_STEP_S, at_16_khz, frames_of, log_mel_of
+from nightscribe.speakers.second_hearing import runs, with_unheard
 from nightscribe.speakers.segmentation_network import (
     FIRST_FRAME_S,
     FRAME_S,
@@ -93,7 +94,7 @@ def _local_speakers(sound_N: Tensor, networks: SpeakerNetworks) -> Iterator[_Loc
     for first in range(0, len(windows), WINDOWS_PER_BATCH):
         some = windows[first : first + WINDOWS_PER_BATCH]
         sound_WN = torch.stack([_padded(sound_N, one.start, num_samples) for one in some])
-        active_WTK = networks.segmentation.active(sound_WN).cpu().numpy()
+        active_WTK = with_unheard(sound_WN, networks.segmentation.active(sound_WN).cpu().numpy())
         for window, sound_n, active_TK in zip(some, sound_WN, active_WTK, strict=True):
             yield from _speakers_of(window, sound_n, active_TK)
 
@@ -142,7 +143,7 @@ def _pieces(
     within a run. Long runs are halved: there may be a change in them that it did not notice.
     """
     rest_T = np.zeros(len(is_active_T), bool)
-    for first, end in _runs(is_active_T):
+    for first, end in runs(is_active_T):
         num_pieces = max(ceil((end - first) * FRAME_S / MAX_PIECE_S), 1)
         edges = np.linspace(first, end, num_pieces + 1).round().astype(int).tolist()
         for start, stop in pairwise(edges):
@@ -156,15 +157,9 @@ def _pieces(
         yield rest_T
 
 
-def _runs(flags_T: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First index and end of every run of true flags."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags_T.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
 def _spans(is_active_T: NDArray[np.bool_], middles_T: NDArray, owned: Span) -> tuple[Span, ...]:
     spans = []
-    for first, end in _runs(is_active_T):
+    for first, end in runs(is_active_T):
         start_s = max(middles_T[first] - FRAME_S / 2, owned.start_s)
         end_s = min(middles_T[end - 1] + FRAME_S / 2, owned.end_s)
         if end_s - start_s >= MIN_SPAN_S:
