@@ -1,7 +1,8 @@
 """From the sound of a shard to its voices: spans of local speakers, and a vector for each.
 
-Windows of ten seconds are segmented, each a few seconds after the one before. A window owns the
-frames that lie nearer to its middle than to that of its neighbours. Of each local speaker in it
+Windows of ten seconds are segmented, one after the other, with as much overlap as it takes to end
+where the shard ends. A window owns the frames that lie nearer to its middle than to that of its
+neighbours. Of each local speaker in it
 only the frames in which it speaks alone are embedded, as far as there are enough of them. The
 result depends on the samples of the shard alone, not on what is embedded beside it.
 
@@ -33,10 +34,10 @@ from nightscribe.speakers.segmentation_network import (
 )
 from nightscribe.speakers.weights import SpeakerNetworks, load_networks
 
-STEP_S = 5.0
+STEP_S = 10.0  # at most
 WINDOWS_PER_BATCH = 16
-# Sound of one speaker that is embedded at once: more makes the vector hardly better.
-MAX_EMBEDDED_S = 4.0
+# Of the middle of a piece: more makes the clusters hardly better, and costs most of the time.
+MAX_EMBEDDED_S = 1.5
 # Runs are halved until they are not longer, and shorter ones are taken together.
 MAX_PIECE_S = 2.5
 MIN_PIECE_S = 0.8
@@ -137,10 +138,11 @@ def _speakers_of(
 def _pieces(
     is_active_T: NDArray[np.bool_], is_alone_T: NDArray[np.bool_]
 ) -> Iterator[NDArray[np.bool_]]:
-    """The frames of one speaker, a run at a time where it is long, and the short runs together.
+    """The frames of one speaker, a run at a time where it is long, and short runs together.
 
     The segmentation takes two speakers of a window for one more often than it takes both for one
-    within a run. Long runs are halved: there may be a change in them that it did not notice.
+    within a run. Long runs are halved: there may be a change in them that it did not notice. Short
+    runs are taken together only within each half of the window, for the same reason.
     """
     rest_T = np.zeros(len(is_active_T), bool)
     for first, end in runs(is_active_T):
@@ -153,8 +155,10 @@ def _pieces(
                 yield piece_T
             else:
                 rest_T |= piece_T
-    if rest_T.any():
-        yield rest_T
+    is_early_T = np.arange(len(rest_T)) < len(rest_T) / 2
+    for half_T in (rest_T & is_early_T, rest_T & ~is_early_T):
+        if half_T.any():
+            yield half_T
 
 
 def _spans(is_active_T: NDArray[np.bool_], middles_T: NDArray, owned: Span) -> tuple[Span, ...]:
