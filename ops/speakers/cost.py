@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 python -m ops.speakers.cost RECORDING [SECONDS_OF_IT] [ROUNDS]
 
 The recording is cut into shards of a minute, which are transcribed together, as an actor does. A
-third side listens to the same shards without transcribing them.
+third side listens to the same shards without transcribing them: it, and its two networks.
 """
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -17,11 +18,13 @@ import torch
 from nightscribe.audio.segmentation import ShardConfig, cut
 from nightscribe.jobs.file import load_transcriber, read_audio
 from nightscribe.speakers.config import SpeakersConfig
-from nightscribe.speakers.voices import load_listener
+from nightscribe.speakers.voices import voices_of
+from nightscribe.speakers.weights import load_networks
 from nightscribe.transcription.clips import Clip
 
 RATE_HZ = 24_000
 NUM_SLOTS = 8
+spent_s: defaultdict[str, float] = defaultdict(float)
 
 
 def clips_of(recording: Path, duration_s: float) -> list[Clip]:
@@ -34,13 +37,30 @@ def sides(clips: list[Clip]) -> dict[str, Callable[[], object]]:
     asked = {"engine.num_slots": NUM_SLOTS, "engine.device": "cpu"}
     without = load_transcriber("tiny", settings=asked)
     beside = load_transcriber("tiny", settings=asked | {"speakers": "on"})
-    listener = load_listener(SpeakersConfig(is_on=True), torch.device("cpu"), RATE_HZ)
-    assert listener is not None
+    networks = load_networks(SpeakersConfig().checkpoint, torch.device("cpu"))
+    for name, network, method in (
+        ("segmentation", networks.segmentation, "active"),
+        ("embedding", networks.embedding, "__call__"),
+    ):
+        _time(name, type(network), method)
     return {
         "speakers=off": lambda: list(without.transcribe(clips)),
         "speakers=on": lambda: list(beside.transcribe(clips)),
-        "voices alone": lambda: [listener(clip.samples_N) for clip in clips],
+        "voices alone": lambda: [voices_of(clip.samples_N, RATE_HZ, networks) for clip in clips],
     }
+
+
+def _time(name: str, network: type, method: str) -> None:
+    """Count what every call of this method takes."""
+    original = getattr(network, method)
+
+    def timed(*given: object) -> object:
+        began_s = time.process_time()
+        result = original(*given)
+        spent_s[name] += time.process_time() - began_s
+        return result
+
+    setattr(network, method, timed)
 
 
 def main(recording: Path, duration_s: float = 240.0, num_rounds: int = 3) -> None:
@@ -50,10 +70,13 @@ def main(recording: Path, duration_s: float = 240.0, num_rounds: int = 3) -> Non
     transcribed = sides(clips)
     for number in range(num_rounds + 1):
         for name, transcribe in transcribed.items():
+            spent_s.clear()
             began_s = time.process_time()
             transcribe()
-            if number:  # the first round warms up
-                taken.setdefault(name, []).append(1000 * (time.process_time() - began_s) / sound_s)
+            spent_s[name] = time.process_time() - began_s
+            parts = [name] if name != "voices alone" else list(spent_s)
+            for part in parts if number else []:  # the first round warms up
+                taken.setdefault(part, []).append(1000 * spent_s[part] / sound_s)
     for name, each in taken.items():
         sys.stdout.write(
             f"{name}: {median(each):.1f} ms of CPU for a second of sound "
