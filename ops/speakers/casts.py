@@ -12,7 +12,7 @@ pair counts as the same voice when most of what both speakers say is of that voi
 import json
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -82,10 +82,9 @@ def found_in(recording: Dialogue) -> Iterator[Found]:
     diarization = diarized(recording)
     for name, vector_D in diarization.vectors.items():
         spans = [span for span in diarization.spans if span.speaker == name]
-        seconds: Counter[str] = Counter()
+        seconds: defaultdict[str, float] = defaultdict(float)
         for one in recording.spoken:
-            heard_s = overlap_s(spans, [Span(one.start_s, one.end_s)])
-            seconds[one.speaker] += heard_s  # type: ignore[assignment]
+            seconds[one.speaker] += overlap_s(spans, [Span(one.start_s, one.end_s)])
         yield max(sorted(seconds), key=lambda voice: seconds[voice]), vector_D.tolist()
 
 

@@ -27,7 +27,7 @@ MIN_UNHEARD_S = 0.3  # of a run
 
 def with_unheard(sound_WN: Tensor, active_WTK: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """One more local speaker in each window: whoever speaks where no speaker was found."""
-    is_silent_WT = ~active_WTK.any(axis=2)
+    is_silent_WT = active_WTK.sum(axis=2) == 0
     suspicious_WT = is_silent_WT & _is_loud(sound_WN)
     asked_W = np.flatnonzero(suspicious_WT.sum(axis=1) * FRAME_S >= MIN_SUSPICIOUS_S)
     unheard_WT = np.zeros_like(is_silent_WT)

@@ -37,7 +37,8 @@ class Counting:
 
 @pytest.mark.parametrize("duration_s", [10, 35, 60, 95])
 def test_all_speech_is_in_a_voice_but_only_three_quarters_of_it_are_embedded(duration_s):
-    networks = SpeakerNetworks(OneSpeaker(), Counting(), torch.device("cpu"))
+    segmentation, embedding = OneSpeaker(), Counting()
+    networks = SpeakerNetworks(segmentation, embedding, torch.device("cpu"))
     sound_N = np.random.default_rng(1).integers(-3000, 3000, duration_s * SAMPLE_RATE_HZ)
     voices = voices_of(sound_N.astype(np.int16), SAMPLE_RATE_HZ, networks)
     spans = sorted(span for voice in voices for span in voice.spans)
@@ -45,8 +46,8 @@ def test_all_speech_is_in_a_voice_but_only_three_quarters_of_it_are_embedded(dur
     assert spans[-1].end_s > duration_s - 0.1
     assert all(abs(b.start_s - a.end_s) < 0.1 for a, b in pairwise(spans))  # a few frames
     assert sum(voice.clean_s for voice in voices) == pytest.approx(duration_s, abs=0.5)
-    assert networks.segmentation.num_windows <= duration_s / 10 + 1
-    assert networks.embedding.num_frames <= 100 * (0.75 * duration_s + 0.5)
+    assert segmentation.num_windows <= duration_s / 10 + 1
+    assert embedding.num_frames <= 100 * (0.75 * duration_s + 0.5)
 
 
 @pytest.mark.parametrize(
