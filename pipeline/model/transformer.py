@@ -267,16 +267,16 @@ class Transformer(nn.Module):
         rotations = self._rotations(ring.positions_BT)
         geometry = self.geometry
         mask = ring_mask(ring, geometry.window, geometry.num_heads, kv_lengths, self.backend)
-        normed_BTD = self.layers[0].attention_norm(x_BTD)
+        first, *following = [layer.attention_norm for layer in self.layers]
+        normed_BTD = first(x_BTD)
         for index, layer in enumerate(self.layers):
             queries, keys, values = layer.attention.project_into(
                 normed_BTD, rotations, cache, index, ring
             )
             attended = layer.attention.attend(queries, keys, values, mask)
             x_BTD, branch_BTD = layer.add_branches(x_BTD, attended)
-            if index + 1 < len(self.layers):
-                next_norm = self.layers[index + 1].attention_norm
-                x_BTD, normed_BTD = add_norm(x_BTD, branch_BTD, next_norm)
+            if index < len(following):
+                x_BTD, normed_BTD = add_norm(x_BTD, branch_BTD, following[index])
         return x_BTD + branch_BTD
 
     def _rotations(self, positions_BT: Tensor) -> Tensor:
