@@ -138,12 +138,11 @@ def test_ctrl_c_twice_ends_a_run_without_a_traceback(tmp_path):
 
 @pytest.mark.timeout(900)
 def test_a_small_archive_is_watched_in_one_process_drained_and_resumed(tmp_path):
-    (tmp_path / "in").mkdir()
-    for number in range(3):
-        shutil.copy(SAMPLE, tmp_path / f"in/{number}.flac")
-    shutil.copy(ROOT / "samples/alice.opus", tmp_path / "in")
-    (tmp_path / "in/broken.mp3").write_text("<html>Sign in</html>" * 99)
-    words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK]
+    (tmp_path / "broken.mp3").write_text("<html>Sign in</html>" * 99)
+    spans = [f"{ROOT}/samples/ten-minutes.opus,{start},{start + 12}" for start in (0, 12, 24, 36)]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(["uri,start,end", *spans, f"{tmp_path}/broken.mp3,,"]))
+    words = [f"input={manifest}", f"output={tmp_path / 'out'}", *QUICK]
     with Terminal("transcribe", *words, "engine.num_slots=1") as terminal:
         terminal.wait_for("loading the model", timeout_s=START_S)
         terminal.wait_for("0 of 5 recordings", timeout_s=START_S)
