@@ -8,7 +8,7 @@ from ray.exceptions import ActorDiedError, GetTimeoutError
 from nightscribe.cluster import execution
 from nightscribe.cluster.attempt_registry import RegistryReport
 from nightscribe.cluster.execution import Execution
-from nightscribe.cluster.progress import Progress
+from nightscribe.runs.progress import Progress
 
 REPORT = RegistryReport(
     engines=[], time_by_stage={}, num_retries=0, num_open=0, oldest_name="", num_packets_ended=0
