@@ -1,6 +1,14 @@
+import struct
+
 import pytest
 
-from nightscribe.audio.decode_outcome import MAX_PAGE_BYTES, OGG_MARK, ends_within_page, judge
+from nightscribe.audio.decode_outcome import (
+    MAX_PAGE_BYTES,
+    OGG_MARK,
+    ends_within_page,
+    judge,
+    wav_duration_s,
+)
 
 
 def page(body):
@@ -69,3 +77,27 @@ def test_a_header_may_be_half_a_second_off_and_in_long_files_two_percent(
     )
     assert outcome.status == status
     assert outcome.reason == (None if status == "ok" else "truncated")
+
+
+def wav(data_bytes, bytes_per_s=16_000, before=b""):
+    """The header of a WAV file of 16-bit samples, as far as its data."""
+    form = struct.pack("<HHIIHH", 1, 1, bytes_per_s // 2, bytes_per_s, 2, 16)
+    chunks = before + b"fmt " + struct.pack("<I", len(form)) + form
+    return b"RIFF" + bytes(4) + b"WAVE" + chunks + b"data" + struct.pack("<I", data_bytes)
+
+
+@pytest.mark.parametrize(
+    ("content", "duration_s"),
+    [
+        (wav(24_000), 1.5),
+        (wav(24_000, before=b"LIST" + struct.pack("<I", 3) + b"odd\0"), 1.5),
+        (wav(0), None),  # written by a program that streams
+        (wav(0xFFFFFFFF), None),
+        (wav(24_000, bytes_per_s=0), None),
+        (wav(24_000)[:-8], None),
+        (b"RIFF" + bytes(4) + b"AVI ", None),
+        (b"", None),
+    ],
+)
+def test_the_duration_that_the_header_of_a_wav_file_states(file, content, duration_s):
+    assert wav_duration_s(file(content)) == duration_s

@@ -13,6 +13,7 @@ from nightscribe.model.checkpoints.native_config import PUBLISHED
 from nightscribe.model.checkpoints.open import open_model
 from nightscribe.model.device import DTYPES
 from nightscribe.model.memory_budget import (
+    ENCODE_BYTES_PER_S,
     MAX_ENCODE_ROWS,
     MAX_SLOTS,
     MIN_ENCODE_ROWS,
@@ -77,6 +78,13 @@ def test_every_field_of_the_bill_is_charged():
             continue  # paid for as `encoding`, and no bytes
         dearer = replace(needs, **{field.name: getattr(needs, field.name) + GB})
         assert dearer.num_slots(24 * GB) < needs.num_slots(24 * GB)
+
+
+@pytest.mark.parametrize(("num_rows", "num_states"), [(1, 9), (8, 9), (9, 10), (64, 65)])
+def test_encoding_holds_the_state_of_each_row_and_a_spare_one(num_rows, num_states):
+    needs = memory_budget(PUBLISHED["stt-1b-en_fr"], BFLOAT16, round_steps=25, encode_rows=num_rows)
+    sound_bytes = int(num_rows * 2 * ENCODE_BYTES_PER_S)  # 25 steps are two seconds
+    assert needs.encoding == sound_bytes + num_states * needs.codec_state_per_slot
 
 
 def test_short_streams_get_more_slots_where_memory_allows():

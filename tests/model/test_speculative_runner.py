@@ -131,11 +131,15 @@ def test_a_ring_without_room_to_be_wrong_in_is_refused(speech):
 
 
 def test_forced_tokens_are_output_and_fed_back(speech):
-    forced = (7, 8, 9, 3, 3, 11)
+    forced = (7, 0, 9, 3, 3, 11)  # 0 comes before the words of a prompt
     held = [
         Stream(s.stream_id, s.samples, s.num_frames, forced[: s.num_steps]) for s in streams_of()
     ]
-    assert_alike(by_leaps(leaping(speech), held), by_single_steps(speech, held))
+    leapt = by_leaps(leaping(speech), held)
+    assert_alike(leapt, by_single_steps(speech, held))
+    for stream in held:
+        output = leapt[stream.stream_id].tokens_T.tolist()
+        assert output[: len(stream.forced_tokens)] == [*stream.forced_tokens]
 
 
 def test_each_stream_draws_as_by_single_steps_whoever_is_beside_it(speech, single):

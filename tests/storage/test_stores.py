@@ -206,6 +206,20 @@ def test_a_location_that_is_no_store_is_an_error(uri):
         open_store(uri, S3Config())
 
 
+def test_what_could_not_be_written_leaves_nothing_in_the_folder(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path), S3Config())
+    assert store.write_if_absent("part", b"first")
+    assert not store.write_if_absent("part", b"second")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="there is no space left"):
+        store.write("other", b"third")
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
+
+
+def full(descriptor):
+    raise OSError(errno.ENOSPC, "no space")
+
+
 def test_what_killed_writers_left_goes_after_a_day_and_nothing_else(tmp_path):
     store = open_store(str(tmp_path), S3Config())
     store.write("a/part", b"kept")
