@@ -6,7 +6,7 @@ import pytest
 
 from ops.tiny.gates import human_clips, passed
 
-GOOD = {
+GOOD: dict = {
     "speech": {
         "held_out": {"wer": 0.08, "start_median_s": 0.040, "start_p90_s": 0.160},
         "unseen": {"wer": 0.10},

@@ -44,6 +44,10 @@ def test_confusions_count_what_was_heard_instead():
     ]
 
 
+def test_a_run_of_words_that_nobody_heard_counts_word_by_word():
+    assert confusions(["press one now"], [""]) == [("now", "", 1), ("one", "", 1), ("press", "", 1)]
+
+
 def text(number: int, said: str) -> bytes:
     packed = struct.pack(">HHB", 0, number, len(said)) + said.encode()
     return packed
