@@ -23,7 +23,7 @@ from nightscribe.runs.shards import ClipTranscriber, Stages
 from nightscribe.runs.watchdog import Watchdog
 from nightscribe.storage.lease import Lease, LeaseConfig, LeaseLostError, take
 from nightscribe.storage.locations import open_store
-from nightscribe.storage.result_tables import published_failures
+from nightscribe.storage.result_tables import planned_id, published_failures
 from nightscribe.storage.retiring import retire
 from nightscribe.storage.run import Night, PlanIndex, Settings, begin, index_plan
 from nightscribe.storage.store import Store
@@ -174,7 +174,9 @@ def _progress(store: Store, publisher: Publisher, index: PlanIndex, run_id: str)
             copies = [index.duplicates.get(name, ()) for name in left["recording_id"].to_pylist()]
             progress.num_done_before -= sum(map(len, copies))
     progress.num_failures_before = sum(
-        row.failed_shard is None for row in published_failures(store)
+        row.failed_shard is None
+        and planned_id(row.recording_id, row.num_channels) not in index.left
+        for row in published_failures(store, index.asked)
     )
     return progress
 

@@ -87,6 +87,14 @@ def no_one(_):
     raise AssertionError("nothing is left to read")
 
 
+def test_a_file_that_changed_and_fails_again_is_one_failure(tmp_path):
+    bad = recording(0, kind="bad")
+    assert run(order([bad], tmp_path)).num_failures == 1
+    again = run(order([replace(bad, version="changed")], tmp_path))
+    assert (again.num_done, again.num_failures) == (1, 1)
+    assert len(table(tmp_path / "out", "failures")) == 1
+
+
 def test_a_run_that_is_asked_to_stop_ends_what_had_begun_and_the_next_one_goes_on(
     finished, tmp_path, monkeypatch
 ):
