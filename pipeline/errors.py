@@ -26,7 +26,7 @@
     |- ClusterLacksError                 environment  cluster.resources
     |- ClusterUnreachableError           environment  cluster.ray_session
     |- ServeError                        environment  cluster.serving.application
-    |- StalledError                      environment  cluster.watchdog
+    |- StalledError                      environment  runs.watchdog
     |- StoppedError                      environment  cluster.read_tasks
     |- RunBrokenError                    environment  cluster.execution
     |- SpeechEngineError                 environment  speech.engine
