@@ -28,7 +28,7 @@
     |- ServeError                        environment  cluster.serving.application
     |- StalledError                      environment  runs.watchdog
     |- StoppedError                      environment  cluster.read_tasks
-    |- RunBrokenError                    environment  cluster.execution
+    |- RunBrokenError                    environment  runs.attempt
     |- SpeechEngineError                 environment  speech.engine
     |- EngineError                       environment  serving.engine_client
     |- NoFreeSlotError                   environment  serving.speaking
