@@ -57,12 +57,11 @@ def hang(output, part):
     time.sleep(10**6)
 
 
-def move_until_hanging(part):
+def move_until_hanging(part, output):
     """Let the run look alive until then: it may take a busy machine long to come so far."""
 
     def sign(self):
-        folder = Path(self._spec.stages.output)
-        return (folder / f"{part}-hangs").exists() or time.monotonic()
+        return (output / f"{part}-hangs").exists() or time.monotonic()
 
     attempt.Attempt._progress_mark = sign
 
@@ -91,9 +90,9 @@ def _itself(given):
 if __name__ == "__main__":
     logging.basicConfig()
     watchdog.GRACE_S = 8.0
-    move_until_hanging(sys.argv[1])
+    part, output = sys.argv[1], Path(sys.argv[2])
+    move_until_hanging(part, output)
     with connected(RayConfig(), CLUSTER):
         pool = Pool(num_actors=1, gpus_per_actor=0.0, num_audio_workers=2, num_slots=4)
-        part, output = sys.argv[1], Path(sys.argv[2])
         show = partial(hang_in_the_driver, output) if part == "driver" else _itself
         transcribe(order(part, output), pool, threading.Event(), show)
