@@ -9,7 +9,7 @@ from nightscribe.cluster.stack_dumps import claim, remove_if_dead
 CLAIM_AND_WAIT = """
 import sys
 from pathlib import Path
-from nightscribe.runs.watchdog import claim
+from nightscribe.cluster.stack_dumps import claim
 
 file = claim(Path(sys.argv[1]))
 print("claimed", flush=True)
