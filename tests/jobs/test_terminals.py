@@ -160,10 +160,11 @@ def test_a_small_archive_is_watched_in_one_process_drained_and_resumed(tmp_path)
 
 @pytest.mark.timeout(900)
 def test_ctrl_c_twice_ends_one_process_without_a_traceback(tmp_path):
-    words = [f"input={SAMPLE}", f"output={tmp_path / 'out'}", *QUICK]
+    words = [f"input={ROOT / 'samples/ten-minutes.opus'}", f"output={tmp_path / 'out'}", *QUICK]
     with Terminal("transcribe", *words) as terminal:
-        terminal.wait_for("loading the model", timeout_s=START_S)
+        terminal.wait_for("slot occupancy", timeout_s=START_S)
         terminal.type(b"\x03")
+        terminal.wait_for("finishing recordings in progress, Ctrl-C again to stop now")
         terminal.type(b"\x03")
         assert terminal.end(START_S) == 130, terminal.text
         assert "Traceback" not in terminal.written.decode()
