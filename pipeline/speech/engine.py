@@ -143,7 +143,8 @@ class SpeechEngine:
 
     def _obey(self) -> None:
         """Follow the commands that have come; without anything to do, wait for one."""
-        may_wait = self._is_idle
+        # When all texts end in one step, others may still wait for a slot.
+        may_wait = self._is_idle and (not self._waiting or self._batch.is_full)
         while not self._is_closed:
             try:
                 self._commands.get(may_wait)()

@@ -100,6 +100,23 @@ def test_a_text_alone_in_two_slots_keeps_half_of_them_busy(engine):
     assert 0 < 2 * engine.stats.num_live_steps == engine.stats.num_slot_steps
 
 
+def test_a_text_that_waits_for_a_slot_begins_when_all_others_end_in_one_step(engine):
+    are_queued = threading.Event()
+
+    def never() -> bool:
+        are_queued.wait(WAIT_S)
+        return False
+
+    engine.open(
+        request_of("holds the engine until all are queued", "one"), Heard(), may_begin=never
+    )
+    equal = [Heard() for _ in range(3)]
+    for heard in equal:
+        engine.open(request_of("equal", "one two"), heard)
+    are_queued.set()
+    assert all(heard.ended.wait(WAIT_S / 4) for heard in equal)
+
+
 def test_a_cancelled_text_frees_its_slot(engine):
     first, second = Heard(), Heard()
     streams = [engine.open(request_of(name), first, is_whole=False) for name in "ab"]
