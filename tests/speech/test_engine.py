@@ -107,9 +107,7 @@ def test_a_text_that_waits_for_a_slot_begins_when_all_others_end_in_one_step(eng
         are_queued.wait(WAIT_S)
         return False
 
-    engine.open(
-        request_of("holds until all are queued", "one"), Heard(), may_begin=never
-    )
+    engine.open(request_of("holds until all are queued", "one"), Heard(), may_begin=never)
     equal = [Heard() for _ in range(3)]
     for heard in equal:
         engine.open(request_of("equal", "one two"), heard)
