@@ -16,8 +16,9 @@ from nightscribe.runs.config import UNKNOWN_SLOTS, ClusterConfig
 BYTES_PER_S = 48_000  # 16 bits at 24 kHz
 MIN_SHARDS, MAX_SHARDS = 4, 128
 SLOTS_PER_PACKET = 4
-# Shards under way in an actor, for each slot: the one in it, and the next.
-SHARDS_PER_SLOT = 2
+# Shards under way in an actor, for each slot. A slot goes through two or three of a second in one
+# round; those of the round before are read meanwhile, and those of the next must be there.
+SHARDS_PER_SLOT = 6
 # For each slot: the longest shard, which its packet waits for, and half of one that is before it.
 LONGEST_PER_SLOT = 1.5
 # And what a slot of 25 times real time transcribes while a commit is awaited.

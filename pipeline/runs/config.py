@@ -51,7 +51,7 @@ class ClusterConfig:
     )
     cpus_per_audio_worker: float = option(1.0, "CPUs per audio worker", above=0)
     shards_in_flight: int | None = option(
-        None, "shards under way in an actor at once; null: twice its slots", minimum=1
+        None, "shards under way in an actor at once; null: six times its slots", minimum=1
     )
     drivers: int | None = option(
         None,

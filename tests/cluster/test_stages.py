@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from nightscribe.cluster.attempt_registry import AttemptRegistry, this_node
+from nightscribe.cluster.packet_plan import SHARDS_PER_SLOT
 from nightscribe.cluster.read_tasks import ReadTask, StoppedError, read_packets, task_list
 from nightscribe.cluster.rows import (
     PacketSize,
@@ -346,7 +347,7 @@ def test_a_worker_that_has_many_packets_announces_what_its_slots_need_and_commit
     cuts = read_all([recording(1, 80.0)], registry)
     outcomes = hear_all(cuts, registry, Watching)
     assert len(outcomes) == len(cuts) == 40
-    assert num_open[0] == 8
+    assert num_open[0] == SHARDS_PER_SLOT * 4
 
 
 def test_slots_do_not_wait_for_the_slowest_shards_of_packets(read_all, hear_all):
