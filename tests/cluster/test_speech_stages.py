@@ -22,7 +22,7 @@ from nightscribe.speech.texts import TextDefaults, audio_key, request_of, texts
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.parts import receipts
-from tests.cluster.test_stages import LocalRegistry
+from tests.cluster.local_registry import LocalRegistry
 from tests.speech.checkpoints import write_speech_checkpoint, write_voice
 from tests.speech.test_synthesizer import load
 

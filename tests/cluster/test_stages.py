@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from nightscribe.cluster.attempt_registry import AttemptRegistry, this_node
 from nightscribe.cluster.packet_plan import SHARDS_PER_SLOT
 from nightscribe.cluster.read_tasks import ReadTask, StoppedError, read_packets, task_list
 from nightscribe.cluster.rows import (
@@ -26,43 +25,23 @@ from nightscribe.storage import parts
 from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.run import begin, index_plan
+from tests.cluster.local_registry import Answer, LocalRegistry, a_registry
 from tests.cluster.stages import plan_file, read, recording, sound, transcriber
 from tests.storage.records import failure, heard_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-class Remote:
-    """A method of an actor, called at once."""
+class Around:
+    """A transcriber that does something before the real one hears a clip."""
 
-    def __init__(self, method):
-        self._method = method
+    has_died = False
+    model = model_revision = ""
+    num_threads = 4
 
-    def remote(self, *given):
-        return Answer(self._method(*given))
-
-
-class Answer:
-    def __init__(self, value):
-        self.value = value
-
-    def __await__(self):
-        yield from asyncio.sleep(0).__await__()
-        return self.value
-
-
-class LocalRegistry:
-    """What a worker sees of the registry, without an actor between."""
-
-    def __init__(self, inner=None):
-        self.inner = inner or a_registry()
-
-    def __getattr__(self, name):
-        return Remote(getattr(self.inner, name))
-
-
-def a_registry(living_nodes=("",)):
-    return AttemptRegistry(living_nodes=lambda: {*living_nodes, this_node()})
+    def __init__(self):
+        self._inner, self._threads = transcriber(4), ThreadPoolExecutor(self.num_threads)
+        self.stats = self._inner.stats
 
 
 @pytest.fixture(autouse=True)
@@ -302,13 +281,8 @@ def test_packets_share_parts(read_all, hear_all, tmp_path):
 def test_what_waits_for_a_slot_is_given_up_when_the_run_drains(read_all, hear_all, size):
     registry, begun = LocalRegistry(), []
 
-    class Slow:
-        has_died = False
-        model = model_revision = ""
-
-        def __init__(self):
-            self._inner, self._threads = transcriber(4), ThreadPoolExecutor(2)
-            self.stats = self._inner.stats
+    class Slow(Around):
+        num_threads = 2
 
         def submit(self, clip):
             return self._threads.submit(self._slowly, clip)
@@ -332,14 +306,7 @@ def test_a_worker_that_has_many_packets_announces_what_its_slots_need_and_commit
 ):
     registry, num_open = LocalRegistry(), []
 
-    class Watching:
-        has_died = False
-        model = model_revision = ""
-
-        def __init__(self):
-            self._inner = transcriber(4)
-            self.stats = self._inner.stats
-
+    class Watching(Around):
         def submit(self, clip):
             num_open.append(len(registry.inner.open_attempts))
             return self._inner.submit(clip)
@@ -353,15 +320,8 @@ def test_a_worker_that_has_many_packets_announces_what_its_slots_need_and_commit
 def test_slots_do_not_wait_for_the_slowest_shards_of_packets(read_all, hear_all):
     last_began = threading.Event()
 
-    class Uneven:
+    class Uneven(Around):
         """Hears the first shard of each of the first packets until the last one has begun."""
-
-        has_died = False
-        model = model_revision = ""
-
-        def __init__(self):
-            self._inner, self._threads = transcriber(4), ThreadPoolExecutor(4)
-            self.stats = self._inner.stats
 
         def submit(self, clip):
             if index_of(clip) == 39:
@@ -413,13 +373,8 @@ def test_the_loss_of_a_machine_counts_as_no_worker_death():
 def test_a_shard_that_was_in_two_dead_workers_is_transcribed_alone(read_all, hear_all):
     inside, beside = set(), {}
 
-    class Watched:
-        has_died = False
-        model = model_revision = ""
-
-        def __init__(self):
-            self._inner, self._threads = transcriber(4), ThreadPoolExecutor(16)
-            self.stats = self._inner.stats
+    class Watched(Around):
+        num_threads = 16
 
         def submit(self, clip):
             inside.add(index_of(clip))

@@ -18,7 +18,7 @@ from nightscribe.storage.local import LocalStore
 from nightscribe.storage.locations import S3Config
 from nightscribe.storage.parts import outcomes_of
 from nightscribe.transcription.clips import ClipTranscript
-from tests.cluster.test_stages import LocalRegistry
+from tests.cluster.local_registry import LocalRegistry
 
 PROMPT = Prompt(samples_N=np.ones(48_000, np.int16))
 SPEECH = (Span(0.25, 0.75),)

@@ -118,6 +118,15 @@ def test_a_run_is_watched_resized_stopped_continued_and_asked_to_end(tmp_path):
         assert not [line for line in shown if "ray" in line.lower() and "nightscribe" not in line]
 
 
+def ends_by_two_interrupts(terminal):
+    terminal.type(b"\x03")
+    terminal.wait_for("finishing recordings in progress, Ctrl-C again to stop now")
+    terminal.type(b"\x03")
+    assert terminal.end(START_S) == 130, terminal.text
+    assert "Traceback" not in terminal.written.decode()
+    assert terminal.has_cursor
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_ctrl_c_twice_ends_a_run_without_a_traceback(tmp_path):
@@ -126,12 +135,7 @@ def test_ctrl_c_twice_ends_a_run_without_a_traceback(tmp_path):
     words = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *QUICK, WORKERS]
     with Terminal("transcribe", *words) as terminal:
         terminal.wait_for("0 of 1 recordings", timeout_s=START_S)
-        terminal.type(b"\x03")
-        terminal.wait_for("finishing recordings in progress, Ctrl-C again to stop now")
-        terminal.type(b"\x03")
-        assert terminal.end(START_S) == 130, terminal.text
-        assert "Traceback" not in terminal.written.decode()
-        assert terminal.has_cursor
+        ends_by_two_interrupts(terminal)
         status = json.loads(Path(tmp_path / "out/_run/status.json").read_text())
         assert status["state"] == "stopped"
 
@@ -163,9 +167,4 @@ def test_ctrl_c_twice_ends_one_process_without_a_traceback(tmp_path):
     words = [f"input={ROOT / 'samples/ten-minutes.opus'}", f"output={tmp_path / 'out'}", *QUICK]
     with Terminal("transcribe", *words) as terminal:
         terminal.wait_for("slot occupancy", timeout_s=START_S)
-        terminal.type(b"\x03")
-        terminal.wait_for("finishing recordings in progress, Ctrl-C again to stop now")
-        terminal.type(b"\x03")
-        assert terminal.end(START_S) == 130, terminal.text
-        assert "Traceback" not in terminal.written.decode()
-        assert terminal.has_cursor
+        ends_by_two_interrupts(terminal)
